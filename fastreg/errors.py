@@ -1,0 +1,22 @@
+"""The two errors a user may see: each carries one sentence that says what was wrong and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad usage or bad input (a flag, a name, a file): exit code 2."""
+
+
+class RunError(RuntimeError):
+    """The work itself failed (a full disk, a broken image, a NaN loss): exit code 1."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not in ``known``: lists what is, and suggests the nearest."""
+    known = list(known)
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+    return InputError(f"unknown {kind} {name!r}: known are {', '.join(known)}{hint}")
