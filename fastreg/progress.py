@@ -12,9 +12,7 @@ from contextlib import contextmanager
 class Progress:
     """Counts units and shows them; on a terminal as a bar, elsewhere as a plain line every ``every`` seconds."""
 
-    def __init__(
-        self, title: str, total: int | None, unit: str = "images", every: float = 10.0, done: int = 0
-    ):
+    def __init__(self, title: str, total: int | None, unit: str = "images", every: float = 10.0, done: int = 0):
         self.title, self.total, self.unit, self.every = title, total, unit, every
         self.done = self.first = done
         self.start = self.last = time.monotonic()

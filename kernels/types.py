@@ -12,12 +12,8 @@ class Batch(NamedTuple):
 
     images: Tensor  # uint8 [B, H, W, 3], contiguous NHWC, on the step's device
     labels: Tensor  # int64 [B], on the step's device
-    indices: (
-        Tensor  # int64 [B], index into the data set: the key of every draw; stays on the host, which draws
-    )
-    crop: Tensor | None = (
-        None  # float32 [B, 4] top, left, height, width in canvas pixels; None: already cropped
-    )
+    indices: Tensor  # int64 [B], index into the data set: the key of every draw; stays on the host, which draws
+    crop: Tensor | None = None  # float32 [B, 4] top, left, height, width in canvas pixels; None: already cropped
 
 
 class Targets(NamedTuple):
