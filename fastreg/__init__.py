@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 _TYPES = ("Batch", "Plan", "Targets")
 _MODULES = (
-    "benchmarks", "evaluation", "kernels", "methods", "metrics",
-    "models", "pipelines", "recipes", "report", "training",
-)
     "benchmarks",
     "evaluation",
     "kernels",
