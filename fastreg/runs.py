@@ -1,0 +1,251 @@
+"""Run folders: ``runs/<name>/`` with config.json, environment.json, log.csv, log.jsonl, last.pt, best.pt.
+
+Every file is written to a temporary name, synced and renamed, so that a kill or a full disk at any moment leaves
+the previous file whole. Logs are appended; what a killed run wrote past its checkpoint is dropped on resume.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+from fastreg.errors import InputError, RunError
+
+FORMAT = "fastreg-checkpoint-1"
+STEP_COLUMNS = ("step", "epoch", "loss", "lr", "images_per_second", "data_wait")
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[IO[bytes]]:
+    """A binary file that takes ``path``'s place when the block ends well, and vanishes when it does not.
+
+    Raises RunError, naming the file and the cause, when the system cannot write it (full disk, no permission).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; what was there before is untouched."
+        ) from error
+    finally:
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path | str, content: bytes | str) -> None:
+    """Write a whole file at once or not at all."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    atomic_write(path, json.dumps(content, indent=2, sort_keys=False, default=str) + "\n")
+
+
+def save_checkpoint(path: Path | str, state: dict[str, Any]) -> None:
+    """Save tensors and plain values (readable with ``weights_only=True``) as ``path``, atomically."""
+    import torch
+
+    with replacing(path) as file:
+        try:
+            torch.save({"format": FORMAT, **state}, file)
+        except RuntimeError as error:  # torch's writer reports a full disk as RuntimeError
+            raise OSError(28, f"writing the checkpoint failed ({str(error).splitlines()[0]})") from error
+
+
+def load_checkpoint(path: Path | str, device: str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint written by :func:`save_checkpoint`; anything else is an InputError that says what it is."""
+    state = load_tensors(path, device)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(
+            f"{path} is not a fastreg checkpoint; a plain state dict is evaluated with --weights {path} --model NAME."
+        )
+    return state
+
+
+def load_tensors(path: Path | str, device: str = "cpu") -> Any:
+    """``torch.load(weights_only=True)`` with its many failures turned into one sentence."""
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no checkpoint at {path}: give the path of a .pt file, or of a run folder that holds one.")
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many types for bad files
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is not a checkpoint that can be read safely ({cause[:150]}).") from error
+
+
+def checkpoint_path(path: Path | str) -> Path:
+    """The checkpoint that a path means: a file itself, or a run folder's best.pt, else its last.pt."""
+    path = Path(path)
+    if path.is_dir():
+        for name in ("best.pt", "last.pt"):
+            if (path / name).is_file():
+                return path / name
+        raise InputError(f"{path} holds no best.pt or last.pt: it is not a run folder, or its run saved nothing yet.")
+    return path
+
+
+def newest(root: Path | str = "runs") -> Path:
+    """The run folder under ``root`` whose checkpoint was written last."""
+    saved = [path for path in Path(root).glob("*/*.pt") if path.name in ("last.pt", "best.pt")]
+    if not saved:
+        raise InputError(f"no run with a checkpoint under {root}/: train one (fastreg train imagenet) or name a file.")
+    return max(saved, key=lambda path: path.stat().st_mtime).parent
+
+
+def load_model(path: Path | str) -> tuple[Any, dict[str, Any]]:
+    """``(model in eval mode on the CPU, the run's config)`` from a run folder or a checkpoint file."""
+    from fastreg.models import create_model
+
+    path = checkpoint_path(path)
+    state = load_checkpoint(path)
+    config = state["config"]
+    model = create_model(
+        config["model"], config["num_classes"], stem=config["stem"], shakedrop="shakedrop" in config["reg"].split("+")
+    )
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit the model its own config names ({config['model']}).") from error
+    return model.eval(), {**config, "checkpoint": str(path), "checkpoint_epoch": state.get("epoch")}
+
+
+class Log:
+    """log.csv and log.jsonl of one run. Rows are appended; :meth:`truncate` drops those past a step."""
+
+    def __init__(self, folder: Path):
+        self.csv, self.jsonl = folder / "log.csv", folder / "log.jsonl"
+
+    def truncate(self, step: int) -> None:
+        """Keep the whole rows of steps up to ``step``; a row cut off by a kill goes too."""
+        kept = [row for row in read_rows(self.jsonl) if row["step"] <= step]
+        atomic_write(self.jsonl, "".join(json.dumps(row) + "\n" for row in kept))
+        lines = [",".join(STEP_COLUMNS)]
+        lines += [",".join(str(row[c]) for c in STEP_COLUMNS) for row in kept if row["kind"] == "step"]
+        atomic_write(self.csv, "\n".join(lines) + "\n")
+
+    def steps(self, rows: list[dict[str, Any]]) -> None:
+        self._append(self.jsonl, "".join(json.dumps({"kind": "step", **row}) + "\n" for row in rows))
+        self._append(self.csv, "".join(",".join(str(row[c]) for c in STEP_COLUMNS) + "\n" for row in rows))
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self._append(self.jsonl, json.dumps({"kind": "epoch", **row}) + "\n")
+
+    def _append(self, path: Path, text: str) -> None:
+        try:
+            with open(path, "a") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}; the last checkpoint is intact.") from error
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The whole rows of a log.jsonl; a last line cut off by a kill is left out."""
+    rows = []
+    if path.is_file():
+        for line in path.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return rows
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a run folder for one writer; a second one gets an InputError. The lock goes with the process."""
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "w")  # noqa: SIM115  held for the run's life
+    except OSError as error:
+        raise RunError(f"cannot write to {folder}: {error.strerror}; give another folder with --output.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{folder} is in use by another run: wait for it, or give another --name.") from None
+        for leftover in folder.glob(".*.tmp"):  # of a run that was killed while writing
+            leftover.unlink()
+        yield
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware and commit that a result depends on."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": " ".join(["fastreg", *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "packages": installed("fastreg", "torch", "triton", "numpy", "pillow", "nvidia-dali-cuda130", "ffcv"),
+        "commit": _quietly(lambda: _git("rev-parse", "HEAD")),
+        "modified": _quietly(lambda: bool(_git("status", "--porcelain"))),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "gpu_count": torch.cuda.device_count(),
+        "cuda": torch.version.cuda if cuda else None,
+        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def installed(*packages: str) -> dict[str, str | None]:
+    """Version by package, None where it is not installed. A source checkout answers for fastreg itself."""
+    from fastreg.version import __version__
+
+    found: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = __version__ if package == "fastreg" else None
+    return found
+
+
+def _git(*words: str) -> str:
+    here = Path(__file__).resolve().parent
+    done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=5)
+    return done.stdout.strip()
+
+
+def _quietly(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except (OSError, subprocess.SubprocessError):
+        return None  # not a checkout, or no git

@@ -1,0 +1,163 @@
+"""Every setting of a training run, in one flat dataclass; ``config.json`` is this, resolved."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastreg.errors import InputError, unknown
+from fastreg.recipes import resolve
+
+
+@dataclass
+class Config:
+    # what is trained on what
+    dataset: str
+    data_dir: str | None = None
+    model: str = "resnet50"
+    stem: str = "imagenet"
+    blurpool: bool = False  # antialiased strided convolutions
+    reg: str = "none"  # method names joined by +
+    ls: float = 0.0  # label smoothing
+    scope: str = "batch"  # "batch": one lambda and box per batch, as the paper; "sample": one per image
+    reg_args: dict[str, Any] = field(default_factory=dict)  # a method's own parameters, such as alpha
+
+    # schedule
+    recipe: str = "auto"
+    epochs: int = 300
+    global_batch: int = 256  # the batch that lr belongs to; the real one is batch_size * grad_accum_steps * world
+    batch_size: int | None = None  # per process and micro-batch; None: global_batch / world / grad_accum_steps
+    grad_accum_steps: int = 1
+    opt: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 1e-4
+    norm_weight_decay: bool = True  # decay norm parameters and biases too, as the paper's recipes do
+    sched: str = "step"
+    milestones: tuple[float, ...] = (0.25, 0.5, 0.75)  # fractions of the run, for sched step
+    warmup: float = 0.0  # fraction of the run, linear from a tenth of a thousandth
+    clip_grad: float | None = None
+    model_ema_decay: float | None = None  # keep an exponential moving average of the weights
+
+    # pixels
+    size: int = 224
+    eval_size: int = 224
+    min_size: int | None = None  # progressive resizing: start here ...
+    size_ramp: tuple[float, float] = (0.75, 0.875)  # ... and grow to size between these fractions of the run
+    loader: str = "auto"
+    workers: int | None = None
+    on_bad_image: str = "error"
+
+    # engine
+    precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
+    device: str = "auto"
+    channels_last: bool = True
+    torchcompile: bool = False
+    sync_bn: bool = False
+    deterministic: bool = False
+    seed: int = 0
+    recovery_interval: int = 1000  # optimiser steps between checkpoints inside an epoch
+    log_interval: int = 20  # steps whose losses are fetched from the device at once
+    profile: int = 0  # trace that many steps
+    log_tensorboard: bool = False
+
+    # where the run lies
+    output: str = "runs"
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        self.milestones, self.size_ramp = tuple(self.milestones), tuple(self.size_ramp)
+        check(self)
+
+
+SCHEDULES = ("step", "cosine", "linear")
+CHOICES = {
+    "scope": ("batch", "sample"),
+    "opt": ("sgd", "adam"),
+    "sched": SCHEDULES,
+    "precision": ("auto", "bf16", "fp16", "fp32"),
+    "on_bad_image": ("error", "skip"),
+}
+# flag -> (lowest, highest, whether the lowest itself is allowed)
+RANGES: dict[str, tuple[float, float, bool]] = {
+    "ls": (0.0, 1.0, True),
+    "lr": (0.0, math.inf, False),
+    "epochs": (1, math.inf, True),
+    "batch_size": (1, math.inf, True),
+    "grad_accum_steps": (1, math.inf, True),
+    "momentum": (0.0, 1.0, True),
+    "weight_decay": (0.0, math.inf, True),
+    "warmup": (0.0, 1.0, True),
+    "clip_grad": (0.0, math.inf, False),
+    "model_ema_decay": (0.0, 1.0, True),
+    "size": (8, 4096, True),
+    "eval_size": (8, 4096, True),
+    "min_size": (8, 4096, True),
+    "workers": (1, 1024, True),
+    "recovery_interval": (1, math.inf, True),
+    "log_interval": (1, math.inf, True),
+}
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def check(config: Config) -> None:
+    """Raise InputError for a value out of range or an unknown choice."""
+    for name, choices in CHOICES.items():
+        if getattr(config, name) not in choices:
+            raise unknown(flag(name), getattr(config, name), choices)
+    for name, (low, high, closed) in RANGES.items():
+        value = getattr(config, name)
+        if value is None:
+            continue
+        if not (low <= value <= high and (closed or value > low) and math.isfinite(value)):
+            least = "at least" if closed else "greater than"
+            most = f" and at most {high:g}" if math.isfinite(high) else ""
+            raise InputError(f"{flag(name)} must be {least} {low:g}{most}, but is {value:g}.")
+
+
+def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) -> tuple[Config, list[str]]:
+    """``(config, lines to print)``: a recipe's settings, overridden by whatever is not None.
+
+    ``gpu`` and ``world`` decide what ``auto`` means and the batch per process. An explicit batch without an explicit
+    rate scales the recipe's rate linearly, and says so.
+    """
+    given = {key: value for key, value in overrides.items() if value is not None}
+    recipe, line = resolve(given.get("recipe", "auto"), dataset, gpu=gpu)
+    lines = [line]
+    base = {"dataset": dataset, "stem": "cifar" if dataset.startswith("cifar") else "imagenet", **recipe}
+    if given.get("opt") == "adam" and recipe.get("opt", "sgd") == "sgd":
+        base["lr"] = 1e-3  # a rate for SGD means nothing to Adam
+    if "size" in given and "eval_size" not in given:
+        base["eval_size"] = given["size"]
+    config = Config(**{**base, **given})
+    share = world * config.grad_accum_steps
+    if config.batch_size is None:
+        if config.global_batch % share:
+            raise InputError(
+                f"the recipe's batch of {config.global_batch} does not divide by {world} processes x "
+                f"{config.grad_accum_steps} accumulation steps: give --batch-size."
+            )
+        config.batch_size = config.global_batch // share
+    real = config.batch_size * share
+    if real != config.global_batch:
+        if "lr" not in given:
+            config.lr *= real / config.global_batch
+            lines.append(
+                f"learning rate {config.lr:g}: the recipe's, scaled from batch {config.global_batch} to {real}"
+            )
+        config.global_batch = real
+    changed = {k: v for k, v in given.items() if k in base and base[k] != v and k not in ("dataset", "recipe")}
+    if changed:
+        lines.append("flags override: " + ", ".join(f"{k} {v}" for k, v in changed.items()))
+    return config, lines
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    return dataclasses.asdict(config)

@@ -1,0 +1,31 @@
+"""Learning rate and training size as pure functions of how far the run is."""
+
+from __future__ import annotations
+
+import math
+
+from fastreg.training.config import Config
+
+
+def learning_rate(config: Config, step: int, steps: int) -> float:
+    """Rate of optimiser step ``step`` (from 0) out of ``steps``: linear warm-up, then the schedule."""
+    warmup = round(config.warmup * steps)
+    if step < warmup:
+        return config.lr * (1e-4 + (1 - 1e-4) * step / warmup)
+    if config.sched == "step":
+        return config.lr * 0.1 ** sum(step >= round(at * steps) for at in config.milestones)
+    done = (step - warmup) / max(steps - warmup, 1)
+    if config.sched == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+    return config.lr * (1 - done)
+
+
+def train_size(config: Config, epoch: int) -> int:
+    """Side of the training images in an epoch: ``min_size`` growing to ``size``, in multiples of 32."""
+    if config.min_size is None:
+        return config.size
+    first, last = config.size_ramp
+    done = min(max((epoch / config.epochs - first) / max(last - first, 1e-9), 0.0), 1.0)
+    if done in (0.0, 1.0):
+        return config.size if done else config.min_size
+    return 32 * round((config.min_size + done * (config.size - config.min_size)) / 32)
