@@ -1,0 +1,44 @@
+"""Pure, exact metrics: torch tensors or numpy arrays in, floats out. Inputs in [0, 1], results in percent."""
+
+from fastreg.metrics.classification import (
+    average_confidence,
+    brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+    reliability_bins,
+    top1_error,
+    top5_error,
+)
+from fastreg.metrics.corruption import (
+    category_corruption_errors,
+    category_errors,
+    corruption_errors,
+    mean_corruption_error,
+    mean_error,
+    missing_corruptions,
+    relative_mean_corruption_error,
+)
+from fastreg.metrics.detection import aupr, auroc, detection_error, fpr95
+from fastreg.metrics.tally import Tally
+
+__all__ = [
+    "top1_error",
+    "top5_error",
+    "expected_calibration_error",
+    "reliability_bins",
+    "brier_score",
+    "negative_log_likelihood",
+    "average_confidence",
+    "corruption_errors",
+    "mean_corruption_error",
+    "relative_mean_corruption_error",
+    "category_corruption_errors",
+    "category_errors",
+    "mean_error",
+    "missing_corruptions",
+    "detection_error",
+    "auroc",
+    "aupr",
+    "fpr95",
+    "Tally",
+]

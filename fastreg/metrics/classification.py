@@ -1,0 +1,126 @@
+"""Errors, likelihoods and calibration of a classifier's outputs. Inputs in [0, 1], results in percent.
+
+Sources: ECE as Guo et al. 2017 (1706.04599, section 2) with bins (lo, hi], so that a confidence of exactly 1 counts
+once, in the last bin; Brier score summed over classes as Brier 1950.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastreg.errors import InputError
+from fastreg.metrics._arrays import confidences, tensor
+
+BINS = 20  # the paper's number of bins
+
+
+def rank_of_label(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many classes come before the true one, int64 [B]; a tie goes to the lower class index, on every device.
+
+    ``logits`` float [B, K], ``labels`` int64 [B]. 0 is a top-1 hit, below 5 a top-5 hit.
+    """
+    own = logits.gather(1, labels[:, None])
+    before = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
+    return ((logits > own) | ((logits == own) & before)).sum(1)
+
+
+def top1_error(outputs: Any, labels: Any = None) -> float:
+    """Percent of samples that the first guess misses.
+
+    ``outputs`` is the logits or probabilities [N, K] or the predicted classes [N], beside ``labels`` [N]; or, alone,
+    the hits [N] in [0, 1].
+    """
+    return _top_error(outputs, labels, 1)
+
+
+def top5_error(outputs: Any, labels: Any) -> float:
+    """Percent of samples whose class is not among the five largest of ``outputs`` [N, K]."""
+    return _top_error(outputs, labels, 5)
+
+
+def _top_error(outputs: Any, labels: Any, k: int) -> float:
+    x = tensor(outputs, "outputs")
+    if labels is None:
+        return 100.0 * float((1 - x.double()).mean())
+    y = _labels(labels, x)
+    hit = rank_of_label(x, y) < k if x.ndim == 2 else x == y
+    return 100.0 * float((~hit).double().mean())
+
+
+def _labels(labels: Any, outputs: Tensor) -> Tensor:
+    y = tensor(labels, "labels").flatten().to(outputs.device, torch.int64)
+    if len(y) != len(outputs):
+        raise InputError(f"{len(outputs)} outputs and {len(y)} labels: each sample needs one of both")
+    if outputs.ndim == 2 and not bool(((y >= 0) & (y < outputs.shape[1])).all()):
+        raise InputError(f"labels must lie in 0..{outputs.shape[1] - 1}, the outputs have {outputs.shape[1]} classes")
+    return y
+
+
+def average_confidence(confidence: Any) -> float:
+    """Mean top-1 probability in percent (the paper's Figure 1)."""
+    return 100.0 * float(tensor(confidence, "confidence").double().mean())
+
+
+def negative_log_likelihood(probabilities: Any, labels: Any) -> float:
+    """Mean of -log p(label) in nats (not percent). ``probabilities`` [N, K]."""
+    p = tensor(probabilities, "probabilities").double()
+    return float(-p.gather(1, _labels(labels, p)[:, None]).log().mean())
+
+
+def brier_score(probabilities: Any, labels: Any) -> float:
+    """Mean squared distance of probabilities [N, K] to the one-hot label, summed over classes, in percent (0-200)."""
+    p = tensor(probabilities, "probabilities").double()
+    own = p.gather(1, _labels(labels, p)[:, None]).squeeze(1)
+    return 100.0 * float((p.square().sum(1) - 2 * own + 1).mean())
+
+
+def bin_of(confidence: Tensor, bins: int = BINS) -> Tensor:
+    """Bin index int64 of each confidence: bin b holds (b/bins, (b+1)/bins], and 0 falls into the first.
+
+    The edges are compared in the confidences' own precision, as the published code does; no host synchronisation.
+    """
+    edges = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype, device=confidence.device)
+    return torch.bucketize(confidence, edges[1:-1])
+
+
+def reliability_bins(confidence: Any, correct: Any, bins: int = BINS) -> dict[str, list[float]]:
+    """What a reliability diagram draws: per bin its edges, count, mean confidence and accuracy (None when empty)."""
+    p, hit = confidences(confidence, correct)
+    return summarise_bins(*(column.tolist() for column in sum_bins(p, hit, bins)))
+
+
+def sum_bins(p: Tensor, hit: Tensor, bins: int) -> Tensor:
+    """float64 [3, bins]: count, sum of confidence, sum of hits."""
+    rows = torch.stack((torch.ones_like(hit), p.double(), hit))
+    return torch.zeros(3, bins, dtype=torch.float64, device=p.device).index_add_(1, bin_of(p, bins), rows)
+
+
+def summarise_bins(count: list[float], confidence: list[float], correct: list[float]) -> dict[str, list]:
+    """Readable columns out of the three sums per bin."""
+    bins = len(count)
+    return {
+        "low": [b / bins for b in range(bins)],
+        "high": [(b + 1) / bins for b in range(bins)],
+        "count": [int(n) for n in count],
+        "confidence": [c / n if n else None for c, n in zip(confidence, count)],
+        "accuracy": [h / n if n else None for h, n in zip(correct, count)],
+    }
+
+
+def expected_calibration_error(confidence: Any, correct: Any, bins: int = BINS) -> float:
+    """ECE in percent: sum over bins of n_b/N |accuracy_b - confidence_b|, bins (lo, hi].
+
+    ``confidence`` float [N] is the largest softmax probability in [0, 1], ``correct`` [N] the hits. Raises InputError
+    for a confidence outside [0, 1] or vectors of two lengths.
+    """
+    p, hit = confidences(confidence, correct)
+    return ece_of_bins(sum_bins(p, hit, bins))
+
+
+def ece_of_bins(sums: Tensor) -> float:
+    """ECE in percent from the three sums per bin."""
+    count, confidence, correct = sums
+    return 100.0 * float((correct - confidence).abs().sum() / count.sum().clamp(min=1))

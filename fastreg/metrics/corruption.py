@@ -1,0 +1,109 @@
+"""Corruption errors of ImageNet-C (Hendrycks & Dietterich 2019, 1903.12261, section 4.2), normalised by AlexNet.
+
+CE_c is the model's error summed over the five severities, over AlexNet's sum; mCE is the mean of the 15. The noise,
+blur, weather and digital columns of the paper's Table 4 are CE averaged inside the category; those of its Table 2 are
+raw errors. AlexNet's per-severity errors are those the benchmark's author published (torchvision's AlexNet, on the
+distributed JPEG files).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fastreg.errors import InputError, unknown
+
+ALEXNET_CLEAN = 0.4348
+ALEXNET = {
+    "gaussian_noise": (0.69528, 0.82542, 0.93554, 0.98138, 0.99452),
+    "shot_noise": (0.71224, 0.85108, 0.93574, 0.98182, 0.99146),
+    "impulse_noise": (0.78374, 0.89808, 0.94870, 0.98720, 0.99548),
+    "defocus_blur": (0.65624, 0.73202, 0.85036, 0.91364, 0.94714),
+    "glass_blur": (0.64308, 0.75054, 0.88806, 0.91622, 0.93344),
+    "motion_blur": (0.58430, 0.70048, 0.82108, 0.89750, 0.92638),
+    "zoom_blur": (0.70008, 0.76992, 0.80784, 0.84198, 0.87198),
+    "snow": (0.71726, 0.88392, 0.86468, 0.91870, 0.94952),
+    "frost": (0.61390, 0.79734, 0.88790, 0.89942, 0.93430),
+    "fog": (0.67474, 0.76050, 0.84378, 0.87260, 0.94500),
+    "brightness": (0.45140, 0.48502, 0.54048, 0.62166, 0.72440),
+    "contrast": (0.64548, 0.76150, 0.88874, 0.97760, 0.99270),
+    "elastic_transform": (0.52596, 0.70116, 0.55686, 0.64076, 0.80554),
+    "pixelate": (0.52218, 0.54620, 0.73728, 0.87092, 0.91262),
+    "jpeg_compression": (0.51002, 0.54718, 0.57294, 0.65458, 0.74778),
+}
+NAMES = tuple(ALEXNET)
+CATEGORIES = {"noise": NAMES[0:3], "blur": NAMES[3:7], "weather": NAMES[7:11], "digital": NAMES[11:15]}
+
+Errors = Mapping[str, Sequence[float]]
+
+
+def missing_corruptions(errors: Iterable[str]) -> list[str]:
+    """Which of the 15 are not there; any of them makes every total meaningless."""
+    present = set(errors)
+    return [name for name in NAMES if name not in present]
+
+
+def corruption_errors(errors: Errors) -> dict[str, float]:
+    """CE of each given corruption in percent of AlexNet's. ``errors[name]``: five top-1 errors in [0, 1]."""
+    return {name: 100.0 * sum(five) / sum(ALEXNET[name]) for name, five in _checked(errors).items()}
+
+
+def mean_corruption_error(errors: Errors) -> float:
+    """mCE in percent. ``errors[name]``: five top-1 errors in [0, 1], for all 15; raises InputError for fewer."""
+    return _mean(corruption_errors(_complete(errors)).values())
+
+
+def relative_mean_corruption_error(errors: Errors, clean_error: float) -> float:
+    """Relative mCE in percent: each sum less five clean errors, ours and AlexNet's. ``clean_error`` in [0, 1]."""
+    clean = _unit("the clean error", clean_error)
+    return _mean(
+        100.0 * (sum(five) - 5 * clean) / (sum(ALEXNET[name]) - 5 * ALEXNET_CLEAN)
+        for name, five in _complete(errors).items()
+    )
+
+
+def category_corruption_errors(errors: Errors) -> dict[str, float]:
+    """CE averaged inside noise, blur, weather and digital, in percent (Table 4's columns)."""
+    ce = corruption_errors(_complete(errors))
+    return {category: _mean(ce[name] for name in names) for category, names in CATEGORIES.items()}
+
+
+def category_errors(errors: Errors) -> dict[str, float]:
+    """Raw top-1 error averaged inside noise, blur, weather and digital, in percent (Table 2's columns)."""
+    raw = _complete(errors)
+    return {category: _mean(100.0 * _mean(raw[n]) for n in names) for category, names in CATEGORIES.items()}
+
+
+def mean_error(errors: Errors) -> float:
+    """Plain mean over the 75 conditions, in percent (CIFAR-C, and ImageNet-C on other data)."""
+    return _mean(100.0 * _mean(five) for five in _complete(errors).values())
+
+
+def _complete(errors: Errors) -> dict[str, list[float]]:
+    missing = missing_corruptions(errors)
+    if missing:
+        raise InputError(f"no total over a partial suite: {', '.join(missing)} missing; evaluate them first")
+    return _checked({name: errors[name] for name in NAMES})  # the four extra corruptions belong to no total
+
+
+def _checked(errors: Errors) -> dict[str, list[float]]:
+    checked = {}
+    for name, five in errors.items():
+        if name not in ALEXNET:
+            raise unknown("corruption", name, NAMES)
+        checked[name] = [_unit(f"{name} at severity {s}", error) for s, error in enumerate(five, 1)]
+        if len(checked[name]) != 5:
+            raise InputError(f"{name} has {len(checked[name])} errors: give five, one per severity")
+    return checked
+
+
+def _unit(what: str, value: Any) -> float:
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise InputError(f"{what} is {number:g}: errors are shares in [0, 1], divide percentages by 100")
+    return number
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)
