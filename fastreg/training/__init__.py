@@ -1,0 +1,17 @@
+"""Training: ``Config`` and ``make_config`` say what, ``train`` does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastreg.training.config import Config, make_config
+
+__all__ = ["Config", "make_config", "train"]
+
+
+def train(config: Config, **options: Any) -> Path:
+    """See :func:`fastreg.training.loop.train`; imported late, since it needs torch."""
+    from fastreg.training.loop import train as run
+
+    return run(config, **options)

@@ -55,7 +55,7 @@ class Config:
     precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
     device: str = "auto"
     channels_last: bool = True
-    torchcompile: bool = False
+    torchcompile: str | None = None  # a torch.compile mode; reduce-overhead replays CUDA graphs
     sync_bn: bool = False
     deterministic: bool = False
     seed: int = 0
@@ -80,6 +80,7 @@ CHOICES = {
     "sched": SCHEDULES,
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "on_bad_image": ("error", "skip"),
+    "torchcompile": (None, "default", "reduce-overhead", "max-autotune"),
 }
 # flag -> (lowest, highest, whether the lowest itself is allowed)
 RANGES: dict[str, tuple[float, float, bool]] = {
@@ -111,7 +112,7 @@ def check(config: Config) -> None:
     """Raise InputError for a value out of range or an unknown choice."""
     for name, choices in CHOICES.items():
         if getattr(config, name) not in choices:
-            raise unknown(flag(name), getattr(config, name), choices)
+            raise unknown(flag(name), str(getattr(config, name)), [c for c in choices if c])
     for name, (low, high, closed) in RANGES.items():
         value = getattr(config, name)
         if value is None:

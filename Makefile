@@ -1,0 +1,62 @@
+# fastreg: `make demo` shows the whole path on real photographs, `make test` checks everything.
+# Neither calls apt: where system packages are missing, the line that installs them is printed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+FFCV_SYSTEM := libopencv-dev libturbojpeg0-dev pkg-config g++
+MAGICK_SYSTEM := libmagickwand-6.q16-6
+
+.PHONY: demo test lint format install install-dev ffcv clean
+
+demo: install
+	@test -d data/imagenet || $(BIN)/fastreg data sample imagenet
+	$(BIN)/fastreg train imagenet --reg mixup --ls 0.1 --resume auto
+	$(BIN)/fastreg eval --suite clean,fgsm,occlusion,imagenet-c
+	$(BIN)/fastreg report
+	@echo 'next: source $(BIN)/activate, then the commands of the README'
+
+test: install-dev lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The packages lie in several top-level folders, so the tools that read packages from disk read an installed copy.
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/lint build/lib
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/lint .
+	$(BIN)/python -m mypy --config-file pyproject.toml -p fastreg --cache-dir build/mypy
+	cd build/lint && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-cache
+
+format: install-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(VENV)/installed ffcv
+install-dev: $(VENV)/installed-dev ffcv
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[dali,sample]'
+	$(PIP) --no-deps imagecorruptions  # its frost photographs; nothing else of it is used
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) -e '.[dali,sample,dev]'
+	@ldconfig -p 2>/dev/null | grep -q libMagickWand-6.Q16.so.6 || \
+		echo 'ImageMagick judges are left out; to have them: apt-get install $(MAGICK_SYSTEM)'
+	@touch $@
+
+ffcv: $(VENV)/installed
+	@if $(BIN)/python -c 'import ffcv' 2>/dev/null; then :; \
+	elif pkg-config --exists opencv4 libturbojpeg 2>/dev/null && command -v c++ >/dev/null; then \
+		echo 'building the ffcv extra'; $(PIP) -e '.[ffcv]'; \
+	else \
+		echo 'FFCV is left out; to have it: apt-get install $(FFCV_SYSTEM)'; \
+	fi
+
+clean:
+	rm -rf $(VENV) build dist fastreg.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,30 @@
+"""What several commands share: parsing that typer does not do."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from fastreg.errors import InputError
+
+
+def parse_object(flag: str, text: str | None) -> dict[str, Any] | None:
+    """A JSON object given on the command line, or None where the flag is absent."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{flag} is not JSON ({error.msg}): write it like '{{\"alpha\": 0.2}}'.") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{flag} must be a JSON object like '{{\"alpha\": 0.2}}', but is {text}.")
+    return value
+
+
+def world_and_gpu(device: str | None) -> tuple[int, bool]:
+    """``(number of processes, whether the run uses a GPU)``."""
+    import torch
+
+    gpu = torch.cuda.is_available() if device in (None, "auto") else device.startswith("cuda")
+    return int(os.environ.get("WORLD_SIZE", "1")), gpu

@@ -1,0 +1,1 @@
+from fastreg.cli import app  # noqa: F401

@@ -1,0 +1,334 @@
+"""The training run: one loop for every method, precision, data set and number of processes.
+
+A step is: bytes from the loader, one plan from the method, one ``augment`` launch, forward, loss, backward, update.
+It never waits for the device: losses gather there and are read later (window.py). All random numbers come from
+(seed, sample, step), so the one integer ``step`` is all that a resumed run needs beside the weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastreg import methods, runs
+from fastreg.errors import InputError, RunError
+from fastreg.kernels import augment, mixed_cross_entropy
+from fastreg.models import Normalized, set_fields
+from fastreg.pipelines import make_loader, open_dataset
+from fastreg.progress import progress
+from fastreg.training import setup
+from fastreg.training.config import Config
+from fastreg.training.curves import draw_curves
+from fastreg.training.profiling import profiling
+from fastreg.training.schedule import learning_rate, train_size
+from fastreg.training.validate import validate
+from fastreg.training.window import LossWindow
+
+
+def train(
+    config: Config, *, resume: str | None = None, allow_changes: bool = False, say: Callable[[str], None] = print
+) -> Path:
+    """Train and return the run's folder.
+
+    ``resume``: None starts a new run, "auto" continues the newest one of this name if there is one, a path continues
+    that run. Raises InputError (bad settings or data) or RunError (the run could not go on; its checkpoint is whole).
+    """
+    with setup.world(config) as place:
+        folder, checkpoint = setup.run_folder(config, resume, place)
+        with runs.lock(folder) if place.rank == 0 else contextlib.nullcontext():
+            Run(config, folder, checkpoint, place, allow_changes, say if place.rank == 0 else _silent).go()
+    return folder
+
+
+class Run:
+    """One run's objects: built in ``__init__``, trained by ``go``."""
+
+    def __init__(self, config: Config, folder: Path, checkpoint: dict[str, Any] | None, place, allow: bool, say):
+        if config.deterministic:
+            torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = not config.deterministic
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        self.config, self.folder, self.place, self.say = config, folder, place, say
+        self.device = place.device
+        precision = setup.resolve_precision(config.precision, self.device)
+        self.dtype = setup.DTYPES[precision]
+        train_set = open_dataset(config.dataset, "train", config.data_dir)
+        val_set = open_dataset(config.dataset, "val", config.data_dir)
+        if val_set.classes != train_set.classes:
+            missing = sorted(set(train_set.classes) ^ set(val_set.classes))
+            raise InputError(f"training and validation classes of {train_set.root} differ ({', '.join(missing[:5])}).")
+        self.mean, self.std = train_set.mean, train_set.std
+
+        self.method = methods.create(
+            config.reg,
+            seed=config.seed,
+            dataset=config.dataset,
+            size=config.size,
+            scope=config.scope,
+            **config.reg_args,
+        )
+        common = {"device": self.device, "rank": place.rank, "world": place.size, "seed": config.seed}
+        common |= {"batch_size": config.batch_size, "workers": config.workers, "on_bad_image": config.on_bad_image}
+        self.loader = make_loader(
+            train_set,
+            loader=config.loader,
+            train=True,
+            crop=self.method.crop,
+            size=train_size(config, 0),
+            accumulate=config.grad_accum_steps,
+            **common,
+        )
+        self.val_loader = make_loader(val_set, loader=config.loader, train=False, size=config.eval_size, **common)
+
+        self.model, self.net = setup.build_model(config, len(train_set.classes), place)
+        self.ema = copy.deepcopy(self.model).eval() if config.model_ema_decay else None
+        if self.method.pixels:  # the attack needs pixels, so normalisation moves into the model
+            self.net = Normalized(self.net, self.mean, self.std)
+        self.optimizer = setup.build_optimizer(config, self.model)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.resolved = setup.describe(
+            config, train_set, place, precision_used=precision, loader_used=self.loader.name, n_train=len(train_set)
+        )
+        self.per_epoch = self.loader.steps_per_epoch
+        self.steps = config.epochs * self.per_epoch
+        self.step, self.best = 0, float("inf")
+        self.log = runs.Log(folder)
+        say(f"loader {self.loader.name}: {self.loader.why}")
+        if checkpoint is not None:
+            self._restore(checkpoint, allow)
+        elif place.rank == 0:
+            runs.write_json(folder / "config.json", self.resolved)
+            runs.write_json(folder / "environment.json", runs.environment())
+            self.log.truncate(0)
+
+    def go(self) -> None:
+        config = self.config
+        if self.step >= self.steps:
+            self.say(f"{self.folder} is complete: {config.epochs} epochs, best top-1 error {self.best:.2f} %")
+            return
+        self.say(
+            f"run {self.folder}: {len(self.loader.source):,} images, {self.per_epoch} steps x {config.epochs} epochs"
+            + (f", continuing at step {self.step}" if self.step else "")
+        )
+        with _stop_signals() as stopping, contextlib.closing(self.loader), contextlib.closing(self.val_loader):
+            for epoch in range(self.step // self.per_epoch, config.epochs):
+                self.train_epoch(epoch, stopping)
+                self.end_epoch(epoch)
+        self.say(f"done: best top-1 error {self.best:.2f} %, in {self.folder}")
+
+    def train_epoch(self, epoch: int, stopping: Callable[[], bool]) -> None:
+        config, accumulate = self.config, self.config.grad_accum_steps
+        self.loader.size = train_size(config, epoch)
+        self.net.train()
+        window = LossWindow(config.log_interval, self.place)
+        first = self.step
+        micro = 0
+        done = (self.step % self.per_epoch) * self.loader.global_batch
+        total = self.per_epoch * self.loader.global_batch
+        title = f"epoch {epoch + 1}/{config.epochs}"
+        with progress(title, total, done=done) as bar, profiling(config.profile, self.folder, self.say) as traced:
+            start, waited = time.perf_counter(), 0.0
+            for batch, wait in _timed(self.loader.batches(self.step * self.loader.global_batch)):
+                waited += wait
+                window.add(self.forward_backward(batch, micro))
+                micro += 1
+                if micro < accumulate:
+                    continue
+                lr = self.update()
+                micro = 0
+                self.step += 1
+                now = time.perf_counter()
+                seconds = now - start
+                window.close_step(
+                    {
+                        "step": self.step,
+                        "epoch": epoch,
+                        "lr": lr,
+                        "images_per_second": round(self.loader.global_batch / seconds, 2),
+                        "data_wait": round(waited / seconds, 4),
+                    }
+                )
+                start, waited = now, 0.0
+                traced()
+                bar.advance(self.loader.global_batch)
+                if window.full:
+                    self.record(window.flush(stopping()), bar)
+                stop = window.stop if self.place.size > 1 else stopping()
+                end = self.step % self.per_epoch == 0
+                if (stop and not end) or (not end and (self.step - first) % config.recovery_interval == 0):
+                    self.record(window.flush(wait=True), bar)
+                    self.save(epoch)
+                    if stop:
+                        raise RunError(f"stopped at step {self.step}; continue with --resume auto ({self.folder}).")
+            self.record(window.flush(wait=True), bar)
+
+    def forward_backward(self, batch: Any, micro: int) -> torch.Tensor:
+        """One micro-batch: gradients added to the parameters; returns its share of the step's loss."""
+        config, method = self.config, self.method
+        torch.manual_seed(_mix(config.seed, self.step, self.place.rank * config.grad_accum_steps + micro))
+        offset = (self.place.rank * config.grad_accum_steps + micro) * self.loader.batch_size
+        plan, targets = method.draw(batch.labels, batch.indices, self.step, offset=offset)
+        if batch.crop is not None:
+            plan = plan._replace(crop=batch.crop)
+        mean, std = ((0.0,) * 3, (1.0,) * 3) if method.pixels else (self.mean, self.std)
+        dtype = torch.float32 if method.pixels else self.dtype
+        images = augment(
+            batch.images,
+            plan,
+            mean=mean,
+            std=std,
+            dtype=dtype,
+            size=self.loader.size,
+            seed=config.seed,
+            indices=batch.indices,
+            step=self.step,
+        )
+        if method.fields is not None:
+            set_fields(self.model, method.fields(batch.indices, self.step, self.device))
+        last = micro == config.grad_accum_steps - 1
+        quiet = contextlib.nullcontext() if last or self.place.size == 1 else self._ddp().no_sync()
+        with quiet:
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                if method.step is None:
+                    loss = self.loss(self.net(images), targets)
+                else:
+                    loss = method.step(self.net, images, targets, self.loss)
+            loss = loss / config.grad_accum_steps
+            self.scaler.scale(loss).backward()
+        return loss
+
+    def loss(self, logits: torch.Tensor, targets: Any) -> torch.Tensor:
+        return mixed_cross_entropy(logits, targets, label_smoothing=self.config.ls)
+
+    def update(self) -> float:
+        """One optimiser step at the schedule's rate, which is returned."""
+        lr = learning_rate(self.config, self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        if self.config.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            _average(self.ema, self.model, self.config.model_ema_decay)
+        return lr
+
+    def end_epoch(self, epoch: int) -> None:
+        start = time.perf_counter()
+        row = {"epoch": epoch, "step": self.step, "train_loss": self._train_loss(epoch)}
+        row |= validate(self.model, self.val_loader, self.mean, self.std, self.dtype)
+        if self.ema is not None:
+            averaged = validate(self.ema, self.val_loader, self.mean, self.std, self.dtype)
+            row |= {f"ema_{key}": value for key, value in averaged.items()}
+        row["seconds"] = round(time.perf_counter() - start, 2)
+        error = row.get("ema_val_top1_error", row["val_top1_error"])
+        self.say(f"epoch {epoch + 1}: loss {row['train_loss']:.4f}, top-1 error {error:.2f} %")
+        better = error < self.best
+        self.best = min(self.best, error)
+        if self.place.rank == 0:
+            self.log.epoch(row)
+            if better:
+                kept = self.ema if self.ema is not None else self.model
+                runs.save_checkpoint(self.folder / "best.pt", {**self._header(epoch), "model": kept.state_dict()})
+        self.save(epoch)
+        if self.place.rank == 0:
+            draw_curves(self.folder)
+
+    def record(self, rows: list[dict[str, Any]], bar: Any) -> None:
+        if rows and self.place.rank == 0:
+            self.log.steps([{**row, "loss": row["loss"]} for row in rows])
+            bar.advance(0, note=f"loss {rows[-1]['loss']:.3f}, data wait {100 * rows[-1]['data_wait']:.0f} %")
+
+    def save(self, epoch: int) -> None:
+        if self.place.rank == 0:
+            state = {
+                **self._header(epoch),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "ema": None if self.ema is None else self.ema.state_dict(),
+            }
+            runs.save_checkpoint(self.folder / "last.pt", state)
+
+    def _header(self, epoch: int) -> dict[str, Any]:
+        return {"config": self.resolved, "step": self.step, "epoch": epoch, "best": self.best}
+
+    def _restore(self, checkpoint: dict[str, Any], allow: bool) -> None:
+        setup.refuse_changes(checkpoint["config"], self.resolved, self.folder, allow)
+        self.model.load_state_dict(checkpoint["model"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.scaler.load_state_dict(checkpoint["scaler"])
+        if self.ema is not None and checkpoint["ema"] is not None:
+            self.ema.load_state_dict(checkpoint["ema"])
+        self.step, self.best = checkpoint["step"], checkpoint["best"]
+        if self.place.rank == 0:
+            self.log.truncate(self.step)
+
+    def _train_loss(self, epoch: int) -> float:
+        """Mean of the epoch's logged losses, those before a resume included; on ranks that keep no log, nan."""
+        rows = runs.read_rows(self.log.jsonl) if self.place.rank == 0 else []
+        losses = [row["loss"] for row in rows if row["kind"] == "step" and row["epoch"] == epoch]
+        return sum(losses) / len(losses) if losses else float("nan")
+
+    def _ddp(self) -> Any:
+        net = self.net.model if isinstance(self.net, Normalized) else self.net
+        return getattr(net, "_orig_mod", net)
+
+
+def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        own, new = list(ema.parameters()), list(model.parameters())
+        torch._foreach_lerp_(own, new, 1 - decay)
+        for a, b in zip(ema.buffers(), model.buffers()):
+            a.copy_(b)
+
+
+def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
+    """Each batch with the seconds that the loop waited for it."""
+    while True:
+        start = time.perf_counter()
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        yield batch, time.perf_counter() - start
+
+
+def _mix(seed: int, step: int, micro: int) -> int:
+    """The seed of torch's own generators in one micro-batch (dropout in models that have it)."""
+    return (seed * 1_000_003 + step * 8191 + micro) % (1 << 63)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a wish that the loop asks for; a second one interrupts at once."""
+    received: list[int] = []
+
+    def wish(number: int, frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {}
+    with contextlib.suppress(ValueError):  # signals belong to the main thread; elsewhere there are none to catch
+        previous = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _silent(line: str) -> None:
+    """What ranks above 0 say."""

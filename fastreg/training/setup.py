@@ -1,0 +1,183 @@
+"""What a run needs before its first step: processes, device, precision, model, optimiser, run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from fastreg import runs
+from fastreg.errors import InputError
+from fastreg.training.config import Config, to_dict
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+# settings that a resumed run may change without becoming another run
+_FREE = {"data_dir", "loader", "workers", "device", "output", "name", "log_interval", "recovery_interval", "profile"}
+_FREE |= {"log_tensorboard", "command", "loader_used", "world_size"}
+
+
+class World(NamedTuple):
+    """This process among all that train together."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+
+@contextmanager
+def world(config: Config) -> Iterator[World]:
+    """Join torchrun's processes (NCCL on GPUs, gloo on CPUs), or be alone."""
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: this machine has no CUDA device; leave the flag out to train on the CPU.")
+    device = torch.device(name)
+    if device.type == "cuda":
+        device = torch.device(
+            "cuda", device.index if device.index is not None else int(os.environ.get("LOCAL_RANK", "0"))
+        )
+        torch.cuda.set_device(device)
+    if size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+    try:
+        yield World(rank, size, device)
+    finally:
+        if size > 1:
+            dist.destroy_process_group()
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """``auto`` is bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs."""
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+
+
+def build_model(config: Config, num_classes: int, place: World) -> tuple[nn.Module, nn.Module]:
+    """``(model, net)``: the bare model that is saved, and what the loop calls (DDP, compiled)."""
+    from fastreg.models import create_model
+
+    torch.manual_seed(config.seed)  # the same initial weights on every rank
+    extra = {"blurpool": True} if config.blurpool else {}
+    model = create_model(
+        config.model, num_classes, shakedrop="shakedrop" in config.reg.split("+"), stem=config.stem, **extra
+    )
+    model = model.to(place.device)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    net = model
+    if config.sync_bn and place.size > 1:
+        net = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if place.size > 1:
+        # buffers are never averaged: rank 0's running statistics are the run's, as in a single process
+        net = nn.parallel.DistributedDataParallel(
+            net, device_ids=[place.device.index] if place.device.type == "cuda" else None, broadcast_buffers=False
+        )
+    if config.torchcompile:
+        net = torch.compile(net, mode=config.torchcompile)
+    return model, net
+
+
+def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD (fused on a GPU) or Adam; norm parameters and biases go undecayed where the recipe says so."""
+    decayed, plain = [], []
+    for parameter in model.parameters():
+        (decayed if parameter.ndim > 1 or config.norm_weight_decay else plain).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}]
+    if plain:
+        groups.append({"params": plain, "weight_decay": 0.0})
+    fused = next(model.parameters()).is_cuda
+    if config.opt == "adam":
+        return torch.optim.Adam(groups, lr=config.lr, fused=fused)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+
+
+def run_folder(config: Config, resume: str | None, place: World) -> tuple[Path, dict[str, Any] | None]:
+    """``(folder, checkpoint to resume from or None)``, decided by rank 0 and agreed by all."""
+    chosen: list[Any] = [None, None]
+    if place.rank == 0:
+        try:
+            chosen = list(_choose(config, resume))
+        except Exception as error:  # every rank must leave with the same sentence
+            chosen = [error, None]
+    if place.size > 1:
+        dist.broadcast_object_list(chosen, src=0)
+    if isinstance(chosen[0], Exception):
+        raise chosen[0]
+    folder, has_checkpoint = chosen
+    return folder, runs.load_checkpoint(folder / "last.pt") if has_checkpoint else None
+
+
+def _choose(config: Config, resume: str | None) -> tuple[Path, bool]:
+    base = config.name or default_name(config)
+    root = Path(config.output)
+    if resume not in (None, "auto"):
+        path = Path(resume)
+        folder = path if path.is_dir() else path.parent
+        if not (folder / "last.pt").is_file():
+            raise InputError(f"--resume {resume}: no last.pt there; give a run folder, or --resume auto.")
+        return folder, True
+    number = 1
+    while (root / _numbered(base, number + 1)).exists():
+        number += 1
+    newest = root / _numbered(base, number)
+    if resume == "auto":
+        return newest, (newest / "last.pt").is_file()
+    if (newest / "config.json").exists():
+        if config.name:
+            raise InputError(f"{newest} exists: continue it with --resume auto, or give another --name.")
+        return root / _numbered(base, number + 1), False
+    return newest, False
+
+
+def _numbered(base: str, number: int) -> str:
+    return base if number == 1 else f"{base}-{number}"
+
+
+def default_name(config: Config) -> str:
+    smoothing = f"-ls{config.ls:g}" if config.ls else ""
+    model = config.model.replace(":", "-").replace("/", "-")
+    return f"{config.dataset}-{model}-{config.reg}{smoothing}"
+
+
+def describe(config: Config, source: Any, place: World, **more: Any) -> dict[str, Any]:
+    """The resolved config that config.json and every checkpoint carry."""
+    return {
+        **to_dict(config),
+        "num_classes": len(source.classes),
+        "classes": list(source.classes),
+        "mean": list(source.mean),
+        "std": list(source.std),
+        "sample": source.is_sample,
+        "data_fingerprint": source.fingerprint,
+        "world_size": place.size,
+        **more,
+    }
+
+
+def refuse_changes(old: dict[str, Any], new: dict[str, Any], folder: Path, allow: bool) -> None:
+    """A resumed run must be the same run: raise InputError naming what differs, unless told to go on."""
+    differing = {key for key in old.keys() | new.keys() if _plain(old.get(key)) != _plain(new.get(key))} - _FREE
+    if "data_fingerprint" in differing:
+        raise InputError(
+            f"the data set of {folder} has changed since it started (fingerprint {old.get('data_fingerprint')} then, "
+            f"{new['data_fingerprint']} now): restore it, or start a new run with --name."
+        )
+    if differing and not allow:
+        what = ", ".join(f"{key} {old.get(key)} then, {new.get(key)} now" for key in sorted(differing))
+        raise InputError(f"{folder} was started with other settings ({what}): use them, or add --allow-changes.")
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value

@@ -1,0 +1,30 @@
+"""A skipped test must print why, and where FASTREG_MUST_RUN names what it lacks, it fails instead."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+MUST_RUN = [word for word in os.environ.get("FASTREG_MUST_RUN", "").lower().split(",") if word]
+
+
+def _turn_into_failure(report) -> None:
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    if any(word in reason.lower() for word in MUST_RUN):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although FASTREG_MUST_RUN={','.join(MUST_RUN)}: {reason}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    _turn_into_failure(outcome.get_result())
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector):
+    outcome = yield
+    _turn_into_failure(outcome.get_result())
