@@ -1,0 +1,66 @@
+"""fastreg.kernels: every operation that touches pixels or logits on the device.
+
+Knows torch, Triton and numpy (JPEG and the corruptions also Pillow and OpenCV on the CPU), nothing else of fastreg, and
+opens no files. Exports are lazy: an operation's module is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastreg.kernels.augment import augment
+    from fastreg.kernels.corruptions import (
+        CORRUPTION_CATEGORIES,
+        CORRUPTIONS,
+        EXTRA_CORRUPTIONS,
+        corrupt,
+        draw_fields,
+    )
+    from fastreg.kernels.fgsm import fgsm_attack, fgsm_step, zero_sign_share
+    from fastreg.kernels.jpeg import jpeg_round_trip
+    from fastreg.kernels.loss import mixed_cross_entropy, scored_cross_entropy
+    from fastreg.kernels.modules import BatchAugment, MixedCrossEntropy
+    from fastreg.kernels.types import Batch, Plan, Targets
+
+_EXPORTS = {
+    "augment": ("augment",),
+    "loss": ("mixed_cross_entropy", "scored_cross_entropy"),
+    "fgsm": ("fgsm_attack", "fgsm_step", "zero_sign_share"),
+    "corruptions": ("corrupt", "draw_fields", "CORRUPTIONS", "EXTRA_CORRUPTIONS", "CORRUPTION_CATEGORIES"),
+    "jpeg": ("jpeg_round_trip",),
+    "modules": ("BatchAugment", "MixedCrossEntropy"),
+    "types": ("Batch", "Plan", "Targets"),
+}
+_HOME = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__all__ = [
+    "Batch",
+    "Plan",
+    "Targets",
+    "augment",
+    "mixed_cross_entropy",
+    "scored_cross_entropy",
+    "fgsm_step",
+    "fgsm_attack",
+    "zero_sign_share",
+    "corrupt",
+    "draw_fields",
+    "CORRUPTIONS",
+    "EXTRA_CORRUPTIONS",
+    "CORRUPTION_CATEGORIES",
+    "jpeg_round_trip",
+    "BatchAugment",
+    "MixedCrossEntropy",
+]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastreg.kernels' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"fastreg.kernels.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

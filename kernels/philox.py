@@ -1,0 +1,253 @@
+"""Philox4x32-10: every random number of fastreg, on the host and in Triton kernels, from one counter.
+
+The key is the 64-bit run seed; the counter is (element, sample index, step, operation), where step is the epoch, the
+training step or the severity, whichever the operation repeats over. A number therefore belongs to its sample: it does
+not know the batch size, the loader, the number of workers or of GPUs. Words and integers are bit-equal on host and
+device; floats through log and sqrt agree to 1e-6.
+
+A field of many values per sample (one per pixel, say) takes its value j from word j % 4 of element j // 4.
+
+Source: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastreg.kernels.dispatch import tl, triton
+
+# One row per operation that draws. Append only: an id is part of every result ever drawn with it.
+OPERATIONS: dict[str, int] = {
+    "augment_noise": 1,
+    "noise_level": 2,
+    "flip": 3,
+    "crop": 4,
+    "order": 5,
+    "mix_choice": 6,
+    "mixup_lambda": 7,
+    "mixup_partner": 8,
+    "cutmix_apply": 9,
+    "cutmix_lambda": 10,
+    "cutmix_box": 11,
+    "cutmix_partner": 12,
+    "cutout_box": 13,
+    "shakedrop_gate": 14,
+    "shakedrop_alpha": 15,
+    "shakedrop_beta": 16,
+    "attack_start": 17,
+    "gaussian_noise": 64,  # 64 to 95: corruptions; their step is the severity
+    "speckle_noise": 65,
+    "shot_noise": 66,
+    "impulse_noise": 67,
+    "glass_blur": 68,
+    "motion_angle": 69,
+    "snow": 70,
+    "snow_angle": 71,
+    "frost": 72,
+    "fog": 73,
+    "elastic_corners": 74,
+    "elastic_shift": 75,
+    "spatter": 76,
+}
+
+_MULTIPLIER = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+
+
+def words(seed: int, element, sample, step, operation: str) -> np.ndarray:
+    """Four uint32 words per counter, [..., 4].
+
+    ``element``, ``sample`` and ``step`` are integers or integer arrays that broadcast; ``operation`` is a name in
+    ``OPERATIONS``. ``seed`` is taken modulo 2**64, the rest modulo 2**32.
+    """
+    if operation not in OPERATIONS:
+        raise ValueError(f"unknown random operation {operation!r}: add it to philox.OPERATIONS")
+    counters = (np.asarray(c).astype(np.int64).astype(np.uint64) & _LOW for c in (element, sample, step))
+    c0, c1, c2, c3 = np.broadcast_arrays(*counters, np.uint64(OPERATIONS[operation]))
+    low, high = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+    for _ in range(10):
+        product0, product1 = c0 * _MULTIPLIER[0], c2 * _MULTIPLIER[1]
+        c0, c2 = (product1 >> _HALF) ^ c1 ^ np.uint64(low), (product0 >> _HALF) ^ c3 ^ np.uint64(high)
+        c1, c3 = product1 & _LOW, product0 & _LOW
+        low, high = (low + _WEYL[0]) & 0xFFFFFFFF, (high + _WEYL[1]) & 0xFFFFFFFF
+    return np.stack((c0, c1, c2, c3), axis=-1).astype(np.uint32)
+
+
+def uniform(words: np.ndarray) -> np.ndarray:
+    """float32 in [0, 1), 24 bits, one per word."""
+    return (words >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
+
+
+def integers(words: np.ndarray, n) -> np.ndarray:
+    """int64 in [0, n), one per word; ``n`` (1 to 2**32) broadcasts. The bias is below n / 2**32."""
+    return ((words.astype(np.uint64) * np.asarray(n).astype(np.uint64)) >> _HALF).astype(np.int64)
+
+
+def normal(words: np.ndarray) -> np.ndarray:
+    """Standard normals, float32, by Box and Muller: words (2k, 2k + 1) of the last axis give values (2k, 2k + 1).
+
+    The first word is the radius, the second the angle: its top two bits are the quadrant, the rest a signed fraction.
+    """
+    if words.shape[-1] % 2:
+        raise ValueError(f"normal needs an even number of words on the last axis, got {words.shape[-1]}")
+    first, second = words[..., 0::2], words[..., 1::2]
+    u = first.astype(np.float32) * np.float32(2**-32) + np.float32(2**-33)
+    radius = np.sqrt(np.float32(-2) * np.log(u))
+    quadrant = second >> np.uint32(30)
+    angle = (second << np.uint32(2)).view(np.int32).astype(np.float32) * np.float32(np.pi * 2**-33)
+    s, c = np.sin(angle), np.cos(angle)
+    odd, back = (quadrant & 1).astype(bool), (quadrant & 2).astype(bool)
+    out = np.empty(words.shape, np.float32)
+    radius = np.where(back, -radius, radius)
+    out[..., 0::2] = radius * np.where(odd, -s, c)
+    out[..., 1::2] = radius * np.where(odd, c, s)
+    return out
+
+
+def field(draw: Callable, seed: int, samples, count: int, step, operation: str) -> np.ndarray:
+    """``draw`` (``uniform``, ``normal``, ...) applied to ``count`` words per sample: [B, count]."""
+    samples = np.asarray(samples).reshape(-1, 1)
+    w = words(seed, np.arange(-(-count // 4)), samples, np.asarray(step).reshape(-1, 1), operation)
+    return draw(w.reshape(len(samples), -1))[:, :count]
+
+
+def beta(seed: int, alpha: float, sample, step, operation: str) -> np.ndarray:
+    """Beta(alpha, alpha) for any alpha > 0, float64, one per counter.
+
+    Two gammas by Marsaglia and Tsang (ACM TOMS 26, 2000), kept as logarithms so that small alphas do not underflow;
+    attempt k of the rejection reads elements 2k and 2k + 1, so each value is still a function of its counter alone.
+    """
+    if not 0 < alpha < np.inf:
+        raise ValueError(f"Beta needs alpha > 0, got {alpha}")
+    sample, step = np.broadcast_arrays(np.asarray(sample), np.asarray(step))
+    shape, sample, step = sample.shape, sample.ravel(), step.ravel()
+    log_gamma = np.empty((2, sample.size))
+    d = alpha + 1 - 1 / 3  # alpha + 1, then U ** (1 / alpha) brings it down to alpha
+    c = 1 / np.sqrt(9 * d)
+    for side in (0, 1):
+        left, attempt = np.arange(sample.size), 0
+        while left.size:
+            w = words(seed, 2 * attempt + side, sample[left], step[left], operation)
+            x = normal(w[:, :2])[:, 0].astype(np.float64)
+            u, boost = _open(w[:, 2]), _open(w[:, 3])
+            v = np.maximum(1 + c * x, 0) ** 3
+            with np.errstate(divide="ignore"):
+                taken = np.log(u) < 0.5 * x * x + d - d * v + d * np.log(v)
+                value = np.log(d * v) + np.log(boost) / alpha
+            log_gamma[side, left[taken]] = value[taken]
+            left, attempt = left[~taken], attempt + 1
+    with np.errstate(over="ignore"):
+        return (1 / (1 + np.exp(log_gamma[1] - log_gamma[0]))).reshape(shape)
+
+
+def _open(words: np.ndarray) -> np.ndarray:
+    """float64 in the open interval (0, 1)."""
+    return (words.astype(np.float64) + 0.5) * 2.0**-32
+
+
+def permutation(seed: int, n: int, step: int, operation: str, group: int | None = None, start: int = 0) -> np.ndarray:
+    """A permutation of [0, n), int64, keyed by position: sorts 64-bit keys.
+
+    With ``group``, positions move only inside consecutive groups of that size. ``start`` is the position of the first
+    element in a longer sequence: when it is a multiple of ``group``, a slice permutes as it does inside the whole.
+    """
+    w = words(seed, start + np.arange(n), 0, step, operation).astype(np.uint64)
+    keys = (w[:, 0] << _HALF) | w[:, 1]
+    groups = np.zeros(n, np.int64) if group is None else np.arange(n) // group
+    return np.lexsort((keys, groups))
+
+
+def poisson_table(rate) -> np.ndarray:
+    """Thresholds for exact Poisson draws: uint32 [len(rate), a power of two], for rates in [0, 500].
+
+    A draw is the number of thresholds of its row at or below the word (32 bits resolve the tails to 2**-32). Images
+    hold at most 256 rates, so the table is small, and host and device counts are equal by construction.
+    """
+    rate = np.asarray(rate, np.float64).reshape(-1, 1)
+    if not (rate >= 0).all() or not (rate <= 500).all():
+        raise ValueError("poisson_table needs rates from 0 to 500")
+    top = rate.max()
+    width = 1 << int(np.ceil(np.log2(top + 7 * np.sqrt(top) + 24)))
+    k = np.arange(width)
+    log_factorial = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, width)))))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_rate = np.where(rate > 0, np.log(rate), 0)
+    probability = np.where(rate > 0, np.exp(k * log_rate - rate - log_factorial), (k == 0).astype(float))
+    cumulative = np.cumsum(probability, axis=1)
+    return np.minimum(np.floor(cumulative * 2.0**32), 2.0**32 - 1).astype(np.uint32)
+
+
+def poisson(words: np.ndarray, row: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """int64 counts: for each word, inversion in row ``row`` of a ``poisson_table``. ``row`` has the words' shape."""
+    count = np.zeros(words.shape, np.int64)
+    jump = table.shape[1] // 2
+    while jump:
+        count += jump * (table[row, count + jump - 1] <= words)
+        jump //= 2
+    return count
+
+
+# Triton twins. ``element`` is an int32 tensor, the rest are scalars; every constant is written out, because kernels may
+# not read Python globals. ``operation`` is the number from OPERATIONS, given as a constexpr by the launcher.
+
+
+@triton.jit
+def triton_words(seed, element, sample, step, operation):
+    """The four words of ``words``, uint32, each of ``element``'s shape."""
+    c0 = element.to(tl.uint32)
+    c1 = tl.to_tensor(sample).to(tl.uint32)
+    c2 = tl.to_tensor(step).to(tl.uint32)
+    c3 = tl.to_tensor(operation).to(tl.uint32)
+    return tl.philox(seed, c0, c1, c2, c3)
+
+
+@triton.jit
+def triton_uniform(word):
+    """``uniform``, bit-equal."""
+    return (word >> 8).to(tl.int32).to(tl.float32) * 5.9604644775390625e-8
+
+
+@triton.jit
+def triton_normal(first, second):
+    """``normal`` for one pair of words: two float32 tensors. No tl.sin, tl.cos: their large-argument path spills.
+
+    The logarithm is a polynomial (the classic one of Cephes' logf), because the hardware's is only good to 2**-22
+    absolute, which is all of log(u) near u = 1; sine and cosine are Taylor's on [-pi/4, pi/4], good to 1e-8.
+    """
+    u = first.to(tl.float32) * 2.3283064365386963e-10 + 1.1641532182693481e-10
+    bits = u.to(tl.int32, bitcast=True)
+    exponent = (bits - 0x3F3504F3) >> 23  # mantissa in [sqrt(1/2), sqrt(2))
+    t = (bits - (exponent << 23)).to(tl.float32, bitcast=True) - 1.0
+    p = 7.0376836292e-2 * t - 1.1514610310e-1
+    p = p * t + 1.1676998740e-1
+    p = p * t - 1.2420140846e-1
+    p = p * t + 1.4249322787e-1
+    p = p * t - 1.6668057665e-1
+    p = p * t + 2.0000714765e-1
+    p = p * t - 2.4999993993e-1
+    p = p * t + 3.3333331174e-1
+    log = t + (t * t * (p * t - 0.5) + exponent.to(tl.float32) * 0.6931471805599453)
+    radius = tl.sqrt(tl.maximum(-2.0 * log, 0.0))
+    angle = (second << 2).to(tl.int32, bitcast=True).to(tl.float32) * 3.6572951981e-10
+    a = angle * angle
+    s = angle + angle * a * (-1.6666666667e-1 + a * (8.3333333333e-3 + a * (-1.9841269841e-4 + a * 2.7557319224e-6)))
+    c = 1.0 + a * (-0.5 + a * (4.1666666667e-2 + a * (-1.3888888889e-3 + a * 2.4801587302e-5)))
+    odd = ((second >> 30) & 1) != 0
+    radius = tl.where((second >> 31) != 0, -radius, radius)
+    return radius * tl.where(odd, -s, c), radius * tl.where(odd, c, s)
+
+
+@triton.jit
+def triton_poisson(word, row, table, WIDTH: tl.constexpr):
+    """``poisson`` from a ``poisson_table`` in device memory (uint32, WIDTH a power of two): int32, bit-equal."""
+    count = row * 0
+    for level in tl.static_range(1, 11):  # WIDTH is 1024 at most
+        jump = WIDTH >> level
+        if jump > 0:
+            threshold = tl.load(table + row * WIDTH + count + (jump - 1))
+            count += tl.where(threshold <= word, jump, 0)
+    return count
