@@ -1,0 +1,219 @@
+"""ImageNet-C and CIFAR-C in batches: ``corrupt`` and the random fields it takes.
+
+Source: Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
+(ICLR 2019), as its generation scripts compute it, quirks included; README.md beside this file says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastreg.kernels.corruptions import blur, colour, digital, elastic, noise, spatter, weather
+from fastreg.kernels.corruptions import fields as drawn
+from fastreg.kernels.corruptions.constants import (
+    CONSTANTS,
+    CORRUPTION_CATEGORIES,
+    CORRUPTIONS,
+    EXTRA_CORRUPTIONS,
+    FROST_SCALE,
+    SEVERITIES,
+    nearest,
+    resolve,
+)
+from fastreg.kernels.corruptions.fields import Key
+from fastreg.kernels.jpeg import jpeg_round_trip
+
+__all__ = ["CORRUPTIONS", "CORRUPTION_CATEGORIES", "EXTRA_CORRUPTIONS", "corrupt", "draw_fields"]
+
+FINAL_QUALITY = 85  # ImageNet-C was saved with it, and so is measured with it
+
+# Values (pixels times channels) worked on at once. A corruption holds at most a dozen float64 buffers of this many:
+# the cache of one core's worth on the CPU, 6 GiB on a GPU.
+CHUNK = {"cpu": 2**18, "cuda": 2**26}
+
+
+class Corruption(NamedTuple):
+    """One row per corruption."""
+
+    apply: Callable  # (images, parameter, fields) -> uint8
+    draw: Callable | None = None  # (Key, n, parameter, images) -> fields
+    fields: Mapping[str, tuple[str, tuple]] = MappingProxyType({})  # name -> kind, shape behind the batch
+
+
+# "n" and "passes" stand for the side of the image and the passes of the severity
+_NORMAL = {"normal": ("float", ("n", "n", 3))}
+_FLAGS = {"replace": ("bool", ("n", "n", 3)), "salt": ("bool", ("n", "n", 3))}
+_SHUFFLE = {"dx": ("integer", ("passes", "n", "n")), "dy": ("integer", ("passes", "n", "n"))}
+_SHIFT = {
+    "corner_shift": ("float", (3, 2)),
+    "dx": ("float", ("n", "n")),
+    "dy": ("float", ("n", "n")),
+}
+
+TABLE = {
+    "gaussian_noise": Corruption(noise.gaussian_noise, drawn.gaussian_noise, _NORMAL),
+    "shot_noise": Corruption(noise.shot_noise, drawn.shot_noise, {"counts": ("integer", ("n", "n", 3))}),
+    "impulse_noise": Corruption(noise.impulse_noise, drawn.impulse_noise, _FLAGS),
+    "defocus_blur": Corruption(blur.defocus_blur),
+    "glass_blur": Corruption(blur.glass_blur, drawn.glass_blur, _SHUFFLE),
+    "motion_blur": Corruption(blur.motion_blur, drawn.motion_blur, {"angle": ("float", ())}),
+    "zoom_blur": Corruption(blur.zoom_blur),
+    "snow": Corruption(weather.snow, drawn.snow, {"normal": ("float", ("n", "n")), "angle": ("float", ())}),
+    "frost": Corruption(weather.frost, drawn.frost, {"texture": ("uint8", ("n", "n", 3))}),
+    "fog": Corruption(weather.fog, drawn.fog, {"plasma": ("float", ("n", "n"))}),
+    "brightness": Corruption(colour.brightness),
+    "contrast": Corruption(colour.contrast),
+    "elastic_transform": Corruption(elastic.elastic_transform, drawn.elastic_transform, _SHIFT),
+    "pixelate": Corruption(digital.pixelate),
+    "jpeg_compression": Corruption(digital.jpeg_compression),
+    "speckle_noise": Corruption(noise.speckle_noise, drawn.speckle_noise, _NORMAL),
+    "gaussian_blur": Corruption(blur.gaussian_blur),
+    "spatter": Corruption(spatter.spatter, drawn.spatter, {"normal": ("float", ("n", "n"))}),
+    "saturate": Corruption(colour.saturate),
+}
+
+
+def corrupt(
+    images: Tensor,
+    name: str,
+    severity: int,
+    *,
+    seed: int = 0,
+    indices: Tensor | None = None,
+    constants: str = "auto",
+    jpeg: bool = False,
+    fields: dict[str, Tensor] | None = None,
+    textures: object = None,
+) -> Tensor:
+    """Corrupt a batch as ImageNet-C and CIFAR-C were made.
+
+    images: uint8 [B,n,n,3] RGB. name: one of ``CORRUPTIONS`` or ``EXTRA_CORRUPTIONS``. severity: 1 to 5.
+    seed, indices: key of the random numbers; ``indices`` int64 [B] (place in the data set, on the host) is needed by
+    corruptions that draw, unless ``fields`` gives the random fields themselves (see ``draw_fields``).
+    constants: "imagenet224", "imagenet299", "tiny64", "cifar32", or "auto" by the size of the images.
+    jpeg: ImageNet-C's final JPEG round trip at quality 85. textures: the five frost photographs, uint8 RGB arrays.
+
+    Returns uint8 [B,n,n,3] on the images' device; the input is untouched, and a sample's result does not depend on
+    its batch. Raises TypeError or ValueError, one sentence, on bad input.
+    """
+    row, parameter, constants = _checked(images, name, severity, constants)
+    batch, n = images.shape[:2]
+    if row.draw is None:
+        if fields:
+            raise ValueError(f"{name} draws nothing and takes no fields; got {', '.join(fields)}.")
+        fields = {}
+    elif fields is not None:
+        fields = _checked_fields(fields, row, name, parameter, images)
+    key = None
+    if fields is None:
+        if indices is None:
+            raise ValueError(
+                f"{name} draws random numbers: pass indices= (each image's place in the data set) or fields=."
+            )
+        key = _key(name, severity, seed, indices, batch, constants, images.device, textures)
+
+    images = images.contiguous()
+    step = max(1, CHUNK.get(images.device.type, CHUNK["cpu"]) // max(1, n * n * 3))
+    parts = []
+    for start in range(0, batch, step):
+        part = images[start : start + step]
+        if key is not None:
+            here = row.draw(key._replace(samples=key.samples[start : start + step]), n, parameter, part)
+        else:
+            here = {field: values[start : start + step] for field, values in fields.items()}
+        part = row.apply(part, parameter, here)
+        parts.append(jpeg_round_trip(part, FINAL_QUALITY) if jpeg else part)
+    return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else images.clone()
+
+
+def draw_fields(
+    name: str,
+    severity: int,
+    *,
+    seed: int,
+    indices: Tensor,
+    size: int,
+    constants: str = "auto",
+    device: torch.device | str = "cpu",
+    textures: object = None,
+    images: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The fields that ``corrupt`` would use for these samples: a dict of tensors, batch first, empty if none is drawn.
+
+    gaussian_noise, speckle_noise: ``normal`` [B,n,n,3]; shot_noise: ``counts`` [B,n,n,3], which needs ``images``;
+    impulse_noise: ``replace``, ``salt`` bool [B,n,n,3]; glass_blur: ``dx``, ``dy`` [B,passes,n,n] pixels; motion_blur:
+    ``angle`` [B] degrees; snow: ``normal`` [B,n,n], ``angle`` [B]; frost: ``texture`` uint8 [B,n,n,3]; fog: ``plasma``
+    [B,n,n] in [0,1]; elastic_transform: ``corner_shift`` [B,3,2] pixels (x, y), ``dx``, ``dy`` [B,n,n] in (-1,1) before
+    smoothing; spatter: ``normal`` [B,n,n]. ``normal`` is standard normal, float32. Raises ValueError on bad input.
+    """
+    row, parameter, constants = _row(name, severity, size, constants)
+    if row.draw is None:
+        return {}
+    batch = len(np.atleast_1d(indices))
+    if images is not None and tuple(images.shape) != (batch, size, size, 3):
+        raise ValueError(f"images must be uint8 [{batch},{size},{size},3]; got shape {tuple(images.shape)}.")
+    key = _key(name, severity, seed, indices, batch, constants, torch.device(device), textures)
+    return row.draw(key, size, parameter, images)
+
+
+def _row(name: str, severity: int, size: int, constants: str) -> tuple[Corruption, object, str]:
+    if name not in TABLE:
+        raise ValueError(nearest("corruption", name, tuple(TABLE)))
+    if isinstance(severity, bool) or severity not in SEVERITIES:
+        raise ValueError(f"severity must be a whole number from 1 to 5; got {severity!r}.")
+    constants = resolve(constants, size)
+    return TABLE[name], CONSTANTS[constants][name][int(severity) - 1], constants
+
+
+def _checked(images: Tensor, name: str, severity: int, constants: str) -> tuple[Corruption, object, str]:
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images must be a uint8 tensor [B,n,n,3]; got {type(images).__name__}.")
+    if images.dtype != torch.uint8:
+        raise TypeError(f"images must be uint8 levels from 0 to 255; got {images.dtype}.")
+    shape = tuple(images.shape)
+    if images.dim() != 4 or shape[3] != 3:
+        turn = "; permute(0, 2, 3, 1) puts the channels last" if images.dim() == 4 and shape[1] == 3 else ""
+        raise ValueError(f"images must be [B,n,n,3] with channels last; got shape {shape}{turn}.")
+    if shape[1] != shape[2] or shape[1] == 0:
+        raise ValueError(f"images must be square; got {shape[1]} x {shape[2]} pixels: crop or resize them first.")
+    return _row(name, severity, shape[1], constants)
+
+
+def _key(name, severity, seed, indices, batch, constants, device, textures) -> Key:
+    samples = np.atleast_1d(indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices))
+    if samples.shape != (batch,) or not np.issubdtype(samples.dtype, np.integer):
+        raise ValueError(f"indices must be {batch} whole numbers, one per image; got {samples.dtype} {samples.shape}.")
+    return Key(int(seed), samples.astype(np.int64), int(severity), device, textures, FROST_SCALE[constants])
+
+
+def _checked_fields(fields: dict, row: Corruption, name: str, parameter, images: Tensor) -> dict[str, Tensor]:
+    """The given fields as tensors on the images' device; ValueError names the one that is wrong."""
+    if set(fields) != set(row.fields):
+        raise ValueError(f"{name} takes the fields {', '.join(row.fields)}; got {', '.join(fields) or 'none'}.")
+    numbers = {"n": images.shape[1], "passes": parameter[2] if name == "glass_blur" else 0}
+    checked = {}
+    for field, (kind, shape) in row.fields.items():
+        wanted = (len(images), *(numbers.get(side, side) for side in shape))
+        values = torch.as_tensor(fields[field])
+        if tuple(values.shape) != wanted:
+            raise ValueError(f"{name}: field {field} must have shape {wanted}; got {tuple(values.shape)}.")
+        if not _is(values.dtype, kind):
+            raise ValueError(f"{name}: field {field} must hold {kind} values; got {values.dtype}.")
+        checked[field] = values.to(images.device)
+    return checked
+
+
+def _is(dtype: torch.dtype, kind: str) -> bool:
+    integer = not dtype.is_floating_point and not dtype.is_complex and dtype != torch.bool
+    return {
+        "float": dtype.is_floating_point,
+        "integer": integer,
+        "bool": dtype == torch.bool,
+        "uint8": dtype == torch.uint8,
+    }[kind]

@@ -1,0 +1,79 @@
+"""elastic_transform: a random affine warp, then a smooth random displacement field.
+
+Source: ImageNet-C's generation script; OpenCV's warpAffine and scipy's map_coordinates. Two interpolations in turn,
+both bilinear with a float32 result, as published.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastreg.kernels.corruptions.filters import gaussian_field, quantise, unit
+
+
+def elastic_transform(images: Tensor, parameter: tuple[float, float, float], fields: dict) -> Tensor:
+    """Affine warp by ``corner_shift``, then displacement by ``dx``, ``dy`` smoothed with sigma and scaled by alpha."""
+    alpha, sigma, _ = parameter
+    n = images.shape[1]
+    line = torch.arange(n, device=images.device, dtype=torch.float64)
+    y, x = line[:, None], line[None, :]
+
+    m = affine_inverse(fields["corner_shift"], n)[:, :, :, None, None]  # [B,2,3,1,1]
+    warped = bilinear(
+        unit(images, torch.float32),
+        m[:, 1, 0] * x + m[:, 1, 1] * y + m[:, 1, 2],
+        m[:, 0, 0] * x + m[:, 0, 1] * y + m[:, 0, 2],
+        "mirror101",
+    )
+    dx, dy = (gaussian_field(fields[name], sigma, "mirror", 3.0).mul_(alpha).float() for name in ("dx", "dy"))
+    return quantise(bilinear(warped, y + dy.double(), x + dx.double(), "mirror"))
+
+
+def affine_inverse(corner_shift: Tensor, n: int) -> Tensor:
+    """float64 [B,2,3]: output (x, y, 1) to source (x, y) of the affine map that moves three corners by
+    ``corner_shift`` [B,3,2]. The corners lie n // 3 from the centre n // 2: (+,+), (+,-), (-,-)."""
+    centre, reach = n // 2, n // 3
+    signs = torch.tensor(((1, 1), (1, -1), (-1, -1)), device=corner_shift.device, dtype=torch.float32)
+    here = signs * reach + centre
+    there = (here + corner_shift.float()).double()
+    # Source = here_1 + (target - there_1) solved in the two edge vectors; a closed form needs no solver on the device.
+    here = here.double()
+    p, q = there[:, 0] - there[:, 1], there[:, 1] - there[:, 2]  # [B,2] moved edges
+    u, v = here[0] - here[1], here[1] - here[2]  # [2] edges
+    cross = p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]
+    of_x = torch.stack((q[:, 1], -p[:, 1]), 1) / cross[:, None]  # coordinates of (1,0) in (p, q)
+    of_y = torch.stack((-q[:, 0], p[:, 0]), 1) / cross[:, None]
+    edges = torch.stack((u, v))  # [2 edges, 2 axes]
+    columns = torch.stack((of_x @ edges, of_y @ edges), 2)  # [B, axis, x or y]
+    offset = here[1] - (columns * there[:, 1, None, :]).sum(2)
+    return torch.cat((columns, offset[:, :, None]), 2)
+
+
+def fold(index: Tensor, n: int, mode: str) -> Tensor:
+    """int64 indices folded into [0,n) as ``filters.border`` does, on the device."""
+    if n == 1:
+        return torch.zeros_like(index)
+    if mode == "mirror":
+        index = index.remainder(2 * n)
+        return torch.where(index < n, index, 2 * n - 1 - index)
+    index = index.remainder(2 * n - 2)
+    return torch.where(index < n, index, 2 * n - 2 - index)
+
+
+def bilinear(x: Tensor, rows: Tensor, columns: Tensor, mode: str) -> Tensor:
+    """float32 [B,n,n,C] read at float64 places [B,n,n], interpolated in float64, folded at the border."""
+    batch, n, _, channels = x.shape
+    top, left = rows.floor(), columns.floor()
+    fy, fx = (rows - top)[..., None], (columns - left)[..., None]
+    start = torch.arange(batch, device=x.device)[:, None, None] * (n * n)
+    flat = x.reshape(-1, channels).double()
+    row = [fold(top.long() + k, n, mode) * n + start for k in (0, 1)]
+    column = [fold(left.long() + k, n, mode) for k in (0, 1)]
+
+    def line(k: int) -> Tensor:
+        near, far = (flat.index_select(0, (row[k] + column[j]).view(-1)).view(x.shape) for j in (0, 1))
+        return far.sub_(near).mul_(fx).add_(near)
+
+    upper = line(0)
+    return line(1).sub_(upper).mul_(fy).add_(upper).float()

@@ -1,0 +1,139 @@
+"""Building blocks that several corruptions share, each with the arithmetic of the published code's library.
+
+Truncation to uint8 magnifies a rounding error of 1e-16 into a whole level wherever a result lands on an integer, as
+in every flat area. So the order of the floating-point operations below is the libraries' own, and is kept.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def unit(images: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """uint8 levels as numbers in [0,1]."""
+    return images.to(dtype).div_(255)
+
+
+def quantise(x: Tensor) -> Tensor:
+    """Numbers on the 0-1 scale to uint8: clip, times 255, truncate. ``x`` is overwritten."""
+    return x.clamp_(0, 1).mul_(255).to(torch.uint8)
+
+
+def border(n: int, before: int, after: int, mode: str) -> np.ndarray:
+    """Source index int64 [before + n + after] of a padded line: "edge", "mirror" (edge pixel twice), "mirror101"."""
+    i = np.arange(-before, n + after)
+    if mode == "edge" or n == 1:
+        return i.clip(0, n - 1)
+    period = 2 * n if mode == "mirror" else 2 * n - 2
+    i = i % period
+    return np.where(i < n, i, period - 1 - i if mode == "mirror" else period - i)
+
+
+def gaussian_weights(sigma: float, truncate: float = 4.0) -> np.ndarray:
+    """float64 [2r + 1] normalised weights, r = int(truncate * sigma + 0.5), as scipy.ndimage makes them."""
+    radius = int(truncate * sigma + 0.5)
+    k = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 / (sigma * sigma) * k**2)
+    return weights / weights.sum()
+
+
+def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
+    """Gaussian filter of [B,n,n,C] float64, edge clamped, cut at 4 sigma: bit-equal to scipy.ndimage's, rows first.
+
+    scipy folds the symmetric weights: centre times its weight, then pairs from the farthest to the nearest.
+    """
+    if sigma <= 1e-15:  # scipy leaves the axis alone
+        return x
+    weights = gaussian_weights(sigma)
+    radius = len(weights) // 2
+    if radius == 0:
+        return x * float(weights[0])
+    for axis in (1, 2):
+        n = x.shape[axis]
+        index = torch.from_numpy(border(n, radius, radius, "edge")).to(x.device)
+        padded = x.index_select(axis, index)
+        x = padded.narrow(axis, radius, n) * float(weights[radius])
+        pair = torch.empty_like(x)
+        for j in range(radius, 0, -1):
+            torch.add(padded.narrow(axis, radius - j, n), padded.narrow(axis, radius + j, n), out=pair)
+            x.add_(pair.mul_(float(weights[radius + j])))
+    return x
+
+
+@lru_cache(maxsize=64)
+def gaussian_matrix(n: int, sigma: float, mode: str, truncate: float) -> np.ndarray:
+    """float64 [n,n] matrix A with ``A @ x`` the Gaussian filter along a line of n pixels, borders folded in."""
+    if sigma <= 1e-15:
+        return np.eye(n)
+    weights = gaussian_weights(sigma, truncate)
+    radius = len(weights) // 2
+    source = border(n, radius, radius, mode)
+    matrix = np.zeros((n, n))
+    for row in range(n):
+        np.add.at(matrix[row], source[row : row + 2 * radius + 1], weights)
+    return matrix
+
+
+def gaussian_field(field: Tensor, sigma: float, mode: str, truncate: float = 4.0) -> Tensor:
+    """Gaussian filter of random fields [B,n,n] as two matrix products in float64 (equal to 1e-15; nothing is flat)."""
+    matrix = torch.from_numpy(gaussian_matrix(field.shape[-1], float(sigma), mode, truncate)).to(field.device)
+    return matrix @ field.double() @ matrix.T
+
+
+def zoom_grid(n: int, zoom: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where the n output pixels of the centred zoom read: int64 index of the left neighbour and float64 weight of the
+    right one. The centre ceil(n / zoom) pixels are stretched to round(that * zoom), corners aligned, and trimmed."""
+    side = int(np.ceil(n / zoom))
+    stretched = round(side * zoom)
+    trim = (stretched - n) // 2
+    place = np.arange(trim, trim + n) * ((side - 1) / (stretched - 1) if stretched > 1 else 0.0)
+    left = np.minimum(place.astype(np.int64), max(side - 2, 0))
+    return left + (n - side) // 2, place - left
+
+
+def zoom_centre(x: Tensor, zoom: float) -> Tensor:
+    """Bilinear zoom into the centre of [B,n,n,C]. a + (b - a) * t leaves flat areas exactly as they are."""
+    left, weight = zoom_grid(x.shape[1], zoom)
+    index = torch.from_numpy(left).to(x.device)
+    right = (index + 1).clamp_(max=x.shape[1] - 1)
+    t = torch.from_numpy(weight).to(x.device, x.dtype)
+    for axis, shape in ((1, (1, -1, 1, 1)), (2, (1, 1, -1, 1))):
+        near = x.index_select(axis, index)
+        x = x.index_select(axis, right).sub_(near).mul_(t.view(shape)).add_(near)
+    return x
+
+
+def motion_weights(radius: float, sigma: float) -> np.ndarray:
+    """float64 [2 ceil(radius) + 1] one-sided Gaussian, normalised (ImageMagick 6, effect.c)."""
+    i = np.arange(2 * int(np.ceil(radius)) + 1)
+    weights = np.exp(-(i**2) / (2.0 * sigma * sigma))
+    return weights / weights.sum()
+
+
+def motion_offsets(angle: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Pixel offsets (x, y), int64 [B,count], of the taps along a ray at ``angle`` [B] degrees: ceil(i cos - 1/2)."""
+    i = torch.arange(count, device=angle.device, dtype=torch.float64)
+    ray = torch.deg2rad(angle.double())[:, None]
+    return (i * ray.cos() - 0.5).ceil().long(), (i * ray.sin() - 0.5).ceil().long()
+
+
+def motion_blur(images: Tensor, angle: Tensor, radius: float, sigma: float) -> Tensor:
+    """ImageMagick 6 (16 bit) motion blur of uint8 [B,n,n,C], bit-equal: float64 sum over the taps in order, rounded to
+    16 bits, cut to 8."""
+    batch, n, _, channels = images.shape
+    weights = motion_weights(radius, sigma)
+    dx, dy = motion_offsets(angle, len(weights))
+    levels = images.to(torch.float64).mul_(257).view(-1, channels)
+    line = torch.arange(n, device=images.device)
+    start = torch.arange(batch, device=images.device) * (n * n)
+    total = torch.zeros_like(levels)
+    for i, weight in enumerate(weights.tolist()):
+        rows = (line + dy[:, i, None]).clamp_(0, n - 1).mul_(n).add_(start[:, None])  # [B,n]
+        columns = (line + dx[:, i, None]).clamp_(0, n - 1)
+        source = (rows[:, :, None] + columns[:, None, :]).view(-1)
+        total.add_(levels.index_select(0, source).mul_(weight))
+    return total.add_(0.5).floor_().div_(257).to(torch.uint8).view(images.shape)

@@ -1,0 +1,35 @@
+"""gaussian_noise, shot_noise, impulse_noise, speckle_noise: independent per pixel and channel.
+
+Source: ImageNet-C's generation script; scikit-image's random_noise for impulse_noise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastreg.kernels.corruptions.filters import quantise, unit
+
+
+def gaussian_noise(images: Tensor, sigma: float, fields: dict) -> Tensor:
+    """x + sigma N. float32 will do: with random numbers hardly any result lies near an integer."""
+    return quantise(unit(images, torch.float32).add_(fields["normal"] * sigma))
+
+
+def speckle_noise(images: Tensor, sigma: float, fields: dict) -> Tensor:
+    """x + x sigma N."""
+    x = unit(images, torch.float32)
+    return quantise(x.add_(x * fields["normal"].mul(sigma)))
+
+
+def shot_noise(images: Tensor, photons: int, fields: dict) -> Tensor:
+    """Poisson(photons x) / photons, the counts given: a table of the photons + 1 values there are."""
+    table = torch.from_numpy(np.uint8(np.arange(photons + 1) / photons * 255)).to(images.device)
+    counts = fields["counts"].to(torch.int32).clamp_(max=photons)
+    return table[counts]
+
+
+def impulse_noise(images: Tensor, share: float, fields: dict) -> Tensor:
+    """Replaced by 255 (salt) or 0."""
+    return torch.where(fields["replace"], fields["salt"].to(torch.uint8) * 255, images)

@@ -1,0 +1,45 @@
+"""spatter: drops of water (severities 1 to 3) or mud (4 and 5). Source: ImageNet-C's generation script.
+
+Not part of mCE. The water's edge detection and distance transform are OpenCV's, on the host, image by image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastreg.kernels.corruptions import filters
+from fastreg.kernels.corruptions.filters import gaussian_field, quantise, unit
+
+_WATER = (175 / 255, 238 / 255, 238 / 255)  # pale turquoise
+_MUD = (63 / 255, 42 / 255, 20 / 255)
+
+
+def spatter(images: Tensor, parameter: tuple, fields: dict) -> Tensor:
+    """Where a smooth random field exceeds the threshold, water brightens the image or mud covers it."""
+    mean, std, sigma, threshold, strength, mud = parameter
+    layer = gaussian_field(fields["normal"].double() * std + mean, sigma, "edge")
+    layer.masked_fill_(layer < threshold, 0)
+    x = unit(images, torch.float32)
+    if mud:
+        cover = (layer > threshold).double()[..., None]
+        cover = filters.gaussian_blur(cover, float(strength)).float()
+        cover.masked_fill_(cover < 0.8, 0)
+        return quantise(x.mul_(1 - cover).add_(cover * torch.tensor(_MUD, device=x.device)))
+    wet = torch.from_numpy(np.stack([_water(l) for l in layer.mul_(255).to(torch.uint8).cpu().numpy()]))
+    wet = wet.to(x.device).mul_(strength)[..., None]
+    return quantise(x.add_(wet * torch.tensor(_WATER, device=x.device)))
+
+
+def _water(layer: np.ndarray) -> np.ndarray:
+    """float32 [n,n], at most 1: brightness of the water from the uint8 liquid layer."""
+    import cv2
+
+    distance = cv2.distanceTransform(255 - cv2.Canny(layer, 50, 150), cv2.DIST_L2, 5)
+    distance = cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8)
+    distance = cv2.equalizeHist(distance)
+    emboss = np.array(((-2, -1, 0), (-1, 1, 1), (0, 1, 2)), np.float32)
+    distance = cv2.filter2D(distance, cv2.CV_8U, emboss)
+    wet = layer * cv2.blur(distance, (3, 3)).astype(np.float32)
+    return wet / max(float(wet.max()), 1e-30)
