@@ -1,0 +1,197 @@
+"""The command line as its user meets it: help is quick, bad input is one sentence and an exit code."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastreg.cli import main
+from fastreg.version import __version__
+from tests.support import ROOT, command, environment, fastreg, train_words, write_tiny_imagenet
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_tiny_imagenet(tmp_path_factory.mktemp("tiny"), classes=3, train=4, val=2)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Run the command line in this process, in an empty folder: ``(exit code, its output, its error text)``."""
+
+    def run(*words) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("FASTREG_DATA", raising=False)
+        monkeypatch.setattr(sys, "argv", ["fastreg", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        text = capsys.readouterr()
+        return int(left.value.code or 0), text.out, text.err
+
+    return run
+
+
+def one_sentence(text: str) -> str:
+    """The error line; fails when there is a traceback or more than one line beginning with the program's name."""
+    assert "Traceback" not in text, text
+    lines = [line for line in text.splitlines() if line.startswith("fastreg: ")]
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+def test_help_takes_under_half_a_second():
+    def seconds() -> float:
+        start = time.perf_counter()
+        done = subprocess.run(command("--help"), env=environment(), capture_output=True, text=True, check=True)
+        assert "train" in done.stdout
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.5
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['fastreg', '--help']\n"
+        "from fastreg.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'matplotlib', 'cv2', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_version_by_command_and_by_module(call):
+    assert call("--version")[:2] == (0, f"fastreg {__version__}\n")
+    assert fastreg("--version").stdout == f"fastreg {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "must_say"),
+    [
+        ("train imagenet", ["fastreg data sample imagenet", "--data-dir", "FASTREG_DATA"]),
+        ("train imagenett", ["unknown data set 'imagenett'", "did you mean 'imagenet'"]),
+        ("train imagenet --data-dir {data} --reg mixpu", ["unknown method 'mixpu'", "cutmix", "did you mean 'mixup'"]),
+        ("train imagenet --data-dir {data} --model resnet19", ["unknown model", "resnet18"]),
+        ("train imagenet --data-dir {data} --lr -0.1", ["--lr", "-0.1"]),
+        ("train imagenet --data-dir {data} --ls 1.5", ["--ls", "at most 1"]),
+        ("train imagenet --data-dir {data} --loader foldr", ["unknown loader", "folder"]),
+        ("train imagenet --data-dir {data} --device cuda -b 4", ["no CUDA device"]),
+        ("train imagenet --data-dir {data} -b 64", ["64", "12"]),
+        ("train imagenet --data-dir {data} --reg-args nonsense", ["--reg-args", "JSON"]),
+        ("train imagenet --data-dir nowhere", ["nowhere"]),
+        ("train imagenet --lr", ["--lr"]),
+        ("eval --suite imagenet-d --data-dir {data}", ["imagenet-d", "imagenet-c"]),
+        ("eval", ["no run with a checkpoint"]),
+        ("eval nowhere.pt", ["nowhere.pt"]),
+        ("report nowhere", ["nowhere"]),
+        ("show corruptions nowhere.png", ["nowhere.png"]),
+        ("data sample imagenot", ["imagenot", "imagenet"]),
+        ("bench throughputt", ["throughputt", "throughput"]),
+        ("paper table9", ["table9", "table4"]),
+        ("frain", ["frain", "train"]),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(call, data, words, must_say):
+    code, _, errors = call(*words.format(data=data).split())
+    sentence = one_sentence(errors)
+    assert code == 2, sentence
+    for text in must_say:
+        assert text in sentence
+
+
+def test_truncated_jpeg_names_the_file(call, data, tmp_path):
+    broken = shutil.copytree(data, tmp_path / "broken")
+    victim = next((broken / "train" / "class1").iterdir())
+    victim.write_bytes(victim.read_bytes()[:700])
+    code, _, errors = call(*train_words(broken, tmp_path, "run", "-b", "4"))
+    assert code == 1
+    assert victim.name in one_sentence(errors)
+
+
+def test_text_file_named_jpg_names_the_file(call, data, tmp_path):
+    broken = shutil.copytree(data, tmp_path / "broken")
+    (broken / "train" / "class1" / "notes.jpg").write_text("not a picture")
+    code, _, errors = call(*train_words(broken, tmp_path, "run", "-b", "4", "--epochs", "1"))
+    assert code == 1
+    assert "notes.jpg" in one_sentence(errors)
+
+
+def test_empty_class_folder_is_named(call, data, tmp_path):
+    broken = shutil.copytree(data, tmp_path / "broken")
+    (broken / "train" / "void").mkdir()
+    code, _, errors = call(*train_words(broken, tmp_path, "run"))
+    assert code == 2
+    assert "void" in one_sentence(errors)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("runs")
+    done = fastreg(*train_words(data, output, "small", "-b", "4", "--epochs", "1"))
+    assert done.returncode == 0, done.stderr
+    return output / "small"
+
+
+def test_class_count_that_differs_from_the_checkpoint(call, run, tmp_path):
+    other = write_tiny_imagenet(tmp_path / "other", classes=5, train=1, val=1)
+    code, _, errors = call("eval", run, "--suite", "clean", "--data-dir", other)
+    assert code == 2
+    assert re.search(r"\b3\b.*\b5\b|\b5\b.*\b3\b", one_sentence(errors))
+
+
+def test_a_checkpoint_that_is_not_one(call, tmp_path, data):
+    text, tensor = tmp_path / "text.pt", tmp_path / "tensor.pt"
+    text.write_text("hello")
+    torch.save({"weight": torch.zeros(3)}, tensor)
+    for path in (text, tensor):
+        code, _, errors = call("eval", path, "--suite", "clean", "--data-dir", data)
+        assert code == 2
+        assert path.name in one_sentence(errors)
+
+
+def test_unwritable_output_folder(call, data, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    code, _, errors = call(*train_words(data, tmp_path / "file", "run", "-b", "4"))
+    assert code == 1
+    assert "file" in one_sentence(errors)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+FULL_DISK = """
+import errno, os, sys
+from fastreg import cli, runs
+real = os.fsync
+def full(descriptor):
+    if "last.pt" in os.readlink(f"/proc/self/fd/{descriptor}") and os.environ["FULL"] == "1":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    real(descriptor)
+os.fsync = full
+sys.argv = ["fastreg", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def test_full_disk_keeps_the_previous_checkpoint(data, run, tmp_path):
+    kept = shutil.copytree(run, tmp_path / "small")
+    before = (kept / "last.pt").read_bytes()
+    words = train_words(data, tmp_path, "small", "-b", "4", "--epochs", "2", "--resume", "auto", "--allow-changes")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *words], env=environment(FULL="1"), capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 1, done.stderr
+    assert "No space left" in one_sentence(done.stderr)
+    assert (kept / "last.pt").read_bytes() == before
+    assert not list(kept.glob(".*.tmp"))
+
+
+def test_debug_shows_the_traceback():
+    done = fastreg("train", "imagenet", "--data-dir", "nowhere", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

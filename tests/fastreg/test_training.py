@@ -1,0 +1,178 @@
+"""Training survives anything: kills, resumes, other process counts; and learns."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastreg import runs
+from fastreg.errors import InputError
+from fastreg.training import Config, make_config
+from fastreg.training.schedule import learning_rate, train_size
+from tests.support import command, environment, fastreg, train_words, write_tiny_imagenet
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_tiny_imagenet(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory) -> Path:
+    """The uninterrupted run that others are compared with."""
+    output = tmp_path_factory.mktemp("whole")
+    done = fastreg(*train_words(data, output, "whole"))
+    assert done.returncode == 0, done.stderr
+    return output / "whole"
+
+
+def steps_of(folder: Path) -> list[dict]:
+    return [row for row in runs.read_rows(folder / "log.jsonl") if row["kind"] == "step"]
+
+
+def test_run_folder_is_complete_and_learns(whole):
+    names = {path.name for path in whole.iterdir()}
+    assert {"config.json", "environment.json", "log.csv", "log.jsonl", "last.pt", "best.pt", "curves.png"} <= names
+    assert [row["step"] for row in steps_of(whole)] == list(range(1, 17))
+    assert [int(row["step"]) for row in runs.read_csv(whole / "log.csv")] == list(range(1, 17))
+    config = json.loads((whole / "config.json").read_text())
+    assert (config["reg"], config["ls"], config["num_classes"], config["sample"]) == ("mixup", 0.1, 4, False)
+    losses = [row["loss"] for row in steps_of(whole)]
+    assert sum(losses[-4:]) < sum(losses[:4])
+
+
+def test_killed_at_random_steps_and_in_a_checkpoint_write_ends_bit_identical(data, whole, tmp_path):
+    words = train_words(data, tmp_path, "killed", "--recovery-interval", "2", "--log-interval", "3", "--resume", "auto")
+    folder = tmp_path / "killed"
+    rng = random.Random(3)
+    kills = {"step": 0, "write": 0}
+    for attempt in range(3):
+        child = subprocess.Popen(
+            command(*words), env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        in_a_write = attempt == 1
+        target = (len(steps_of(folder)) if folder.exists() else 0) + rng.randint(2, 5)
+        while child.poll() is None:
+            if in_a_write and list(folder.glob(".last.pt.*.tmp")):
+                kills["write"] += 1
+                break
+            if not in_a_write and folder.exists() and len(steps_of(folder)) >= target:
+                kills["step"] += 1
+                break
+            time.sleep(0.002)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert kills == {"step": 2, "write": 1}
+    done = fastreg(*words)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (torch.load(f / "last.pt", weights_only=True) for f in (folder, whole))
+    assert all(torch.equal(a, b) for a, b in zip(ours["model"].values(), theirs["model"].values(), strict=True))
+    assert [(r["step"], r["loss"], r["lr"]) for r in steps_of(folder)] == [
+        (r["step"], r["loss"], r["lr"]) for r in steps_of(whole)
+    ]
+    rows = runs.read_rows(folder / "log.jsonl")
+    assert [row["epoch"] for row in rows if row["kind"] == "epoch"] == [0, 1]
+    assert not list(folder.glob(".*.tmp"))
+
+
+def test_sigterm_saves_and_leaves_a_resumable_run(data, tmp_path):
+    words = train_words(data, tmp_path, "stopped", "--epochs", "200", "--log-interval", "1")
+    child = subprocess.Popen(command(*words), env=environment(), stderr=subprocess.PIPE, text=True)
+    while not steps_of(tmp_path / "stopped"):
+        assert child.poll() is None
+        time.sleep(0.02)
+    child.send_signal(signal.SIGTERM)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert "continue with --resume auto" in errors
+    assert "Traceback" not in errors
+    saved = runs.load_checkpoint(tmp_path / "stopped" / "last.pt")["step"]
+    assert saved == steps_of(tmp_path / "stopped")[-1]["step"]
+
+
+def test_two_processes_equal_one_that_accumulates(data, tmp_path):
+    one = fastreg(*train_words(data, tmp_path, "one", "--epochs", "1", "--grad-accum-steps", "2"))
+    assert one.returncode == 0, one.stderr
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fastreg"]
+    two = subprocess.run(
+        [*torchrun, *train_words(data, tmp_path, "two", "--epochs", "1")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert two.returncode == 0, two.stderr
+    ours, theirs = steps_of(tmp_path / "one"), steps_of(tmp_path / "two")
+    assert len(ours) == len(theirs) == 4
+    for a, b in zip(ours, theirs):
+        assert a["loss"] == pytest.approx(b["loss"], rel=2e-4)
+        assert a["lr"] == b["lr"]
+    one_pt, two_pt = (runs.load_checkpoint(tmp_path / n / "last.pt")["model"] for n in ("one", "two"))
+    for name, value in one_pt.items():
+        if "running" not in name and "num_batches" not in name:  # statistics are per process
+            torch.testing.assert_close(value, two_pt[name], rtol=1e-3, atol=1e-4)
+
+
+def test_resume_refuses_other_settings_and_other_data(whole, data, tmp_path):
+    def again(*more: str):
+        return fastreg(*train_words(data, whole.parent, "whole", "--resume", "auto", *more))
+
+    assert "is complete" in again().stdout
+    changed = again("--lr", "0.5")
+    assert changed.returncode == 2
+    assert "lr 0.02 then, 0.5 now" in changed.stderr
+    exists = fastreg(*train_words(data, whole.parent, "whole"))
+    assert exists.returncode == 2
+    assert "--resume auto" in exists.stderr
+    other = write_tiny_imagenet(tmp_path / "other", train=15)
+    moved = fastreg(*train_words(other, whole.parent, "whole", "--resume", "auto"))
+    assert moved.returncode == 2
+    assert "fingerprint" in moved.stderr
+
+
+def test_second_writer_is_refused(tmp_path):
+    with runs.lock(tmp_path / "run"), pytest.raises(InputError, match="in use"), runs.lock(tmp_path / "run"):
+        pass
+
+
+def test_recipe_auto_and_overrides():
+    config, lines = make_config("imagenet", gpu=False, reg="mixup", ls=0.1)
+    assert (config.model, config.size, config.batch_size, config.recipe) == ("resnet18", 64, 32, "auto")
+    assert lines[0].startswith("recipe short/imagenet")
+    config, lines = make_config("imagenet", gpu=True, world=8)
+    assert (config.model, config.epochs, config.batch_size, config.lr) == ("resnet50", 300, 32, 0.1)
+    config, lines = make_config("imagenet", gpu=True, world=8, batch_size=128)
+    assert config.lr == pytest.approx(0.4)
+    assert any("scaled" in line for line in lines)
+    with pytest.raises(InputError, match="did you mean 'paper/imagenet/mixup'"):
+        make_config("imagenet", gpu=True, recipe="paper/imagenet/mixupp")
+    with pytest.raises(InputError, match="for cifar100"):
+        make_config("imagenet", gpu=True, recipe="paper/cifar100/alp")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("lr", -0.1), ("ls", 1.5), ("epochs", 0), ("momentum", 2), ("lr", float("nan"))]
+)
+def test_values_out_of_range_name_the_flag(field, value):
+    with pytest.raises(InputError, match=f"--{field}"):
+        make_config("imagenet", gpu=False, **{field: value})
+
+
+def test_schedules():
+    config = Config("imagenet", lr=1.0, sched="step", epochs=300)
+    assert [learning_rate(config, s, 300) for s in (0, 74, 75, 225)] == pytest.approx([1, 1, 0.1, 1e-3])
+    config = Config("imagenet", lr=1.0, sched="cosine", warmup=0.1)
+    rates = [learning_rate(config, s, 100) for s in range(100)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert max(rates) == rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    config = Config("imagenet", epochs=88, min_size=160, size=192, size_ramp=(65 / 88, 76 / 88))
+    assert [train_size(config, e) for e in (0, 65, 72, 76, 87)] == [160, 160, 192, 192, 192]
