@@ -1,0 +1,59 @@
+"""Where an image is cropped: torchvision's laws, drawn from each sample's own Philox key."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastreg.kernels import philox
+
+TRIES = 10
+SCALE = (0.08, 1.0)
+RATIO = (3 / 4, 4 / 3)
+RESIZE = 256 / 224  # shorter side before the centre crop, over the crop's side
+
+
+def random_boxes(seed: int, indices: np.ndarray, epoch: int, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Random-resized-crop boxes (Inception crop, torchvision's law): int64 [B, 4] top, left, height, width.
+
+    Ten tries with area uniform in 8-100 % and log-uniform aspect ratio 3/4-4/3, then the largest centred box within the
+    ratio. Try t of a sample reads the four words of element t: area, ratio, top, left.
+    """
+    heights, widths = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
+    words = philox.words(seed, np.arange(TRIES)[None], np.asarray(indices)[:, None], epoch, "crop")
+    u = philox.uniform(words).astype(np.float64)
+    area = (heights * widths)[:, None] * (SCALE[0] + (SCALE[1] - SCALE[0]) * u[..., 0])
+    low, high = np.log(RATIO)
+    ratio = np.exp(low + (high - low) * u[..., 1])
+    w, h = np.rint(np.sqrt(area * ratio)).astype(np.int64), np.rint(np.sqrt(area / ratio)).astype(np.int64)
+    fits = (w > 0) & (w <= widths[:, None]) & (h > 0) & (h <= heights[:, None])
+    rows, first = np.arange(len(heights)), fits.argmax(1)
+    w, h, words = w[rows, first], h[rows, first], words[rows, first]
+    top = philox.integers(words[:, 2], np.maximum(heights - h + 1, 1))
+    left = philox.integers(words[:, 3], np.maximum(widths - w + 1, 1))
+    return np.where(fits.any(1)[:, None], np.stack([top, left, h, w], 1), _centred(heights, widths))
+
+
+def _centred(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    w = np.minimum(widths, np.rint(heights * RATIO[1]).astype(np.int64))
+    h = np.minimum(heights, np.rint(widths / RATIO[0]).astype(np.int64))
+    return np.stack([(heights - h) // 2, (widths - w) // 2, h, w], 1)
+
+
+def shift_boxes(seed: int, indices: np.ndarray, epoch: int, side: tuple[int, int], pad: int = 4) -> np.ndarray:
+    """CIFAR's pad-and-crop as a shifted window: int64 [B, 4], top and left in [-pad, pad], the canvas's own size."""
+    words = philox.words(seed, 0, np.asarray(indices), epoch, "crop")
+    shift = philox.integers(words[..., :2], 2 * pad + 1) - pad
+    return np.concatenate([shift, np.broadcast_to(np.asarray(side, np.int64), shift.shape)], 1)
+
+
+def resized(height: int, width: int, size: int, resize: float = RESIZE) -> tuple[int, int]:
+    """(height, width) after the evaluation resize: shorter side ``round(size * resize)``, the longer one truncated."""
+    short = round(size * resize)
+    if height <= width:
+        return short, int(short * width / height)
+    return int(short * height / width), short
+
+
+def centre(height: int, width: int, size: int) -> tuple[int, int]:
+    """(top, left) of the centred square of ``size``, rounded half to even as torchvision does."""
+    return round((height - size) / 2), round((width - size) / 2)

@@ -1,0 +1,83 @@
+"""The data sets by name: where they lie, how they are normalised, and how each is opened as a Source."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from fastreg.errors import InputError, unknown
+from fastreg.pipelines.source import Source
+
+
+class Dataset(NamedTuple):
+    """What holds for a data set wherever it lies; ``mean`` and ``std`` are RGB on the 0-1 scale."""
+
+    layout: str  # "folder" (class folders or a .beton) or "cifar" (python pickles)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    classes: int | None = None  # of the full set; None: whatever lies there
+    sample: bool = False  # `fastreg data sample` can write a small one
+
+
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# ODIN's and CutMix's statistics, which the paper uses for both CIFAR sets (8-bit units over 255)
+_CIFAR = tuple(x / 255 for x in (125.3, 123.0, 113.9)), tuple(x / 255 for x in (63.0, 62.1, 66.7))
+
+DATASETS: dict[str, Dataset] = {
+    "imagenet": Dataset("folder", *_IMAGENET, classes=1000, sample=True),
+    "cifar10": Dataset("cifar", *_CIFAR, classes=10),
+    "cifar100": Dataset("cifar", *_CIFAR, classes=100, sample=True),
+    "folder": Dataset("folder", *_IMAGENET),
+}
+
+SPLITS = ("train", "val")
+
+
+def find(name: str, data_dir: str | Path | None = None) -> Path:
+    """The root of data set ``name``: ``data_dir``, else ``$FASTREG_DATA/<name>``, else ``./data/<name>``.
+
+    Raises InputError when the name is unknown or nothing lies there; the message names the ways to give one.
+    """
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    ways = f"give --data-dir DIR, set FASTREG_DATA to a folder that holds {name}/, or put it at ./data/{name}"
+    if DATASETS[name].sample:
+        ways += f"; `fastreg data sample {name}` writes a small one"
+    if data_dir is not None:
+        root = Path(data_dir)
+        if not root.exists():
+            raise InputError(f"no {name} data at {root}: it does not exist; {ways}.")
+        return root
+    places = [Path("data") / name]
+    if os.environ.get("FASTREG_DATA"):
+        places.insert(0, Path(os.environ["FASTREG_DATA"]) / name)
+    for root in places:
+        if root.exists():
+            return root
+    raise InputError(f"no {name} data found (looked at {' and '.join(map(str, places))}): {ways}.")
+
+
+def open_dataset(name: str, split: str, data_dir: str | Path | None = None) -> Source:
+    """Open one split ("train" or "val"; "test" means "val") of a data set as a Source; reads no image yet.
+
+    ``data_dir`` may also be a ``.beton`` file. Raises InputError when it is not there or not what it should be.
+    """
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    split = "val" if split == "test" else split
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    spec, root = DATASETS[name], find(name, data_dir)
+    if spec.layout == "cifar":
+        from fastreg.pipelines.cifar import open_cifar
+
+        return open_cifar(name, split, root, spec)
+    for beton in (root, root / f"{split}.beton"):
+        if beton.suffix == ".beton" and beton.is_file() and not (root / split).is_dir():
+            from fastreg.pipelines.beton import BetonSource
+
+            return BetonSource(beton, name, split, spec)
+    from fastreg.pipelines.source import FolderSource
+
+    return FolderSource(root, name, split, spec)

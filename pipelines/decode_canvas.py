@@ -1,0 +1,74 @@
+"""Sets whose samples are stored as uint8 canvases of one size: nothing is decoded, `augment` crops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from fastreg.pipelines import crop
+from fastreg.pipelines.source import Source
+from fastreg.pipelines.work import Decoded, Job, Pool, Settings, ahead, cancel_all
+
+
+class CanvasDecoder:
+    """Stored canvases of one size go out untouched, with the box that ``augment`` is to crop in training."""
+
+    def __init__(self, source: Source, settings: Settings):
+        self.source, self.settings = source, settings
+        self.pool = Pool(settings.workers)
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]:
+        height, width = self.source.canvas or (0, 0)
+
+        def start(job: Job):
+            images = self.settings.buffer((len(job.indices), height, width, 3))
+            rows = images.numpy()
+
+            def copy(job: Job, a: int, b: int) -> None:
+                for row in range(a, b):
+                    rows[row] = self.source.read(job.indices[row])
+
+            return job, images, self.pool.map_chunks(job, copy, 64)
+
+        for job, images, futures in ahead(jobs, start, 2, lambda started: cancel_all(started[2])):
+            try:
+                for future in futures:
+                    future.result()
+            finally:
+                cancel_all(futures)
+            yield Decoded(images, canvas_boxes(self.source, self.settings, job))
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+def canvas_boxes(source: Source, settings: Settings, job: Job) -> np.ndarray | None:
+    """Boxes of a job over canvases of one size: CIFAR's shift or the random-resized crop; None in evaluation."""
+    if not settings.train or source.canvas is None:
+        return None
+    if source.layout == "cifar":
+        return crop.shift_boxes(settings.seed, job.indices, job.epoch, source.canvas)
+    sides = np.broadcast_to(np.asarray(source.canvas, np.int64), (len(job.indices), 2))
+    return crop.random_boxes(settings.seed, job.indices, job.epoch, sides[:, 0], sides[:, 1])
+
+
+class ResidentDecoder:
+    """The whole set as one uint8 tensor in the device's memory; a batch is one gather."""
+
+    def __init__(self, source: Source, settings: Settings):
+        self.source, self.settings = source, settings
+        self._images: torch.Tensor | None = None
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]:
+        if self._images is None:
+            self._images = torch.from_numpy(self.source.images).to(self.settings.device)  # type: ignore[attr-defined]
+        for job in jobs:
+            rows = torch.from_numpy(job.indices)
+            if self.settings.device.type == "cuda":
+                rows = rows.pin_memory().to(self.settings.device, non_blocking=True)
+            yield Decoded(self._images.index_select(0, rows), canvas_boxes(self.source, self.settings, job))
+
+    def close(self) -> None:
+        self._images = None

@@ -1,0 +1,206 @@
+"""The `dali` decoder: NVIDIA DALI's Pipeline API, fed with encoded bytes and boxes through external sources.
+
+With a GPU, mixed decoding (hardware engine, region decode where it has one); without, the CPU pipeline. What DALI treats
+unlike Pillow (CMYK, palette, alpha, 16-bit, a missing end marker) reaches it already decoded by Pillow, losslessly.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fastreg.errors import InputError
+from fastreg.pipelines import crop
+from fastreg.pipelines.decode_pillow import ERRORS, PillowDecoder, open_image, reason
+from fastreg.pipelines.source import Source
+from fastreg.pipelines.work import Decoded, Job, Settings, ahead, bad_image, cancel_all, log
+
+DEPTH = 2  # batches inside DALI
+HW_LOAD = 0.65  # share of a mixed batch for the hardware engine
+
+
+class _Prepared(NamedTuple):
+    """What DALI is given for a run of rows; windows are (top, left) and (height, width)."""
+
+    encoded: list[np.ndarray]
+    anchor: np.ndarray  # int32 [n, 2] region to decode
+    shape: np.ndarray  # int32 [n, 2]
+    resized: np.ndarray  # float32 [n, 2] size that the region is resized to
+    cut: np.ndarray  # int32 [n, 2] corner of the final square
+    bad: list[int]
+
+
+def _ppm(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "PPM")
+    return buffer.getvalue()
+
+
+_BLANK = _ppm(Image.new("RGB", (8, 8)))  # stands in for a skipped image; its row is dropped
+
+
+def _plain(stored: bytes | np.ndarray, image: Image.Image) -> bool:
+    """Whether DALI decodes this file as Pillow does: an 8-bit grey or RGB JPEG that has its end marker."""
+    whole = isinstance(stored, bytes) and b"\xff\xd9" in stored[-64:]
+    return whole and image.format == "JPEG" and image.mode in ("RGB", "L")
+
+
+class DaliDecoder:
+    """See ``work.Decoder``. Threads of the `folder` decoder read, parse headers and draw boxes; DALI does the rest."""
+
+    def __init__(self, source: Source, settings: Settings):
+        try:
+            import nvidia.dali  # noqa: F401
+        except ImportError as error:
+            raise InputError(f'loader \'dali\' needs DALI ({error}): pip install "fastreg[dali]"') from None
+        self.source, self.settings = source, settings
+        self.pillow = PillowDecoder(source, settings)
+        self._pipe: Any = None
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]:
+        inside: list[tuple[Job, list[int]]] = []  # fed to DALI, not yet taken out
+
+        def start(job: Job):
+            return job, self.pillow.pool.map_chunks(job, self._prepare, 16)
+
+        prepared = ahead(jobs, start, 2, lambda started: cancel_all(started[1]))
+        try:
+            for job, futures in prepared:
+                try:
+                    parts = [future.result() for future in futures]
+                finally:
+                    cancel_all(futures)
+                inside.append((job, [row for part in parts for row in part.bad]))
+                self._feed(job, parts)
+                if len(inside) >= DEPTH:
+                    yield from self._take(inside)
+            while inside:
+                yield from self._take(inside)
+        finally:
+            prepared.close()  # type: ignore[attr-defined]
+            if inside and self._pipe is not None:
+                self._drain(len(inside))
+
+    def _take(self, inside: list[tuple[Job, list[int]]]) -> Iterator[Decoded]:
+        """The oldest batch; when DALI refuses it, all batches inside are decoded by Pillow, which names the culprit."""
+        try:
+            (out,) = self._pipe.share_outputs()
+            images = torch.from_dlpack(out.as_tensor())
+            self._pipe.release_outputs()
+        except RuntimeError as error:  # the pipeline is dead after an error
+            self._pipe = None
+            why = str(error).strip().splitlines()
+            log.warning("DALI refused a batch (%s): decoding %d with Pillow.", why[-1] if why else "?", len(inside))
+            while inside:
+                job, _ = inside.pop(0)
+                yield from self.pillow.run(iter([job]))
+            return
+        job, bad = inside.pop(0)
+        yield Decoded(images, None, tuple(bad))
+
+    def _prepare(self, job: Job, first: int, stop: int) -> _Prepared:
+        indices, s = job.indices[first:stop], self.settings
+        encoded, sizes, bad = [], [], []
+        for row, index in enumerate(indices):
+            try:
+                stored = self.source.read(index)
+                image = open_image(stored)
+                data = stored if _plain(stored, image) else _ppm(image)
+                sizes.append((image.height, image.width))
+            except ERRORS as error:
+                bad_image(self.source, index, reason(error), s.on_bad_image)
+                bad.append(first + row)
+                data = _BLANK
+                sizes.append((8, 8))
+            encoded.append(np.frombuffer(data, np.uint8))
+        sides = np.asarray(sizes)
+        if s.train:
+            boxes = crop.random_boxes(s.seed, indices, job.epoch, sides[:, 0], sides[:, 1])
+            anchor, shape = boxes[:, :2], boxes[:, 2:]
+            resized, cut = np.full_like(anchor, job.size), np.zeros_like(anchor)
+        else:
+            anchor, shape = np.zeros_like(sides), sides
+            resized = np.array([crop.resized(h, w, job.size, s.resize) for h, w in sizes])
+            cut = np.array([crop.centre(h, w, job.size) for h, w in resized.tolist()])
+        return _Prepared(
+            encoded,
+            anchor.astype(np.int32),
+            shape.astype(np.int32),
+            resized.astype(np.float32),
+            cut.astype(np.int32),
+            bad,
+        )
+
+    def _feed(self, job: Job, parts: list[_Prepared]) -> None:
+        if self._pipe is None:
+            self._pipe = self._build(len(job.indices))
+        pipe = self._pipe
+        pipe.feed_input("encoded", [data for part in parts for data in part.encoded])
+        for name in ("anchor", "shape", "resized", "cut"):
+            pipe.feed_input(name, np.concatenate([getattr(part, name) for part in parts]))
+        pipe.feed_input("square", np.full((len(job.indices), 2), job.size, np.int32))
+        pipe.schedule_run()
+
+    def _build(self, batch_size: int) -> Any:
+        """A running pipeline with nothing inside. DALI's first run takes DEPTH batches, so blanks go through first."""
+        from nvidia.dali import fn, pipeline_def, types
+
+        gpu = self.settings.device.type == "cuda"
+
+        @pipeline_def
+        def graph():
+            given = {n: fn.external_source(name=n) for n in ("encoded", "anchor", "shape", "resized", "cut", "square")}
+            image = fn.decoders.image_slice(
+                given["encoded"],
+                given["anchor"],
+                given["shape"],
+                device="mixed" if gpu else "cpu",
+                output_type=types.RGB,
+                normalized_anchor=False,
+                normalized_shape=False,
+                axes=(0, 1),
+                adjust_orientation=False,  # as torchvision: EXIF rotation is not applied
+                **({"hw_decoder_load": HW_LOAD} if gpu else {}),
+            )
+            image = fn.resize(image, size=given["resized"], interp_type=types.INTERP_LINEAR, antialias=True)
+            return fn.slice(
+                image, given["cut"], given["square"], normalized_anchor=False, normalized_shape=False, axes=(0, 1)
+            )
+
+        pipe = graph(
+            batch_size=batch_size,
+            num_threads=self.settings.workers,
+            device_id=(self.settings.device.index or 0) if gpu else None,
+            prefetch_queue_depth=DEPTH,
+        )
+        try:
+            pipe.build()
+            blank = np.array([[0, 0]], np.int32), np.array([[8, 8]], np.int32)
+            for _ in range(DEPTH):
+                pipe.feed_input("encoded", [np.frombuffer(_BLANK, np.uint8)])
+                for name, value in zip(("anchor", "shape", "resized", "cut", "square"), [*blank, *blank[::-1], blank[1]]):
+                    pipe.feed_input(name, value.astype(np.float32) if name == "resized" else value)
+            pipe.schedule_run()
+        except RuntimeError as error:
+            raise InputError(f"DALI cannot start on {self.settings.device} ({error}): use --loader folder.") from None
+        for _ in range(DEPTH):
+            pipe.share_outputs()
+            pipe.release_outputs()
+        return pipe
+
+    def _drain(self, batches: int) -> None:
+        try:
+            for _ in range(batches):
+                self._pipe.share_outputs()
+                self._pipe.release_outputs()
+        except RuntimeError:
+            self._pipe = None
+
+    def close(self) -> None:
+        self._pipe = None
+        self.pillow.close()

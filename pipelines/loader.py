@@ -1,0 +1,149 @@
+"""One contract over all decoders: the same samples, labels and boxes in the same order, whoever decodes."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from fastreg.errors import InputError, RunError, unknown
+from fastreg.kernels.types import Batch
+from fastreg.pipelines import crop
+from fastreg.pipelines.order import Order
+from fastreg.pipelines.source import Source
+from fastreg.pipelines.staging import Staging
+from fastreg.pipelines.work import Decoder, Job, Settings, default_workers, log
+
+LOADERS = ("auto", "folder", "dali", "ffcv", "resident", "synthetic")
+
+
+class Loader:
+    """Batches of one source; made by ``make_loader``.
+
+    ``size`` (output pixels per side) and ``resize`` may be set between epochs; nothing is rebuilt. ``name`` is the
+    decoder, ``why`` the one-line reason it was chosen, ``skipped`` the indices of images left out as broken.
+    """
+
+    def __init__(self, name: str, why: str, source: Source, order: Order, decoder: Decoder, staging: Staging, size: int):
+        self.name, self.why, self.source, self.order, self.size = name, why, source, order, size
+        self.skipped: set[int] = set()
+        self._decoder, self._staging = decoder, staging
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.order.steps_per_epoch
+
+    @property
+    def global_batch(self) -> int:
+        return self.order.global_batch
+
+    def batches(self, position: int = 0) -> Iterator[Batch]:
+        """This rank's micro-batches from global sample ``position`` to the end of that epoch.
+
+        Raises RunError naming the sample when an image cannot be decoded (unless bad images are skipped), InputError
+        when ``position`` does not lie between two micro-batches.
+        """
+        jobs = [Job(epoch, indices, self.size) for epoch, indices in self.order.batches(position)]
+        for job, done in zip(jobs, self._decoder.run(iter(jobs))):
+            images, rows = done.images, None
+            if done.bad:
+                self.skipped.update(job.indices[list(done.bad)].tolist())
+                rows = np.setdiff1d(np.arange(len(job.indices)), done.bad)
+                if len(rows) == 0:
+                    raise RunError(
+                        f"no image of a batch of {len(job.indices)} could be decoded (first: "
+                        f"{self.source.describe(int(job.indices[0]))}): run `fastreg data verify`."
+                    )
+                images = images[torch.from_numpy(rows).to(images.device)]
+            indices = job.indices if rows is None else job.indices[rows]
+            boxes = done.crop if rows is None or done.crop is None else done.crop[rows]
+            yield self._staging.batch(images, self.source.labels[indices], indices, boxes)
+
+    def close(self) -> None:
+        """Join threads and free buffers; the loader may be used again afterwards."""
+        self._decoder.close()
+        self._staging.close()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def make_loader(
+    source: Source,
+    *,
+    loader: str = "auto",
+    train: bool,
+    batch_size: int,
+    size: int,
+    seed: int = 0,
+    accumulate: int = 1,
+    rank: int = 0,
+    world: int = 1,
+    device: str | torch.device = "cpu",
+    workers: int | None = None,
+    on_bad_image: str = "error",
+    resize: float = crop.RESIZE,
+) -> Loader:
+    """A Loader over ``source``.
+
+    ``train`` gives shuffled batches with random-resized crops (CIFAR: shifts of 4 pixels, for ``augment`` to cut);
+    else the Resize-256/CenterCrop-224 protocol at ``size`` in stored order. ``batch_size`` is per rank and micro-batch,
+    ``workers`` counts decoding threads (default: this process's share of the cores), ``on_bad_image`` is "error" or
+    "skip". Raises InputError for unusable arguments or a decoder that is not installed.
+    """
+    if loader not in LOADERS:
+        raise unknown("loader", loader, LOADERS)
+    if on_bad_image not in ("error", "skip"):
+        raise unknown("--on-bad-image", on_bad_image, ("error", "skip"))
+    if size < 1:
+        raise InputError(f"--size {size}: it must be 1 or more.")
+    if resize < 1:
+        raise InputError(f"resize {resize}: the shorter side must not be below the crop (1 or more).")
+    device = torch.device(device)
+    name, why = (loader, "as asked") if loader != "auto" else choose(source, device)
+    log.debug("loader %s: %s", name, why)
+    order = Order(len(source), batch_size, train, seed, accumulate, rank, world)
+    staging = Staging(device)
+    settings = Settings(train, seed, resize, default_workers(workers), device, on_bad_image, staging.buffer)
+    return Loader(name, why, source, order, _decoder(name, source, settings), staging, size)
+
+
+def choose(source: Source, device: torch.device) -> tuple[str, str]:
+    """What ``--loader auto`` takes, and the one-line reason."""
+    if hasattr(source, "images"):
+        return "resident", f"{len(source)} small arrays fit in the memory of {device}"
+    if source.canvas is not None:
+        return "folder", "stored canvases need no decoding"
+    if device.type != "cuda":
+        return "folder", "no GPU, where Pillow in threads is fastest"
+    if importlib.util.find_spec("nvidia.dali") is None:
+        return "folder", 'Pillow in threads; `pip install "fastreg[dali]"` would decode on the GPU'
+    return "dali", "a GPU decodes the JPEG files"
+
+
+def _decoder(name: str, source: Source, settings: Settings) -> Decoder:
+    arrays = hasattr(source, "images")
+    if name == "resident":
+        if not arrays:
+            raise InputError(f"loader 'resident' needs a set of arrays (CIFAR), and {source.root} is not: use 'folder'.")
+        from fastreg.pipelines.decode_canvas import ResidentDecoder
+
+        return ResidentDecoder(source, settings)
+    if name == "folder":
+        from fastreg.pipelines.decode_canvas import CanvasDecoder
+        from fastreg.pipelines.decode_pillow import PillowDecoder
+
+        untouched = source.canvas is not None and (settings.train or arrays)
+        return (CanvasDecoder if untouched else PillowDecoder)(source, settings)
+    if arrays:
+        raise InputError(f"loader {name!r} decodes image files, and {source.name} is arrays: use 'resident' or 'folder'.")
+    if name == "dali":
+        from fastreg.pipelines.decode_dali import DaliDecoder
+
+        return DaliDecoder(source, settings)
+    raise InputError(f"loader {name!r} is not available for {source.root}.")

@@ -1,0 +1,139 @@
+"""A source gives the stored bytes (or canvas) and the label of every sample of one split, in a fixed order."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastreg.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from fastreg.pipelines.datasets import Dataset
+
+EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+MARKER = "SAMPLE.json"  # lies in the root of what `fastreg data sample` wrote
+
+
+class Source:
+    """One split of a data set.
+
+    ``labels`` int64 [N]; ``classes`` names, index = label; ``fingerprint`` says in words and digests what is stored;
+    ``canvas`` (h, w) when every sample is a uint8 array of that one size, else None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        root: Path,
+        spec: Dataset,
+        labels: np.ndarray,
+        classes: Iterable[str],
+        fingerprint: str,
+        canvas: tuple[int, int] | None = None,
+    ):
+        self.name, self.split, self.root = name, split, root
+        self.mean, self.std, self.layout = spec.mean, spec.std, spec.layout
+        self.labels, self.classes = np.ascontiguousarray(labels, dtype=np.int64), tuple(classes)
+        self.fingerprint, self.canvas = fingerprint, canvas
+        self.is_sample = ((root if root.is_dir() else root.parent) / MARKER).is_file()
+        if len(self.labels) == 0:
+            raise InputError(f"{root} holds no images of split {split!r}: point --data-dir at a filled data set.")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.classes):
+            raise InputError(
+                f"{root} has label {low if low < 0 else high} but {len(self.classes)} classes: the file does not "
+                f"belong to this data set, or was written with other labels; write it anew."
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> bytes | np.ndarray:
+        """Encoded image bytes, or the stored canvas uint8 [H, W, 3]. Raises RunError naming an unreadable file."""
+        raise NotImplementedError
+
+    def describe(self, index: int) -> str:
+        """Where sample ``index`` lies, for messages."""
+        return f"sample {index} of {self.root}"
+
+
+class FolderSource(Source):
+    """``root/<split>/<class>/*.JPEG``: classes are the sorted folder names of the training split when it is there."""
+
+    def __init__(self, root: Path, name: str, split: str, spec: Dataset):
+        base = root / split
+        if not base.is_dir():
+            raise InputError(
+                f"no folder {base}: a data set lies as {root}/train/<class>/*.JPEG and {root}/val/<class>/*.JPEG"
+                f"{', or as train.beton and val.beton' if name == 'imagenet' else ''}."
+            )
+        classes = _folders(base)
+        if not classes:
+            raise InputError(f"{base} has no class folders: images must lie in {base}/<class>/.")
+        if split != "train" and (root / "train").is_dir():
+            _compare(classes, _folders(root / "train"), base, root / "train")
+        names, sizes = hashlib.sha256("\0".join(classes).encode()), hashlib.sha256()
+        self._base, self._files, labels, total = base, [], [], 0
+        for label, folder in enumerate(classes):
+            files = sorted(
+                (entry.name, entry.stat().st_size)
+                for entry in os.scandir(base / folder)
+                if entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith(".")
+            )
+            if not files:
+                raise InputError(
+                    f"class folder {base / folder} has no images ({', '.join(EXTENSIONS)}): "
+                    f"fill it, or remove it from every split."
+                )
+            for file, size in files:
+                names.update(f"{label}/{file}\0".encode())
+                sizes.update(size.to_bytes(8, "little"))
+                total += size
+            self._files += [f"{folder}/{file}" for file, _ in files]
+            labels.append(np.full(len(files), label, np.int64))
+        fingerprint = (
+            f"{len(self._files)} images, {len(classes)} classes, {total} bytes, "
+            f"names {names.hexdigest()[:12]}, sizes {sizes.hexdigest()[:12]}"
+        )
+        super().__init__(name, split, root, spec, np.concatenate(labels), classes, fingerprint)
+
+    def read(self, index: int) -> bytes:
+        try:
+            with open(self._base / self._files[index], "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise RunError(f"cannot read {self.describe(index)}: {error.strerror}; restore the file.") from None
+
+    def describe(self, index: int) -> str:
+        return str(self._base / self._files[index])
+
+
+def _folders(base: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _compare(classes: list[str], train: list[str], base: Path, train_base: Path) -> None:
+    for extra, has, lacks in (
+        (sorted(set(train) - set(classes)), train_base, base),
+        (sorted(set(classes) - set(train)), base, train_base),
+    ):
+        if extra:
+            more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
+            raise InputError(f"{has} has class {extra[0]!r}{more} but {lacks} has not: both must hold the same classes.")
+
+
+def check_fingerprint(then: str, now: str, where: str | Path) -> None:
+    """Refuse a data set that changed since a run began: raises InputError saying which parts differ."""
+    if then == now:
+        return
+    changed = [f"{a!r} is now {b!r}" for a, b in zip(then.split(", "), now.split(", ")) if a != b]
+    raise InputError(
+        f"the data at {where} changed since this run began ({'; '.join(changed) or f'{then!r} is now {now!r}'}): "
+        f"restore it, or start a new run."
+    )

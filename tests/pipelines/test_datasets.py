@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastreg.errors import InputError, RunError
+from fastreg.pipelines import check_fingerprint, open_dataset, write_sample
+from fastreg.pipelines.sample import PHOTOGRAPHS, _photograph
+
+
+def test_the_sample_is_an_imagenet_folder_of_real_photographs(data):
+    train, val = (open_dataset("imagenet", split, data / "imagenet") for split in ("train", "val"))
+    assert len(train.classes) >= 10 and train.classes == val.classes
+    assert np.bincount(train.labels).min() >= 40 and np.bincount(val.labels).min() >= 10
+    assert train.is_sample and train.name == "imagenet" and train.split == "train"
+    sides = []
+    for i in range(0, len(train), 7):
+        with Image.open(train.describe(i)) as image:
+            assert image.format == "JPEG" and image.mode == "RGB"
+            sides += image.size
+    assert 200 <= min(sides) < 240 and 460 < max(sides) <= 500
+
+
+def test_the_two_regions_of_a_photograph_are_disjoint_and_fill_it():
+    for file, vertical, share in PHOTOGRAPHS.values():
+        regions = _photograph(file, vertical, share)
+        axis = 0 if vertical else 1
+        whole = regions["train"].size[axis] + regions["val"].size[axis]
+        assert regions["train"].size[1 - axis] == regions["val"].size[1 - axis]
+        assert round(whole * share) == regions["train"].size[axis]
+
+
+def test_the_sample_is_deterministic(data, tmp_path):
+    write_sample("cifar100", tmp_path / "again")
+    for file in ("train", "test", "meta"):
+        path = f"cifar100/cifar-100-python/{file}"
+        assert (tmp_path / "again/cifar-100-python" / file).read_bytes() == (data / path).read_bytes()
+
+
+def test_the_usual_readers_take_the_cifar_sample(data):
+    base = data / "cifar100/cifar-100-python"
+    with open(base / "train", "rb") as file:
+        as_bytes = pickle.load(file, encoding="bytes")
+    with open(base / "train", "rb") as file:
+        as_text = pickle.load(file, encoding="latin1")
+    assert set(as_bytes) == {b"filenames", b"batch_label", b"fine_labels", b"coarse_labels", b"data"}
+    assert as_text["data"].shape[1] == 3072 and as_text["data"].dtype == np.uint8
+    source = open_dataset("cifar100", "train", data / "cifar100")
+    assert source.images.shape == (len(source), 32, 32, 3) and source.is_sample
+    assert np.array_equal(source.images[5].transpose(2, 0, 1).ravel(), as_text["data"][5])
+    assert source.labels.tolist() == as_text["fine_labels"]
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_cifar_written_by_python_3_is_read(tmp_path, protocol):
+    base = tmp_path / "cifar-10-batches-py"
+    base.mkdir()
+    rows = np.arange(4 * 3072, dtype=np.uint32).astype(np.uint8).reshape(4, 3072)
+    for file in ("test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
+        (base / file).write_bytes(pickle.dumps({b"data": rows, b"labels": [0, 1, 2, 1]}, protocol))
+    (base / "batches.meta").write_bytes(pickle.dumps({"label_names": ["a", "b", "c"]}, protocol))
+    source = open_dataset("cifar10", "test", tmp_path)
+    assert source.labels.tolist() == [0, 1, 2, 1] and source.classes == ("a", "b", "c") and not source.is_sample
+    assert len(open_dataset("cifar10", "train", base)) == 20
+
+
+class _Evil:
+    def __reduce__(self):
+        return os.system, ("touch owned",)
+
+
+def test_a_pickle_that_wants_code_is_refused_before_it_runs(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = tmp_path / "cifar-100-python"
+    base.mkdir()
+    (base / "train").write_bytes(pickle.dumps({b"data": _Evil()}))
+    with pytest.raises(InputError, match="refused"):
+        open_dataset("cifar100", "train", tmp_path)
+    assert not (tmp_path / "owned").exists()
+    (base / "train").write_bytes((data / "cifar100/cifar-100-python/train").read_bytes()[:1000])
+    with pytest.raises(InputError, match="cannot be read|refused"):
+        open_dataset("cifar100", "train", tmp_path)
+
+
+def test_where_a_data_set_is_looked_for(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FASTREG_DATA", raising=False)
+    with pytest.raises(InputError, match="fastreg data sample imagenet") as caught:
+        open_dataset("imagenet", "train")
+    assert all(way in str(caught.value) for way in ("--data-dir", "FASTREG_DATA", "data/imagenet"))
+    monkeypatch.setenv("FASTREG_DATA", str(data))
+    assert open_dataset("imagenet", "train").root == data / "imagenet"
+    with pytest.raises(InputError, match="does not exist"):
+        open_dataset("imagenet", "train", tmp_path / "nowhere")
+    with pytest.raises(InputError, match="did you mean 'cifar100'"):
+        open_dataset("cifar1000", "train")
+
+
+def test_folders_that_are_not_a_data_set(tmp_path):
+    def put(path):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"x")
+
+    with pytest.raises(InputError, match="train/<class>"):
+        open_dataset("folder", "train", tmp_path)
+    (tmp_path / "train").mkdir()
+    with pytest.raises(InputError, match="no class folders"):
+        open_dataset("folder", "train", tmp_path)
+    put("train/cat/1.jpg")
+    put("train/dog/notes.txt")
+    with pytest.raises(InputError, match="train/dog has no images"):
+        open_dataset("folder", "train", tmp_path)
+    put("train/dog/1.PNG")
+    put("val/cat/1.jpg")
+    with pytest.raises(InputError, match="'dog'"):
+        open_dataset("folder", "val", tmp_path)
+    put("val/dog/1.jpg")
+    put("val/eel/1.jpg")
+    with pytest.raises(InputError, match="'eel'"):
+        open_dataset("folder", "val", tmp_path)
+
+
+def test_a_changed_data_set_is_refused_with_what_changed(tmp_path):
+    for name in ("train/a/1.jpg", "train/b/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"four")
+    then = open_dataset("folder", "train", tmp_path).fingerprint
+    check_fingerprint(then, open_dataset("folder", "train", tmp_path).fingerprint, tmp_path)
+    (tmp_path / "train/a/1.jpg").write_bytes(b"grown")
+    with pytest.raises(InputError, match="8 bytes.*9 bytes"):
+        check_fingerprint(then, open_dataset("folder", "train", tmp_path).fingerprint, tmp_path)
+
+
+def test_a_sample_overwrites_only_a_sample(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("all of it")
+    with pytest.raises(InputError, match="already holds"):
+        write_sample("imagenet", tmp_path / "mine")
+    assert (tmp_path / "mine/thesis.txt").exists()
+    with pytest.raises(InputError, match="known are imagenet, cifar100"):
+        write_sample("svhn", tmp_path / "x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write"):
+        write_sample("imagenet", tmp_path / "file" / "below")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "mine"]

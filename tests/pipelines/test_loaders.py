@@ -1,0 +1,191 @@
+"""Every decoder under one contract: same samples, labels and boxes in the same order; pixels compared with Pillow's."""
+
+from __future__ import annotations
+
+import gc
+import io
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fastreg.errors import InputError, RunError
+from fastreg.pipelines import crop, make_loader, open_dataset
+
+DECODERS = ("folder", "dali")
+
+
+@pytest.fixture(scope="module")
+def train(data):
+    return open_dataset("imagenet", "train", data / "imagenet")
+
+
+@pytest.fixture(scope="module")
+def val(data):
+    return open_dataset("imagenet", "val", data / "imagenet")
+
+
+def pillow(source, index, size, epoch=None, seed=0):
+    """torchvision's arithmetic, spelled out with Pillow."""
+    image = Image.open(io.BytesIO(source.read(index))).convert("RGB")
+    if epoch is not None:
+        ((top, left, h, w),) = crop.random_boxes(seed, [index], epoch, [image.height], [image.width]).tolist()
+        image = image.crop((left, top, left + w, top + h)).resize((size, size), Image.BILINEAR)
+        return np.asarray(image)
+    short, long = sorted(image.size)
+    to = round(size * 256 / 224), int(round(size * 256 / 224) * long / short)
+    image = image.resize(to if image.width <= image.height else to[::-1], Image.BILINEAR)
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_training_batches_are_the_resized_crops(train, name):
+    with make_loader(train, loader=name, train=True, batch_size=16, size=64, seed=5) as loader:
+        batch = next(loader.batches(loader.steps_per_epoch * loader.global_batch))  # epoch 1
+    assert batch.images.dtype == torch.uint8 and batch.images.shape == (16, 64, 64, 3)
+    assert batch.images.is_contiguous() and batch.crop is None
+    assert batch.labels.dtype == batch.indices.dtype == torch.int64
+    assert batch.labels.tolist() == train.labels[batch.indices.numpy()].tolist()
+    expected = np.stack([pillow(train, int(i), 64, epoch=1, seed=5) for i in batch.indices])
+    difference = np.abs(batch.images.numpy().astype(int) - expected)
+    assert difference.max() <= (0 if name == "folder" else 2), difference.max()
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("size", [64, 224])
+def test_evaluation_is_resize_256_and_centre_crop_224(val, name, size):
+    with make_loader(val, loader=name, train=False, batch_size=20, size=size) as loader:
+        batches = list(loader.batches())
+    assert torch.cat([b.indices for b in batches]).tolist() == list(range(len(val)))
+    assert [len(b.labels) for b in batches] == [20] * 7 + [4]
+    for k in (0, 75, 143):
+        image = batches[k // 20].images[k % 20].numpy().astype(int)
+        assert np.abs(image - pillow(val, k, size)).max() <= (0 if name == "folder" else 1)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_resume_at_any_batch_gives_the_same_pixels(train, name):
+    with make_loader(train, loader=name, train=True, batch_size=48, size=32, seed=1) as loader:
+        whole = list(loader.batches())
+        for done in (1, 6, 13):
+            rest = list(loader.batches(done * 48))
+            assert len(rest) == 14 - done
+            for a, b in zip(rest, whole[done:]):
+                assert torch.equal(a.indices, b.indices) and torch.equal(a.images, b.images)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_two_ranks_together_see_what_one_sees(train, name):
+    def indices_and_pixels(**kw):
+        with make_loader(train, loader=name, train=True, size=32, seed=2, **kw) as loader:
+            return next(loader.batches())
+
+    one = indices_and_pixels(batch_size=16)
+    two = [indices_and_pixels(batch_size=8, rank=r, world=2) for r in (0, 1)]
+    assert torch.equal(one.indices, torch.cat([b.indices for b in two]))
+    assert torch.equal(one.images, torch.cat([b.images for b in two]))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_size_changes_between_epochs_without_a_new_loader(train, name):
+    with make_loader(train, loader=name, train=True, batch_size=8, size=32) as loader:
+        for size in (32, 48, 32):
+            loader.size = size
+            assert next(loader.batches()).images.shape == (8, size, size, 3)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_leaving_early_leaks_no_thread(train, name):
+    def leave():
+        loader = make_loader(train, loader=name, train=True, batch_size=8, size=32)
+        for _ in loader.batches():
+            break
+        loader.close()
+
+    leave()
+    gc.collect()
+    before = threading.active_count()
+    for _ in range(5):
+        leave()
+    gc.collect()
+    assert threading.active_count() <= before
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_cifar_is_resident_and_the_folder_decoder_agrees(data, split):
+    source = open_dataset("cifar100", split, data / "cifar100")
+    kw = {"train": split == "train", "batch_size": 64, "size": 32, "seed": 4}
+    resident, folder = make_loader(source, **kw), make_loader(source, loader="folder", **kw)
+    assert resident.name == "resident" and resident.why
+    for a, b in zip(resident.batches(), folder.batches(), strict=True):
+        assert torch.equal(a.images, b.images) and torch.equal(a.indices, b.indices)
+        assert np.array_equal(a.images.numpy(), source.images[a.indices])
+        if split == "train":
+            assert torch.equal(a.crop, b.crop) and a.crop.dtype == torch.float32
+            assert a.crop[:, :2].abs().max() <= 4 and (a.crop[:, 2:] == 32).all()
+        else:
+            assert a.crop is None and b.crop is None
+
+
+def test_auto_says_why(train):
+    loader = make_loader(train, train=True, batch_size=8, size=32)
+    assert loader.name == "folder" and "no GPU" in loader.why
+
+
+def test_unusable_arguments(train, data):
+    with pytest.raises(InputError, match="did you mean 'folder'"):
+        make_loader(train, loader="foldr", train=True, batch_size=8, size=32)
+    with pytest.raises(InputError, match="resident"):
+        make_loader(train, loader="resident", train=True, batch_size=8, size=32)
+    with pytest.raises(InputError, match="lower --batch-size"):
+        make_loader(train, train=True, batch_size=5000, size=32)
+    with pytest.raises(InputError, match="--workers 0"):
+        make_loader(train, train=True, batch_size=8, size=32, workers=0)
+    with pytest.raises(InputError, match="arrays"):
+        make_loader(open_dataset("cifar100", "val", data / "cifar100"), loader="dali", train=False, batch_size=8, size=32)
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A set of one class whose sample 2 can be spoiled."""
+    folder = tmp_path / "val" / "a"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        image = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((120, 90), Image.BICUBIC)
+        image.save(folder / f"{i}.jpg", quality=90)
+    return folder
+
+
+def spoil(path, how):
+    data = path.read_bytes()
+    if how == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "text":
+        path.write_text("this is not an image\n" * 40)
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:  # the quantisation tables are gone: libjpeg refuses it, but the header parses
+        at = data.index(b"\xff\xdb")
+        path.write_bytes(data[:at] + b"\xff\xfe" + data[at + 2 :])
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("how", ["truncated", "text", "empty", "tables"])
+def test_a_broken_image_is_an_error_that_names_it_or_is_skipped_and_counted(broken, name, how, caplog):
+    spoil(broken / "2.jpg", how)
+    source = open_dataset("folder", "val", broken.parent.parent)
+    kw = {"loader": name, "train": False, "batch_size": 3, "size": 32}
+    with make_loader(source, **kw) as loader, pytest.raises(RunError, match=r"val/a/2\.jpg") as caught:
+        list(loader.batches())
+    assert "\n" not in str(caught.value)
+    with make_loader(source, on_bad_image="skip", **kw) as loader:
+        batches = list(loader.batches())
+    assert torch.cat([b.indices for b in batches]).tolist() == [0, 1, 3, 4, 5]
+    assert loader.skipped == {2}
+    assert "2.jpg" in caplog.text
+    for index, image in zip([0, 1], batches[0].images):
+        assert np.abs(image.numpy().astype(int) - pillow(source, index, 32)).max() <= 1
