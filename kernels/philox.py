@@ -37,6 +37,8 @@ OPERATIONS: dict[str, int] = {
     "shakedrop_alpha": 15,
     "shakedrop_beta": 16,
     "attack_start": 17,
+    "ood_gaussian": 18,
+    "ood_uniform": 19,
     "gaussian_noise": 64,  # 64 to 95: corruptions; their step is the severity
     "speckle_noise": 65,
     "shot_noise": 66,
