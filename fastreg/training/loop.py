@@ -8,7 +8,6 @@ It never waits for the device: losses gather there and are read later (window.py
 from __future__ import annotations
 
 import contextlib
-import copy
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,19 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from fastreg import methods, runs
+from fastreg import runs
 from fastreg.errors import InputError, RunError
-from fastreg.kernels import augment, mixed_cross_entropy
-from fastreg.models import Normalized, set_fields
 from fastreg.pipelines import make_loader, open_dataset
 from fastreg.progress import progress
 from fastreg.training import setup
 from fastreg.training.config import Config
 from fastreg.training.curves import draw_curves
+from fastreg.training.engine import Engine
 from fastreg.training.profiling import profiling
-from fastreg.training.schedule import learning_rate, train_size
+from fastreg.training.schedule import train_size
 from fastreg.training.validate import validate
 from fastreg.training.window import LossWindow
 
@@ -59,8 +56,6 @@ class Run:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         self.config, self.folder, self.place, self.say = config, folder, place, say
         self.device = place.device
-        precision = setup.resolve_precision(config.precision, self.device)
-        self.dtype = setup.DTYPES[precision]
         train_set = open_dataset(config.dataset, "train", config.data_dir)
         val_set = open_dataset(config.dataset, "val", config.data_dir)
         if val_set.classes != train_set.classes:
@@ -68,36 +63,23 @@ class Run:
             raise InputError(f"training and validation classes of {train_set.root} differ ({', '.join(missing[:5])}).")
         self.mean, self.std = train_set.mean, train_set.std
 
-        self.method = methods.create(
-            config.reg,
-            seed=config.seed,
-            dataset=config.dataset,
-            size=config.size,
-            scope=config.scope,
-            **config.reg_args,
-        )
+        self.engine = Engine(config, len(train_set.classes), self.mean, self.std, place)
+        self.model, self.ema, self.dtype = self.engine.model, self.engine.ema, self.engine.dtype
         common = {"device": self.device, "rank": place.rank, "world": place.size, "seed": config.seed}
         common |= {"batch_size": config.batch_size, "workers": config.workers, "on_bad_image": config.on_bad_image}
         self.loader = make_loader(
             train_set,
             loader=config.loader,
             train=True,
-            crop=self.method.crop,
+            crop=self.engine.method.crop,
             size=train_size(config, 0),
             accumulate=config.grad_accum_steps,
             **common,
         )
         self.val_loader = make_loader(val_set, loader=config.loader, train=False, size=config.eval_size, **common)
 
-        self.model, self.net = setup.build_model(config, len(train_set.classes), place)
-        self.ema = copy.deepcopy(self.model).eval() if config.model_ema_decay else None
-        if self.method.pixels:  # the attack needs pixels, so normalisation moves into the model
-            self.net = Normalized(self.net, self.mean, self.std)
-        self.optimizer = setup.build_optimizer(config, self.model)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
-        self.resolved = setup.describe(
-            config, train_set, place, precision_used=precision, loader_used=self.loader.name, n_train=len(train_set)
-        )
+        used = {"precision_used": self.engine.precision, "loader_used": self.loader.name, "n_train": len(train_set)}
+        self.resolved = setup.describe(config, train_set, place, **used)
         self.per_epoch = self.loader.steps_per_epoch
         self.steps = config.epochs * self.per_epoch
         self.step, self.best = 0, float("inf")
@@ -128,7 +110,7 @@ class Run:
     def train_epoch(self, epoch: int, stopping: Callable[[], bool]) -> None:
         config, accumulate = self.config, self.config.grad_accum_steps
         self.loader.size = train_size(config, epoch)
-        self.net.train()
+        self.engine.net.train()
         window = LossWindow(config.log_interval, self.place)
         first = self.step
         micro = 0
@@ -139,11 +121,11 @@ class Run:
             start, waited = time.perf_counter(), 0.0
             for batch, wait in _timed(self.loader.batches(self.step * self.loader.global_batch)):
                 waited += wait
-                window.add(self.forward_backward(batch, micro))
+                window.add(self.engine.forward_backward(batch, self.step, micro, self.loader.size))
                 micro += 1
                 if micro < accumulate:
                     continue
-                lr = self.update()
+                lr = self.engine.update(self.step, self.steps)
                 micro = 0
                 self.step += 1
                 now = time.perf_counter()
@@ -170,59 +152,6 @@ class Run:
                     if stop:
                         raise RunError(f"stopped at step {self.step}; continue with --resume auto ({self.folder}).")
             self.record(window.flush(wait=True), bar)
-
-    def forward_backward(self, batch: Any, micro: int) -> torch.Tensor:
-        """One micro-batch: gradients added to the parameters; returns its share of the step's loss."""
-        config, method = self.config, self.method
-        torch.manual_seed(_mix(config.seed, self.step, self.place.rank * config.grad_accum_steps + micro))
-        offset = (self.place.rank * config.grad_accum_steps + micro) * self.loader.batch_size
-        plan, targets = method.draw(batch.labels, batch.indices, self.step, offset=offset)
-        if batch.crop is not None:
-            plan = plan._replace(crop=batch.crop)
-        mean, std = ((0.0,) * 3, (1.0,) * 3) if method.pixels else (self.mean, self.std)
-        dtype = torch.float32 if method.pixels else self.dtype
-        images = augment(
-            batch.images,
-            plan,
-            mean=mean,
-            std=std,
-            dtype=dtype,
-            size=self.loader.size,
-            seed=config.seed,
-            indices=batch.indices,
-            step=self.step,
-        )
-        if method.fields is not None:
-            set_fields(self.model, method.fields(batch.indices, self.step, self.device))
-        last = micro == config.grad_accum_steps - 1
-        quiet = contextlib.nullcontext() if last or self.place.size == 1 else self._ddp().no_sync()
-        with quiet:
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                if method.step is None:
-                    loss = self.loss(self.net(images), targets)
-                else:
-                    loss = method.step(self.net, images, targets, self.loss)
-            loss = loss / config.grad_accum_steps
-            self.scaler.scale(loss).backward()
-        return loss
-
-    def loss(self, logits: torch.Tensor, targets: Any) -> torch.Tensor:
-        return mixed_cross_entropy(logits, targets, label_smoothing=self.config.ls)
-
-    def update(self) -> float:
-        """One optimiser step at the schedule's rate, which is returned."""
-        lr = learning_rate(self.config, self.step, self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        if self.config.clip_grad:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            _average(self.ema, self.model, self.config.model_ema_decay)
-        return lr
 
     def end_epoch(self, epoch: int) -> None:
         start = time.perf_counter()
@@ -255,8 +184,8 @@ class Run:
             state = {
                 **self._header(epoch),
                 "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
+                "optimizer": self.engine.optimizer.state_dict(),
+                "scaler": self.engine.scaler.state_dict(),
                 "ema": None if self.ema is None else self.ema.state_dict(),
             }
             runs.save_checkpoint(self.folder / "last.pt", state)
@@ -267,8 +196,8 @@ class Run:
     def _restore(self, checkpoint: dict[str, Any], allow: bool) -> None:
         setup.refuse_changes(checkpoint["config"], self.resolved, self.folder, allow)
         self.model.load_state_dict(checkpoint["model"])
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.scaler.load_state_dict(checkpoint["scaler"])
+        self.engine.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.engine.scaler.load_state_dict(checkpoint["scaler"])
         if self.ema is not None and checkpoint["ema"] is not None:
             self.ema.load_state_dict(checkpoint["ema"])
         self.step, self.best = checkpoint["step"], checkpoint["best"]
@@ -281,18 +210,6 @@ class Run:
         losses = [row["loss"] for row in rows if row["kind"] == "step" and row["epoch"] == epoch]
         return sum(losses) / len(losses) if losses else float("nan")
 
-    def _ddp(self) -> Any:
-        net = self.net.model if isinstance(self.net, Normalized) else self.net
-        return getattr(net, "_orig_mod", net)
-
-
-def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    with torch.no_grad():
-        own, new = list(ema.parameters()), list(model.parameters())
-        torch._foreach_lerp_(own, new, 1 - decay)
-        for a, b in zip(ema.buffers(), model.buffers()):
-            a.copy_(b)
-
 
 def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
     """Each batch with the seconds that the loop waited for it."""
@@ -303,11 +220,6 @@ def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
         except StopIteration:
             return
         yield batch, time.perf_counter() - start
-
-
-def _mix(seed: int, step: int, micro: int) -> int:
-    """The seed of torch's own generators in one micro-batch (dropout in models that have it)."""
-    return (seed * 1_000_003 + step * 8191 + micro) % (1 << 63)
 
 
 @contextmanager

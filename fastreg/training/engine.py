@@ -1,0 +1,118 @@
+"""One training step, whoever calls it: a run's loop, or a benchmark.
+
+bytes -> one plan from the method -> one ``augment`` launch -> forward -> loss -> backward -> update.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastreg import methods
+from fastreg.kernels import augment, mixed_cross_entropy
+from fastreg.models import Normalized, set_fields
+from fastreg.training import setup
+from fastreg.training.config import Config
+from fastreg.training.schedule import learning_rate
+
+
+class Engine:
+    """Model, method and optimiser of one process; ``config.batch_size`` must be set.
+
+    ``model`` is the bare model that is saved, ``net`` what a step calls (normalising, compiled, DDP), ``ema`` its
+    moving average or None.
+    """
+
+    def __init__(self, config: Config, num_classes: int, mean: Sequence[float], std: Sequence[float], place: Any):
+        self.config, self.place, self.mean, self.std = config, place, mean, std
+        self.precision = setup.resolve_precision(config.precision, place.device)
+        self.dtype = setup.DTYPES[self.precision]
+        self.method = methods.create(
+            config.reg,
+            seed=config.seed,
+            dataset=config.dataset,
+            size=config.size,
+            scope=config.scope,
+            **config.reg_args,
+        )
+        self.model, self.net = setup.build_model(config, num_classes, place)
+        self.ema = copy.deepcopy(self.model).eval() if config.model_ema_decay else None
+        if self.method.pixels:  # the attack needs pixels, so normalisation moves into the model
+            self.net = Normalized(self.net, mean, std)
+        self.optimizer = setup.build_optimizer(config, self.model)
+        self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.precision == "fp16")
+
+    def forward_backward(self, batch: Any, step: int, micro: int, size: int) -> torch.Tensor:
+        """One micro-batch at ``size`` pixels: gradients are added; returns its share of the step's loss."""
+        config, method = self.config, self.method
+        part = self.place.rank * config.grad_accum_steps + micro
+        torch.manual_seed(_mix(config.seed, step, part))
+        plan, targets = method.draw(batch.labels, batch.indices, step, offset=part * (config.batch_size or 0))
+        if batch.crop is not None:
+            plan = plan._replace(crop=batch.crop)
+        mean, std = ((0.0,) * 3, (1.0,) * 3) if method.pixels else (self.mean, self.std)
+        dtype = torch.float32 if method.pixels else self.dtype
+        images = augment(
+            batch.images,
+            plan,
+            mean=mean,
+            std=std,
+            dtype=dtype,
+            size=size,
+            seed=config.seed,
+            indices=batch.indices,
+            step=step,
+        )
+        if method.fields is not None:
+            set_fields(self.model, method.fields(batch.indices, step, self.place.device))
+        last = micro == config.grad_accum_steps - 1
+        quiet = contextlib.nullcontext() if last or self.place.size == 1 else self._ddp().no_sync()
+        with quiet:
+            with torch.autocast(self.place.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                if method.step is None:
+                    loss = self.loss(self.net(images), targets)
+                else:
+                    loss = method.step(self.net, images, targets, self.loss)
+            loss = loss / config.grad_accum_steps
+            self.scaler.scale(loss).backward()
+        return loss
+
+    def loss(self, logits: torch.Tensor, targets: Any) -> torch.Tensor:
+        return mixed_cross_entropy(logits, targets, label_smoothing=self.config.ls)
+
+    def update(self, step: int, steps: int) -> float:
+        """One optimiser step at the schedule's rate for step ``step`` of ``steps``, which is returned."""
+        lr = learning_rate(self.config, step, steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        if self.config.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            _average(self.ema, self.model, self.config.model_ema_decay or 0.0)
+        return lr
+
+    def _ddp(self) -> Any:
+        net = self.net.model if isinstance(self.net, Normalized) else self.net
+        return getattr(net, "_orig_mod", net)
+
+
+def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        own, new = list(ema.parameters()), list(model.parameters())
+        torch._foreach_lerp_(own, new, 1 - decay)
+        for a, b in zip(ema.buffers(), model.buffers()):
+            a.copy_(b)
+
+
+def _mix(seed: int, step: int, part: int) -> int:
+    """The seed of torch's own generators in one micro-batch (dropout in models that have it)."""
+    return (seed * 1_000_003 + step * 8191 + part) % (1 << 63)
