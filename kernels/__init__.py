@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastreg.kernels.augment import augment
+    from fastreg.kernels.augmentation import augment
     from fastreg.kernels.corruptions import (
         CORRUPTION_CATEGORIES,
         CORRUPTIONS,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastreg.kernels.types import Batch, Plan, Targets
 
 _EXPORTS = {
-    "augment": ("augment",),
+    "augmentation": ("augment",),
     "loss": ("mixed_cross_entropy", "scored_cross_entropy"),
     "fgsm": ("fgsm_attack", "fgsm_step", "zero_sign_share"),
     "corruptions": ("corrupt", "draw_fields", "CORRUPTIONS", "EXTRA_CORRUPTIONS", "CORRUPTION_CATEGORIES"),

@@ -1,0 +1,130 @@
+"""``augment``: one launch from uint8 NHWC to normalised channels_last, for every combination in ``Plan``.
+
+``plain`` is the reference, ``stream`` the kernel for images that keep their size, ``resample`` the one that gathers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastreg.kernels import philox
+from fastreg.kernels.augmentation.plain import augment_plain
+from fastreg.kernels.types import Plan
+
+__all__ = ["augment"]
+
+# field: dtype, shape after the batch
+_FIELDS: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+    "crop": (torch.float32, (4,)),
+    "flip": (torch.bool, ()),
+    "noise": (torch.float32, ()),
+    "partner": (torch.int64, ()),
+    "lam": (torch.float32, ()),
+    "box": (torch.int32, (4,)),
+    "box_fill": (torch.int8, ()),
+}
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def augment(
+    images: Tensor,
+    plan: Plan,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    dtype: torch.dtype,
+    size: int | tuple[int, int] | None = None,
+    seed: int = 0,
+    indices: Tensor | None = None,
+    step: int = 0,
+    normal: Tensor | None = None,
+) -> Tensor:
+    """Crop, resize, flip, add noise, mix, erase, normalise, cast and lay out a batch, as ``plan`` says per sample.
+
+    images: uint8 [B, H, W, 3], contiguous. ``mean``, ``std``: per channel, on the 0-1 scale. ``dtype``: float32,
+    float16 or bfloat16. ``size``: the output's side or (h, w); default the input's. Returns [B, 3, h, w] of ``dtype``
+    in channels_last layout. Fields of ``plan`` may lie on the CPU: they are sent to the images' device.
+
+    A ``crop`` may leave the canvas (CIFAR's shift by padding): what lies outside is black. It is resampled as Pillow's
+    ``crop(...).resize(..., BILINEAR)`` does it. ``box`` may leave the image. ``box_fill`` None pastes the partner.
+
+    ``plan.noise`` needs ``indices`` (int64 [B], any device), which with ``seed`` and ``step`` keys one standard normal
+    per output pixel and channel, or the field itself as ``normal``, float32 [B, h, w, 3].
+
+    Raises TypeError for a wrong dtype, ValueError for a wrong shape, layout, device or combination. Values (partner in
+    [0, B), lam in [0, 1], noise >= 0) are checked on CPU tensors; on the GPU, where a check would stop the stream, a
+    sample whose partner or lam is out of range comes back as NaN.
+
+    Sources: Mixup, Zhang et al. 2018; CutMix, Yun et al. 2019; Cutout, DeVries and Taylor 2017 (mean fill).
+    """
+    size_ = _check(images, plan, mean, std, dtype, size)
+    plan = Plan(*(f if f is None else f.to(images.device, non_blocking=True) for f in plan))
+    if plan.noise is None:
+        normal = None
+    elif normal is not None:
+        _check_field("normal", normal, torch.float32, (len(images), *size_, 3))
+    elif indices is None:
+        raise ValueError("plan.noise draws normals: give indices (with seed and step), or the field normal")
+    else:
+        _check_field("indices", indices, torch.int64, (len(images),))
+    if plan.noise is not None and normal is None:
+        assert indices is not None
+        n = size_[0] * size_[1] * 3
+        drawn = philox.field(philox.normal, seed, indices.cpu().numpy(), n, step, "augment_noise")
+        normal = torch.from_numpy(drawn).view(len(images), *size_, 3).to(images.device)
+    return augment_plain(images, plan, mean=mean, std=std, dtype=dtype, size=size_, normal=normal)
+
+
+def _check(images, plan, mean, std, dtype, size) -> tuple[int, int]:
+    """The output size, once the arguments are known to be good. Looks at values on the CPU only."""
+    if images.dtype != torch.uint8:
+        raise TypeError(f"augment needs uint8 images, got {images.dtype}: hand over the loader's bytes")
+    if images.dim() != 4 or images.shape[-1] != 3 or 0 in images.shape:
+        raise ValueError(f"augment needs images [B, H, W, 3] with nothing empty, got {tuple(images.shape)}")
+    if not images.is_contiguous():
+        raise ValueError("augment needs contiguous NHWC images: call .contiguous() first")
+    if images.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"augment works on CPU and CUDA images, not on {images.device.type!r}")
+    if dtype not in _DTYPES:
+        raise TypeError(f"augment returns float32, float16 or bfloat16, not {dtype}")
+    if len(mean) != 3 or len(std) != 3 or not all(s > 0 for s in std):
+        raise ValueError(f"augment needs three means and three positive stds, got {mean} and {std}")
+    height, width = images.shape[1:3] if size is None else (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"augment needs a positive size, got {size}")
+    B = len(images)
+    for name, (field_dtype, shape) in _FIELDS.items():
+        field = getattr(plan, name)
+        if field is not None:
+            _check_field(f"plan.{name}", field, field_dtype, (B, *shape))
+            if field.device != images.device and field.device.type != "cpu":
+                raise ValueError(f"plan.{name} is on {field.device} but the images are on {images.device}")
+    if plan.partner is None and plan.lam is not None:
+        raise ValueError("plan.lam blends with a partner: give plan.partner")
+    if plan.partner is None and plan.box is not None and plan.box_fill is None:
+        raise ValueError("plan.box pastes the partner's pixels: give plan.partner, or plan.box_fill")
+    if plan.box is None and plan.box_fill is not None:
+        raise ValueError("plan.box_fill fills a box: give plan.box")
+    _check_values(plan, B)
+    return int(height), int(width)
+
+
+def _check_field(name: str, field: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    if field.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype}, got {field.dtype}")
+    if tuple(field.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {tuple(field.shape)}")
+
+
+def _check_values(plan: Plan, B: int) -> None:
+    """What can be seen without stopping a GPU: the fields that lie on the CPU."""
+    if torch.compiler.is_compiling():
+        return
+    bounds = {"partner": (0, B - 1), "lam": (0, 1), "noise": (0, float("inf")), "box_fill": (0, 2)}
+    for name, (low, high) in bounds.items():
+        field = getattr(plan, name)
+        if field is not None and not field.is_cuda and not ((field >= low) & (field <= high)).all():
+            raise ValueError(f"plan.{name} must lie in [{low}, {high}], got {field.tolist()[:8]}")
+    if plan.crop is not None and not plan.crop.is_cuda and not (plan.crop[:, 2:] > 0).all():
+        raise ValueError("plan.crop needs positive heights and widths")

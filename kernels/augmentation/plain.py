@@ -1,0 +1,106 @@
+"""The reference of ``augment`` in plain torch: the CPU route, and what the kernels are tested against.
+
+Formula, per pixel and channel, in the order of ``Plan``:
+
+    v = pixel / 255 after crop, resize and flip     w = clip(v + noise * normal, 0, 1)     w = 0 in a black box
+    x = (w - mean) / std                            p = the same of the partner, without the black box
+    x = lam * x + (1 - lam) * p                     x = p in a pasted box                  x = 0 in a mean-filled box
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastreg.kernels.types import Plan
+
+_BITS = 22  # Pillow's fixed-point weights for 8-bit images
+
+
+def augment_plain(
+    images: Tensor,
+    plan: Plan,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    dtype: torch.dtype,
+    size: tuple[int, int],
+    normal: Tensor | None,
+) -> Tensor:
+    """``augment`` after its arguments are checked; ``normal`` is given whenever ``plan.noise`` is."""
+    if plan.crop is not None or tuple(images.shape[1:3]) != size:
+        images = crop_and_resize(images, plan.crop, size)
+    pixels = images.float() / 255
+    if plan.flip is not None:
+        pixels = torch.where(_per_sample(plan.flip), pixels.flip(2), pixels)
+    if plan.noise is not None:
+        assert normal is not None
+        pixels = (pixels + _per_sample(plan.noise) * normal).clamp(0, 1)
+    mean_, std_ = torch.tensor(mean, device=images.device), torch.tensor(std, device=images.device)
+    own = (pixels - mean_) / std_
+    partner = own[plan.partner] if plan.partner is not None else None
+    if plan.box is None:
+        inside = fill = None
+    else:
+        inside = _inside(plan.box, *size)
+        fill = torch.zeros_like(inside, dtype=torch.int8) if plan.box_fill is None else _per_sample(plan.box_fill)
+        own = torch.where(inside & (fill == 1), -mean_ / std_, own)
+    if plan.lam is not None:
+        assert partner is not None
+        lam = _per_sample(plan.lam)
+        own = lam * own + (1 - lam) * partner
+    if inside is not None:
+        if partner is not None:
+            own = torch.where(inside & (fill == 0), partner, own)
+        own = own.masked_fill(inside & (fill == 2), 0)
+    return own.to(dtype).permute(0, 3, 1, 2)
+
+
+def crop_and_resize(images: Tensor, crop: Tensor | None, size: tuple[int, int]) -> Tensor:
+    """Pillow's ``crop(...).resize(size, BILINEAR)``, bit-equal: uint8 [B, H, W, 3] to uint8 [B, h, w, 3].
+
+    ``crop`` is float32 [B, 4] (top, left, height, width); None is the whole canvas. As in Pillow, what lies outside
+    the canvas is black, and pixels outside the crop (widened to whole pixels) take no part. Sums of products of 8-bit
+    pixels and 22-bit weights are exact in float64, so this is Pillow's integer arithmetic.
+    """
+    B, H, W, _ = images.shape
+    if crop is None:
+        crop = torch.tensor([0.0, 0.0, H, W], device=images.device).expand(B, 4)
+    vertical = _weights(crop[:, 0], crop[:, 2], H, size[0])
+    horizontal = _weights(crop[:, 1], crop[:, 3], W, size[1])
+    rows = _fixed_point(torch.einsum("bxw,bywc->byxc", horizontal, images.double()))
+    return _fixed_point(torch.einsum("byh,bhxc->byxc", vertical, rows)).to(torch.uint8)
+
+
+def _weights(start: Tensor, length: Tensor, canvas: int, out: int) -> Tensor:
+    """float64 [B, out, canvas]: the weight of each canvas pixel in each output pixel, in units of 2**-22."""
+    start, length = start.double()[:, None], length.double()[:, None]
+    scale = length / out
+    reach = scale.clamp(min=1)
+    center = start + (torch.arange(out, device=start.device) + 0.5) * scale
+    first = torch.maximum((center - reach + 0.5).floor(), start.floor())
+    last = torch.minimum((center + reach + 0.5).floor(), (start + length).ceil())
+    # the sum runs over the whole window, also where it leaves the canvas: there the pixels are black
+    taps = first[..., None] + torch.arange(int(reach.max().ceil()) * 2 + 1, device=start.device)
+    weight = (1 - ((taps + 0.5 - center[..., None]) / reach[..., None]).abs()).clamp(min=0)
+    weight = weight * (taps < last[..., None])
+    weight = (weight / weight.sum(-1, keepdim=True) * 2**_BITS + 0.5).floor()
+    weight = weight * ((taps >= 0) & (taps < canvas))
+    dense = torch.zeros(*center.shape, canvas, dtype=torch.float64, device=start.device)
+    return dense.scatter_add_(-1, taps.clamp(0, canvas - 1).long(), weight)
+
+
+def _fixed_point(sums: Tensor) -> Tensor:
+    return ((sums + 2 ** (_BITS - 1)) / 2**_BITS).floor().clamp(0, 255)
+
+
+def _per_sample(field: Tensor) -> Tensor:
+    return field.view(-1, 1, 1, 1)
+
+
+def _inside(box: Tensor, height: int, width: int) -> Tensor:
+    """bool [B, h, w, 1]: the pixels in each sample's half-open box, which may leave the image or be empty."""
+    y = torch.arange(height, device=box.device).view(1, -1, 1)
+    x = torch.arange(width, device=box.device).view(1, 1, -1)
+    y0, x0, y1, x1 = box.view(-1, 4, 1, 1).unbind(1)
+    return ((y >= y0) & (y < y1) & (x >= x0) & (x < x1)).unsqueeze(-1)
