@@ -29,6 +29,10 @@ class Engine:
     """
 
     def __init__(self, config: Config, num_classes: int, mean: Sequence[float], std: Sequence[float], place: Any):
+        if config.deterministic:
+            torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = not config.deterministic
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         self.config, self.place, self.mean, self.std = config, place, mean, std
         self.precision = setup.resolve_precision(config.precision, place.device)
         self.dtype = setup.DTYPES[self.precision]
@@ -107,8 +111,8 @@ class Engine:
 
 def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
     with torch.no_grad():
-        own, new = list(ema.parameters()), list(model.parameters())
-        torch._foreach_lerp_(own, new, 1 - decay)
+        own: list[torch.Tensor] = list(ema.parameters())
+        torch._foreach_lerp_(own, list(model.parameters()), 1 - decay)
         for a, b in zip(ema.buffers(), model.buffers()):
             a.copy_(b)
 

@@ -50,10 +50,6 @@ class Run:
     """One run's objects: built in ``__init__``, trained by ``go``."""
 
     def __init__(self, config: Config, folder: Path, checkpoint: dict[str, Any] | None, place, allow: bool, say):
-        if config.deterministic:
-            torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = not config.deterministic
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         self.config, self.folder, self.place, self.say = config, folder, place, say
         self.device = place.device
         train_set = open_dataset(config.dataset, "train", config.data_dir)
