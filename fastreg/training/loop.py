@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fastreg import runs
 from fastreg.errors import InputError, RunError
 from fastreg.pipelines import make_loader, open_dataset
