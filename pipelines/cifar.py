@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from their python pickles, read by an unpickler that admits arrays and plain containers only."""
+"""CIFAR-10 and CIFAR-100 from their python pickles; the unpickler admits arrays and plain containers only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ _LAYOUT: dict[str, tuple[str, dict[str, tuple[str, ...]], str, str, str]] = {
         "labels",
         "label_names",
     ),
-    "cifar100": ("cifar-100-python", {"train": ("train",), "val": ("test",)}, "meta", "fine_labels", "fine_label_names"),
+    "cifar100": (
+        "cifar-100-python",
+        {"train": ("train",), "val": ("test",)},
+        "meta",
+        "fine_labels",
+        "fine_label_names",
+    ),
 }
 
 # What the pickle of a numpy array may call, by the names that numpy 1 and 2 and Python 2 and 3 wrote.
@@ -57,7 +63,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def load_pickle(path: Path) -> dict[str, Any]:
-    """The dictionary in a CIFAR pickle, keys as text. Raises InputError for anything but arrays and plain containers."""
+    """The dictionary in a CIFAR pickle, keys as text. Raises InputError for all but arrays and plain containers."""
     try:
         with open(path, "rb") as file:
             content = _ArraysOnly(file, encoding="bytes").load()

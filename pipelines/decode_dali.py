@@ -1,7 +1,7 @@
 """The `dali` decoder: NVIDIA DALI's Pipeline API, fed with encoded bytes and boxes through external sources.
 
-With a GPU, mixed decoding (hardware engine, region decode where it has one); without, the CPU pipeline. What DALI treats
-unlike Pillow (CMYK, palette, alpha, 16-bit, a missing end marker) reaches it already decoded by Pillow, losslessly.
+With a GPU, mixed decoding (hardware engine, region decode where it has one); without, the CPU pipeline. What DALI sees
+differently from Pillow (CMYK, palette, alpha, 16-bit, a missing end marker) reaches it decoded by Pillow, losslessly.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class DaliDecoder:
         try:
             import nvidia.dali  # noqa: F401
         except ImportError as error:
-            raise InputError(f'loader \'dali\' needs DALI ({error}): pip install "fastreg[dali]"') from None
+            raise InputError(f"loader 'dali' needs DALI ({error}): pip install \"fastreg[dali]\"") from None
         self.source, self.settings = source, settings
         self.pillow = PillowDecoder(source, settings)
         self._pipe: Any = None
@@ -180,11 +180,12 @@ class DaliDecoder:
         )
         try:
             pipe.build()
-            blank = np.array([[0, 0]], np.int32), np.array([[8, 8]], np.int32)
             for _ in range(DEPTH):
                 pipe.feed_input("encoded", [np.frombuffer(_BLANK, np.uint8)])
-                for name, value in zip(("anchor", "shape", "resized", "cut", "square"), [*blank, *blank[::-1], blank[1]]):
-                    pipe.feed_input(name, value.astype(np.float32) if name == "resized" else value)
+                for name in ("anchor", "cut"):
+                    pipe.feed_input(name, np.array([[0, 0]], np.int32))
+                for name in ("shape", "resized", "square"):
+                    pipe.feed_input(name, np.array([[8, 8]], np.float32 if name == "resized" else np.int32))
             pipe.schedule_run()
         except RuntimeError as error:
             raise InputError(f"DALI cannot start on {self.settings.device} ({error}): use --loader folder.") from None

@@ -26,7 +26,9 @@ class Loader:
     decoder, ``why`` the one-line reason it was chosen, ``skipped`` the indices of images left out as broken.
     """
 
-    def __init__(self, name: str, why: str, source: Source, order: Order, decoder: Decoder, staging: Staging, size: int):
+    def __init__(
+        self, name: str, why: str, source: Source, order: Order, decoder: Decoder, staging: Staging, size: int
+    ):
         self.name, self.why, self.source, self.order, self.size = name, why, source, order, size
         self.skipped: set[int] = set()
         self._decoder, self._staging = decoder, staging
@@ -130,7 +132,9 @@ def _decoder(name: str, source: Source, settings: Settings) -> Decoder:
     arrays = hasattr(source, "images")
     if name == "resident":
         if not arrays:
-            raise InputError(f"loader 'resident' needs a set of arrays (CIFAR), and {source.root} is not: use 'folder'.")
+            raise InputError(
+                f"loader 'resident' needs a set of arrays (CIFAR), and {source.root} is not: use 'folder'."
+            )
         from fastreg.pipelines.decode_canvas import ResidentDecoder
 
         return ResidentDecoder(source, settings)
@@ -141,7 +145,9 @@ def _decoder(name: str, source: Source, settings: Settings) -> Decoder:
         untouched = source.canvas is not None and (settings.train or arrays)
         return (CanvasDecoder if untouched else PillowDecoder)(source, settings)
     if arrays:
-        raise InputError(f"loader {name!r} decodes image files, and {source.name} is arrays: use 'resident' or 'folder'.")
+        raise InputError(
+            f"loader {name!r} decodes image files, and {source.name} is arrays: use 'resident' or 'folder'."
+        )
     if name == "dali":
         from fastreg.pipelines.decode_dali import DaliDecoder
 

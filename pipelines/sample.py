@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -151,7 +151,7 @@ def _write_cifar100(root: Path, photographs: Photographs, advance: Callable[[int
 class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
     """Writes bytes as Python 2's str, as the published CIFAR files do, so every usual reader takes them."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
     def save_string(self, value: bytes) -> None:
         if len(value) < 256:

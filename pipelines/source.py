@@ -125,7 +125,7 @@ def _compare(classes: list[str], train: list[str], base: Path, train_base: Path)
     ):
         if extra:
             more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-            raise InputError(f"{has} has class {extra[0]!r}{more} but {lacks} has not: both must hold the same classes.")
+            raise InputError(f"{has} has class {extra[0]!r}{more} but {lacks} has not: they must be the same.")
 
 
 def check_fingerprint(then: str, now: str, where: str | Path) -> None:

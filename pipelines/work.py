@@ -107,7 +107,7 @@ def bad_image(source: Source, index: int, why: object, on_bad_image: str) -> Non
 
 
 def default_workers(workers: int | None) -> int:
-    """Decoding threads of this process: its share of the cores it may use, or as asked but never more than the cores."""
+    """Decoding threads of this process: its share of the cores it may use, or as asked but not above the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers is None:
         return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -34,7 +34,10 @@ def test_boxes_follow_the_published_law(height, width):
     u = philox.uniform(philox.words(11, np.arange(10)[None], indices[:, None], 2, "crop")).astype(np.float64)
     assert [tuple(box) for box in boxes.tolist()] == [published_law(x, height, width) for x in u]
     top, left, h, w = boxes.T
-    assert (top >= 0).all() and (left >= 0).all() and (top + h <= height).all() and (left + w <= width).all()
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + h <= height).all()
+    assert (left + w <= width).all()
 
 
 def test_boxes_have_the_laws_moments():
@@ -42,7 +45,8 @@ def test_boxes_have_the_laws_moments():
     _, _, h, w = crop.random_boxes(0, np.arange(n), 0, np.full(n, 1000), np.full(n, 1000)).T
     area = h * w / 1e6
     assert area.min() >= 0.079
-    assert 0.75 - 0.01 <= (w / h).min() and (w / h).max() <= 4 / 3 + 0.01
+    assert (w / h).min() >= 0.75 - 0.01
+    assert (w / h).max() <= 4 / 3 + 0.01
     assert abs(np.log(w / h).mean()) < 0.01
     assert 0.45 < area.mean() < 0.55  # below .54: large areas are more often refused
 

@@ -45,13 +45,20 @@ def pillow(source, index, size, epoch=None, seed=0):
 def test_training_batches_are_the_resized_crops(train, name):
     with make_loader(train, loader=name, train=True, batch_size=16, size=64, seed=5) as loader:
         batch = next(loader.batches(loader.steps_per_epoch * loader.global_batch))  # epoch 1
-    assert batch.images.dtype == torch.uint8 and batch.images.shape == (16, 64, 64, 3)
-    assert batch.images.is_contiguous() and batch.crop is None
+    assert batch.images.dtype == torch.uint8
+    assert batch.images.shape == (16, 64, 64, 3)
+    assert batch.images.is_contiguous()
+    assert batch.crop is None
     assert batch.labels.dtype == batch.indices.dtype == torch.int64
     assert batch.labels.tolist() == train.labels[batch.indices.numpy()].tolist()
     expected = np.stack([pillow(train, int(i), 64, epoch=1, seed=5) for i in batch.indices])
     difference = np.abs(batch.images.numpy().astype(int) - expected)
-    assert difference.max() <= (0 if name == "folder" else 2), difference.max()
+    if name == "folder":
+        assert difference.max() == 0
+    else:  # DALI repeats the border pixel where Pillow drops and reweights; inside, only the rounding differs
+        assert difference[:, 1:-1, 1:-1].max() <= 1
+        assert difference.max() <= 24
+        assert difference.mean() < 0.3
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -74,7 +81,8 @@ def test_resume_at_any_batch_gives_the_same_pixels(train, name):
             rest = list(loader.batches(done * 48))
             assert len(rest) == 14 - done
             for a, b in zip(rest, whole[done:]):
-                assert torch.equal(a.indices, b.indices) and torch.equal(a.images, b.images)
+                assert torch.equal(a.indices, b.indices)
+                assert torch.equal(a.images, b.images)
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -119,20 +127,26 @@ def test_cifar_is_resident_and_the_folder_decoder_agrees(data, split):
     source = open_dataset("cifar100", split, data / "cifar100")
     kw = {"train": split == "train", "batch_size": 64, "size": 32, "seed": 4}
     resident, folder = make_loader(source, **kw), make_loader(source, loader="folder", **kw)
-    assert resident.name == "resident" and resident.why
+    assert resident.name == "resident"
+    assert resident.why
     for a, b in zip(resident.batches(), folder.batches(), strict=True):
-        assert torch.equal(a.images, b.images) and torch.equal(a.indices, b.indices)
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.indices, b.indices)
         assert np.array_equal(a.images.numpy(), source.images[a.indices])
         if split == "train":
-            assert torch.equal(a.crop, b.crop) and a.crop.dtype == torch.float32
-            assert a.crop[:, :2].abs().max() <= 4 and (a.crop[:, 2:] == 32).all()
+            assert torch.equal(a.crop, b.crop)
+            assert a.crop.dtype == torch.float32
+            assert a.crop[:, :2].abs().max() <= 4
+            assert (a.crop[:, 2:] == 32).all()
         else:
-            assert a.crop is None and b.crop is None
+            assert a.crop is None
+            assert b.crop is None
 
 
 def test_auto_says_why(train):
     loader = make_loader(train, train=True, batch_size=8, size=32)
-    assert loader.name == "folder" and "no GPU" in loader.why
+    assert loader.name == "folder"
+    assert "no GPU" in loader.why
 
 
 def test_unusable_arguments(train, data):
@@ -144,8 +158,9 @@ def test_unusable_arguments(train, data):
         make_loader(train, train=True, batch_size=5000, size=32)
     with pytest.raises(InputError, match="--workers 0"):
         make_loader(train, train=True, batch_size=8, size=32, workers=0)
+    cifar = open_dataset("cifar100", "val", data / "cifar100")
     with pytest.raises(InputError, match="arrays"):
-        make_loader(open_dataset("cifar100", "val", data / "cifar100"), loader="dali", train=False, batch_size=8, size=32)
+        make_loader(cifar, loader="dali", train=False, batch_size=8, size=32)
 
 
 @pytest.fixture
