@@ -81,9 +81,10 @@ def load_pickle(path: Path) -> dict[str, Any]:
 class ArraySource(Source):
     """A whole split in memory: ``images`` uint8 [N, H, W, 3]."""
 
-    def __init__(self, images: np.ndarray, *args, **kwargs):
+    def __init__(self, images: np.ndarray, *about):
         self.images = images
-        super().__init__(*args, canvas=(images.shape[1], images.shape[2]), **kwargs)
+        super().__init__(*about)
+        self.canvas = images.shape[1], images.shape[2]
 
     def read(self, index: int) -> np.ndarray:
         return self.images[index]

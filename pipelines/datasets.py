@@ -22,7 +22,7 @@ class Dataset(NamedTuple):
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # ODIN's and CutMix's statistics, which the paper uses for both CIFAR sets (8-bit units over 255)
-_CIFAR = tuple(x / 255 for x in (125.3, 123.0, 113.9)), tuple(x / 255 for x in (63.0, 62.1, 66.7))
+_CIFAR = (125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)
 
 DATASETS: dict[str, Dataset] = {
     "imagenet": Dataset("folder", *_IMAGENET, classes=1000, sample=True),

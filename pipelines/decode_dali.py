@@ -148,11 +148,13 @@ class DaliDecoder:
 
     def _build(self, batch_size: int) -> Any:
         """A running pipeline with nothing inside. DALI's first run takes DEPTH batches, so blanks go through first."""
-        from nvidia.dali import fn, pipeline_def, types
+        import nvidia.dali as dali
 
+        fn: Any = dali.fn
+        types: Any = dali.types
         gpu = self.settings.device.type == "cuda"
 
-        @pipeline_def
+        @dali.pipeline_def
         def graph():
             given = {n: fn.external_source(name=n) for n in ("encoded", "anchor", "shape", "resized", "cut", "square")}
             image = fn.decoders.image_slice(
@@ -165,6 +167,7 @@ class DaliDecoder:
                 normalized_shape=False,
                 axes=(0, 1),
                 adjust_orientation=False,  # as torchvision: EXIF rotation is not applied
+                jpeg_fancy_upsampling=True,  # as libjpeg
                 **({"hw_decoder_load": HW_LOAD} if gpu else {}),
             )
             image = fn.resize(image, size=given["resized"], interp_type=types.INTERP_LINEAR, antialias=True)

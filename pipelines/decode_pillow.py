@@ -29,14 +29,22 @@ def open_image(stored: bytes | np.ndarray) -> Image.Image:
 def train_image(image: Image.Image, box: np.ndarray, size: int) -> Image.Image:
     """torchvision's ``resized_crop``: crop to (top, left, height, width), then antialiased bilinear."""
     top, left, height, width = box.tolist()
-    return image.convert("RGB").crop((left, top, left + width, top + height)).resize((size, size), Image.BILINEAR)
+    return (
+        image.convert("RGB")
+        .crop((left, top, left + width, top + height))
+        .resize((size, size), Image.Resampling.BILINEAR)
+    )
 
 
 def eval_image(image: Image.Image, size: int, resize: float) -> Image.Image:
     """torchvision's Resize then CenterCrop: at 224 the shorter side goes to 256."""
     height, width = crop.resized(image.height, image.width, size, resize)
     top, left = crop.centre(height, width, size)
-    return image.convert("RGB").resize((width, height), Image.BILINEAR).crop((left, top, left + size, top + size))
+    return (
+        image.convert("RGB")
+        .resize((width, height), Image.Resampling.BILINEAR)
+        .crop((left, top, left + size, top + size))
+    )
 
 
 def reason(error: BaseException) -> str:

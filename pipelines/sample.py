@@ -105,7 +105,7 @@ def _cut(region: Image.Image, label: int, index: int, split: str, sides: tuple[i
     scale = most * np.sqrt(0.2 + 0.8 * u[2])
     w, h = max(1, int(width * scale)), max(1, int(height * scale))
     left, top = int(u[3] * (region.width - w + 1)), int(u[4] * (region.height - h + 1))
-    return region.resize((width, height), Image.BICUBIC, box=(left, top, left + w, top + h))
+    return region.resize((width, height), Image.Resampling.BICUBIC, box=(left, top, left + w, top + h))
 
 
 Photographs = dict[str, dict[str, Image.Image]]
@@ -148,10 +148,13 @@ def _write_cifar100(root: Path, photographs: Photographs, advance: Callable[[int
         _pickle2(folder / file, content)
 
 
-class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]
+_Pickler: Any = pickle._Pickler  # the one in Python: its table of types can be changed
+
+
+class _Python2Pickler(_Pickler):
     """Writes bytes as Python 2's str, as the published CIFAR files do, so every usual reader takes them."""
 
-    dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict] = dict(_Pickler.dispatch)
 
     def save_string(self, value: bytes) -> None:
         if len(value) < 256:

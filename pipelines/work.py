@@ -17,7 +17,8 @@ from fastreg.pipelines.source import Source
 
 log = logging.getLogger("fastreg")
 
-T, U = TypeVar("T"), TypeVar("U")
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Job(NamedTuple):

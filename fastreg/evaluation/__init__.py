@@ -1,0 +1,29 @@
+"""Evaluation: a model's whole robustness and uncertainty card from one call. Exports are lazy (no torch on import)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastreg.evaluation.evaluate import evaluate
+    from fastreg.evaluation.load import load_classifier
+    from fastreg.evaluation.scorecard import Scorecard
+    from fastreg.evaluation.suites import SUITES
+
+_EXPORTS = {
+    "evaluate": "fastreg.evaluation.evaluate",
+    "load_classifier": "fastreg.evaluation.load",
+    "Scorecard": "fastreg.evaluation.scorecard",
+    "SUITES": "fastreg.evaluation.suites",
+}
+
+__all__ = ["evaluate", "load_classifier", "Scorecard", "SUITES"]
+
+
+def __getattr__(name: str):
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'fastreg.evaluation' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value  # the function, not the submodule of the same name
+    return value

@@ -75,8 +75,8 @@ def build_model(config: Config, num_classes: int, place: World) -> tuple[nn.Modu
     )
     model = model.to(place.device)
     if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    net = model
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net: Any = model
     if config.sync_bn and place.size > 1:
         net = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if place.size > 1:
@@ -91,7 +91,8 @@ def build_model(config: Config, num_classes: int, place: World) -> tuple[nn.Modu
 
 def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     """SGD (fused on a GPU) or Adam; norm parameters and biases go undecayed where the recipe says so."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for parameter in model.parameters():
         (decayed if parameter.ndim > 1 or config.norm_weight_decay else plain).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}]
