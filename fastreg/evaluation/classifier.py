@@ -1,0 +1,116 @@
+"""The model under test, as every suite sees it: uint8 images or float32 pixels in [0, 1] in, logits out."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastreg.errors import InputError, RunError
+from fastreg.kernels import augment
+from fastreg.kernels.types import Plan
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Normalised(nn.Module):
+    """A model with its normalisation as the first layer: float32 pixels [B, 3, h, w] in [0, 1] to float32 logits."""
+
+    def __init__(
+        self, net: Any, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype, columns: Tensor | None = None
+    ):
+        super().__init__()
+        self.net, self.dtype = net, dtype
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("columns", columns, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.logits((pixels - self.mean) / self.std)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The same for an input that is normalised already."""
+        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits = self.net(x)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise InputError(f"the model returns {shape}: a classifier returns one tensor of logits [batch, classes].")
+        return (logits if self.columns is None else logits[:, self.columns]).float()
+
+
+class Classifier:
+    """``images(...)`` and ``pixels(...)`` give float32 logits [B, K]; K is the data set's number of classes.
+
+    ``columns`` int64 [K] picks and orders the model's outputs when the data holds only some of its classes.
+    ``mean=None``: the model takes pixels in [0, 1]. ``compiled`` runs torch.compile's graph, with the last batch
+    padded to ``batch_size``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+        device: torch.device,
+        precision: str,
+        columns: Tensor | None = None,
+        compiled: bool = False,
+        batch_size: int = 0,
+    ):
+        self.mean, self.std = tuple(mean or (0.0, 0.0, 0.0)), tuple(std or (1.0, 1.0, 1.0))
+        self.dtype, self.device, self.columns = DTYPES[precision], device, columns
+        model.to(device)
+        if device.type == "cuda":
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.digest = digest(model)
+        self.pad_to = batch_size if compiled else 0
+        net = torch.compile(model) if compiled else model
+        self.module = Normalised(net, self.mean, self.std, self.dtype, columns).to(device).eval()
+
+    def images(self, images: Tensor, plan: Plan | None = None) -> Tensor:
+        """Logits of uint8 [B, S, S, 3]; one launch normalises (and occludes) them."""
+        x = augment(images, plan or Plan(), mean=self.mean, std=self.std, dtype=self.dtype)
+        with torch.no_grad():
+            return self.module.logits(self._padded(x))[: len(images)]
+
+    def pixels(self, pixels: Tensor) -> Tensor:
+        """Logits of float32 [B, 3, S, S] in [0, 1]."""
+        with torch.no_grad():
+            return self.module(self._padded(pixels))[: len(pixels)]
+
+    def _padded(self, x: Tensor) -> Tensor:
+        short = self.pad_to - len(x)
+        return torch.cat((x, x[-1:].expand(short, -1, -1, -1))) if short > 0 else x
+
+    def outputs(self, size: int) -> int:
+        """How many classes come out, from one forward pass of a black image."""
+        return self.images(torch.zeros(1, size, size, 3, dtype=torch.uint8, device=self.device)).shape[1]
+
+
+@contextlib.contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode; each gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise RunError("the GPU ran out of memory: give a smaller --batch-size.") from error
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def digest(model: nn.Module) -> str:
+    """12 hex digits of a model's structure, parameters and buffers: which model a result belongs to."""
+    seen = hashlib.sha256(repr(model).encode())
+    for name, value in model.state_dict().items():
+        seen.update(name.encode())
+        if isinstance(value, Tensor):
+            seen.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return seen.hexdigest()[:12]

@@ -1,0 +1,75 @@
+"""``fastreg eval``: find the model and its data, evaluate, and leave the scorecard in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastreg.evaluation.evaluate import evaluate
+from fastreg.evaluation.load import load_classifier
+from fastreg.evaluation.scorecard import Scorecard
+from fastreg.pipelines import open_dataset
+
+GPU_BATCH, CPU_BATCH = 256, 64
+
+
+def run(
+    checkpoint: str | Path | None = None,
+    suites: str | Iterable[str] = "clean",
+    *,
+    weights: str | Path | None = None,
+    model: str | None = None,
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
+    size: int | None = None,
+    out: str | Path | None = None,
+    runs_root: str | Path = "runs",
+    **options: Any,
+) -> tuple[Scorecard, Path]:
+    """Evaluate a checkpoint (None: the newest run's best), or ``weights`` of architecture ``model``.
+
+    ``data``: a data set's name, or ``folder:DIR`` for another folder of images with the model's classes; by default
+    the one the checkpoint was trained on. ``out``: default the run's folder, for weights ``runs/<file name>``.
+    ``options`` go to :func:`fastreg.evaluation.evaluate`. Returns the card and the folder that holds scorecard.json.
+    """
+    source: Any = None
+    net = None
+    if weights is None:
+        net, config = load_classifier(checkpoint, runs_root=runs_root)
+        data = data or config["dataset"]
+        if data_dir is None and data == config["dataset"]:
+            data_dir = config.get("data_dir")
+    data = data or "imagenet"
+    if not data.startswith("folder:"):
+        source = open_dataset(data, "val", data_dir)
+    if net is None:
+        classes = len(source.classes) if source is not None else 1000
+        net, config = load_classifier(checkpoint, weights=weights, model=model, num_classes=classes)
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    gpu = where.startswith("cuda")
+    if precision == "auto":
+        precision = "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    saved = Path(config["checkpoint"])
+    folder = Path(out) if out else (Path(runs_root) / saved.stem if weights is not None else saved.parent)
+    own = {key: config[key] for key in ("mean", "std", "classes") if config.get(key)}
+    kept = ("checkpoint", "checkpoint_epoch", "model", "recipe", "reg", "ls", "epochs", "dataset", "data_dir")
+    card = evaluate(
+        net,
+        suites,
+        source if source is not None else data,
+        device=where,
+        precision=precision,
+        batch_size=batch_size or (GPU_BATCH if gpu else CPU_BATCH),
+        size=size or (None if source is not None and source.canvas else config.get("eval_size")),
+        out=folder,
+        name=config["model"],
+        provenance={"training": {key: config[key] for key in kept if key in config}},
+        **{**own, **options},
+    )
+    return card, folder

@@ -1,0 +1,77 @@
+"""What each condition does to a batch before the model sees it: one function per kind, uint8 images to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastreg.evaluation.canvas import Pixels
+from fastreg.evaluation.classifier import Classifier
+from fastreg.kernels import augment, corrupt
+from fastreg.kernels.fgsm import fgsm_attack
+from fastreg.kernels.types import Plan
+
+Logits = Callable[[Classifier, Pixels], Tensor]
+PGD_STEPS = 10
+
+
+def clean(classifier: Classifier, batch: Pixels) -> Tensor:
+    return classifier.images(batch.images)
+
+
+def occlusion(classifier: Classifier, batch: Pixels) -> Tensor:
+    """Black in pixel space, rows and columns [S/4, 3S/4): 16 at 32 px, 112 at 224 px (Yun et al. 2019, E.1)."""
+    n, size = batch.images.shape[:2]
+    low, side = size // 4, size // 2
+    box = torch.tensor([[low, low, low + side, low + side]], dtype=torch.int32, device=batch.images.device)
+    black = torch.ones(n, dtype=torch.int8, device=batch.images.device)
+    return classifier.images(batch.images, Plan(box=box.expand(n, 4).contiguous(), box_fill=black))
+
+
+def attack(*, epsilon: float, clip: bool, steps: int = 1, seed: int = 0) -> Logits:
+    """FGSM (one step, no random start), or PGD (steps of epsilon/4 from a random start) for ``steps`` above one.
+
+    Goodfellow et al. 2015 (1412.6572) and Madry et al. 2018 (1706.06083); plain cross-entropy on the true label.
+    """
+
+    def logits(classifier: Classifier, batch: Pixels) -> Tensor:
+        x = augment(batch.images, Plan(), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32)
+        stepping: dict[str, Any] = {} if steps == 1 else {"step_size": epsilon / 4, "random_start": True}
+        x = fgsm_attack(
+            classifier.module,
+            x,
+            batch.labels,
+            epsilon=epsilon,
+            steps=steps,
+            seed=seed,
+            indices=batch.indices,
+            clip=clip,
+            **stepping,
+        )
+        return classifier.pixels(x)
+
+    return logits
+
+
+def corruption(
+    name: str, severity: int, *, seed: int, constants: str, jpeg: bool, textures: Sequence[Any] | None
+) -> Logits:
+    """One corruption at one severity, drawn from (seed, sample index, severity); see ``fastreg.kernels.corrupt``."""
+
+    def logits(classifier: Classifier, batch: Pixels) -> Tensor:
+        images = corrupt(
+            batch.images,
+            name,
+            severity,
+            seed=seed,
+            indices=batch.indices,
+            constants=constants,
+            jpeg=jpeg,
+            textures=textures,
+        )
+        return classifier.images(images)
+
+    return logits

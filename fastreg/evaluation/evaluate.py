@@ -1,0 +1,224 @@
+"""``evaluate``: one call, any classifier, any suites, one Scorecard."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from fastreg.errors import InputError, unknown
+from fastreg.evaluation.canvas import Canvas
+from fastreg.evaluation.classifier import DTYPES, Classifier, in_eval_mode
+from fastreg.evaluation.plan import Options, Place, Step, Work, plan
+from fastreg.evaluation.scorecard import Scorecard, previous, set_aside
+from fastreg.evaluation.subject import Subject
+from fastreg.evaluation.suites import DERIVED, resolve
+from fastreg.metrics import Tally, auroc, detection_error, fpr95
+from fastreg.progress import progress
+from fastreg.runs import environment
+
+
+def evaluate(
+    model: nn.Module,
+    suites: str | Iterable[str],
+    data: Any,
+    *,
+    mean: Sequence[float] | str | None = "data",
+    std: Sequence[float] | str | None = "data",
+    device: str | torch.device = "cpu",
+    batch_size: int = 128,
+    precision: str = "fp32",
+    size: int | None = None,
+    seed: int = 0,
+    epsilon: float = 8 / 255,
+    clip: bool = True,
+    fidelity: str = "auto",
+    constants: str = "auto",
+    corruptions: str | Iterable[str] | None = None,
+    severities: Iterable[int] | None = None,
+    frost_dir: str | Path | None = None,
+    imagenet_c_dir: str | Path | None = None,
+    cifar_c_dir: str | Path | None = None,
+    ood_dir: str | Path | None = None,
+    odin_split: bool = False,
+    classes: Sequence[str] | None = None,
+    compiled: bool = False,
+    loader: str = "auto",
+    workers: int | None = None,
+    out: str | Path | None = None,
+    name: str | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> Scorecard:
+    """Evaluate a classifier and return its Scorecard (figures in percent).
+
+    ``model`` takes normalised [B, 3, h, w] and returns logits [B, K]; with ``mean=None`` it takes pixels in [0, 1], and
+    by default the data set's own mean and std are used. ``suites``: a name, a list, or names joined by commas
+    (``fastreg.evaluation.SUITES``). ``data``: a Source of ``fastreg.pipelines``, the path of a folder of class folders,
+    or ``(images uint8 [N, S, S, 3], labels [N])``. ``classes``: the names of the model's outputs, for data that holds
+    only some of them.
+
+    ``epsilon`` and ``clip`` belong to fgsm and pgd, in pixel space. ``fidelity``: "dataset" (with ImageNet-C's JPEG
+    step, the default) or "memory". ``corruptions`` and ``severities`` restrict a corruption suite, which then has no
+    total. ``imagenet_c_dir`` and ``cifar_c_dir`` read the official files instead of generating them.
+
+    ``out``: a folder that gets scorecard.json after every condition; what it holds already for this model, data and
+    settings is not run again. Under torchrun every rank takes its share and all return the same card.
+
+    Raises InputError for unknown names, a model and data that do not fit each other, and missing assets.
+    """
+    if precision not in DTYPES:
+        raise unknown("precision", precision, DTYPES)
+    if fidelity not in ("auto", "dataset", "memory"):
+        raise unknown("fidelity", fidelity, ("auto", "dataset", "memory"))
+    if not 0 < epsilon <= 1:
+        raise InputError(f"--epsilon is {epsilon:g}, but pixels lie in [0, 1]: give it on that scale, such as 8/255.")
+    options = Options(
+        seed=seed,
+        epsilon=epsilon,
+        clip=clip,
+        fidelity="dataset" if fidelity == "auto" else fidelity,
+        constants=constants,
+        corruptions=corruptions,
+        severities=severities,
+        frost_dir=frost_dir,
+        imagenet_c_dir=imagenet_c_dir,
+        cifar_c_dir=cifar_c_dir,
+        ood_dir=ood_dir,
+        odin_split=odin_split,
+    )
+    place = _place(device, batch_size, {"loader": loader, "workers": workers})
+    subject = Subject(data, size)
+    wanted = resolve(suites, subject.size)
+    with in_eval_mode(model):
+        classifier = Classifier(
+            model,
+            mean=subject.mean if isinstance(mean, str) else mean,
+            std=subject.std if isinstance(std, str) else std,
+            device=place.device,
+            precision=precision,
+            columns=subject.columns(classes),
+            compiled=compiled,
+            batch_size=batch_size,
+        )
+        subject.fit(classifier.outputs(subject.size))
+        card = Scorecard(
+            model={"name": name or type(model).__name__, "digest": classifier.digest}
+            | {"mean": list(classifier.mean), "std": list(classifier.std)},
+            data=subject.describe(),
+            settings={"precision": precision, "seed": seed},
+        )
+        path = Path(out) / "scorecard.json" if out is not None and place.rank == 0 else None
+        _continue(card, path)
+        # whatever is missing is said here, before anything is decoded
+        work = {suite: plan(suite, subject, options) for suite in wanted if suite not in DERIVED}
+        card.provenance = {**environment(), **(provenance or {}), "world_size": place.world}
+        _run(card, work, classifier, subject, place, path)
+    if path is not None:
+        card.save(path)
+    return card
+
+
+def _run(
+    card: Scorecard, work: dict[str, Work], classifier: Classifier, subject: Subject, place: Place, path: Path | None
+) -> None:
+    """Run the conditions that have no row yet, one pass each, saving the card after every one."""
+    rows = {suite: card.begin(suite, w.settings, list(w.steps)) for suite, w in work.items()}
+    left = [(suite, key) for suite, w in work.items() for key in w.steps if key not in rows[suite]]
+    if not left:
+        return
+    canvas = subject.canvas(
+        device=place.device, batch_size=place.batch_size, rank=place.rank, world=place.world, **place.loading
+    )
+    inside: Tensor | None = None  # confidences of the clean images, for out-of-distribution scores
+    total = sum(work[suite].steps[key].n or len(subject) for suite, key in left) // place.world
+    with progress("evaluate", total) as bar:
+        for suite, key in left:
+            step = work[suite].steps[key]
+            start = time.monotonic()
+            row, confidence = _pass(classifier, step, canvas, place, bar, f"{suite} {key}" if key != suite else suite)
+            if suite == "clean":
+                inside = confidence
+            elif step.out:
+                if inside is None:
+                    inside = _pass(classifier, work["clean"].steps["clean"], canvas, place, None, "")[1]
+                row = _detection(inside[work[suite].settings["first"] :], confidence, row)
+            if suite != "clean":
+                row.pop("bins", None)
+            rows[suite][key] = {**row, **step.extra, "seconds": round(time.monotonic() - start, 3)}
+            if path is not None:
+                card.save(path)
+
+
+def _pass(
+    classifier: Classifier, step: Step, canvas: Canvas, place: Place, bar: Any, note: str
+) -> tuple[dict[str, Any], Tensor]:
+    """One pass over a condition's images: its row, and all confidences in the set's order. Synchronises at its end."""
+    tally = Tally(place.device)
+    confidences, indices = [], []
+    for batch in step.batches(place) if step.batches else canvas.batches(place.batch_size):
+        confidences.append(tally.update(step.logits(classifier, batch), batch.labels))
+        indices.append(batch.indices)
+        if bar is not None:
+            bar.advance(len(batch.labels), note=note)
+    tally.merge()
+    none = torch.empty(0)
+    return tally.result(), _gather(torch.cat(confidences or [none]), torch.cat(indices or [none.long()]), place)
+
+
+def _gather(values: Tensor, indices: Tensor, place: Place) -> Tensor:
+    """All ranks' values in the order of their indices, on the host."""
+    parts: list[Any] = [(values.cpu(), indices)]
+    if place.world > 1:
+        parts = [None] * place.world
+        dist.all_gather_object(parts, (values.cpu(), indices))
+    order = torch.cat([i for _, i in parts]).argsort()
+    return torch.cat([v for v, _ in parts])[order]
+
+
+def _detection(inside: Tensor, outside: Tensor, row: dict[str, Any]) -> dict[str, Any]:
+    """The row of one out-of-distribution set. Images without a softmax score 0: nothing could look less familiar."""
+    inside, outside = inside.nan_to_num(0.0), outside.nan_to_num(0.0)
+    return {
+        "n": row["n"],
+        "n_in": len(inside),
+        "nonfinite": row["nonfinite"],
+        "detection_error": detection_error(inside, outside),
+        "auroc": auroc(inside, outside),
+        "fpr95": fpr95(inside, outside),
+        "confidence": row["confidence"],
+        "histogram_in": torch.histc(inside, 40, 0, 1).long().tolist(),
+        "histogram_out": torch.histc(outside, 40, 0, 1).long().tolist(),
+    }
+
+
+def _continue(card: Scorecard, path: Path | None) -> None:
+    """Take over what the folder's scorecard holds already, on every rank; one of another model gets a new name."""
+    older = previous(path) if path is not None else None
+    if dist.is_initialized():
+        shared = [older]
+        dist.broadcast_object_list(shared, src=0)
+        older = shared[0]
+    if not card.adopt(older) and older is not None and path is not None:
+        print(f"{path} belongs to another model, data set or setting; it is now {set_aside(path)}.")
+
+
+def _place(device: str | torch.device, batch_size: int, loading: dict[str, Any]) -> Place:
+    """This process among those that torchrun started."""
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    where = torch.device(device)
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("no GPU is visible to PyTorch: give --device cpu, or see `fastreg doctor`.")
+    if where.type == "cuda" and where.index is None:
+        where = torch.device("cuda", local)
+        torch.cuda.set_device(where)
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    if dist.is_initialized():
+        return Place(where, dist.get_rank(), dist.get_world_size(), batch_size, loading)
+    return Place(where, 0, 1, batch_size, loading)

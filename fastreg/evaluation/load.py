@@ -1,0 +1,77 @@
+"""Where the model of an evaluation comes from: a run, a checkpoint, or a state dict of someone else's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from fastreg import runs
+from fastreg.errors import InputError
+from fastreg.models import create_model
+
+
+def load_classifier(
+    checkpoint: str | Path | None = None,
+    *,
+    weights: str | Path | None = None,
+    model: str | None = None,
+    num_classes: int | None = None,
+    runs_root: str | Path = "runs",
+) -> tuple[nn.Module, dict[str, Any]]:
+    """``(model in eval mode on the CPU, its config)``.
+
+    ``checkpoint``: a run folder or .pt file of fastreg; None without ``weights`` means the newest run's. ``weights``: a
+    plain state-dict file for the architecture ``model`` with ``num_classes`` outputs. Raises InputError when a file is
+    not what it should be, does not fit the architecture, or has another number of classes.
+    """
+    if weights is None:
+        if checkpoint is None:
+            checkpoint = runs.newest(runs_root)
+        return runs.load_model(checkpoint)
+    if checkpoint is not None:
+        raise InputError(f"both a checkpoint ({checkpoint}) and --weights {weights} were given: choose one.")
+    if not model:
+        raise InputError(f"--weights {weights} needs --model NAME, the architecture these weights belong to.")
+    net = create_model(model, num_classes or 1000)
+    _fill(net, _state_dict(weights), weights, model)
+    return net.eval(), {"model": model, "num_classes": num_classes or 1000, "checkpoint": str(weights)}
+
+
+def _state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file by parameter name, unwrapped from what training scripts put around them."""
+    state = runs.load_tensors(path)
+    for wrapper in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{path} is not a state dict (names to tensors): save it with torch.save(model.state_dict()).")
+    return {name.removeprefix("module.").removeprefix("_orig_mod."): value for name, value in state.items()}
+
+
+def _fill(net: nn.Module, state: dict[str, Tensor], path: str | Path, model: str) -> None:
+    own = net.state_dict()
+    shared = [name for name in own if name in state]
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    strange = [name for name in state if name not in own]
+    if missing or strange:
+        example = f"{missing[0]} is missing" if missing else f"{strange[0]} is unknown"
+        raise InputError(
+            f"{path} does not fit {model}: {len(missing)} of its tensors are missing and {len(strange)} are unknown "
+            f"(for example, {example}); give the --model these weights were trained with."
+        )
+    other = [name for name in shared if own[name].shape != state[name].shape]
+    last = list(own)[-1].rpartition(".")[0]
+    if other and all(name.startswith(last + ".") for name in other):
+        raise InputError(
+            f"{path} has {len(state[other[0]])} classes but the data has {len(own[other[0]])}: "
+            f"evaluate it on the set it was trained for."
+        )
+    if other:
+        found, needed = list(state[other[0]].shape), list(own[other[0]].shape)
+        raise InputError(
+            f"{path} does not fit {model}: {other[0]} is {found}, not {needed}; "
+            f"give the --model these weights were trained with."
+        )
+    net.load_state_dict(state, strict=False)

@@ -1,0 +1,141 @@
+"""The published corrupted sets as files: ImageNet-C's folders and CIFAR-C's arrays."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fastreg.errors import InputError
+from fastreg.evaluation import conditions
+from fastreg.evaluation.canvas import Pixels
+from fastreg.evaluation.subject import Subject
+from fastreg.metrics.corruption import CATEGORIES
+
+if TYPE_CHECKING:
+    from fastreg.evaluation.plan import Place, Step
+
+Steps = tuple[dict[str, Any], dict[str, "Step"]]
+
+
+def imagenet_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> Steps:
+    """Steps over ``root/[category/]<corruption>/<severity>/<class>/*.JPEG``, decoded as they are (no resize).
+
+    Parts that are not there are left out, and the scorecard then says so and gives no total. Raises InputError when
+    none is there, when a part has other classes than the data, or images of another size.
+    """
+    from fastreg.evaluation.plan import Step
+    from fastreg.pipelines.datasets import DATASETS
+    from fastreg.pipelines.source import FolderSource
+
+    if not root.is_dir():
+        raise InputError(
+            f"no ImageNet-C folder at {root}: give the folder that holds <corruption>/<severity>/<class>/."
+        )
+    steps = {}
+    for name, severity in pairs:
+        places = [root / name, *(root / category / name for category in CATEGORIES), root / "extra" / name]
+        found = next((place for place in places if (place / str(severity)).is_dir()), None)
+        if found is None:
+            continue
+        source = FolderSource(found, "imagenet-c", str(severity), DATASETS["imagenet"])
+        if subject.names and source.classes != subject.names:
+            raise InputError(
+                f"{found / str(severity)} has {len(source.classes)} classes, the data {subject.classes} (or other "
+                f"names): an incomplete class list would shift every label; extract the folder again."
+            )
+        _check_sizes(source, subject.size)
+        extra = {"fingerprint": source.fingerprint}
+        steps[f"{name}/{severity}"] = Step(conditions.clean, _FolderBatches(source, subject.size), len(source), extra)
+    if not steps:
+        raise InputError(f"{root} holds none of the corruptions asked for: expected {root}/{pairs[0][0]}/1/<class>/.")
+    return {"from": "official files", "fidelity": "dataset", "jpeg": 85}, steps
+
+
+class _FolderBatches:
+    def __init__(self, source: Any, size: int):
+        self.source, self.size = source, size
+
+    def __call__(self, place: Place) -> Iterator[Pixels]:
+        from fastreg.pipelines import make_loader
+
+        loader = make_loader(
+            self.source,
+            train=False,
+            batch_size=place.batch_size,
+            size=self.size,
+            resize=1.0,
+            rank=place.rank,
+            world=place.world,
+            device=place.device,
+            **place.loading,
+        )
+        try:
+            for batch in loader.batches():
+                yield Pixels(batch.images, batch.labels, batch.indices)
+        finally:
+            loader.close()
+
+
+def _check_sizes(source: Any, size: int) -> None:
+    """The first, middle and last image of a part must have the evaluated size: anything else is another set."""
+    from PIL import Image
+
+    for index in {0, len(source) // 2, len(source) - 1}:
+        with Image.open(io.BytesIO(source.read(index))) as image:
+            if image.size != (size, size):
+                raise InputError(
+                    f"{source.describe(index)} is {image.size[0]} x {image.size[1]} px, not {size}: "
+                    f"give the folder made for this size, or --size {image.size[0]}."
+                )
+
+
+def cifar_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> Steps:
+    """Steps over ``root/<corruption>.npy``, uint8 [5 n, 32, 32, 3] severity-major, and ``root/labels.npy``.
+
+    Raises InputError when the folder, the labels or every array is missing, or an array has another shape.
+    """
+    from fastreg.evaluation.plan import Step
+
+    if not (root / "labels.npy").is_file():
+        raise InputError(f"no CIFAR-C at {root}: give the folder that holds labels.npy and <corruption>.npy.")
+    labels = np.load(root / "labels.npy", allow_pickle=False).astype(np.int64)
+    steps = {}
+    for name, severity in pairs:
+        path = root / f"{name}.npy"
+        if not path.is_file():
+            continue
+        stacked = np.load(path, mmap_mode="r", allow_pickle=False)
+        n = len(stacked) // 5
+        if stacked.dtype != np.uint8 or stacked.shape != (5 * n, subject.size, subject.size, 3):
+            raise InputError(
+                f"{path} is {stacked.dtype} {list(stacked.shape)}, not uint8 [5 n, {subject.size}, {subject.size}, 3]: "
+                f"extract it again."
+            )
+        if len(labels) not in (n, 5 * n):
+            raise InputError(f"{root}/labels.npy has {len(labels)} labels for {n} images x 5: extract it again.")
+        rows = slice((severity - 1) * n, severity * n)
+        own = labels[rows] if len(labels) == 5 * n else labels
+        steps[f"{name}/{severity}"] = Step(conditions.clean, _ArrayBatches(stacked[rows], own), n)
+    if not steps:
+        raise InputError(f"{root} holds none of the corruptions asked for: expected {pairs[0][0]}.npy.")
+    return {"from": "official files", "fidelity": "dataset", "jpeg": None}, steps
+
+
+class _ArrayBatches:
+    """This rank's every world-th block of a memory-mapped array."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        self.images, self.labels = images, labels
+
+    def __call__(self, place: Place) -> Iterator[Pixels]:
+        step = place.batch_size
+        for start in range(place.rank * step, len(self.images), place.world * step):
+            rows = slice(start, start + step)
+            images = torch.from_numpy(np.array(self.images[rows]))
+            labels = torch.from_numpy(self.labels[rows])
+            yield Pixels(images.to(place.device), labels.to(place.device), torch.arange(start, start + len(labels)))

@@ -1,0 +1,118 @@
+"""Out-of-distribution detection by the largest softmax probability (the paper's last column).
+
+Seven sets, as ODIN (Liang et al. 2018) built them: Tiny ImageNet and LSUN, cropped and resized, iSUN, and two noises.
+The noises are drawn (Gaussian: N(0.5, 1) clipped to [0, 1]; uniform on [0, 1]; 10 000 images); the five photograph sets
+are read from ``<ood folder>/<set>/**`` and are never replaced by others when they are missing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastreg.errors import InputError, RunError
+from fastreg.evaluation.canvas import Pixels
+from fastreg.evaluation.classifier import Classifier
+from fastreg.evaluation.subject import Subject
+from fastreg.kernels import philox
+
+if TYPE_CHECKING:
+    from fastreg.evaluation.plan import Options, Place, Step
+
+# set -> the folders it may lie in: this project's name, then the one in ODIN's archive
+PHOTOGRAPHS = {
+    "tiny_imagenet_crop": ("tiny_imagenet_crop", "Imagenet"),
+    "tiny_imagenet_resize": ("tiny_imagenet_resize", "Imagenet_resize"),
+    "lsun_crop": ("lsun_crop", "LSUN"),
+    "lsun_resize": ("lsun_resize", "LSUN_resize"),
+    "isun": ("isun", "iSUN"),
+}
+NOISES = ("gaussian", "uniform")
+NOISE_IMAGES = 10_000
+_TUNING = 1000  # ODIN's drivers keep the first thousand of each set for tuning
+
+
+def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str, Step]]:
+    """One step per set that is there. Raises InputError when a folder was named and holds none."""
+    from fastreg.evaluation.plan import Step
+
+    root = options.ood_dir or Path(os.environ.get("FASTREG_DATA", "data")) / "ood"
+    first = _TUNING if options.odin_split else 0
+    found = {}
+    for name, folders in PHOTOGRAPHS.items():
+        files = next((f for f in (_images(Path(root) / folder) for folder in folders) if f), None)
+        if files:
+            found[name] = Step(on_pixels, _photographs(files[first:], subject.size), len(files) - first, out=True)
+    if options.ood_dir is not None and not found:
+        own = _images(Path(root))
+        if not own:
+            raise InputError(f"{root} holds no images: put sets in folders named {', '.join(PHOTOGRAPHS)}.")
+        found[Path(root).name] = Step(on_pixels, _photographs(own, subject.size), len(own), out=True)
+    for name in NOISES:
+        n = NOISE_IMAGES - first
+        found[name] = Step(on_pixels, _noise(name, first, subject.size, options.seed), n, out=True)
+    return {"score": "largest softmax probability", "first": first}, found
+
+
+def on_pixels(classifier: Classifier, batch: Pixels) -> Tensor:
+    """The sets are float32 pixels [B, 3, S, S] already."""
+    return classifier.pixels(batch.images)
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in (".png", ".jpg", ".jpeg"))
+
+
+def _photographs(files: list[Path], size: int) -> Callable[[Place], Iterator[Pixels]]:
+    """PNG or JPEG files of the model's size; larger squares up to 1.25 times are cropped at the centre (a border)."""
+
+    def batches(place: Place) -> Iterator[Pixels]:
+        for rows in _rows(0, len(files), place):
+            images = np.stack([_read(files[i], size) for i in rows])
+            pixels = torch.from_numpy(images).to(place.device).permute(0, 3, 1, 2).float() / 255
+            yield _unlabelled(pixels, rows)
+
+    return batches
+
+
+def _read(path: Path, size: int) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            image = np.asarray(file.convert("RGB"))
+    except OSError as error:
+        raise RunError(f"cannot read {path} ({error}): fetch that set again.") from error
+    height, width = image.shape[:2]
+    if height != width or not size <= height <= 1.25 * size:
+        raise InputError(f"{path} is {width} x {height} px, not {size}: these sets are made for one size.")
+    low = (height - size) // 2
+    return image[low : low + size, low : low + size]
+
+
+def _noise(name: str, first: int, size: int, seed: int) -> Callable[[Place], Iterator[Pixels]]:
+    def batches(place: Place) -> Iterator[Pixels]:
+        for rows in _rows(first, NOISE_IMAGES, place):
+            draw = philox.normal if name == "gaussian" else philox.uniform
+            values = torch.from_numpy(philox.field(draw, seed, rows, 3 * size * size, 0, f"ood_{name}"))
+            pixels = values.view(len(rows), 3, size, size).to(place.device)
+            yield _unlabelled((pixels + 0.5).clamp(0, 1) if name == "gaussian" else pixels, rows)
+
+    return batches
+
+
+def _rows(first: int, last: int, place: Place) -> Iterator[np.ndarray]:
+    for start in range(first + place.rank * place.batch_size, last, place.world * place.batch_size):
+        yield np.arange(start, min(start + place.batch_size, last))
+
+
+def _unlabelled(pixels: Tensor, rows: np.ndarray) -> Pixels:
+    return Pixels(pixels, torch.zeros(len(rows), dtype=torch.int64, device=pixels.device), torch.from_numpy(rows))

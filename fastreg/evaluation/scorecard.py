@@ -1,0 +1,171 @@
+"""The result of an evaluation: settings and one row of figures per condition, totals computed from them.
+
+``scorecard.json`` is written after every condition, so that a killed evaluation continues where it was. A suite's rows
+are kept only while all they depend on (model, data, size, precision, seed, the suite's own settings) is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastreg import metrics
+from fastreg.errors import InputError
+from fastreg.evaluation.suites import CORRUPTED, SEVERITIES
+from fastreg.runs import write_json
+
+FORMAT = "fastreg-scorecard-1"
+
+
+@dataclass
+class Scorecard:
+    model: dict[str, Any]  # name, digest, classes, mean, std
+    data: dict[str, Any]  # name, split, n, classes, fingerprint, size, sample
+    settings: dict[str, Any]  # precision, seed
+    suites: dict[str, dict[str, Any]] = field(default_factory=dict)  # settings, results by condition, wanted
+    provenance: dict[str, Any] = field(default_factory=dict)
+    format: str = FORMAT
+
+    @property
+    def sample(self) -> bool:
+        """Whether the data is the small sample set, whose figures say nothing about the real one."""
+        return bool(self.data["sample"])
+
+    @property
+    def is_imagenet(self) -> bool:
+        """Whether AlexNet-normalised figures mean anything: 1000-class ImageNet, not sample data."""
+        return self.data["name"] == "imagenet" and self.data["classes"] == 1000 and not self.sample
+
+    def adopt(self, older: Scorecard | None) -> bool:
+        """Take over the suites of an older card of the same model and data; says whether it could."""
+        if older is None or any(getattr(self, key) != getattr(older, key) for key in ("model", "data", "settings")):
+            return False
+        self.suites = older.suites
+        return True
+
+    def begin(self, suite: str, settings: dict[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
+        """The rows of a suite so far, emptied when its settings changed. ``wanted``: the conditions of this call."""
+        known = self.suites.get(suite)
+        if known is None or known["settings"] != settings:
+            known = self.suites[suite] = {"settings": settings, "wanted": [], "results": {}}
+        known["wanted"] = list(dict.fromkeys([*known["wanted"], *wanted]))
+        return known["results"]
+
+    def results(self, suite: str) -> dict[str, dict[str, Any]]:
+        return self.suites.get(suite, {}).get("results", {})
+
+    def complete(self, suite: str) -> bool:
+        """Whether every condition that was asked for has its row."""
+        return suite in self.suites and set(self.suites[suite]["wanted"]) <= set(self.results(suite))
+
+    def severity_errors(self, suite: str) -> dict[str, dict[int, float]]:
+        """Top-1 error in percent by corruption and severity, as far as evaluated."""
+        table: dict[str, dict[int, float]] = {}
+        for condition, row in self.results(suite).items():
+            name, severity = condition.split("/")
+            table.setdefault(name, {})[int(severity)] = row["error"]
+        return table
+
+    def missing(self, suite: str) -> list[str]:
+        """What keeps a corruption suite from having a total: corruptions, and single severities of begun ones."""
+        table = self.severity_errors(suite)
+        lacking = []
+        for name in metrics.missing_corruptions(()):
+            severities = [s for s in SEVERITIES if s not in table.get(name, {})]
+            if severities:
+                lacking.append(name if len(severities) == 5 else f"{name} {','.join(map(str, severities))}")
+        return lacking
+
+    def summary(self) -> dict[str, Any]:
+        """The figures the paper's tables print, in percent; only those that are complete."""
+        found: dict[str, Any] = {}
+        if row := self.results("clean").get("clean"):
+            found |= {"clean_error": row["error"], "top5_error": row["top5_error"], "nll": row["nll"]}
+            found |= {key: row[key] for key in ("ece", "brier", "confidence")}
+        for suite in ("fgsm", "pgd", "occlusion"):
+            if row := self.results(suite).get(suite):
+                found[f"{suite}_error"] = row["error"]
+        for suite in CORRUPTED:
+            if self.results(suite) and not self.missing(suite):
+                found |= self._corruption_totals(suite, found.get("clean_error"))
+        if rows := self.results("ood"):
+            found["ood_error"] = sum(row["detection_error"] for row in rows.values()) / len(rows)
+            found["ood_sets"] = len(rows)
+        columns = ("clean_error", "fgsm_error", "occlusion_error", "ce_noise", "ce_blur", "ce_weather", "ce_digital")
+        if all(column in found for column in columns):
+            found["average"] = sum(found[column] for column in columns) / len(columns)
+        return found
+
+    def _corruption_totals(self, suite: str, clean_error: float | None) -> dict[str, float]:
+        table = self.severity_errors(suite)
+        errors = {n: [table[n][s] / 100 for s in SEVERITIES] for n in metrics.missing_corruptions(())}
+        key = suite.replace("-", "_")
+        found = {f"{key}_error": metrics.mean_error(errors)}
+        found |= {f"{key}_{category}": error for category, error in metrics.category_errors(errors).items()}
+        if suite == "imagenet-c" and self.is_imagenet:
+            found["mce"] = metrics.mean_corruption_error(errors)
+            if clean_error is not None:
+                found["relative_mce"] = metrics.relative_mean_corruption_error(errors, clean_error / 100)
+            categories = metrics.category_corruption_errors(errors)
+            found |= {f"ce_{category}": error for category, error in categories.items()}
+        return found
+
+    def notes(self) -> list[str]:
+        """What a reader must know beside the figures: sample data, partial suites, outputs that were not finite."""
+        said = []
+        if self.sample:
+            said.append("sample: measured on sample data; these figures say nothing about the full data set.")
+        for suite in CORRUPTED:
+            if self.results(suite) and (lacking := self.missing(suite)):
+                said.append(f"{suite} is partial, so it has no total; missing: {', '.join(lacking)}.")
+        for suite in self.suites:
+            if not self.complete(suite):
+                left = len(set(self.suites[suite]["wanted"]) - set(self.results(suite)))
+                said.append(f"{suite} was interrupted with {left} conditions left: run the same command to continue.")
+            for condition, row in self.results(suite).items():
+                if row.get("nonfinite"):
+                    where = condition if condition == suite else f"{suite} {condition}"
+                    said.append(f"{where}: {row['nonfinite']} of {row['n']} images gave NaN logits, counted as errors.")
+        rows = self.results("ood")
+        if rows and len(rows) < 7:
+            said.append(f"ood: mean over {len(rows)} of the paper's 7 sets ({', '.join(rows)}).")
+        return said
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = asdict(self)
+        return {"format": plain.pop("format"), "summary": self.summary(), "notes": self.notes(), **plain}
+
+    def save(self, path: Path | str) -> None:
+        """Write as JSON, whole or not at all. Raises RunError when it cannot."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Scorecard:
+        """Read scorecard.json. Raises InputError when it is not one."""
+        try:
+            content = json.loads(Path(path).read_text())
+        except FileNotFoundError:
+            raise InputError(f"no scorecard at {path}: run `fastreg eval` on that run first.") from None
+        except (ValueError, OSError) as error:
+            raise InputError(f"{path} is not a scorecard ({error}): move it away and evaluate again.") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(f"{path} is not a scorecard of this version: move it away and evaluate again.")
+        return cls(**{key: content[key] for key in cls.__dataclass_fields__})
+
+
+def previous(path: Path) -> Scorecard | None:
+    """The card that lies at ``path``, if any."""
+    return Scorecard.load(path) if path.is_file() else None
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a card that belongs to another model or data, so that it is not lost."""
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    os.replace(path, aside)
+    return aside

@@ -1,0 +1,113 @@
+"""What a model is evaluated on: a Source, a folder of class folders, or arrays, behind one face."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastreg.errors import InputError
+from fastreg.evaluation import canvas as canvases
+from fastreg.evaluation.canvas import Canvas
+
+
+class Subject:
+    """``size``: side of the evaluated images. ``names``: the classes, none for arrays. ``classes``: their number."""
+
+    def __init__(self, data: Any, size: int | None = None):
+        self.arrays: tuple[Any, Any] | None = None
+        self.source: Any = None
+        if isinstance(data, tuple) and len(data) == 2:
+            images, labels = data
+            self.arrays = torch.as_tensor(images), torch.as_tensor(labels, dtype=torch.int64)
+            self.size, self.names = int(self.arrays[0].shape[1]), ()
+            self.classes = int(self.arrays[1].max()) + 1 if len(self.arrays[1]) else 0
+            self.mean, self.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+            if size not in (None, self.size):
+                raise InputError(
+                    f"the images are {self.size} px but size={size} was asked for: arrays are not resized."
+                )
+            return
+        self.source = _open_folder(data) if isinstance(data, str | Path) else data
+        stored = self.source.canvas
+        if stored and size not in (None, stored[0]):
+            raise InputError(f"{self.source.name} images are {stored[0]} px, they are not resized to --size {size}.")
+        self.size = stored[0] if stored else size or 224
+        self.names, self.classes = tuple(self.source.classes), len(self.source.classes)
+        self.mean, self.std = self.source.mean, self.source.std
+
+    def __len__(self) -> int:
+        return len(self.source if self.source is not None else self.arrays[1])  # type: ignore[index]
+
+    def describe(self) -> dict[str, Any]:
+        """What a result must name about its data."""
+        source = self.source
+        return {
+            "name": source.name if source is not None else "arrays",
+            "split": source.split if source is not None else "-",
+            "n": len(self),
+            "classes": self.classes,
+            "fingerprint": source.fingerprint if source is not None else _digest(*self.arrays),  # type: ignore[misc]
+            "size": self.size,
+            "sample": bool(source is not None and source.is_sample),
+        }
+
+    def canvas(self, *, device: torch.device, batch_size: int, rank: int, world: int, **loading: Any) -> Canvas:
+        """This rank's share of the pixels, decoded."""
+        if self.arrays is not None:
+            return canvases.from_arrays(*self.arrays, device=device, rank=rank, world=world)
+        return canvases.decode(
+            self.source, size=self.size, device=device, batch_size=batch_size, rank=rank, world=world, **loading
+        )
+
+    def fit(self, outputs: int) -> None:
+        """Raise InputError when a model with ``outputs`` classes does not fit. Arrays have as many as the model."""
+        if self.names and outputs != self.classes:
+            raise InputError(
+                f"the model has {outputs} classes but the data has {self.classes}: "
+                f"evaluate it on the set it was trained for, or give a checkpoint of this one."
+            )
+        if outputs < self.classes:
+            raise InputError(f"the model has {outputs} classes but the labels go up to {self.classes - 1}.")
+        self.classes = outputs
+
+    def columns(self, outputs: Sequence[str] | None) -> Tensor | None:
+        """Which of a model's outputs are this data's classes, in its order; None when they are the same.
+
+        ``outputs``: the names of the model's classes. ImageNet-A and -R hold 200 of the 1000, for example. Raises
+        InputError when the data has classes that the model does not know.
+        """
+        if not outputs or not self.names or tuple(outputs) == self.names:
+            return None
+        position = {name: index for index, name in enumerate(outputs)}
+        strange = [name for name in self.names if name not in position]
+        if strange:
+            raise InputError(
+                f"the model has {len(outputs)} classes and the data {self.classes}, and {len(strange)} of the data's "
+                f"(such as {strange[0]!r}) are not the model's: evaluate it on the set it was trained for."
+            )
+        return torch.tensor([position[name] for name in self.names])
+
+
+def _open_folder(path: str | Path) -> Any:
+    """A folder of class folders, or of a val/ folder that holds them, as a Source named "folder"."""
+    from fastreg.pipelines.datasets import DATASETS
+    from fastreg.pipelines.source import FolderSource
+
+    root = Path(str(path).removeprefix("folder:"))
+    if not root.is_dir():
+        raise InputError(f"no folder at {root}: give a folder that holds one folder of images per class.")
+    if (root / "val").is_dir():
+        return FolderSource(root, "folder", "val", DATASETS["folder"])
+    root = root.absolute()
+    return FolderSource(root.parent, "folder", root.name, DATASETS["folder"])
+
+
+def _digest(images: Tensor, labels: Tensor) -> str:
+    seen = hashlib.sha256(images.cpu().contiguous().numpy().data)
+    seen.update(labels.cpu().contiguous().numpy().data)
+    return f"{len(labels)} images, sha256 {seen.hexdigest()[:12]}"

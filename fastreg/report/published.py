@@ -1,0 +1,101 @@
+"""The paper's printed figures, and which of its rows a run repeats."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastreg.errors import unknown
+
+TABLES = {
+    "table1": ("table1_cifar100", "CIFAR-100, PyramidNet-200: all methods, without and with label smoothing"),
+    "table2": ("table2_noise_augmentation", "CIFAR-100: corruption errors by category (raw)"),
+    "table3": ("table3_well_regularised", "CIFAR-100: well regularised against targeted methods"),
+    "table4": ("table4_imagenet", "ImageNet, ResNet-50: Noise to Digital are AlexNet-normalised"),
+}
+# column of the JSON -> (heading, figure of a scorecard's summary)
+COLUMNS = {
+    "average": ("Average", "average"),
+    "cifar100_top1_err": ("Clean", "clean_error"),
+    "clean": ("Clean", "clean_error"),
+    "fgsm_top1_err": ("FGSM", "fgsm_error"),
+    "fgsm": ("FGSM", "fgsm_error"),
+    "cifar_c_top1_err": ("CIFAR-C", "cifar_c_error"),
+    "cifar_c_err": ("CIFAR-C", "cifar_c_error"),
+    "occlusion_top1_err": ("Occlusion", "occlusion_error"),
+    "occlusion": ("Occlusion", "occlusion_error"),
+    "ece": ("ECE", "ece"),
+    "ood_detection_err": ("OOD", "ood_error"),
+    "noise_err": ("Noise", "cifar_c_noise"),
+    "blur_err": ("Blur", "cifar_c_blur"),
+    "weather_err": ("Weather", "cifar_c_weather"),
+    "digital_err": ("Digital", "cifar_c_digital"),
+    "noise": ("Noise", "ce_noise"),
+    "blur": ("Blur", "ce_blur"),
+    "weather": ("Weather", "ce_weather"),
+    "digital": ("Digital", "ce_digital"),
+    "mce": ("mCE", "mce"),
+}
+_REGS = {
+    "Baseline": "none",
+    "ShakeDrop": "shakedrop",
+    "SD": "shakedrop",
+    "Cutout": "cutout",
+    "Mixup": "mixup",
+    "CutMix": "cutmix",
+    "Adversarial Logit Pairing": "alp",
+    "Adversarial Training": "adversarial",
+    "w/o Random Crop & Flip": "no_crop_flip",
+    "Add Gaussian Noise": "gaussian_noise",
+    "OOD augment (SVHN)": "ood_svhn",
+    "OOD augment (GAN)": "ood_gan",
+}
+_SMOOTHING = ("LS", "Label Smoothing")
+
+
+@cache
+def tables() -> dict[str, Any]:
+    return json.loads(Path(__file__).with_name("paper_tables.json").read_text())
+
+
+def rows(table: str) -> list[dict[str, Any]]:
+    """The rows of ``table1`` to ``table4`` as printed. Raises InputError for another name."""
+    if table not in TABLES:
+        raise unknown("table", table, [*TABLES, "figure1"])
+    return tables()[TABLES[table][0]]
+
+
+def columns(table: str) -> dict[str, tuple[str, str]]:
+    """The table's columns in printed order: JSON key -> (heading, summary figure)."""
+    return {key: COLUMNS[key] for key in rows(table)[0] if key in COLUMNS}
+
+
+def identity(row: dict[str, Any]) -> tuple[frozenset[str], bool]:
+    """(methods, label smoothing) of a printed row."""
+    words = [word.strip() for word in row["method"].split(" + ")]
+    smoothing = bool(row.get("label_smoothing", False)) or any(word in _SMOOTHING for word in words)
+    methods = {_REGS[word] for word in words if word not in _SMOOTHING}
+    return frozenset(methods or {"none"}), smoothing
+
+
+def label(row: dict[str, Any]) -> str:
+    """The method's name with ``+ LS`` where the table prints smoothing as a column of its own."""
+    plain = any(word in row["method"].split(" + ") for word in _SMOOTHING)
+    return row["method"] + (" + LS" if row.get("label_smoothing") and not plain else "")
+
+
+def match(training: dict[str, Any], table: str) -> dict[str, Any] | None:
+    """The row of ``table`` that a run's training settings (reg, ls) repeat, or None.
+
+    Table 3 is a selection of Table 1; its adversarial rows do not print that they use smoothing, so they are compared
+    by method alone.
+    """
+    methods = frozenset(str(training.get("reg") or "none").split("+"))
+    smoothing = float(training.get("ls") or 0) > 0
+    for row in rows(table):
+        named, smoothed = identity(row)
+        if named == methods and (smoothed == smoothing or named & {"alp", "adversarial"}):
+            return row
+    return None

@@ -1,0 +1,134 @@
+"""Contact sheets: one photograph under every corruption and severity."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fastreg.errors import InputError, RunError
+from fastreg.runs import atomic_write
+
+TILE, GAP, LABEL, HEAD = 112, 4, 128, 26  # pixels
+_INK, _FAINT, _PAPER = (28, 30, 34), (120, 124, 130), (255, 255, 255)
+
+
+def contact_sheet(
+    image: Any,
+    out: str | Path | None = None,
+    *,
+    size: int = 224,
+    constants: str = "auto",
+    corruptions: str | Iterable[str] | None = None,
+    frost_dir: str | Path | None = None,
+    jpeg: bool = False,
+    seed: int = 0,
+    tile: int = TILE,
+) -> tuple[Image.Image, list[str]]:
+    """Draw ``image`` under all 19 corruptions (rows) at severities 0 to 5 (columns).
+
+    ``image``: a file's path, a PIL image, or uint8 [S, S, 3]; files go through Resize(256/224 size) and
+    CenterCrop(size). ``out``: written as the suffix says (.png, .jpg), whole or not at all. Returns the picture and a
+    sentence per corruption that could not be drawn (frost without its photographs). Raises InputError for an unreadable
+    image or unknown names, RunError when ``out`` cannot be written.
+    """
+    import torch
+
+    from fastreg.evaluation.suites import SEVERITIES, corruption_conditions
+    from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
+
+    if isinstance(corruptions, str):
+        corruptions = [name.strip() for name in corruptions.split(",")]
+    names = list(
+        dict.fromkeys(n for n, _ in corruption_conditions(corruptions or (*CORRUPTIONS, *EXTRA_CORRUPTIONS), None))
+    )
+    pixels = _square(image, size)
+    batch = torch.from_numpy(pixels)[None]
+    textures, notes = None, []
+    if "frost" in names:
+        from fastreg.pipelines.frost import load_frost
+
+        try:
+            textures = load_frost(frost_dir)
+        except InputError as error:
+            names.remove("frost")
+            notes.append(f"frost is left out: {error}")
+    rows = []
+    for name in names:
+        row = [pixels]
+        for severity in SEVERITIES:
+            done = corrupt(
+                batch,
+                name,
+                severity,
+                seed=seed,
+                indices=torch.zeros(1, dtype=torch.int64),
+                constants=constants,
+                jpeg=jpeg,
+                textures=textures,
+            )
+            row.append(done[0].numpy())
+        rows.append((name, row))
+    picture = _assemble(rows, tile)
+    if out is not None:
+        save(picture, out)
+    return picture, notes
+
+
+def save(picture: Image.Image, out: str | Path) -> None:
+    """Write a picture in the format of its suffix, whole or not at all."""
+    buffer = io.BytesIO()
+    try:
+        picture.save(buffer, format=Image.registered_extensions()[Path(out).suffix.lower()], quality=90)
+    except (KeyError, OSError) as error:
+        raise InputError(f"{out}: pictures are written as .png or .jpg; give such a name.") from error
+    atomic_write(out, buffer.getvalue())
+
+
+def _square(image: Any, size: int) -> np.ndarray:
+    """uint8 [S, S, 3] of a file, a PIL image or an array, by the protocol of ImageNet's validation."""
+    if isinstance(image, np.ndarray):
+        return np.ascontiguousarray(image)
+    if not isinstance(image, Image.Image):
+        path = Path(image)
+        if not path.is_file():
+            raise InputError(f"no image at {path}: give a photograph.")
+        try:
+            image = Image.open(path)
+            image.load()
+        except OSError as error:
+            raise RunError(f"cannot read {path} as an image ({error}): give another photograph.") from error
+    rgb = image.convert("RGB")
+    short, (width, height) = int(size * 256 / 224), rgb.size
+    if width <= height:
+        rgb = rgb.resize((short, int(short * height / width)), Image.Resampling.BILINEAR)
+    else:
+        rgb = rgb.resize((int(short * width / height), short), Image.Resampling.BILINEAR)
+    left, top = round((rgb.width - size) / 2), round((rgb.height - size) / 2)
+    return np.array(rgb.crop((left, top, left + size, top + size)))
+
+
+def _assemble(rows: list[tuple[str, list[np.ndarray]]], tile: int) -> Image.Image:
+    columns = len(rows[0][1]) if rows else 1
+    width, height = LABEL + columns * (tile + GAP) + GAP, HEAD + len(rows) * (tile + GAP) + GAP
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    small, plain = ImageFont.load_default(13), ImageFont.load_default(14)
+    for column in range(columns):
+        x = LABEL + column * (tile + GAP) + tile / 2
+        pen.text((x, HEAD / 2), "original" if column == 0 else str(column), _FAINT, small, anchor="mm")
+    for index, (name, images) in enumerate(rows):
+        y = HEAD + index * (tile + GAP)
+        pen.multiline_text((LABEL - 10, y + tile / 2), name.replace("_", "\n"), _INK, plain, anchor="rm", align="right")
+        for column, pixels in enumerate(images):
+            # small pictures grow in whole steps, so that their pixels stay visible as they are
+            grow = pixels.shape[0] < tile
+            shown = Image.fromarray(pixels).resize(
+                (tile, tile), Image.Resampling.NEAREST if grow else Image.Resampling.LANCZOS
+            )
+            sheet.paste(shown, (LABEL + column * (tile + GAP), y))
+    return sheet

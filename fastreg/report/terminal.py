@@ -1,0 +1,47 @@
+"""A scorecard in the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastreg.evaluation.scorecard import Scorecard
+from fastreg.evaluation.suites import CORRUPTED, SEVERITIES
+from fastreg.report.columns import FIGURES, Run
+
+
+def print_scorecard(card: Scorecard, run: Run | None = None) -> None:
+    """Print what was measured: totals, the error of each corruption by severity, and the notes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    summary = card.summary()
+    data, model = card.data, card.model["name"]
+    stamp = " (sample)" if card.sample else ""
+    table = Table(title=f"{model} on {data['name']} {data['split']}{stamp}, n = {data['n']:,}, {data['size']} px")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("meaning", style="dim")
+    for key, (heading, meaning) in FIGURES.items():
+        if key in summary:
+            of = f", {summary['ood_sets']} of 7 sets" if key == "ood_error" and summary["ood_sets"] < 7 else ""
+            table.add_row(heading, f"{summary[key]:.2f}", meaning + of)
+    console.print(table)
+    for suite in CORRUPTED:
+        errors = card.severity_errors(suite)
+        if errors:
+            console.print(_severities(suite, card.suites[suite]["settings"], errors, Table))
+    for note in card.notes():
+        console.print(f"[yellow]{note}[/]", soft_wrap=True)
+
+
+def _severities(suite: str, settings: dict[str, Any], errors: dict[str, dict[int, float]], table_class: Any) -> Any:
+    how = ", ".join(str(settings[key]) for key in ("from", "fidelity", "constants") if settings.get(key))
+    table = table_class(title=f"{suite}: top-1 error in percent ({how})")
+    for heading in ("corruption", *map(str, SEVERITIES), "mean"):
+        table.add_column(heading, justify="left" if heading == "corruption" else "right")
+    for name, by_severity in errors.items():
+        cells = [f"{by_severity[s]:.1f}" if s in by_severity else "-" for s in SEVERITIES]
+        mean = sum(by_severity.values()) / len(by_severity)
+        table.add_row(name, *cells, f"{mean:.1f}" if len(by_severity) == len(SEVERITIES) else "-")
+    return table
