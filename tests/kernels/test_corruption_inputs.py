@@ -1,0 +1,126 @@
+"""Bad input: one sentence that names what was wrong. And sizes nobody published, empty batches, strides, chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fastreg.kernels import corruptions
+from fastreg.kernels.corruptions import CORRUPTION_CATEGORIES, CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, draw_fields
+from fastreg.kernels.corruptions.constants import CONSTANTS
+from fastreg.kernels.jpeg import jpeg_round_trip
+from tests.kernels.corruption_judges import judge
+from tests.kernels.test_corruptions import LIMITS, difference, fields_of, frost_photographs, needs_magick, photograph
+
+ALL = CORRUPTIONS + EXTRA_CORRUPTIONS
+IMAGES = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
+INDICES = torch.arange(2)
+FIELD = {"normal": torch.zeros(2, 32, 32, 3)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "error", "words"),
+    [
+        ((IMAGES, "gausian_noise", 1), {}, ValueError, "did you mean 'gaussian_noise'"),
+        ((IMAGES, "contrast", 0), {}, ValueError, "severity must be a whole number from 1 to 5; got 0"),
+        ((IMAGES, "contrast", 6), {}, ValueError, "severity must be"),
+        ((IMAGES, "contrast", True), {}, ValueError, "severity must be"),
+        ((IMAGES, "contrast", 2.5), {}, ValueError, "severity must be"),
+        ((IMAGES.float(), "contrast", 1), {}, TypeError, "must be uint8 levels from 0 to 255; got torch.float32"),
+        ((IMAGES.numpy(), "contrast", 1), {}, TypeError, "must be a uint8 tensor"),
+        ((IMAGES.permute(0, 3, 1, 2), "contrast", 1), {}, ValueError, "permute"),
+        ((IMAGES[0], "contrast", 1), {}, ValueError, "channels last"),
+        ((IMAGES[:, :30], "contrast", 1), {}, ValueError, "must be square; got 30 x 32"),
+        ((IMAGES[:, :30, :30], "contrast", 1), {}, ValueError, "no published constants fit images of 30 px"),
+        ((IMAGES, "contrast", 1), {"constants": "cifar"}, ValueError, "did you mean 'cifar32'"),
+        ((IMAGES, "gaussian_noise", 1), {}, ValueError, "pass indices="),
+        ((IMAGES, "gaussian_noise", 1), {"indices": torch.arange(3)}, ValueError, "indices must be 2 whole numbers"),
+        ((IMAGES, "gaussian_noise", 1), {"indices": torch.rand(2)}, ValueError, "indices must be 2 whole numbers"),
+        ((IMAGES, "gaussian_noise", 1), {"fields": {}}, ValueError, "takes the fields normal; got none"),
+        ((IMAGES, "gaussian_noise", 1), {"fields": {"norm": 0}}, ValueError, "takes the fields normal; got norm"),
+        ((IMAGES, "speckle_noise", 1), {"fields": {"normal": FIELD["normal"][:1]}}, ValueError, "must have shape"),
+        ((IMAGES, "speckle_noise", 1), {"fields": {"normal": IMAGES}}, ValueError, "must hold float values"),
+        ((IMAGES, "contrast", 1), {"fields": FIELD}, ValueError, "draws nothing"),
+        ((IMAGES, "frost", 1), {"indices": INDICES}, ValueError, "needs its five photographs"),
+        ((IMAGES, "frost", 1), {"indices": INDICES, "textures": []}, ValueError, "textures is empty"),
+        (
+            (IMAGES, "frost", 1),
+            {"indices": INDICES, "textures": [np.zeros((160, 300, 3), np.uint8)]},
+            ValueError,
+            "photograph 1 is 32 x 60 (scaled by 0.2), not larger than the image of 32 px",
+        ),
+        (
+            (IMAGES, "frost", 1),
+            {"indices": INDICES, "textures": [np.zeros((600, 900))]},
+            ValueError,
+            "photograph 1 must be uint8 RGB",
+        ),
+    ],
+)
+def test_bad_input(arguments, keywords, error, words):
+    with pytest.raises(error) as caught:
+        corrupt(*arguments, **keywords)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_input_of_draw_fields():
+    with pytest.raises(ValueError, match="pass images="):
+        draw_fields("shot_noise", 1, seed=0, indices=INDICES, size=32)
+    with pytest.raises(ValueError, match="images must be uint8"):
+        draw_fields("shot_noise", 1, seed=0, indices=INDICES, size=32, images=IMAGES[:1])
+    with pytest.raises(ValueError, match="no published constants"):
+        draw_fields("fog", 1, seed=0, indices=INDICES, size=33)
+    assert draw_fields("contrast", 1, seed=0, indices=INDICES, size=32) == {}
+
+
+def test_the_suite():
+    assert len(CORRUPTIONS) == 15
+    assert tuple(name for names in CORRUPTION_CATEGORIES.values() for name in names) == CORRUPTIONS
+    assert set(corruptions.TABLE) == set(ALL)
+    for constants in CONSTANTS.values():
+        assert set(constants) == set(ALL)
+        assert all(len(severities) == 5 for severities in constants.values())
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(("size", "constants", "severity"), [(37, "imagenet224", 5), (50, "cifar32", 3)])
+def test_other_sizes_equal_the_judge(name, size, constants, severity):
+    needs_magick(name)
+    image = photograph("coffee", size)
+    images = torch.from_numpy(image)[None]
+    fields = fields_of(name, severity, images, constants=constants)
+    ours = corrupt(images, name, severity, fields=fields or None, constants=constants)[0].numpy()
+    of_one = {field: values[0].numpy() for field, values in fields.items()}
+    theirs = judge(name)(image, CONSTANTS[constants][name][severity - 1], of_one)
+    level, share = difference(ours, theirs)
+    assert level <= LIMITS[name][0]
+    assert share <= LIMITS[name][1]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_shapes_strides_and_chunks(name, monkeypatch):
+    """The input stays as it was; strides, chunks and an empty batch make no difference; jpeg=True is one more step."""
+    images = torch.from_numpy(np.stack([photograph(p, 32) for p in ("coffee", "rocket", "chelsea")]))
+    before = images.clone()
+    options = {"indices": torch.arange(3), "textures": frost_photographs()}
+    whole = corrupt(images, name, 5, **options)
+    assert torch.equal(images, before)
+    assert whole.is_contiguous()
+    strided = images.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    assert torch.equal(corrupt(strided, name, 5, **options), whole)
+    monkeypatch.setitem(corruptions.CHUNK, "cpu", 2 * 32 * 32 * 3)
+    assert torch.equal(corrupt(images, name, 5, **options), whole)
+    assert torch.equal(corrupt(images, name, 5, jpeg=True, **options), jpeg_round_trip(whole, 85))
+    assert corrupt(images[:0], name, 5, **options | {"indices": torch.arange(0)}).shape == (0, 32, 32, 3)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_tiny_images(name):
+    for size in (1, 2, 3, 5, 8):
+        images = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8)
+        for constants in ("cifar32", "imagenet224"):
+            for severity in (1, 5):
+                options = {"indices": torch.arange(2), "textures": frost_photographs(), "constants": constants}
+                assert corrupt(images, name, severity, **options).shape == images.shape
