@@ -37,6 +37,12 @@ OPERATIONS: dict[str, int] = {
     "shakedrop_alpha": 15,
     "shakedrop_beta": 16,
     "attack_start": 17,
+    "mixup_apply": 18,
+    "erasing_box": 19,
+    "depth_keep": 20,
+    "ood_choice": 21,
+    "gan_latent": 22,
+    "gan_interpolate": 23,
     "ood_gaussian": 18,
     "ood_uniform": 19,
     "gaussian_noise": 64,  # 64 to 95: corruptions; their step is the severity
