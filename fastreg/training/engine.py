@@ -22,7 +22,7 @@ from fastreg.training.schedule import learning_rate
 
 
 class Engine:
-    """Model, method and optimiser of one process; ``config.batch_size`` must be set.
+    """Model, method and optimiser of one process.
 
     ``model`` is the bare model that is saved, ``net`` what a step calls (normalising, compiled, DDP), ``ema`` its
     moving average or None.
@@ -54,9 +54,8 @@ class Engine:
     def forward_backward(self, batch: Any, step: int, micro: int, size: int) -> torch.Tensor:
         """One micro-batch at ``size`` pixels: gradients are added; returns its share of the step's loss."""
         config, method = self.config, self.method
-        part = self.place.rank * config.grad_accum_steps + micro
-        torch.manual_seed(_mix(config.seed, step, part))
-        plan, targets = method.draw(batch.labels, batch.indices, step, offset=part * (config.batch_size or 0))
+        torch.manual_seed(_mix(config.seed, step, self.place.rank * config.grad_accum_steps + micro))
+        plan, targets = method.draw(batch.labels, batch.indices, step, size=size)
         if batch.crop is not None:
             plan = plan._replace(crop=batch.crop)
         mean, std = ((0.0,) * 3, (1.0,) * 3) if method.pixels else (self.mean, self.std)
@@ -81,7 +80,7 @@ class Engine:
                 if method.step is None:
                     loss = self.loss(self.net(images), targets)
                 else:
-                    loss = method.step(self.net, images, targets, self.loss)
+                    loss = method.step(self.net, images, targets, self.loss, indices=batch.indices, step=step)
             loss = loss / config.grad_accum_steps
             self.scaler.scale(loss).backward()
         return loss
