@@ -20,9 +20,7 @@ MODELS = (*RESNETS, *PYRAMIDNETS)
 STEMS = ("imagenet", "cifar")
 
 
-def create_model(
-    name: str, num_classes: int, shakedrop: bool = False, stem: str = "imagenet", **kw: Any
-) -> nn.Module:
+def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str = "imagenet", **kw: Any) -> nn.Module:
     """A freshly initialised model in training mode, from torch's current random state.
 
     ``name``: one of ``MODELS``, ``timm:NAME`` or ``torchvision:NAME``. ``stem`` chooses a ResNet's first layers:
@@ -37,7 +35,7 @@ def create_model(
     package, _, rest = name.partition(":")
     if package in _PACKAGES and rest:
         if shakedrop:
-            raise InputError(f"ShakeDrop works on {', '.join(MODELS)}, not on {name}: leave it out or change the model.")
+            raise InputError(f"ShakeDrop works on {', '.join(MODELS)}, not on {name}: leave it out.")
         return _PACKAGES[package](rest, num_classes, kw)
     if stem not in STEMS:
         raise unknown("stem", stem, STEMS)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 class BlurConv2d(nn.Conv2d):
     """``nn.Conv2d`` that low-passes its input first, with zero padding as in the convolution."""
 
+    blur: Tensor
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         line = torch.tensor([1.0, 2.0, 1.0]) / 4

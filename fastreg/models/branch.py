@@ -10,7 +10,7 @@ Huang et al., Deep networks with stochastic depth (ECCV 2016), section 3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ class Scale(torch.autograd.Function):
         return x * forward.to(x.dtype).view(shape)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
         (backward,) = ctx.saved_tensors
         return gradient * backward, None, None
 
@@ -81,7 +81,7 @@ class ShakeDrop(nn.Module):
         if not self.training:
             return x * self.probability
         fields, layer = self.fields, self.layer
-        if fields.gate is None:
+        if fields.gate is None or fields.alpha is None or fields.beta is None:
             gate = torch.bernoulli(torch.full((), self.probability, device=x.device))
             alpha, beta = torch.rand(2, len(x), device=x.device)
             alpha = 2 * alpha - 1
@@ -102,10 +102,11 @@ class StochasticDepth(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        if self.fields.keep is None:
+        keep = self.fields.keep
+        if keep is None:
             keep = torch.bernoulli(torch.full((len(x),), self.probability, device=x.device))
         else:
-            keep = _own(self.fields.keep, self.layer, x)
+            keep = _own(keep, self.layer, x)
         factor = keep / self.probability
         return Scale.apply(x, factor, factor)
 
@@ -138,7 +139,7 @@ def branch_layers(model: nn.Module) -> int:
     return next((module.layers for module in model.modules() if isinstance(module, Fields)), 0)
 
 
-def attach(model: nn.Module, blocks: list[nn.Module], shakedrop: bool, stochastic_depth: float) -> None:
+def attach(model: nn.Module, blocks: Sequence[nn.Module], shakedrop: bool, stochastic_depth: float) -> None:
     """Set ``block.drop`` of every residual block, in order, all reading one ``Fields``."""
     if shakedrop and stochastic_depth:
         raise InputError("ShakeDrop and stochastic depth both scale the residual branch: choose one.")

@@ -14,6 +14,9 @@ class Normalized(nn.Module):
     The buffers are not part of the state dict, whose names are the model's after ``model.``.
     """
 
+    mean: Tensor
+    inverse: Tensor
+
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.model = model

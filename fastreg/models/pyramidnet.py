@@ -19,6 +19,14 @@ from fastreg.models.branch import attach
 class PyramidBlock(nn.Module):
     """norm, convolution, then norm, ReLU, convolution until the last norm; zero-padded shortcut, no ReLU after it."""
 
+    conv1: nn.Module
+    conv2: nn.Module
+    conv3: nn.Module
+    bn1: nn.Module
+    bn2: nn.Module
+    bn3: nn.Module
+    bn4: nn.Module
+
     def __init__(self, inputs: int, planes: int, stride: int, bottleneck: bool):
         super().__init__()
         outputs = planes * 4 if bottleneck else planes
@@ -54,6 +62,10 @@ PYRAMIDNETS = {"pyramidnet200": (200, 240, True), "pyramidnet110": (110, 270, Fa
 
 class PyramidNet(nn.Module):
     """[B, 3, h, w] normalised images (32 px) to [B, num_classes] logits."""
+
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
 
     def __init__(
         self,

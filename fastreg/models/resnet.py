@@ -75,6 +75,11 @@ class ResNet(nn.Module):
     before every strided convolution but the stem's; ``shakedrop`` and ``stochastic_depth`` as in branch.py.
     """
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+
     def __init__(
         self,
         block: Block,

@@ -1,0 +1,36 @@
+"""Mixup and CutMix together: each batch is mixed by one of them, chosen at one half (each sample, by sample scope).
+
+Source: the pages mixup.py and cutmix.py; switching between them is common practice (timm's ``switch_prob`` of 0.5).
+Defaults: alpha 1.0 for both; CutMix always cuts when chosen (prob 1.0).
+Cost: that of Mixup or CutMix.
+Example: ``fastreg train imagenet --reg mixup+cutmix``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastreg.kernels import philox
+from fastreg.methods.base import Arrays, Keys, Part, Setting, number, partners
+from fastreg.methods.cutmix import mixing_box
+from fastreg.methods.mixup import mixing_weight
+
+
+def mixup_cutmix(setting: Setting, *, alpha: float = 1.0, prob: float = 1.0) -> Part:
+    alpha, prob = number("alpha", alpha, 0, open_low=True), number("prob", prob, 0, 1)
+
+    def draw(keys: Keys) -> Arrays:
+        sample, step = keys.owner(setting.scope)
+        chance = philox.uniform(np.atleast_2d(philox.words(setting.seed, 0, sample, step, "mix_choice"))[:, 0])
+        blend = np.broadcast_to(chance < 0.5, len(keys.samples))
+        lam = mixing_weight(setting, keys, alpha, prob)
+        box, weight = mixing_box(setting, keys, alpha, prob)
+        return {
+            "partner": partners(setting, keys, "mixup_partner"),
+            "lam": np.where(blend, lam, np.float32(1)),
+            "box": np.where(blend[:, None], np.int32(0), box),
+            "box_fill": np.zeros(len(keys.samples), np.int8),
+            "weight": np.where(blend, lam, weight),
+        }
+
+    return Part("mixup+cutmix", draw)
