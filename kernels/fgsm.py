@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastreg.kernels import philox
 from fastreg.kernels.loss import mixed_cross_entropy
+from fastreg.kernels.types import Targets
 
 # The loss is scaled by a power of two, so that float16 activations keep gradients of 2**-34; the sign does not change.
 # Larger scales overflow: the logits' gradient is up to the scale itself, and float16 ends at 65504.
@@ -58,7 +59,7 @@ def fgsm_step_plain(
 def fgsm_attack(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
-    labels: Tensor,
+    labels: Tensor | Targets,
     epsilon: float = 8 / 255,
     steps: int = 1,
     step_size: float | None = None,
@@ -70,7 +71,7 @@ def fgsm_attack(
     """Adversarial images, float32, of the same shape and layout: FGSM, or PGD with ``steps`` above 1.
 
     ``model`` takes float32 pixels in [0, 1]; put it in the mode it is to be attacked in (for evaluation: ``eval()``).
-    Its parameters need no gradient and get none. labels: int64 [B]. ``step_size``: epsilon for one step, else
+    Its parameters need no gradient and get none. labels: int64 [B], or pairs. ``step_size``: epsilon for one step, else
     2.5 * epsilon / steps (Madry et al.'s rule). ``random_start`` begins uniformly in the epsilon ball, keyed by
     ``seed`` and ``indices`` (int64 [B]), so it does not depend on the batch.
     """
@@ -89,7 +90,7 @@ def fgsm_attack(
     return adversarial
 
 
-def input_gradient(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> Tensor:
+def input_gradient(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor | Targets) -> Tensor:
     """The gradient of each sample's own cross-entropy (plain, no smoothing) by its pixels, times a power of two."""
     with torch.enable_grad():
         pixels = images.detach().requires_grad_()

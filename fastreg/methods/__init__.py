@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fastreg.errors import InputError, unknown
+from fastreg.methods.adversarial import adversarial
+from fastreg.methods.alp import alp
 from fastreg.methods.base import Method, Part, Setting, as_size, join
 from fastreg.methods.cutmix import cutmix
 from fastreg.methods.cutout import cutout
@@ -15,6 +17,10 @@ from fastreg.methods.mixup import mixup
 from fastreg.methods.mixup_cutmix import mixup_cutmix
 from fastreg.methods.no_crop_flip import no_crop_flip
 from fastreg.methods.none import none
+from fastreg.methods.ood import ood_gan, ood_svhn
+from fastreg.methods.random_erasing import random_erasing
+from fastreg.methods.shakedrop import shakedrop
+from fastreg.methods.stochastic_depth import stochastic_depth
 
 __all__ = ["METHODS", "Method", "create"]
 
@@ -26,7 +32,14 @@ METHODS: dict[str, Callable[..., Part]] = {
         cutmix,
         cutout,
         gaussian_noise,
+        shakedrop,
+        adversarial,
+        alp,
+        ood_svhn,
+        ood_gan,
         no_crop_flip,
+        random_erasing,
+        stochastic_depth,
     )
 }
 """Name -> page: a function of (Setting, its own parameters) that gives a Part."""

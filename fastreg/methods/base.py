@@ -7,7 +7,8 @@ merges the parts field by field into the ``Method`` that a training loop calls.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,6 +61,7 @@ class Part(NamedTuple):
     crop: bool = True
     pixels: bool = False
     optimizer: str | None = None
+    model: Mapping[str, Any] = MappingProxyType({})
 
 
 class Method(NamedTuple):
@@ -82,6 +84,7 @@ class Method(NamedTuple):
     crop: bool = True  # whether training pictures are randomly cropped
     pixels: bool = False  # whether step takes float32 pixels in [0, 1] and a model that normalises them itself
     optimizer: str | None = None  # the optimiser that the source trains with, where it is not SGD
+    model: Mapping[str, Any] = MappingProxyType({})  # keyword arguments that create_model needs for this method
     name: str = "none"
 
 
@@ -130,6 +133,7 @@ def join(setting: Setting, parts: Sequence[Part]) -> Method:
         fields,
         crop=all(part.crop for part in parts),
         pixels=pixels,
+        model={key: value for part in parts for key, value in part.model.items()},
         optimizer=next((part.optimizer for part in parts if part.optimizer), None),
         name="+".join(part.name for part in parts),
     )

@@ -21,15 +21,15 @@ from fastreg.errors import InputError
 class Fields(nn.Module):
     """The current step's random numbers of all branches of a model, which has one of these.
 
-    ``gate`` [L], ``alpha`` and ``beta`` [B, L] for ShakeDrop, ``keep`` [B, L] for stochastic depth; float32. They are
-    plain tensors, not registered buffers: DDP would broadcast rank 0's samples to every rank, moving averages would
-    average them, and ``model.half()`` would round them.
+    ``gate`` [L], ``alpha`` and ``beta`` [B, L] for ShakeDrop, ``chance`` [B, L] (uniform) for stochastic depth; all
+    float32. They are plain tensors, not registered buffers: DDP would broadcast rank 0's samples to every rank, moving
+    averages would average them, and ``model.half()`` would round them.
     """
 
     gate: Tensor | None = None
     alpha: Tensor | None = None
     beta: Tensor | None = None
-    keep: Tensor | None = None
+    chance: Tensor | None = None
 
     def __init__(self, layers: int):
         super().__init__()
@@ -102,12 +102,9 @@ class StochasticDepth(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        keep = self.fields.keep
-        if keep is None:
-            keep = torch.bernoulli(torch.full((len(x),), self.probability, device=x.device))
-        else:
-            keep = _own(keep, self.layer, x)
-        factor = keep / self.probability
+        field = self.fields.chance
+        chance = torch.rand(len(x), device=x.device) if field is None else _own(field, self.layer, x)
+        factor = (chance < self.probability).float() / self.probability
         return Scale.apply(x, factor, factor)
 
     def extra_repr(self) -> str:

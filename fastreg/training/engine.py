@@ -15,7 +15,7 @@ from torch import nn
 
 from fastreg import methods
 from fastreg.kernels import augment, mixed_cross_entropy
-from fastreg.models import Normalized, set_fields
+from fastreg.models import Normalized, branch_layers, set_fields
 from fastreg.training import setup
 from fastreg.training.config import Config
 from fastreg.training.schedule import learning_rate
@@ -45,6 +45,7 @@ class Engine:
             **config.reg_args,
         )
         self.model, self.net = setup.build_model(config, num_classes, place)
+        self.layers = branch_layers(self.model)
         self.ema = copy.deepcopy(self.model).eval() if config.model_ema_decay else None
         if self.method.pixels:  # the attack needs pixels, so normalisation moves into the model
             self.net = Normalized(self.net, mean, std)
@@ -72,7 +73,7 @@ class Engine:
             step=step,
         )
         if method.fields is not None:
-            set_fields(self.model, method.fields(batch.indices, step, self.place.device))
+            set_fields(self.model, method.fields(batch.indices, step, self.place.device, layers=self.layers))
         last = micro == config.grad_accum_steps - 1
         quiet = contextlib.nullcontext() if last or self.place.size == 1 else self._ddp().no_sync()
         with quiet:

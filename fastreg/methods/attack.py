@@ -1,0 +1,44 @@
+"""What adversarial training and logit pairing share: crafting examples from the model that is being trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fastreg.kernels.fgsm import fgsm_attack
+from fastreg.kernels.types import Targets
+
+EPSILON = 8 / 255
+
+
+def craft(model: nn.Module, images: Tensor, targets: Targets, epsilon: float) -> Tensor:
+    """FGSM examples, float32 pixels, by the plain cross-entropy of the model in evaluation mode."""
+    with _probing(model):
+        return fgsm_attack(model, images, targets, epsilon)
+
+
+def take(targets: Targets, rows: slice) -> Targets:
+    return Targets(*(field[rows] for field in targets))
+
+
+def join_targets(one: Targets, two: Targets) -> Targets:
+    return Targets(*(torch.cat(pair) for pair in zip(one, two)))
+
+
+@contextmanager
+def _probing(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and DDP told that no parameter gradient will come; every module's own mode is put back."""
+    training = [module for module in model.modules() if module.training]
+    with ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, nn.parallel.DistributedDataParallel):
+                stack.enter_context(module.no_sync())
+        model.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True

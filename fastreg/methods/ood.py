@@ -1,0 +1,131 @@
+"""OOD augmentation: one picture that belongs to no class beside each training picture, to be met with uniform belief.
+
+    loss = CE(model(x), y) + weight KL(U || model(x_ood)),  KL(U || p) = -1/K sum_k log p_k - log K
+
+which is the cross-entropy with label smoothing 1, less a constant. Both batches go through the model as one. Each
+training sample draws its own OOD picture by (sample, epoch), so the pairs do not depend on batch or GPU count.
+
+``ood_svhn`` takes them from SVHN's training pictures, ``ood_gan`` from a WGAN-GP generator that was trained on the same
+data set before (models/wgan.py).
+
+Source: Lee et al., Training confidence-calibrated classifiers for detecting out-of-distribution samples (ICLR 2018),
+equation 1, and its code for the weight; the two variants are Chun et al. 2020, section 3.
+Defaults: weight 1 (Lee et al. use 0.1 on CIFAR-10 with a GAN).
+Cost: by arithmetic 2 plain steps, and the generator's forward pass for ``ood_gan``; not yet measured.
+Example: ``fastreg train cifar100 --reg ood_svhn``, ``methods.create("ood_svhn", ood=pictures)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastreg.errors import InputError
+from fastreg.kernels import mixed_cross_entropy, philox
+from fastreg.kernels.types import Targets
+from fastreg.methods.base import Keys, Part, Setting, number, ship
+
+Draw = Callable[[Keys, torch.device], Tensor]  # -> float32 pixels in [0, 1], [B, 3, h, w] of any h, w
+
+
+def ood_svhn(setting: Setting, *, ood: Any = None, weight: float = 1.0) -> Part:
+    """``ood``: uint8 [N, h, w, 3] pictures to use; a folder where SVHN lies; None: SVHN's usual place."""
+
+    def open_pool() -> Draw:
+        if isinstance(ood, np.ndarray | Tensor):
+            return from_pool(setting, ood)
+        from fastreg.pipelines import open_dataset
+
+        source = open_dataset("svhn", "train", ood)
+        return from_pool(setting, np.stack([source.read(i) for i in range(len(source))]))
+
+    return Part("ood_svhn", step=beside(open_pool, number("weight", weight, 0)), pixels=True)
+
+
+def ood_gan(setting: Setting, *, ood: Any = None, weight: float = 1.0) -> Part:
+    """``ood``: a generator (latents [B, z] to pixels in [-1, 1]) or the checkpoint that ``fastreg train gan`` wrote."""
+
+    def open_generator() -> Draw:
+        if isinstance(ood, nn.Module):
+            return from_generator(setting, ood)
+        if ood is None:
+            raise InputError(
+                "ood_gan needs a generator: train one with `fastreg train gan`, then give its checkpoint as `ood`."
+            )
+        from fastreg.models.wgan import load_generator
+
+        return from_generator(setting, load_generator(Path(ood)))
+
+    return Part("ood_gan", step=beside(open_generator, number("weight", weight, 0)), pixels=True)
+
+
+def beside(open_draw: Callable[[], Draw], weight: float) -> Callable[..., Tensor]:
+    """The training step; the pictures are opened when it first runs."""
+    opened: list[Draw] = []
+
+    def step(
+        model: nn.Module,
+        images: Tensor,
+        targets: Targets,
+        loss: Callable[..., Tensor],
+        *,
+        indices: Tensor | None = None,
+        step: int | None = None,
+        epoch: int | None = None,
+    ) -> Tensor:
+        if indices is None or step is None:
+            raise InputError("OOD augmentation draws by sample and step: call step(..., indices=indices, step=step).")
+        if not opened:
+            opened.append(open_draw())
+        height, width = images.shape[2:]
+        keys = Keys(indices.numpy(), step, step if epoch is None else epoch, (height, width))
+        outside = opened[0](keys, images.device)
+        if outside.shape[2:] != images.shape[2:]:
+            outside = F.interpolate(outside, images.shape[2:], mode="bilinear", antialias=True)
+        logits = model(torch.cat((images, outside)))
+        inside, outside = logits.tensor_split((len(images),))
+        return loss(inside, targets) + weight * uniform_divergence(outside)
+
+    return step
+
+
+def uniform_divergence(logits: Tensor) -> Tensor:
+    """KL(uniform || softmax(logits)), float32, mean over the batch."""
+    label = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+    return mixed_cross_entropy(logits, label, label_smoothing=1.0) - math.log(logits.shape[1])
+
+
+def from_pool(setting: Setting, pictures: np.ndarray | Tensor) -> Draw:
+    """Pictures uint8 [N, h, w, 3], kept on the device from the first draw on."""
+    pool = torch.as_tensor(pictures)
+    if pool.dtype != torch.uint8 or pool.ndim != 4 or pool.shape[3] != 3 or len(pool) == 0:
+        raise InputError(f"OOD pictures must be uint8 [N, h, w, 3], but are {pool.dtype} {tuple(pool.shape)}.")
+
+    def draw(keys: Keys, device: torch.device) -> Tensor:
+        nonlocal pool
+        pool = pool.to(device)
+        words = philox.words(setting.seed, 0, keys.samples, keys.epoch, "ood_choice")[:, 0]
+        choice = ship({"choice": philox.integers(words, len(pool))}, device)["choice"]
+        return pool[choice].permute(0, 3, 1, 2).float() / 255
+
+    return draw
+
+
+def from_generator(setting: Setting, generator: nn.Module) -> Draw:
+    """Samples of a generator in evaluation mode; its ``latent`` is the length of z."""
+    generator = generator.eval().requires_grad_(False)
+
+    def draw(keys: Keys, device: torch.device) -> Tensor:
+        generator.to(device)
+        z = philox.field(philox.normal, setting.seed, keys.samples, generator.latent, keys.epoch, "gan_latent")
+        with torch.no_grad():
+            return generator(ship({"z": z}, device)["z"]).float() / 2 + 0.5
+
+    return draw

@@ -1,0 +1,35 @@
+"""ShakeDrop: multiplies residual branches, and their gradients, by random numbers.
+
+    forward  F(x) (b + a - b a)        b ~ Bernoulli(p_l), one per layer and batch
+    backward grad (b + beta - b beta)  a ~ U(-1, 1), beta ~ U(0, 1), one per layer and sample
+    evaluation F(x) p_l                p_l = 1 - l / L (1 - 0.5), l = 1 .. L
+
+The numbers are the method's; what is done with them is the model's (models/branch.py, after the branch's last norm).
+
+Source: Yamada et al., ShakeDrop regularization for deep residual learning (arXiv 1802.02375), section 3; levels as in
+the authors' code.
+Defaults: p_L 0.5; L 66 on CIFAR (PyramidNet-200), 16 on ImageNet (ResNet-50), else ``layers=branch_layers(model)``.
+Cost: two [B, L] tensors of random numbers per step and one more pass over each branch; not yet measured.
+Example: ``fastreg train cifar100 --reg cutmix+shakedrop``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastreg.kernels import philox
+from fastreg.methods.base import Arrays, Keys, Part, Setting
+from fastreg.models.branch import survival
+
+
+def shakedrop(setting: Setting) -> Part:
+    def fields(keys: Keys, layers: int) -> Arrays:
+        chance = philox.uniform(philox.words(setting.seed, np.arange(layers), 0, keys.step, "shakedrop_gate")[:, 0])
+        alpha, beta = (
+            philox.field(philox.uniform, setting.seed, keys.samples, layers, keys.epoch, f"shakedrop_{name}")
+            for name in ("alpha", "beta")
+        )
+        gate = chance < np.array([survival(i, layers, 0.5) for i in range(layers)])
+        return {"gate": gate.astype(np.float32), "alpha": 2 * alpha - 1, "beta": beta}
+
+    return Part("shakedrop", fields=fields, model={"shakedrop": True})
