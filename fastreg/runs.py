@@ -200,7 +200,12 @@ def lock(folder: Path) -> Iterator[None]:
             raise InputError(f"{folder} is in use by another run: wait for it, or give another --name.") from None
         for leftover in folder.glob(".*.tmp"):  # of a run that was killed while writing
             leftover.unlink()
-        yield
+        try:
+            yield
+        finally:
+            if {path.name for path in folder.iterdir()} == {".lock"}:  # it failed before it began
+                (folder / ".lock").unlink()
+                folder.rmdir()
 
 
 def environment() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from fastreg.pipelines.source import Source
 from fastreg.pipelines.staging import Staging
 from fastreg.pipelines.work import Decoder, Job, Settings, default_workers, log
 
-LOADERS = ("auto", "folder", "dali", "ffcv", "resident", "synthetic")
+LOADERS = ("auto", "folder", "dali", "ffcv", "resident")
 
 
 class Loader:
@@ -90,13 +90,15 @@ def make_loader(
     workers: int | None = None,
     on_bad_image: str = "error",
     resize: float = crop.RESIZE,
+    random_crop: bool = True,
 ) -> Loader:
     """A Loader over ``source``.
 
     ``train`` gives shuffled batches with random-resized crops (CIFAR: shifts of 4 pixels, for ``augment`` to cut);
     else the Resize-256/CenterCrop-224 protocol at ``size`` in stored order. ``batch_size`` is per rank and micro-batch,
     ``workers`` counts decoding threads (default: this process's share of the cores), ``on_bad_image`` is "error" or
-    "skip". Raises InputError for unusable arguments or a decoder that is not installed.
+    "skip"; ``random_crop=False`` trains on the evaluation protocol's centre. Raises InputError for unusable arguments or a
+    decoder that is not installed.
     """
     if loader not in LOADERS:
         raise unknown("loader", loader, LOADERS)
@@ -111,7 +113,9 @@ def make_loader(
     log.debug("loader %s: %s", name, why)
     order = Order(len(source), batch_size, train, seed, accumulate, rank, world)
     staging = Staging(device)
-    settings = Settings(train, seed, resize, default_workers(workers), device, on_bad_image, staging.buffer)
+    settings = Settings(
+        train and random_crop, seed, resize, default_workers(workers), device, on_bad_image, staging.buffer
+    )
     return Loader(name, why, source, order, _decoder(name, source, settings), staging, size)
 
 
@@ -138,7 +142,7 @@ def _decoder(name: str, source: Source, settings: Settings) -> Decoder:
         from fastreg.pipelines.decode_canvas import ResidentDecoder
 
         return ResidentDecoder(source, settings)
-    if name == "folder":
+    if name == "folder" or (name == "ffcv" and source.canvas is not None and not arrays):
         from fastreg.pipelines.decode_canvas import CanvasDecoder
         from fastreg.pipelines.decode_pillow import PillowDecoder
 
@@ -152,4 +156,6 @@ def _decoder(name: str, source: Source, settings: Settings) -> Decoder:
         from fastreg.pipelines.decode_dali import DaliDecoder
 
         return DaliDecoder(source, settings)
-    raise InputError(f"loader {name!r} is not available for {source.root}.")
+    from fastreg.pipelines.decode_ffcv import FfcvDecoder
+
+    return FfcvDecoder(source, settings)

@@ -65,7 +65,7 @@ class Run:
             train_set,
             loader=config.loader,
             train=True,
-            crop=self.engine.method.crop,
+            random_crop=self.engine.method.crop,
             size=train_size(config, 0),
             accumulate=config.grad_accum_steps,
             **common,
