@@ -1,0 +1,87 @@
+"""Real photographs for the benchmarks: what pixels hold decides clocks, caches and JPEG work."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fastreg.errors import InputError
+
+_GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "corruptions.npz"
+_SKIMAGE = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "motorcycle_left.png")
+
+
+def photographs(data_dir: str | None = None) -> tuple[list[np.ndarray], str]:
+    """``(uint8 RGB photographs, where they are from)``, from the first of these that is here: the data set,
+    scikit-image's wheel, the checkout's test photograph; else noise with the spectrum of photographs (1/f).
+    """
+    for source in (lambda: _from_data(data_dir), _from_skimage, _from_golden):
+        found = source()
+        if found is not None:
+            return found
+    return [_one_over_f(512)], "noise with a 1/f spectrum (no photograph found)"
+
+
+def image_batch(n: int, size: int, device: torch.device, seed: int = 0, data_dir: str | None = None) -> torch.Tensor:
+    """uint8 [n, size, size, 3] windows of the photographs at random places, on ``device``; wrapped where too small."""
+    rng = np.random.default_rng(seed)
+    stock, _ = photographs(data_dir)
+    out = np.empty((n, size, size, 3), np.uint8)
+    for row in out:
+        image = stock[rng.integers(len(stock))]
+        if rng.integers(2):
+            image = image[:, ::-1]
+        rows, columns = (int(rng.integers(side)) + np.arange(size) for side in image.shape[:2])
+        row[:] = np.take(np.take(image, rows, 0, mode="wrap"), columns, 1, mode="wrap")
+    return torch.from_numpy(out).to(device)
+
+
+def _from_data(data_dir: str | None) -> tuple[list[np.ndarray], str] | None:
+    import cv2
+
+    from fastreg.pipelines import open_dataset
+
+    try:
+        source = open_dataset("imagenet", "val", data_dir)
+    except InputError:
+        if data_dir is not None:
+            raise
+        return None
+    chosen = np.linspace(0, len(source) - 1, min(len(source), 64)).astype(int)
+    stored = (source.read(int(i)) for i in chosen)
+    decoded = [cv2.imdecode(np.frombuffer(x, np.uint8), cv2.IMREAD_COLOR) for x in stored if isinstance(x, bytes)]
+    images = [np.ascontiguousarray(x[..., ::-1]) for x in decoded if x is not None]
+    return (images, "imagenet sample" if source.is_sample else "imagenet") if images else None
+
+
+def _from_skimage() -> tuple[list[np.ndarray], str] | None:
+    import cv2
+
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0]) / "data"
+    images = [cv2.imread(str(folder / name)) for name in _SKIMAGE if (folder / name).is_file()]
+    return ([np.ascontiguousarray(x[..., ::-1]) for x in images], "scikit-image's photographs") if images else None
+
+
+def _from_golden() -> tuple[list[np.ndarray], str] | None:
+    if not _GOLDEN.is_file():
+        return None
+    with np.load(_GOLDEN) as golden:
+        return [golden["imagenet224/image"]], "one photograph, 224 px"
+
+
+def _one_over_f(side: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij"))
+    frequency[0, 0] = 1
+    planes = []
+    for _ in range(3):
+        spectrum = np.exp(2j * np.pi * rng.random(frequency.shape)) / frequency
+        plane = np.fft.irfft2(spectrum, s=(side, side))
+        planes.append(128 + 50 * (plane - plane.mean()) / plane.std())
+    return np.stack(planes, -1).clip(0, 255).astype(np.uint8)

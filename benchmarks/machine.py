@@ -1,0 +1,87 @@
+"""What a figure depends on: the device with its clocks, versions, commit, load."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastreg import runs
+from fastreg.errors import InputError
+
+# datasheet memory bandwidth in GB/s, by a word of the device's name; the first that fits holds
+_BANDWIDTH = {"H200": 4800, "H100 NVL": 3938, "H100 PCIe": 2039, "H100": 3352, "B200": 8000, "A100": 2039, "L4": 300}
+_PACKAGES = ("fastreg", "torch", "triton", "numpy", "pillow", "opencv-python-headless", "nvidia-dali-cuda130", "ffcv")
+PEERS = ("timm", "torchvision", "kornia", "liger-kernel", "torchattacks", "imagecorruptions", "torchmetrics")
+
+
+def pick_device(device: str | None) -> torch.device:
+    """The device asked for; None or "auto": CUDA where there is one."""
+    if device in (None, "auto"):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"--device {device}: give cpu, cuda or cuda:N.") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {device}: this machine has no CUDA device; leave the flag out to use the CPU.")
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    return chosen
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """The ``machine`` part of a record."""
+    environment = runs.environment()
+    found: dict[str, Any] = {
+        "device": device.type,
+        "name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": environment["python"],
+        "platform": environment["platform"],
+        "commit": environment["commit"],
+        "modified": environment["modified"],
+        "versions": runs.installed(*_PACKAGES, *PEERS),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        bandwidth = next((gbs for word, gbs in _BANDWIDTH.items() if word in found["name"]), None)
+        found |= {
+            "cuda": torch.version.cuda,
+            "capability": f"{properties.major}.{properties.minor}",
+            "multiprocessors": properties.multi_processor_count,
+            "l2_bytes": properties.L2_cache_size,
+            "memory_bytes": properties.total_memory,
+            "datasheet_gbs": bandwidth,
+        }
+    found["slug"] = re.sub(r"[^a-z0-9]+", "-", f"{found['name']} {found['cores']} cores".lower()).strip("-")
+    if device.type == "cuda":
+        found["slug"] = re.sub(r"[^a-z0-9]+", "-", found["name"].lower()).strip("-")
+    return found
+
+
+def state(device: torch.device) -> dict[str, Any]:
+    """What changes from minute to minute: load average, and clocks, power and temperature where nvidia-smi tells."""
+    now: dict[str, Any] = {"load_average": [round(x, 2) for x in os.getloadavg()]}
+    if device.type == "cuda":
+        wanted = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit,temperature.gpu"
+        command = ["nvidia-smi", f"--query-gpu={wanted}", "--format=csv,noheader,nounits", "-i", str(device.index or 0)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+            now |= dict(zip(wanted.split(","), done.stdout.strip().split(", ")))
+        except (OSError, subprocess.SubprocessError):
+            now["clocks"] = "nvidia-smi did not answer"
+    return now
+
+
+def _cpu_name() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return re.sub(r"\((R|TM)\)|CPU|Processor", "", found.group(1)).strip() if found else "CPU"

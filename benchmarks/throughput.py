@@ -1,0 +1,171 @@
+"""Images per second of the whole training step: on images that lie ready, and fed by each loader.
+
+The step is the training loop's own (:class:`fastreg.training.engine.Engine`): plan, augment, forward, loss, backward,
+update. A bare loop of the same model on floats that lie ready is the peer that says what the rest costs; timm's and
+torchvision's loops stand beside it where they are installed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from fastreg.benchmarks.images import image_batch, photographs
+from fastreg.benchmarks.job import Job
+from fastreg.benchmarks.peers import training_peers
+from fastreg.benchmarks.record import OURS, Absent, Row
+from fastreg.benchmarks.timing import measure
+from fastreg.errors import InputError
+from fastreg.kernels.types import Batch
+from fastreg.pipelines import make_loader, open_dataset
+from fastreg.training import Config, make_config
+from fastreg.training.engine import Engine
+from fastreg.training.setup import World
+
+LOADERS = ("folder", "dali", "ffcv")
+METHODS = ("none", "mixup", "cutmix", "cutout", "cutmix+shakedrop", "adversarial")
+SETS = 4  # batches that lie ready, used in turn
+SAMPLE_SECONDS = 0.4  # of consecutive steps in one sample on a GPU, so that the host may run ahead
+WARM = 3  # steps of a loader that are not counted
+
+
+def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
+    config = configure(job)
+    source, why = _source(job)
+    classes = len(source.classes) if source else 1000
+    settings |= {"model": config.model, "size": config.size, "batch_size": config.batch_size}
+    settings |= {"images": photographs(job.data_dir)[1], "classes": classes}
+    ready = ready_batches(config, job, classes)
+    yield from _ready_steps(config, job, settings, ready, classes)
+    if source is None:
+        for name in LOADERS:
+            yield Absent(f"step mixup, fed by {name}", OURS, why)
+        return
+    settings["data"] = f"{source.name}{' sample' if source.is_sample else ''}, {len(source)} images"
+    for name in LOADERS:
+        yield _fed_step(config, job, source, name)
+
+
+def configure(job: Job, **more: Any) -> Config:
+    """ResNet-50 at 224 px, batch 256 on a GPU; ResNet-18 at 64 px, batch 32 on a CPU; the job's values before those."""
+    model, size, batch = ("resnet50", 224, 256) if job.gpu else ("resnet18", 64, 32)
+    chosen = {"model": job.model or model, "size": job.size or size, "batch_size": job.batch_size or batch, "lr": 1e-3}
+    config, _ = make_config("imagenet", gpu=job.gpu, device=str(job.device), **{**chosen, **more})
+    return config
+
+
+def ready_batches(config: Config, job: Job, classes: int) -> list[Batch]:
+    n = config.batch_size or 0
+    labels = torch.randint(classes, (SETS, n), generator=torch.Generator().manual_seed(0)).to(job.device)
+    return [
+        Batch(image_batch(n, config.size, job.device, i, job.data_dir), labels[i], torch.arange(i * n, (i + 1) * n))
+        for i in range(SETS)
+    ]
+
+
+def step_of(config: Config, job: Job, classes: int) -> Callable[[Batch], None]:
+    """One training step of fastreg as a function of its batch."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    engine = Engine(config, classes, mean, std, World(0, 1, job.device))
+    engine.net.train()
+    count = 0
+
+    def step(batch: Batch) -> None:
+        nonlocal count
+        engine.forward_backward(batch, count, 0, config.size)
+        engine.update(count, 1 << 20)
+        count += 1
+
+    return step
+
+
+def bare_step(config: Config, job: Job, ready: list[Batch], classes: int) -> Callable[[int], None]:
+    """A loop as short as it gets: the same model, precision and optimiser on normalised floats that lie ready."""
+    engine = Engine(config, classes, (0.0,) * 3, (1.0,) * 3, World(0, 1, job.device))
+    net, optimizer, dtype = engine.net.train(), engine.optimizer, engine.dtype
+    floats = [((b.images.float() / 255 - 0.45) / 0.225).to(dtype).permute(0, 3, 1, 2) for b in ready]
+
+    def step(i: int) -> None:
+        with torch.autocast(job.device.type, dtype, enabled=dtype != torch.float32):
+            loss = F.cross_entropy(net(floats[i]).float(), ready[i].labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _ready_steps(config: Config, job: Job, settings: dict, ready: list[Batch], classes: int) -> Iterator[Row | Absent]:
+    variants: dict[tuple[str, str], Callable[[int], Any]] = {}
+    for reg in METHODS[:2] if job.quick else METHODS:
+        step = step_of(configure(job, reg=reg), job, classes)
+        variants["step " + reg, OURS] = lambda i, step=step: step(ready[i])
+    variants["step none", "bare loop"] = bare_step(config, job, ready, classes)
+    if job.gpu and not job.quick:
+        compiled = step_of(configure(job, reg="none", torchcompile="default"), job, classes)
+        variants["step none, compiled", OURS] = lambda i: compiled(ready[i])
+    for name, peer, build in training_peers():
+        try:
+            variants[name, peer] = build(config, job, ready, classes)
+        except ImportError as error:
+            yield Absent(name, peer, str(error))
+    keyed = {f"{name}|{variant}": call for (name, variant), call in variants.items()}
+    seconds = job.seconds(60 if job.gpu else 6 * len(variants))
+    timings = measure(keyed, job.device, sets=SETS, seconds=seconds, eager=keyed, sample_seconds=SAMPLE_SECONDS)
+    for (name, variant), timing in zip(variants, timings.values()):
+        yield Row.of(name, variant, timing, images=config.batch_size)
+
+
+def _source(job: Job) -> tuple[Any, str]:
+    try:
+        return open_dataset("imagenet", "train", job.data_dir), ""
+    except InputError as error:
+        if job.data_dir is not None:
+            raise
+        return None, str(error)
+
+
+def _fed_step(config: Config, job: Job, source: Any, name: str) -> Row | Absent:
+    """A step whose batches come from a loader; ``data_wait`` is the share of the time spent waiting for one."""
+    size, batch = config.size, config.batch_size or 0
+    try:
+        loader = make_loader(
+            source, loader=name, train=True, batch_size=batch, size=size, device=job.device, workers=config.workers
+        )
+        loader_batches = endless(loader)
+        next(loader_batches)
+    except InputError as error:
+        return Absent(f"step mixup, fed by {name}", OURS, str(error))
+    step = step_of(configure(job, reg="mixup"), job, len(source.classes))
+    waits: list[float] = []
+
+    def call(i: int) -> None:
+        start = time.perf_counter()
+        fed = next(loader_batches)
+        waits.append(time.perf_counter() - start)
+        step(fed)
+
+    for i in range(WARM):
+        call(i)
+    waits.clear()
+    with loader:
+        seconds = job.seconds(16)
+        timing = measure({name: call}, job.device, seconds=seconds, eager=(name,), sample_seconds=SAMPLE_SECONDS)[name]
+        loader_batches.close()
+    share = min(1.0, 1e6 * math.fsum(waits) / len(waits) / timing.us)
+    more = {"data_wait": round(share, 4)}
+    return Row.of(f"step mixup, fed by {name}", OURS, timing, images=batch, more=more)
+
+
+def endless(loader: Any) -> Iterator[Batch]:
+    """A loader's batches, epoch after epoch."""
+    position = 0
+    while True:
+        for batch in loader.batches(position):
+            yield batch
+            position += loader.global_batch
