@@ -125,9 +125,7 @@ def load_model(path: Path | str) -> tuple[Any, dict[str, Any]]:
     path = checkpoint_path(path)
     state = load_checkpoint(path)
     config = state["config"]
-    model = create_model(
-        config["model"], config["num_classes"], stem=config["stem"], shakedrop="shakedrop" in config["reg"].split("+")
-    )
+    model = create_model(config["model"], config["num_classes"], stem=config["stem"], **config["model_args"])
     try:
         model.load_state_dict(state["model"])
     except RuntimeError as error:

@@ -44,7 +44,8 @@ class Engine:
             scope=config.scope,
             **config.reg_args,
         )
-        self.model, self.net = setup.build_model(config, num_classes, place)
+        self.model_args = {**self.method.model, **({"blurpool": True} if config.blurpool else {})}
+        self.model, self.net = setup.build_model(config, num_classes, place, self.model_args)
         self.layers = branch_layers(self.model)
         self.ema = copy.deepcopy(self.model).eval() if config.model_ema_decay else None
         if self.method.pixels:  # the attack needs pixels, so normalisation moves into the model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -64,16 +64,17 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
 
 
-def build_model(config: Config, num_classes: int, place: World) -> tuple[nn.Module, nn.Module]:
-    """``(model, net)``: the bare model that is saved, and what the loop calls (DDP, compiled)."""
+def build_model(
+    config: Config, num_classes: int, place: World, arguments: Mapping[str, Any]
+) -> tuple[nn.Module, nn.Module]:
+    """``(model, net)``: the bare model that is saved, and what the loop calls (DDP, compiled).
+
+    ``arguments`` go to ``create_model``: what the method and the recipe ask of the model.
+    """
     from fastreg.models import create_model
 
     torch.manual_seed(config.seed)  # the same initial weights on every rank
-    extra = {"blurpool": True} if config.blurpool else {}
-    model = create_model(
-        config.model, num_classes, shakedrop="shakedrop" in config.reg.split("+"), stem=config.stem, **extra
-    )
-    model = model.to(place.device)
+    model = create_model(config.model, num_classes, stem=config.stem, **arguments).to(place.device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     net: Any = model
