@@ -1,0 +1,334 @@
+"""Methods that are a plan: each one's mathematics on real pixels against a plain version, its draws' laws, its keys."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fastreg import methods
+from fastreg.errors import InputError
+from fastreg.kernels import augment, mixed_cross_entropy
+from fastreg.methods.base import GROUP, ship
+from fastreg.methods.boxes import area
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+PLAIN = ("none", "mixup", "cutmix", "mixup+cutmix", "cutout", "gaussian_noise", "no_crop_flip", "random_erasing")
+SCOPES = ("batch", "sample")
+
+
+def batch(count=12, size=(16, 20), seed=0):
+    """Random pictures uint8 [B, h, w, 3], labels and scattered indices."""
+    rng = np.random.default_rng(seed)
+    images = torch.from_numpy(rng.integers(0, 256, (count, *size, 3), dtype=np.uint8))
+    labels = torch.from_numpy(rng.integers(0, 10, count))
+    return images, labels, torch.from_numpy(rng.permutation(1000)[:count])
+
+
+def normalised(images):
+    x = images.permute(0, 3, 1, 2).float() / 255
+    return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+
+
+def flipped(images, plan):
+    return torch.stack([image.flip(1) if f else image for image, f in zip(images, plan.flip)])
+
+
+def applied(images, plan):
+    return augment(images, plan, mean=MEAN, std=STD, dtype=torch.float32)
+
+
+def soft_loss(logits, labels, partner, lam, smoothing):
+    """Cross-entropy with dense, smoothed, mixed labels."""
+    hot = F.one_hot(labels, 10).double() * (1 - smoothing) + smoothing / 10
+    target = lam[:, None].double() * hot + (1 - lam[:, None].double()) * hot[partner]
+    return -(target * logits.double().log_softmax(1)).sum(1).mean()
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("step", range(4))
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "mixup+cutmix"])
+def test_mixing_pixels_and_labels_agree_with_a_plain_version(name, scope, step):
+    images, labels, indices = batch()
+    method = methods.create(name, scope=scope, size=(16, 20), seed=5)
+    plan, targets = method.draw(labels, indices, step)
+    x = normalised(flipped(images, plan))
+    expected, share = [], []
+    for i in range(len(x)):
+        own, other = x[i], x[plan.partner[i]]
+        if plan.lam is not None and plan.lam[i] < 1:
+            expected.append(plan.lam[i] * own + (1 - plan.lam[i]) * other)
+            share.append(plan.lam[i].item())
+        else:
+            y0, x0, y1, x1 = plan.box[i].tolist() if plan.box is not None else (0, 0, 0, 0)
+            picture = own.clone()
+            picture[:, y0:y1, x0:x1] = other[:, y0:y1, x0:x1]
+            expected.append(picture)
+            share.append(1 - (y1 - y0) * (x1 - x0) / (16 * 20))
+    torch.testing.assert_close(applied(images, plan), torch.stack(expected), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(targets.lam, torch.tensor(share))
+    assert torch.equal(targets.a, labels)
+    assert torch.equal(targets.b, labels[plan.partner])
+    logits = torch.randn(len(labels), 10, generator=torch.Generator().manual_seed(step))
+    loss = mixed_cross_entropy(logits, targets, label_smoothing=0.1)
+    torch.testing.assert_close(loss.double(), soft_loss(logits, labels, plan.partner, targets.lam, 0.1))
+    if scope == "batch":
+        assert (targets.lam == targets.lam[0]).all()
+    elif name != "mixup+cutmix":
+        assert len(set(targets.lam.tolist())) > len(labels) // 2
+
+
+@pytest.mark.parametrize(("length", "size"), [(None, (16, 20)), (5, (16, 20)), (40, (16, 20)), (None, (32, 32))])
+def test_cutout_agrees_with_a_plain_version(length, size):
+    images, labels, indices = batch(40, size)
+    method = methods.create("cutout", length=length, size=size)
+    plan, targets = method.draw(labels, indices, 2)
+    half = (min(size) // 2 if length is None else length) // 2
+    expected = normalised(flipped(images, plan))
+    for picture, (y0, x0, y1, x1) in zip(expected, plan.box.tolist()):
+        picture[:, y0:y1, x0:x1] = 0
+        # some centre inside the picture explains the box
+        assert any((max(c - half, 0), min(c + half, size[0])) == (y0, y1) for c in range(size[0]))
+        assert any((max(c - half, 0), min(c + half, size[1])) == (x0, x1) for c in range(size[1]))
+    torch.testing.assert_close(applied(images, plan), expected, rtol=1e-5, atol=1e-6)
+    assert len({tuple(box) for box in plan.box.tolist()}) > 20 or half >= max(size)
+    assert (targets.lam == 1).all()
+    assert torch.equal(targets.b, labels)
+
+
+def test_gaussian_noise_agrees_with_a_plain_version():
+    images, labels, indices = batch(64, (8, 8))
+    plan, _ = methods.create("gaussian_noise", size=8).draw(labels, indices, 0)
+    normal = torch.randn(64, 8, 8, 3)
+    out = augment(images, plan, mean=MEAN, std=STD, dtype=torch.float32, normal=normal)
+    pixels = flipped(images, plan).float() / 255
+    noisy = (pixels + plan.noise[:, None, None, None] * normal).clamp(0, 1)
+    torch.testing.assert_close(out, normalised(noisy * 255), rtol=1e-4, atol=1e-4)
+
+
+def test_gaussian_noise_strengths():
+    indices = torch.arange(5000)
+    plan, _ = methods.create("gaussian_noise", dataset="cifar100").draw(indices % 10, indices, 0)
+    values, counts = plan.noise.unique(return_counts=True)
+    torch.testing.assert_close(values, torch.tensor([0, 0.04, 0.06, 0.08, 0.09, 0.10]))
+    share = counts / 5000
+    assert abs(share[0] - 0.5) < 0.03
+    assert ((share[1:] - 0.1).abs() < 0.02).all()
+    always, _ = methods.create("gaussian_noise", sigma=0.2, prob=1).draw(indices % 10, indices, 0)
+    assert (always.noise == 0.2).all()
+
+
+def test_none_is_the_pictures_and_flips_half_of_them():
+    images, labels, indices = batch(400, (4, 4))
+    plan, targets = methods.create("none", size=4).draw(labels, indices, 0)
+    torch.testing.assert_close(applied(images, plan), normalised(flipped(images, plan)), rtol=1e-5, atol=1e-6)
+    assert abs(plan.flip.float().mean() - 0.5) < 0.08
+    assert [f for f in plan._fields if getattr(plan, f) is not None] == ["flip"]
+    assert (targets.lam == 1).all()
+
+
+def test_no_crop_flip_does_nothing_and_says_so():
+    _, labels, indices = batch()
+    method = methods.create("no_crop_flip+cutout", size=(16, 20))
+    plan, _ = method.draw(labels, indices, 0)
+    assert plan.flip is None
+    assert not method.crop
+    assert methods.create("mixup").crop
+
+
+@pytest.mark.parametrize("size", [(32, 32), (48, 20)])
+def test_random_erasing_boxes_follow_their_law(size):
+    indices = torch.arange(4000)
+    plan, _ = methods.create("random_erasing", size=size).draw(indices, indices, 0)
+    box = plan.box.numpy()
+    assert (box[:, :2] >= 0).all()
+    assert (box[:, 2] <= size[0]).all()
+    assert (box[:, 3] <= size[1]).all()
+    erased = box[area(box) > 0]
+    assert abs(len(erased) / 4000 - 0.5) < 0.03
+    share = area(erased) / (size[0] * size[1])
+    assert share.min() > 0.01
+    assert share.max() < 0.45
+    height, width = erased[:, 2] - erased[:, 0], erased[:, 3] - erased[:, 1]
+    assert (height / width).min() > 0.2
+    assert (height / width).max() < 5
+    if size == (32, 32):
+        assert 0.17 < share.mean() < 0.22  # (0.02 + 0.4) / 2, less what does not fit
+        assert abs(np.log(height / width).mean()) < 0.05
+    assert (plan.box_fill == 2).all()
+
+
+@pytest.mark.parametrize(("dataset", "prob"), [("cifar100", 0.5), ("cifar10", 0.5), ("imagenet", 1.0)])
+def test_cutmix_is_applied_as_often_as_the_paper_does(dataset, prob):
+    method = methods.create("cutmix", dataset=dataset, scope="sample")
+    indices = torch.arange(3000)
+    plan, targets = method.draw(indices % 10, indices, 0)
+    cut = area(plan.box.numpy()) > 0
+    assert abs(cut.mean() - prob) < 0.03
+    assert plan.box.max() == (32 if dataset.startswith("cifar") else 224)
+    clean = targets.lam.numpy()[~cut]
+    assert (clean == 1).all()
+
+
+def test_cutmix_boxes_follow_the_published_law():
+    """Beta(1, 1) is uniform: the unclipped side is W sqrt(1 - u), the centre uniform, so the mean is known."""
+    size, count = 64, 20000
+    indices = torch.arange(count)
+    plan, targets = methods.create("cutmix", size=size, scope="sample", seed=1).draw(indices, indices, 0)
+    rng = np.random.default_rng(0)
+    side = (size * np.sqrt(1 - rng.random(count))).astype(int)
+    y, x = rng.integers(size, size=(2, count))
+    ends = [(np.clip(c - side // 2, 0, size), np.clip(c + side // 2, 0, size)) for c in (y, x)]
+    expected = 1 - np.prod([b - a for a, b in ends], axis=0) / size**2
+    lam = np.sort(targets.lam.numpy())
+    assert abs(lam.mean() - expected.mean()) < 0.008
+    np.testing.assert_allclose(
+        np.quantile(lam, [0.1, 0.3, 0.5, 0.7, 0.9]), np.quantile(expected, [0.1, 0.3, 0.5, 0.7, 0.9]), atol=0.02
+    )
+    assert abs(plan.box.float().mean() - size / 2) < 0.5
+
+
+def test_mixups_lambda_follows_beta():
+    indices = torch.arange(20000)
+    for alpha in (0.2, 1.0):
+        lam = methods.create("mixup", alpha=alpha, scope="sample").draw(indices, indices, 0)[1].lam
+        assert abs(lam.mean() - 0.5) < 0.01
+        assert abs(lam.var() - 1 / (4 * (2 * alpha + 1))) < 0.005  # Beta(a, a)'s variance
+    some = methods.create("mixup", prob=0.25, scope="sample").draw(indices, indices, 0)[1].lam
+    assert abs((some < 1).float().mean() - 0.25) < 0.02
+
+
+def test_mixup_and_cutmix_take_turns():
+    _, labels, indices = batch()
+    method = methods.create("mixup+cutmix", size=32)
+    blended = 0
+    for step in range(200):
+        plan, _ = method.draw(labels, indices, step)
+        blend, cut = (plan.lam < 1).any().item(), (area(plan.box.numpy()) > 0).any()
+        assert not (blend and cut)
+        blended += blend
+    assert 70 < blended < 130
+
+
+@pytest.mark.parametrize("count", [1, 7, 64, 100, 200])
+def test_partners_are_permuted_inside_groups(count):
+    indices = torch.randperm(1000, generator=torch.Generator().manual_seed(count))[:count]
+    plan, _ = methods.create("mixup").draw(indices, indices, 4)
+    partner = plan.partner.numpy()
+    assert sorted(partner) == list(range(count))
+    assert (partner // GROUP == np.arange(count) // GROUP).all()
+    if count >= 64:
+        assert (partner != np.arange(count)).mean() > 0.8
+
+
+def rows(result, part):
+    """A slice of a draw's tensors, with partners counted from the slice's start."""
+    plan, targets = result
+    fields = {k: v[part] for k, v in plan._asdict().items() if v is not None}
+    if "partner" in fields:
+        fields["partner"] = fields["partner"] - part.start
+    return fields | {f"target {k}": v[part] for k, v in targets._asdict().items()}
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("name", PLAIN)
+def test_draws_do_not_depend_on_how_a_global_batch_is_split(name, scope):
+    """Two GPUs of 128, or four micro-batches of 64, draw what one GPU draws for 256."""
+    _, labels, indices = batch(256, (4, 4))
+    method = methods.create(name, scope=scope, dataset="cifar10", seed=2)
+    whole = method.draw(labels, indices, 9)
+    for length in (128, 64):
+        for start in range(0, 256, length):
+            part = slice(start, start + length)
+            own = rows(method.draw(labels[part], indices[part], 9), slice(0, length))
+            for key, value in rows(whole, part).items():
+                assert torch.equal(own[key], value), (key, start)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_sample_scope_depends_on_sample_and_epoch_only(name):
+    _, labels, indices = batch(32, (4, 4))
+    method = methods.create(name, scope="sample", dataset="cifar10")
+    one = method.draw(labels, indices, 100, epoch=3)
+    same, other = method.draw(labels, indices, 7, epoch=3), method.draw(labels, indices, 100, epoch=4)
+    part = slice(0, 32)
+    assert all(torch.equal(value, rows(same, part)[key]) for key, value in rows(one, part).items())
+    if name != "no_crop_flip":
+        assert any(not torch.equal(value, rows(other, part)[key]) for key, value in rows(one, part).items())
+
+
+@pytest.mark.parametrize("name", [n for n in PLAIN if n != "no_crop_flip"])
+def test_draws_depend_on_seed_and_step(name):
+    _, labels, indices = batch(32, (4, 4))
+    draws = [
+        rows(methods.create(name, seed=s).draw(labels, indices, t), slice(0, 32)) for s, t in ((0, 0), (1, 0), (0, 1))
+    ]
+    for other in draws[1:]:
+        assert any(not torch.equal(value, other[key]) for key, value in draws[0].items())
+
+
+@pytest.mark.parametrize("name", ["cutmix", "cutout", "mixup+cutmix", "random_erasing"])
+def test_boxes_follow_the_size_of_the_step(name):
+    _, labels, indices = batch(300, (4, 4))
+    plan, _ = methods.create(name, scope="sample", size=224).draw(labels, indices, 0, size=(40, 24))
+    assert (plan.box[:, 2].max(), plan.box[:, 3].max()) == (40, 24)
+
+
+def test_dtypes_are_the_contracts():
+    _, labels, indices = batch()
+    plan, targets = methods.create("mixup+cutmix+gaussian_noise").draw(labels, indices, 0)
+    kinds = {"flip": torch.bool, "noise": torch.float32, "partner": torch.int64, "lam": torch.float32}
+    kinds |= {"box": torch.int32, "box_fill": torch.int8}
+    assert {k: v.dtype for k, v in plan._asdict().items() if v is not None} == kinds
+    assert (targets.a.dtype, targets.b.dtype, targets.lam.dtype) == (torch.int64, torch.int64, torch.float32)
+
+
+def test_one_buffer_carries_every_array_to_a_device():
+    """The path of a CUDA run, except that the far side is the meta device, which keeps shapes and dtypes only."""
+    arrays = {"flip": np.ones(3, bool), "box": np.zeros((3, 4), np.int32), "lam": np.ones(3, np.float32)}
+    sent = ship(arrays, torch.device("meta"))
+    assert {k: (tuple(v.shape), v.dtype) for k, v in sent.items()} == {
+        "flip": ((3,), torch.bool),
+        "box": ((3, 4), torch.int32),
+        "lam": ((3,), torch.float32),
+    }
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_draws_arrive_on_the_device_unchanged():
+    _, labels, indices = batch(100)
+    method = methods.create("mixup+cutmix+gaussian_noise", scope="sample")
+    here = rows(method.draw(labels, indices, 1), slice(0, 100))
+    there = rows(method.draw(labels.cuda(), indices, 1), slice(0, 100))
+    assert all(value.is_cuda and torch.equal(value.cpu(), here[key]) for key, value in there.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ({"name": "mixpu"}, "did you mean 'mixup'"),
+        ({"name": "mixup+"}, "unknown method"),
+        ({"name": "mixup+ls"}, "--ls 0.1"),
+        ({"name": "mixup+mixup"}, "twice"),
+        ({"name": "cutmix+cutout"}, "both draw the plan's box"),
+        ({"name": "cutout+random_erasing"}, "only one of them"),
+        ({"name": "adversarial+alp"}, "both change the training step"),
+        ({"name": "alp+ood_svhn"}, "both change the training step"),
+        ({"name": "shakedrop+stochastic_depth"}, "residual branches"),
+        ({"name": "adversarial+cutout"}, "do not fit"),
+        ({"name": "mixup", "scope": "image"}, "unknown scope"),
+        ({"name": "mixup", "alhpa": 1.0}, "it takes alpha, prob"),
+        ({"name": "mixup", "alpha": 0}, "alpha must be a number greater than 0"),
+        ({"name": "mixup", "alpha": float("nan")}, "alpha must be"),
+        ({"name": "cutmix", "prob": 1.5}, "at most 1"),
+        ({"name": "cutout", "length": "half"}, "length must be"),
+        ({"name": "cutout", "size": 0}, "size must be positive"),
+        ({"name": "gaussian_noise", "sigma": ()}, "at least one strength"),
+        ({"name": "adversarial", "epsilon": -1}, "epsilon must be"),
+    ],
+)
+def test_bad_input_is_one_clear_error(arguments, part):
+    with pytest.raises(InputError, match=part):
+        methods.create(**arguments)
