@@ -1,0 +1,131 @@
+"""Images per second of each corruption at each severity, draws included, beside imagecorruptions.
+
+On a CPU both run on one thread, so that the figures are per core.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastreg.benchmarks.images import image_batch, photographs
+from fastreg.benchmarks.job import Job
+from fastreg.benchmarks.peers import need
+from fastreg.benchmarks.record import OURS, Absent, Row
+from fastreg.benchmarks.timing import Timing, buffer_sets, measure
+from fastreg.errors import InputError
+from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, jpeg_round_trip
+
+PEER = "imagecorruptions"
+SIZES = {224: "imagenet224", 299: "imagenet299", 64: "tiny64", 32: "cifar32"}
+
+
+def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
+    size, batch = job.size or 224, job.batch_size or (256 if job.gpu else 8)
+    settings |= {"size": size, "batch_size": batch, "constants": SIZES.get(size, "imagenet224")}
+    settings["images"] = photographs(job.data_dir)[1]
+    if not job.gpu:
+        settings["threads"] = 1
+    with _one_thread(job):
+        yield from _rows(job, size, batch, settings["constants"])
+
+
+def _rows(job: Job, size: int, batch: int, constants: str) -> Iterator[Row | Absent]:
+    names = CORRUPTIONS if job.quick else [*CORRUPTIONS, *EXTRA_CORRUPTIONS]
+    severities = (3,) if job.quick else (1, 2, 3, 4, 5)
+    textures = _frost()
+    if textures is None:
+        yield Absent("corrupt frost", OURS, "no frost photographs: fastreg data fetch frost")
+    peer, why = _peer()
+    if peer is None:
+        yield Absent("corrupt", PEER, why)
+    sets = buffer_sets(job.device, 2 * batch * size * size * 3)
+    images = [image_batch(batch, size, job.device, i, job.data_dir) for i in range(sets)]
+    single = images[0][0].cpu().numpy()
+    keys = torch.arange(batch)
+    seconds = job.seconds(1.0 if job.gpu else 2.0)
+    ours: dict[tuple[str, int], Timing] = {}
+    for name in names:
+        if name == "frost" and textures is None:
+            continue
+        for severity in severities:
+            case = f"corrupt {name} {severity}"
+
+            def generate(i: int, name: str = name, severity: int = severity) -> torch.Tensor:
+                return corrupt(images[i], name, severity, indices=keys, constants=constants, textures=textures)
+
+            variants: dict[str, Any] = {OURS: generate}
+            if peer is not None:
+                try:
+                    peer(single, name, severity)
+                    variants[PEER] = lambda i, name=name, severity=severity: peer(single, name, severity)
+                except Exception as error:  # three of them call what numpy 2 and scikit-image removed
+                    if severity == severities[0]:
+                        yield Absent(f"corrupt {name}", PEER, f"it fails: {str(error).splitlines()[0]}")
+            try:
+                timings = measure(variants, job.device, sets=sets, seconds=seconds, eager=variants)
+            except (InputError, ValueError) as error:
+                yield Absent(case, OURS, str(error))
+                continue
+            ours[name, severity] = timings[OURS]
+            for variant, timing in timings.items():
+                yield Row.of(case, variant, timing, images=batch if variant == OURS else 1)
+    complete = [timing for (name, _), timing in ours.items() if name in CORRUPTIONS]
+    if len(complete) == len(CORRUPTIONS) * len(severities):
+        yield Row.of(f"corrupt all 15 x {len(severities)}", OURS, _mean(complete), images=batch)
+    timings = measure({OURS: lambda i: jpeg_round_trip(images[i], 85)}, job.device, sets=sets, seconds=seconds)
+    yield Row.of("jpeg_round_trip 85", OURS, timings[OURS], images=batch)
+
+
+def _mean(timings: list[Timing]) -> Timing:
+    """The mean of the medians: images over it is the harmonic mean of the rates."""
+    us, low, high = (sum(values) / len(timings) for values in zip(*(t[:3] for t in timings)))
+    return Timing(us, low, high, min(t.runs for t in timings), "mean of the rows above")
+
+
+def _frost() -> Any:
+    try:
+        from fastreg.pipelines.frost import load_frost
+
+        return load_frost()
+    except (InputError, ImportError):
+        return None
+
+
+def _peer() -> tuple[Any, str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            package = need(PEER)
+        except ImportError as error:
+            return None, f"{error}; it needs scikit-image and setuptools<81"
+
+    def one(image: np.ndarray, name: str, severity: int) -> np.ndarray:
+        return package.corrupt(image, corruption_name=name, severity=severity)
+
+    return one, ""
+
+
+class _one_thread:
+    """torch and OpenCV on one thread while on the CPU."""
+
+    def __init__(self, job: Job):
+        self.on = not job.gpu
+
+    def __enter__(self) -> None:
+        import cv2
+
+        self.before = torch.get_num_threads(), cv2.getNumThreads()
+        if self.on:
+            torch.set_num_threads(1)
+            cv2.setNumThreads(1)
+
+    def __exit__(self, *_: Any) -> None:
+        import cv2
+
+        torch.set_num_threads(self.before[0])
+        cv2.setNumThreads(self.before[1])

@@ -1,0 +1,128 @@
+"""Other people's loaders, each set up as its own documentation says: ``build(source, beton, batch, size, workers, job)``
+returns batches without end. A package that is not installed raises ImportError that says so.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastreg.benchmarks.peers import need
+from fastreg.pipelines.crop import random_boxes
+
+
+class _Files(torch.utils.data.Dataset):
+    """A plain map-style data set: Pillow decodes, crops at random and resizes, as torchvision's ImageFolder with
+    RandomResizedCrop does (bilinear, antialiased).
+    """
+
+    def __init__(self, source: Any, size: int):
+        self.source, self.size = source, size
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        from PIL import Image
+
+        with Image.open(io.BytesIO(self.source.read(index))) as image:
+            height, width = np.array([image.height]), np.array([image.width])
+            top, left, h, w = random_boxes(int(torch.randint(1 << 31, ())), np.array([index]), 0, height, width)[0]
+            cut = image.convert("RGB").crop((left, top, left + w, top + h))
+            return np.asarray(cut.resize((self.size, self.size), Image.Resampling.BILINEAR)), self.source.labels[index]
+
+
+def data_loader(source: Any, beton: Any, batch: int, size: int, workers: int, job: Any) -> Iterator[Any]:
+    """torch's DataLoader with one process per core, persistent workers and pinned memory on a GPU."""
+    loader = torch.utils.data.DataLoader(
+        _Files(source, size),
+        batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=True,
+        pin_memory=job.gpu,
+    )
+    while True:
+        for images, labels in loader:
+            yield images.to(job.device, non_blocking=True), labels
+
+
+def bare_dali(source: Any, beton: Any, batch: int, size: int, workers: int, job: Any) -> Iterator[Any]:
+    """NVIDIA's training pipeline: file reader, decode with random crop, resize; mixed decoder on a GPU."""
+    need("nvidia.dali", '"fastreg[dali]"')
+    from nvidia.dali import fn, pipeline_def, types
+    from nvidia.dali.plugin.base_iterator import LastBatchPolicy
+    from nvidia.dali.plugin.pytorch import DALIGenericIterator
+
+    files = [source.describe(i) for i in range(len(source))]
+
+    @pipeline_def
+    def pipe():
+        encoded, labels = fn.readers.file(
+            files=files, labels=source.labels.tolist(), shuffle_after_epoch=True, name="Reader"
+        )
+        images = fn.decoders.image_random_crop(
+            encoded,
+            device="mixed" if job.gpu else "cpu",
+            output_type=types.RGB,
+            random_aspect_ratio=[3 / 4, 4 / 3],
+            random_area=[0.08, 1.0],
+        )
+        return fn.resize(images, resize_x=size, resize_y=size, interp_type=types.INTERP_LINEAR, antialias=True), labels
+
+    built = pipe(batch_size=batch, num_threads=workers, device_id=(job.device.index or 0) if job.gpu else None, seed=1)
+    loader = DALIGenericIterator(
+        [built], ["images", "labels"], reader_name="Reader", last_batch_policy=LastBatchPolicy.DROP, auto_reset=True
+    )
+    while True:
+        yield from loader
+
+
+def bare_ffcv(source: Any, beton: Any, batch: int, size: int, workers: int, job: Any) -> Iterator[Any]:
+    """FFCV's Loader over the same .beton file, random order, its random-resized-crop decoder."""
+    need("ffcv", '"fastreg[ffcv]"')
+    if beton is None:
+        raise ImportError("no .beton file of this data set: write one with fastreg data prepare")
+    from ffcv.fields.decoders import RandomResizedCropRGBImageDecoder
+    from ffcv.loader import Loader, OrderOption
+    from ffcv.transforms import ToDevice, ToTensor
+
+    pipeline: list[Any] = [RandomResizedCropRGBImageDecoder((size, size)), ToTensor()]
+    if job.gpu:
+        pipeline.append(ToDevice(job.device, non_blocking=True))
+    loader = Loader(
+        str(beton),
+        batch_size=batch,
+        num_workers=workers,
+        order=OrderOption.RANDOM,
+        os_cache=True,
+        drop_last=True,
+        pipelines={"image": pipeline},
+    )
+    while True:
+        yield from loader
+
+
+def nvjpeg(source: Any, beton: Any, batch: int, size: int, workers: int, job: Any) -> Iterator[Any]:
+    """torchvision's batched nvJPEG decode, then its RandomResizedCrop on the device, image by image."""
+    io_, v2 = need("torchvision.io"), need("torchvision.transforms.v2")
+    if not job.gpu:
+        raise ImportError("torchvision's nvJPEG decode needs a GPU")
+    crop = v2.RandomResizedCrop(size, antialias=True)
+    while True:
+        for rows in torch.randperm(len(source)).split(batch):
+            encoded = [torch.frombuffer(bytearray(source.read(int(i))), dtype=torch.uint8) for i in rows]
+            yield torch.stack([crop(x) for x in io_.decode_jpeg(encoded, mode=io_.ImageReadMode.RGB, device="cuda")])
+
+
+PEERS = (
+    ("load folder", "DataLoader + Pillow", data_loader),
+    ("load folder", "torchvision nvJPEG", nvjpeg),
+    ("load dali", "bare DALI", bare_dali),
+    ("load ffcv", "bare FFCV", bare_ffcv),
+)
