@@ -13,7 +13,8 @@ from torch import nn
 
 from fastreg import methods
 from fastreg.errors import InputError
-from fastreg.kernels import Targets, mixed_cross_entropy
+from fastreg.kernels import Targets, mixed_cross_entropy, philox
+from fastreg.methods.ood import uniform_divergence
 from fastreg.models import Normalized, create_model, set_fields
 
 EPSILON = 8 / 255
@@ -92,8 +93,6 @@ def test_ood_augmentation_agrees_with_a_plain_version(weight):
     pool = np.random.default_rng(2).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
     method = methods.create("ood_svhn", ood=pool, weight=weight, seed=4)
     loss = method.step(model, images, targets, smoothed, indices=indices, step=3)
-    from fastreg.kernels import philox
-
     choice = philox.integers(philox.words(4, 0, indices.numpy(), 3, "ood_choice")[:, 0], 50)
     outside = torch.from_numpy(pool[choice]).permute(0, 3, 1, 2) / 255
     logits = plain(torch.cat((images, outside)))
@@ -106,8 +105,6 @@ def test_ood_augmentation_agrees_with_a_plain_version(weight):
 
 
 def test_the_divergence_is_zero_on_uniform_belief():
-    from fastreg.methods.ood import uniform_divergence
-
     assert abs(uniform_divergence(torch.full((3, 7), 2.5)).item()) < 1e-6
     logits = torch.tensor([[10.0, 0.0]])
     expected = -0.5 * logits.log_softmax(1).sum().item() - math.log(2)
@@ -128,13 +125,12 @@ def capture(seen):
 def test_ood_pictures_belong_to_the_sample_and_are_resized():
     pool = np.random.default_rng(2).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
     method = methods.create("ood_svhn", ood=torch.from_numpy(pool))
-    images, targets, indices = torch.rand(6, 3, 20, 16), None, torch.tensor([5, 9, 1, 70, 3, 4])
+    images, indices = torch.rand(6, 3, 20, 16), torch.tensor([5, 9, 1, 70, 3, 4])
     seen = []
 
     def run(rows, **keys):
-        hard = Targets(
-            torch.zeros(len(rows), dtype=torch.int64), torch.zeros(len(rows), dtype=torch.int64), torch.ones(len(rows))
-        )
+        label = torch.zeros(len(rows), dtype=torch.int64)
+        hard = Targets(label, label, torch.ones(len(rows)))
         method.step(capture(seen), images[rows], hard, smoothed, indices=indices[rows], **keys)
         return seen[-1][len(rows) :]
 
@@ -142,7 +138,6 @@ def test_ood_pictures_belong_to_the_sample_and_are_resized():
     assert whole.shape == (6, 3, 20, 16)
     torch.testing.assert_close(run([4, 2], step=11, epoch=2), whole[[4, 2]])
     assert not torch.equal(run([0, 1, 2, 3, 4, 5], step=8, epoch=3), whole)
-    del targets
 
 
 def test_ood_gan_draws_latents_by_sample_and_maps_to_pixels():
@@ -156,8 +151,6 @@ def test_ood_gan_draws_latents_by_sample_and_maps_to_pixels():
     images, targets, indices = batch(5)
     seen = []
     method.step(capture(seen), images[:, :, :2, :2], targets, lambda z, t: z.sum(), indices=indices, step=1)
-    from fastreg.kernels import philox
-
     z = np.stack([philox.field(philox.normal, 6, [i], 12, 1, "gan_latent")[0] for i in indices.tolist()])
     torch.testing.assert_close(seen[0][5:], torch.from_numpy(np.tanh(z).reshape(5, 3, 2, 2) / 2 + 0.5))
     assert (seen[0] >= 0).all()
@@ -169,8 +162,8 @@ def test_ood_needs_its_keys_and_pictures():
     pool = np.zeros((2, 8, 8, 3), np.uint8)
     with pytest.raises(InputError, match="indices=indices, step=step"):
         methods.create("ood_svhn", ood=pool).step(network(), images, targets, smoothed)
+    method = methods.create("ood_svhn", ood=pool[..., 0])
     with pytest.raises(InputError, match=r"uint8 \[N, h, w, 3\]"):
-        method = methods.create("ood_svhn", ood=pool[..., 0])
         method.step(network(), images, targets, smoothed, indices=indices, step=0)
     with pytest.raises(InputError, match="fastreg train gan"):
         methods.create("ood_gan").step(network(), images, targets, smoothed, indices=indices, step=0)
@@ -224,7 +217,8 @@ def test_shakedrop_fields_belong_to_step_layer_and_sample():
     assert not torch.equal(whole["alpha"], 2 * whole["beta"] - 1)
     many = method.fields(torch.arange(3000), 0, layers=4)
     assert abs(many["alpha"].mean()) < 0.02
-    assert (many["alpha"].min(), many["alpha"].max()) >= (torch.tensor(-1.0), torch.tensor(0.99))
+    assert -1 <= many["alpha"].min() < -0.99
+    assert 0.99 < many["alpha"].max() < 1
     assert abs(many["beta"].mean() - 0.5) < 0.01
     gates = torch.stack([method.fields(indices[:1], step, layers=4)["gate"] for step in range(800)])
     torch.testing.assert_close(gates.mean(0), torch.tensor([0.875, 0.75, 0.625, 0.5]), rtol=0, atol=0.05)

@@ -139,10 +139,8 @@ def test_pyramidnet_grows_linearly(name, widths):
     else:
         assert planes == [16 + 5 * i for i in range(1, 55)]
         assert model.fc.in_features == 286
-    assert [i for i, block in enumerate(blocks) if block.downsample is not None] == [
-        len(blocks) // 3,
-        len(blocks) // 3 * 2,
-    ]
+    third = len(blocks) // 3
+    assert [i for i, block in enumerate(blocks) if block.downsample is not None] == [third, 2 * third]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
