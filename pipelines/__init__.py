@@ -14,6 +14,11 @@ _EXPORTS = {
     "Loader": "loader",
     "make_loader": "loader",
     "write_sample": "sample",
+    "write_beton": "prepare",
+    "fetch_files": "fetch",
+    "verify": "check",
+    "info": "check",
+    "load_frost": "frost",
 }
 
 __all__ = [*_EXPORTS]

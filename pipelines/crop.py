@@ -57,3 +57,14 @@ def resized(height: int, width: int, size: int, resize: float = RESIZE) -> tuple
 def centre(height: int, width: int, size: int) -> tuple[int, int]:
     """(top, left) of the centred square of ``size``, rounded half to even as torchvision does."""
     return round((height - size) / 2), round((width - size) / 2)
+
+
+def centre_box(height: int, width: int, size: int, resize: float = RESIZE) -> tuple[int, int, int, int]:
+    """The part of the stored image that the evaluation protocol shows: (top, left, height, width), whole pixels.
+
+    For decoders that cut before they resize; the cut is the protocol's to within half a stored pixel.
+    """
+    h, w = resized(height, width, size, resize)
+    top, left = centre(h, w, size)
+    y, x = height / h, width / w
+    return round(top * y), round(left * x), min(height, round(size * y)), min(width, round(size * x))

@@ -13,11 +13,12 @@ from fastreg.pipelines.source import Source
 class Dataset(NamedTuple):
     """What holds for a data set wherever it lies; ``mean`` and ``std`` are RGB on the 0-1 scale."""
 
-    layout: str  # "folder" (class folders or a .beton) or "cifar" (python pickles)
+    layout: str  # "folder" (class folders or a .beton), "cifar" (python pickles) or "svhn" (MATLAB files)
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     classes: int | None = None  # of the full set; None: whatever lies there
     sample: bool = False  # `fastreg data sample` can write a small one
+    fetch: bool = False  # `fastreg data fetch` can download it
 
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -26,8 +27,9 @@ _CIFAR = (125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 
 
 DATASETS: dict[str, Dataset] = {
     "imagenet": Dataset("folder", *_IMAGENET, classes=1000, sample=True),
-    "cifar10": Dataset("cifar", *_CIFAR, classes=10),
-    "cifar100": Dataset("cifar", *_CIFAR, classes=100, sample=True),
+    "cifar10": Dataset("cifar", *_CIFAR, classes=10, fetch=True),
+    "cifar100": Dataset("cifar", *_CIFAR, classes=100, sample=True, fetch=True),
+    "svhn": Dataset("svhn", *_CIFAR, classes=10, fetch=True),
     "folder": Dataset("folder", *_IMAGENET),
 }
 
@@ -42,6 +44,8 @@ def find(name: str, data_dir: str | Path | None = None) -> Path:
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
     ways = f"give --data-dir DIR, set FASTREG_DATA to a folder that holds {name}/, or put it at ./data/{name}"
+    if DATASETS[name].fetch:
+        ways += f"; `fastreg data fetch {name}` downloads it"
     if DATASETS[name].sample:
         ways += f"; `fastreg data sample {name}` writes a small one"
     if data_dir is not None:
@@ -73,6 +77,10 @@ def open_dataset(name: str, split: str, data_dir: str | Path | None = None) -> S
         from fastreg.pipelines.cifar import open_cifar
 
         return open_cifar(name, split, root, spec)
+    if spec.layout == "svhn":
+        from fastreg.pipelines.svhn import open_svhn
+
+        return open_svhn(name, split, root, spec)
     for beton in (root, root / f"{split}.beton"):
         if beton.suffix == ".beton" and beton.is_file() and not (root / split).is_dir():
             from fastreg.pipelines.beton import BetonSource

@@ -97,8 +97,8 @@ def make_loader(
     ``train`` gives shuffled batches with random-resized crops (CIFAR: shifts of 4 pixels, for ``augment`` to cut);
     else the Resize-256/CenterCrop-224 protocol at ``size`` in stored order. ``batch_size`` is per rank and micro-batch,
     ``workers`` counts decoding threads (default: this process's share of the cores), ``on_bad_image`` is "error" or
-    "skip"; ``random_crop=False`` trains on the evaluation protocol's centre. Raises InputError for unusable arguments or a
-    decoder that is not installed.
+    "skip"; ``random_crop=False`` trains on the evaluation protocol's centre. Raises InputError for unusable arguments
+    or a decoder that is not installed.
     """
     if loader not in LOADERS:
         raise unknown("loader", loader, LOADERS)

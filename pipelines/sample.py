@@ -42,7 +42,7 @@ PHOTOGRAPHS: dict[str, tuple[str, bool, float]] = {
     "tissue": ("ihc.png", True, 0.6),
 }
 SEED = 20
-COUNTS = {"imagenet": {"train": 56, "val": 12}, "cifar100": {"train": 200, "val": 40}}
+COUNTS = {"imagenet": {"train": 48, "val": 10}, "cifar100": {"train": 120, "val": 20}}
 SIDES = (200, 500)
 
 

@@ -1,0 +1,142 @@
+"""`.beton` files (FFCV's format, version 2) without its library: the layout, and a Source over one file.
+
+Little endian: header (24 bytes), one 1041-byte row per field, one aligned metadata row per sample, pages of
+``page_size`` bytes (a sample never crosses a page), and last the allocation table (sample, pointer, size).
+fastreg adds what the format has no place for (class names, settings) as JSON before the allocation table; the label
+field's unused arguments point at it, so FFCV reads the file as any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastreg.errors import InputError, RunError
+from fastreg.pipelines.source import Source
+
+if TYPE_CHECKING:
+    from fastreg.pipelines.datasets import Dataset
+
+VERSION = 2
+INT, RGB = 1, 2  # field types
+JPEG, RAW = 0, 1  # how an image is stored
+
+HEADER = np.dtype(
+    [
+        ("version", "<u2"),
+        ("fields", "<u2"),
+        ("page_size", "<u4"),
+        ("samples", "<u8"),
+        ("allocation", "<u8"),
+    ],
+    align=True,
+)
+FIELD = np.dtype([("type", "<u1"), ("name", "<u1", 16), ("arguments", "<u1", 1024)], align=True)
+_IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("pointer", "<u8")])
+SAMPLE = np.dtype([("image", _IMAGE), ("label", "<i8")], align=True)
+_SAMPLE_LABEL_FIRST = np.dtype([("label", "<i8"), ("image", _IMAGE)], align=True)
+ALLOCATION = np.dtype([("sample", "<u8"), ("pointer", "<u8"), ("size", "<u8")])
+ABOUT = np.dtype([("magic", "S8"), ("pointer", "<u8"), ("size", "<u8")])
+MAGIC = b"fastreg1"
+
+
+class BetonSource(Source):
+    """One split in one ``.beton`` file with an RGB image and an integer label per sample, JPEG or raw.
+
+    ``about`` is fastreg's note in the file, empty for files that FFCV wrote. Raises InputError for a file that is cut
+    short, of another version, or with other fields.
+    """
+
+    def __init__(self, path: Path, name: str, split: str, spec: Dataset):
+        self.path = path
+        try:
+            self._memory = np.memmap(path, np.uint8, "r")
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot open {path}: {error}; write it anew with `fastreg data prepare`.") from None
+        header = self._table(0, 1, HEADER)[0]
+        if header["version"] != VERSION:
+            raise InputError(
+                f"{path} is not a .beton file of version {VERSION} (it says {header['version']}): "
+                f"write it anew with `fastreg data prepare`."
+            )
+        fields = self._table(HEADER.itemsize, int(header["fields"]), FIELD)
+        self.page_size, n = int(header["page_size"]), int(header["samples"])
+        rows = self._table(HEADER.itemsize + fields.nbytes, n, self._row_type(fields))
+        allocation = self._table(int(header["allocation"]), None, ALLOCATION)
+        self.pointers, self._sizes = self._extents(rows["image"], allocation)
+        self.modes = np.ascontiguousarray(rows["image"]["mode"])
+        self.heights = np.ascontiguousarray(rows["image"]["height"]).astype(np.int64)
+        self.widths = np.ascontiguousarray(rows["image"]["width"]).astype(np.int64)
+        self.about = self._read_about(fields)
+        classes = self.about.get("classes") or [
+            str(i) for i in range(spec.classes or int(rows["label"].max(initial=0)) + 1)
+        ]
+        digest = hashlib.sha256(rows.tobytes() + self._sizes.tobytes()).hexdigest()[:12]
+        fingerprint = f"{n} images, {len(classes)} classes, {len(self._memory)} bytes, table {digest}"
+        super().__init__(name, split, path, spec, rows["label"], classes, fingerprint)
+        self.is_sample = self.is_sample or bool(self.about.get("sample"))
+        sides = set(zip(self.heights.tolist(), self.widths.tolist())) if n else set()
+        if len(sides) == 1 and (self.modes == RAW).all():
+            (self.canvas,) = sides
+
+    def _table(self, offset: int, count: int | None, dtype: np.dtype) -> np.ndarray:
+        stop = len(self._memory) if count is None else offset + count * dtype.itemsize
+        stop -= (stop - offset) % dtype.itemsize
+        if offset > len(self._memory) or stop > len(self._memory):
+            raise self._short()
+        return np.frombuffer(self._memory[offset:stop], dtype)
+
+    def _short(self) -> InputError:
+        return InputError(f"{self.path} is cut short or damaged: write it anew with `fastreg data prepare`.")
+
+    def _row_type(self, fields: np.ndarray) -> np.dtype:
+        types = fields["type"].tolist()
+        names = [bytes(name).rstrip(b"\0").decode("ascii", "replace") for name in fields["name"]]
+        if types == [RGB, INT]:
+            return SAMPLE
+        if types == [INT, RGB]:
+            return _SAMPLE_LABEL_FIRST
+        raise InputError(
+            f"{self.path} has the fields {', '.join(f'{n} (type {t})' for n, t in zip(names, types)) or 'none'}: "
+            f"fastreg reads an RGB image (type {RGB}) and an integer label (type {INT}); write it anew."
+        )
+
+    def _extents(self, images: np.ndarray, allocation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(pointer, size) of every sample: raw sizes follow from the shape, JPEG sizes from the allocation table."""
+        pointers = images["pointer"].astype(np.int64)
+        table = allocation[np.argsort(allocation["pointer"])]
+        at = np.searchsorted(table["pointer"], images["pointer"])
+        if len(pointers) and (at.max() >= len(table) or (table["pointer"][at] != images["pointer"]).any()):
+            raise self._short()
+        sizes = table["size"][at].astype(np.int64)
+        raw = images["mode"] == RAW
+        pixels = images["height"].astype(np.int64) * images["width"] * 3
+        if (pointers + sizes > len(self._memory)).any() or (sizes[raw] != pixels[raw]).any():
+            raise self._short()
+        return pointers, sizes
+
+    def _read_about(self, fields: np.ndarray) -> dict:
+        (label,) = fields[fields["type"] == INT]
+        note = np.frombuffer(label["arguments"].tobytes()[: ABOUT.itemsize], ABOUT)[0]
+        if note["magic"] != MAGIC:
+            return {}
+        try:
+            return json.loads(self._memory[int(note["pointer"]) : int(note["pointer"] + note["size"])].tobytes())
+        except ValueError:
+            raise self._short() from None
+
+    def stored(self, index: int) -> np.ndarray:
+        """The stored bytes of a sample, uint8, without a copy."""
+        return self._memory[self.pointers[index] : self.pointers[index] + self._sizes[index]]
+
+    def read(self, index: int) -> bytes | np.ndarray:
+        data = self.stored(index)
+        if self.modes[index] == RAW:
+            return data.reshape(self.heights[index], self.widths[index], 3)
+        if self.modes[index] != JPEG:
+            raise RunError(f"{self.describe(index)} is stored in an unknown way ({self.modes[index]}): write it anew.")
+        return data.tobytes()

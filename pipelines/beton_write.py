@@ -1,0 +1,171 @@
+"""Writes a `.beton` file sample by sample: resumable through a journal, checked, and finished by one rename."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fastreg.errors import InputError, RunError
+from fastreg.pipelines.beton import ABOUT, ALLOCATION, FIELD, HEADER, INT, MAGIC, RAW, RGB, SAMPLE, VERSION
+
+PAGE = 8 << 20  # FFCV's default; grows by doubling until the largest sample fits
+# What is known of a sample once it is written; `source` is its index where it came from.
+_RECORD = np.dtype(
+    [
+        ("source", "<u8"),
+        ("mode", "<u1"),
+        ("width", "<u2"),
+        ("height", "<u2"),
+        ("label", "<i8"),
+        ("pointer", "<u8"),
+        ("size", "<u8"),
+        ("crc", "<u4"),
+    ]
+)
+
+
+class Encoded(NamedTuple):
+    """One sample as it will be stored: ``mode`` JPEG or RAW, sides in pixels."""
+
+    mode: int
+    width: int
+    height: int
+    payload: bytes
+
+
+class BetonWriter:
+    """``X.beton.part`` grows beside ``X.beton.part.journal``, which lists the samples that are safely written.
+
+    A writer with the same ``settings`` continues where the journal ends; ``next`` is the first source index to write.
+    ``capacity`` is the largest number of samples, ``largest`` the bytes of the largest one.
+    """
+
+    def __init__(self, path: Path, settings: dict, capacity: int, largest: int):
+        self.path, self.settings = path, settings
+        self.page_size = PAGE
+        while self.page_size < largest:
+            self.page_size *= 2
+        self._start = _aligned(HEADER.itemsize + 2 * FIELD.itemsize + capacity * SAMPLE.itemsize, self.page_size)
+        self._part = path.with_name(path.name + ".part")
+        self._log = path.with_name(path.name + ".part.journal")
+        self._waiting: list[tuple] = []
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._data = open(self._part, "r+b" if self._part.exists() else "w+b")  # noqa: SIM115
+            self._journal = open(self._log, "a+b")  # noqa: SIM115
+            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{path} is being written by another process: wait for it, or give another --to."
+            ) from None
+        except OSError as error:
+            raise RunError(
+                f"cannot write to {path.parent}: {error.strerror}; give a --to where you may write."
+            ) from None
+        self._resume()
+
+    def _resume(self) -> None:
+        first = json.dumps({**self.settings, "page_size": self.page_size, "start": self._start}).encode() + b"\n"
+        self._journal.seek(0)
+        header = self._journal.readline()
+        if header and header != first and header.endswith(b"\n"):
+            raise InputError(
+                f"{self._part} was begun with other settings or other data: remove it and its journal, or use the same."
+            )
+        records = np.frombuffer(b"", _RECORD)
+        if header == first:
+            rest = self._journal.read()
+            records = np.frombuffer(rest[: len(rest) - len(rest) % _RECORD.itemsize], _RECORD)
+        else:
+            header = first
+        self.records = list(records)
+        self._journal.truncate(0)
+        self._journal.write(header + records.tobytes())
+        self._journal.flush()
+        self._end = int(records[-1]["pointer"] + records[-1]["size"]) if len(records) else self._start
+        self._data.truncate(self._end)
+        self._data.seek(self._end)
+
+    @property
+    def next(self) -> int:
+        return int(self.records[-1]["source"]) + 1 if self.records else 0
+
+    def add(self, source: int, label: int, sample: Encoded) -> None:
+        """Append a sample; it never crosses a page, as FFCV demands."""
+        size = len(sample.payload)
+        pointer = self._end
+        if pointer // self.page_size != (pointer + size - 1) // self.page_size:
+            pointer = _aligned(pointer, self.page_size)
+            self.flush()
+        self._data.seek(pointer)
+        self._data.write(sample.payload)
+        crc = zlib.crc32(sample.payload)
+        row = (source, sample.mode, sample.width, sample.height, label, pointer, size, crc)
+        self._waiting.append(row)
+        self._end = pointer + size
+
+    def flush(self) -> None:
+        """Make what was added durable, then say so in the journal."""
+        self._data.flush()
+        os.fdatasync(self._data.fileno())
+        done = np.array(self._waiting, _RECORD)
+        self._journal.write(done.tobytes())
+        self._journal.flush()
+        self.records += list(done)
+        self._waiting = []
+
+    def finish(self, about: dict) -> None:
+        """Write the tables, read every sample back against its checksum, and rename. Raises RunError on a mismatch."""
+        self.flush()
+        records = np.array(self.records, _RECORD)
+        note = json.dumps(about).encode()
+        pointer = _aligned(self._end, 16)
+        header = np.zeros(1, HEADER)
+        allocation = pointer + len(note)
+        header[0] = (VERSION, 2, self.page_size, len(records), allocation)
+        fields = np.zeros(2, FIELD)
+        for row, (kind, name) in zip(fields, ((RGB, b"image"), (INT, b"label"))):
+            row["type"] = kind
+            row["name"][: len(name)] = list(name)
+        fields[1]["arguments"][: ABOUT.itemsize] = np.array([(MAGIC, pointer, len(note))], ABOUT).view(np.uint8)
+        rows = np.zeros(len(records), SAMPLE)
+        for name in ("mode", "width", "height", "pointer"):
+            rows["image"][name] = records[name]
+        rows["label"] = records["label"]
+        table = np.zeros(len(records), ALLOCATION)
+        table["sample"], table["pointer"], table["size"] = np.arange(len(records)), records["pointer"], records["size"]
+        self._data.seek(0)
+        self._data.write(header.tobytes() + fields.tobytes() + rows.tobytes())
+        self._data.seek(pointer)
+        self._data.write(note + table.tobytes())
+        self._data.flush()
+        os.fsync(self._data.fileno())
+        for record in records:
+            self._data.seek(int(record["pointer"]))
+            if zlib.crc32(self._data.read(int(record["size"]))) != record["crc"]:
+                raise RunError(
+                    f"{self._part} does not hold what was written (sample {int(record['source'])}): the disk is "
+                    f"unsound; remove it and prepare elsewhere."
+                )
+        os.replace(self._part, self.path)
+        self._log.unlink()
+
+    def close(self) -> None:
+        """Keep what is finished; the same command continues from there."""
+        self._data.close()
+        self._journal.close()
+
+
+def _aligned(offset: int, to: int) -> int:
+    return -(-offset // to) * to
+
+
+def raw_bytes(array: np.ndarray) -> Encoded:
+    """A uint8 [H, W, 3] array stored as it is."""
+    return Encoded(RAW, array.shape[1], array.shape[0], np.ascontiguousarray(array).tobytes())

@@ -1,0 +1,93 @@
+"""The `ffcv` decoder: the C routines of the real FFCV 1.0.2 (libjpeg-turbo and area resampling) on `.beton` bytes.
+
+FFCV's own loader draws unseeded crops, ignores libjpeg's answer and leaks a thread per epoch; here its routines run in
+fastreg's threads (ctypes releases the GIL), on fastreg's boxes, and a refused JPEG is an error that names the sample.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastreg.errors import InputError
+from fastreg.pipelines import crop
+from fastreg.pipelines.beton import JPEG, BetonSource
+from fastreg.pipelines.source import Source
+from fastreg.pipelines.work import Decoded, Job, Pool, Settings, ahead, bad_image, cancel_all
+
+
+def library() -> Any:
+    """FFCV's C routines. Raises InputError saying how to install them."""
+    try:
+        import ffcv.libffcv as routines
+    except (ImportError, OSError) as error:
+        raise InputError(
+            f"loader 'ffcv' needs FFCV ({error}): apt-get install build-essential pkg-config python3-dev libopencv-dev "
+            f'libturbojpeg0-dev, then pip install "fastreg[ffcv]"'
+        ) from None
+    return routines
+
+
+class FfcvDecoder:
+    """See ``work.Decoder``. Needs a ``.beton`` source; decodes whole images, then crops and resizes by area."""
+
+    def __init__(self, source: Source, settings: Settings):
+        self.routines = library()
+        if not isinstance(source, BetonSource):
+            raise InputError(
+                f"loader 'ffcv' reads .beton files, and {source.root} is a folder: make one with "
+                f"`fastreg data prepare`, or use --loader folder."
+            )
+        self.source, self.settings = source, settings
+        self.pool = Pool(settings.workers)
+        self._local = threading.local()
+        self._largest = int((source.heights * source.widths).max()) * 3
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]:
+        def start(job: Job):
+            images = self.settings.buffer((len(job.indices), job.size, job.size, 3))
+            rows = images.numpy()
+            return images, self.pool.map_chunks(job, lambda job, a, b: self._chunk(job, a, rows[a:b]))
+
+        for images, futures in ahead(jobs, start, 2, lambda started: cancel_all(started[1])):
+            try:
+                bad = tuple(row for future in futures for row in future.result())
+            finally:
+                cancel_all(futures)
+            yield Decoded(images, None, bad)
+
+    def _chunk(self, job: Job, first: int, out: np.ndarray) -> list[int]:
+        indices, s = job.indices[first : first + len(out)], self.settings
+        heights, widths = self.source.heights[indices], self.source.widths[indices]
+        if s.train:
+            boxes = crop.random_boxes(s.seed, indices, job.epoch, heights, widths)
+        else:
+            boxes = np.array([crop.centre_box(h, w, job.size, s.resize) for h, w in zip(heights, widths)])
+        bad = []
+        for row, index in enumerate(indices.tolist()):
+            pixels = self._pixels(index)
+            if pixels is None:
+                bad_image(self.source, index, "libjpeg-turbo refuses its JPEG", s.on_bad_image)
+                bad.append(first + row)
+                continue
+            top, left, height, width = boxes[row].tolist()
+            self.routines.resize_crop(pixels, top, top + height, left, left + width, out[row])
+        return bad
+
+    def _pixels(self, index: int) -> np.ndarray | None:
+        """The whole image, uint8 [H, W, 3], valid until this thread's next call; None when it cannot be decoded."""
+        height, width = int(self.source.heights[index]), int(self.source.widths[index])
+        data = self.source.stored(index)
+        if self.source.modes[index] != JPEG:
+            return data.reshape(height, width, 3)
+        if not hasattr(self._local, "buffer"):
+            self._local.buffer = np.empty(self._largest, np.uint8)
+        pixels = self._local.buffer[: height * width * 3].reshape(height, width, 3)
+        failed = self.routines.imdecode(data, pixels, height, width, height, width)
+        return None if failed else pixels
+
+    def close(self) -> None:
+        self.pool.close()

@@ -1,0 +1,63 @@
+"""The five frost photographs that ImageNet-C's frost corruption blends in."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fastreg.errors import InputError, RunError
+
+# Published file -> sha256. A sixth, frost6.jpg, was published and is never used.
+FROST = {
+    "frost1.png": "ff9f907860bd7a835d459e32f9d588062b7f61ee267343cc7222b56753a14755",
+    "frost2.png": "fe211a89b336999c207a852ce05818d4545d0b57c5beadd824b4cc9d9a9b6137",
+    "frost3.png": "2d0d50b4a9bb213f38b024ef7768731bb83cc08d2f26b5766bbc167cdfa0e504",
+    "frost4.jpg": "3f8b91ca1a9fa7167b09e773da53f5ae60d0a1fd88f02a783f6e328a72887f6e",
+    "frost5.jpg": "5fc6a19df4a429ba68abdcc8f8a4278d4c9f81c9ccafd2c92ab0c8cf8992ebd2",
+}
+
+
+def find_frost(folder: str | Path | None = None) -> Path:
+    """The folder that holds them: ``folder``, else ``$FASTREG_DATA/frost``, else ``./data/frost``, else the one inside
+    an installed imagecorruptions package (which is not imported). Raises InputError naming the ways to get them."""
+    ways = (
+        "`fastreg data fetch frost` or `pip install --no-deps imagecorruptions==1.1.2` brings them, "
+        "--frost-dir DIR names another place"
+    )
+    if folder is not None:
+        if not (Path(folder) / "frost1.png").is_file():
+            raise InputError(f"{folder} does not hold the frost photographs (no frost1.png): {ways}.")
+        return Path(folder)
+    places = [Path(os.environ["FASTREG_DATA"]) / "frost"] if os.environ.get("FASTREG_DATA") else []
+    places.append(Path("data") / "frost")
+    package = importlib.util.find_spec("imagecorruptions")
+    if package is not None and package.origin is not None:
+        places.append(Path(package.origin).parent / "frost")
+    for place in places:
+        if (place / "frost1.png").is_file():
+            return place
+    raise InputError(f"the frost photographs are missing: {ways}.")
+
+
+def load_frost(folder: str | Path | None = None) -> list[np.ndarray]:
+    """frost1 to frost5 as OpenCV decodes them: uint8 RGB [H, W, 3] of five sizes.
+
+    Raises InputError when they are missing, RunError when a file is not the published one.
+    """
+    place = find_frost(folder)
+    photographs = []
+    for name, digest in FROST.items():
+        try:
+            data = (place / name).read_bytes()
+        except OSError as error:
+            raise RunError(f"cannot read {place / name}: {error.strerror}; run `fastreg data fetch frost`.") from None
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise RunError(f"{place / name} is not the published file: remove it and run `fastreg data fetch frost`.")
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        photographs.append(np.ascontiguousarray(image[..., ::-1]))
+    return photographs

@@ -1,0 +1,139 @@
+"""`fastreg data prepare`: a folder (or ImageNet's tar files) into one `.beton` file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from fastreg.errors import InputError, RunError
+from fastreg.pipelines.beton import JPEG
+from fastreg.pipelines.beton_write import BetonWriter, Encoded, raw_bytes
+from fastreg.pipelines.datasets import open_dataset
+from fastreg.pipelines.decode_pillow import ERRORS, eval_image, open_image, reason
+from fastreg.pipelines.work import Job, Pool, ahead, bad_image, cancel_all, default_workers
+from fastreg.progress import progress
+
+
+def write_beton(
+    name: str,
+    source_dir: str | Path,
+    to: str | Path,
+    *,
+    split: str | None = None,
+    max_res: int | None = 500,
+    jpeg_prob: float = 0.5,
+    quality: int | None = 90,
+    raw: int | None = None,
+    workers: int | None = None,
+    on_bad_image: str = "error",
+) -> dict[str, Any]:
+    """Write one split of ``source_dir`` as a ``.beton`` file that fastreg and FFCV read.
+
+    Images are shrunk to a longer side of ``max_res`` (area averaging, as FFCV's writer; None: never), a share
+    ``jpeg_prob`` of them stored as JPEG of ``quality`` (None: the file's own bytes where nothing has to change), the
+    rest as pixels. ``raw`` instead stores every image as a canvas of that side: shorter side resized to it, centre cut
+    out. ``split`` is by default "val" when ``to`` is named so, else "train". Stopped or out of space, the same call
+    continues. Returns path, images, bytes, skipped. Raises InputError for unusable arguments, RunError when a file
+    cannot be read or the disk is full.
+    """
+    to = Path(to)
+    if to.suffix != ".beton":
+        raise InputError(f"--to {to}: the file's name must end in .beton.")
+    if not 0 <= jpeg_prob <= 1:
+        raise InputError(f"--jpeg-prob {jpeg_prob}: it must lie between 0 and 1.")
+    if quality is not None and not 1 <= quality <= 100:
+        raise InputError(f"--quality {quality}: it must lie between 1 and 100.")
+    for flag, value in (("--max-res", max_res), ("--raw", raw)):
+        if value is not None and not 1 <= value < 1 << 15:
+            raise InputError(f"{flag} {value}: it must lie between 1 and 32767 pixels.")
+    split = split or ("val" if "val" in to.stem.lower() else "train")
+    root = Path(source_dir)
+    source = open_dataset(name, split, root.parent if root.name == split and not (root / split).is_dir() else root)
+    if source.layout != "folder":
+        raise InputError(f"{name} is read whole into memory and needs no preparing: use it as it is.")
+    if raw is not None:
+        max_res, jpeg_prob, quality = None, 0.0, None
+    settings = {
+        "max_res": max_res,
+        "jpeg_prob": jpeg_prob,
+        "quality": quality,
+        "raw": raw,
+        "split": split,
+        "from": source.fingerprint,
+    }
+
+    def encode(job: Job, first: int, stop: int) -> list[Encoded | None]:
+        done: list[Encoded | None] = []
+        for index in job.indices[first:stop].tolist():
+            try:
+                as_jpeg = int((index + 1) * jpeg_prob) > int(index * jpeg_prob)
+                done.append(_encode(source.read(index), max_res, quality, raw, as_jpeg))
+            except ERRORS as error:
+                bad_image(source, index, reason(error), on_bad_image)
+                done.append(None)
+        return done
+
+    pool = Pool(default_workers(workers))
+    side = raw or max_res or 4096
+    writer = BetonWriter(to, settings, len(source), 3 * side * side)
+    begun = writer.next
+    jobs = (Job(0, np.arange(a, min(a + 64, len(source))), 0) for a in range(begun, len(source), 64))
+
+    def start(job: Job):
+        return job, pool.map_chunks(job, encode)
+
+    try:
+        with progress(f"prepare {to.name}", len(source), done=begun) as bar:
+            for job, futures in ahead(jobs, start, 2, lambda started: cancel_all(started[1])):
+                try:
+                    samples = [sample for future in futures for sample in future.result()]
+                finally:
+                    cancel_all(futures)
+                for index, sample in zip(job.indices.tolist(), samples):
+                    if sample is not None:
+                        writer.add(index, int(source.labels[index]), sample)
+                bar.advance(len(samples))
+        about = {**settings, "classes": list(source.classes), "sample": source.is_sample}
+        writer.finish(about)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {to}: {error.strerror or error}; free some space and run the same command to continue."
+        ) from None
+    finally:
+        writer.close()
+        pool.close()
+    written = len(writer.records)
+    return {"path": str(to), "images": written, "bytes": to.stat().st_size, "skipped": len(source) - written}
+
+
+def _encode(
+    stored: bytes | np.ndarray, max_res: int | None, quality: int | None, raw: int | None, as_jpeg: bool
+) -> Encoded:
+    image = open_image(stored)
+    if raw is not None:
+        return raw_bytes(np.asarray(eval_image(image, raw, 1.0)))
+    fits = max_res is None or max(image.size) <= max_res
+    if (
+        as_jpeg
+        and quality is None
+        and fits
+        and isinstance(stored, bytes)
+        and (image.format, image.mode) == ("JPEG", "RGB")
+    ):
+        image.load()  # a broken file is found now, not in training
+        return Encoded(JPEG, image.width, image.height, stored)
+    pixels = np.asarray(image.convert("RGB"))
+    if not fits and max_res is not None:
+        ratio = max_res / max(image.size)
+        size = max(1, int(image.width * ratio)), max(1, int(image.height * ratio))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    if not as_jpeg:
+        return raw_bytes(pixels)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality or 95)
+    return Encoded(JPEG, pixels.shape[1], pixels.shape[0], buffer.getvalue())

@@ -1,0 +1,279 @@
+"""`.beton` files: what fastreg writes FFCV reads, what FFCV writes fastreg reads, and damage is never silent."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fastreg.errors import InputError, RunError
+from fastreg.pipelines import make_loader, open_dataset, write_beton
+from fastreg.pipelines.beton import FIELD, HEADER, JPEG, RAW
+
+
+@pytest.fixture(scope="module")
+def folder(data):
+    return open_dataset("imagenet", "val", data / "imagenet")
+
+
+@pytest.fixture(scope="module")
+def mixed(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("beton") / "val.beton"
+    made = write_beton("imagenet", data / "imagenet", path, max_res=300)
+    assert made["images"] == 120
+    assert made["skipped"] == 0
+    return path
+
+
+def ffcv_arrays(path, **loader):
+    """What FFCV's own Loader reads: canvases of one size and labels."""
+    from ffcv.fields.basics import IntDecoder
+    from ffcv.fields.rgb_image import SimpleRGBImageDecoder
+    from ffcv.loader import Loader, OrderOption
+    from ffcv.transforms import ToTensor
+
+    pipelines = {"image": [SimpleRGBImageDecoder(), ToTensor()], "label": [IntDecoder(), ToTensor()]}
+    reader = Loader(
+        str(path), 16, 1, order=OrderOption.SEQUENTIAL, drop_last=False, pipelines=pipelines, os_cache=True, **loader
+    )
+    batches = [(a.numpy().copy(), b.numpy().ravel().copy()) for a, b in reader]
+    return [np.concatenate(x) for x in zip(*batches)]
+
+
+def test_a_prepared_file_holds_the_set(mixed, folder):
+    source = open_dataset("imagenet", "val", mixed)
+    assert source.labels.tolist() == folder.labels.tolist()
+    assert source.classes == folder.classes
+    assert source.is_sample
+    assert np.bincount(source.modes).tolist() == [60, 60]
+    assert max(source.heights.max(), source.widths.max()) == 300
+    for index in range(0, 120, 11):
+        stored = source.read(index)
+        image = Image.fromarray(stored) if isinstance(stored, np.ndarray) else Image.open(io.BytesIO(stored))
+        original = Image.open(io.BytesIO(folder.read(index))).resize(image.size, Image.Resampling.BOX)
+        assert np.abs(np.asarray(image).astype(int) - np.asarray(original)).mean() < 4
+
+
+def test_ffcv_reads_what_fastreg_writes(data, tmp_path):
+    path = tmp_path / "val.beton"
+    write_beton("imagenet", data / "imagenet", path, raw=64)
+    source = open_dataset("imagenet", "val", path)
+    assert source.canvas == (64, 64)
+    images, labels = ffcv_arrays(path)
+    assert labels.tolist() == source.labels.tolist()
+    assert all(np.array_equal(image, source.read(i)) for i, image in enumerate(images))
+
+
+@pytest.mark.parametrize("mode", ["raw", "jpg", "proportion"])
+def test_fastreg_reads_what_ffcv_writes(folder, tmp_path, mode):
+    from ffcv.fields import IntField, RGBImageField
+    from ffcv.writer import DatasetWriter
+
+    class Few:
+        def __len__(self):
+            return 24
+
+        def __getitem__(self, i):
+            return Image.open(io.BytesIO(folder.read(i))).convert("RGB"), int(folder.labels[i])
+
+    path = tmp_path / "x.beton"
+    fields = {"image": RGBImageField(write_mode=mode, max_resolution=250), "label": IntField()}
+    DatasetWriter(str(path), fields, num_workers=1).from_indexed_dataset(Few(), shuffle_indices=False)
+    source = open_dataset("folder", "val", path)
+    assert source.labels.tolist() == folder.labels[:24].tolist()
+    for index in range(24):
+        stored = source.read(index)
+        if mode == "raw":
+            assert isinstance(stored, np.ndarray)
+        image = Image.fromarray(stored) if isinstance(stored, np.ndarray) else Image.open(io.BytesIO(stored))
+        original = Image.open(io.BytesIO(folder.read(index))).resize(image.size, Image.Resampling.BOX)
+        assert np.abs(np.asarray(image).astype(int) - np.asarray(original)).mean() < 5
+    for loader in ("folder", "ffcv", "dali"):
+        with make_loader(source, loader=loader, train=True, batch_size=8, size=32) as made:
+            assert len(list(made.batches())) == 3
+
+
+def test_the_stored_file_bytes_can_be_kept_so_every_loader_sees_the_folder(data, folder, tmp_path):
+    write_beton("imagenet", data / "imagenet", tmp_path / "val.beton", max_res=None, jpeg_prob=1, quality=None)
+    source = open_dataset("imagenet", "val", tmp_path / "val.beton")
+    assert all(source.read(i) == folder.read(i) for i in range(len(folder)))
+    kw = {"train": True, "batch_size": 48, "size": 32, "seed": 9}
+    for loader in ("folder", "dali"):
+        with make_loader(source, loader=loader, **kw) as a, make_loader(folder, loader=loader, **kw) as b:
+            for x, y in zip(a.batches(), b.batches(), strict=True):
+                assert torch.equal(x.images, y.images)
+                assert torch.equal(x.indices, y.indices)
+
+
+def test_parity_of_the_decoders_on_one_file(mixed, capsys):
+    """The table of decoder against Pillow: samples, labels and order equal, pixels apart by resampling only."""
+    source = open_dataset("imagenet", "val", mixed)
+    limits = {"folder": (0, 0), "dali": (0.4, 32), "ffcv": (4, 160)}
+    with capsys.disabled():
+        print("\ndecoder against Pillow, 64 px   mean |d|   max |d|   equal")
+    for train in (True, False):
+        batches = {}
+        for name, (mean, largest) in limits.items():
+            with make_loader(source, loader=name, train=train, batch_size=48, size=64, seed=2) as loader:
+                batches[name] = list(loader.batches())
+            for a, b in zip(batches[name], batches["folder"], strict=True):
+                assert torch.equal(a.indices, b.indices)
+                assert torch.equal(a.labels, b.labels)
+            images, reference = (torch.cat([b.images for b in batches[k]]).int() for k in (name, "folder"))
+            d = (images - reference).abs()
+            with capsys.disabled():
+                print(
+                    f"{name:8s}{'crops' if train else 'evaluation':20s}{d.float().mean():10.3f}{d.max():10d}"
+                    f"{(d == 0).float().mean():9.1%}"
+                )
+            assert d.float().mean() <= mean
+            assert d.max() <= largest
+
+
+def test_canvases_go_out_untouched_with_their_boxes(data, tmp_path):
+    write_beton("imagenet", data / "imagenet", tmp_path / "train.beton", raw=96)
+    source = open_dataset("imagenet", "train", tmp_path)
+    assert source.path == tmp_path / "train.beton"
+    kw = {"train": True, "batch_size": 32, "size": 64, "seed": 3}
+    with make_loader(source, **kw) as loader, make_loader(source, loader="ffcv", **kw) as other:
+        for a, b in zip(loader.batches(), other.batches(), strict=True):
+            assert a.images.shape == (32, 96, 96, 3)
+            assert torch.equal(a.images, b.images)
+            assert torch.equal(a.crop, b.crop)
+            assert np.array_equal(a.images[5].numpy(), source.read(int(a.indices[5])))
+            assert (a.crop[:, :2] >= 0).all()
+            assert (a.crop[:, :2] + a.crop[:, 2:] <= 96).all()
+
+
+def test_evaluation_from_256_canvases_is_evaluation_from_the_files(data, folder, tmp_path):
+    write_beton("imagenet", data / "imagenet", tmp_path / "val.beton", raw=256)
+    canvases = open_dataset("imagenet", "val", tmp_path / "val.beton")
+    kw = {"train": False, "batch_size": 16, "size": 224}
+    with make_loader(canvases, **kw) as a, make_loader(folder, **kw) as b:
+        for x, y in zip(a.batches(), b.batches(), strict=True):
+            assert torch.equal(x.images, y.images)
+
+
+@pytest.mark.parametrize("name", ["folder", "ffcv", "dali"])
+@pytest.mark.parametrize("how", ["zeros", "half"])
+def test_a_broken_jpeg_in_the_file_is_named_never_old_pixels(mixed, tmp_path, name, how):
+    source = open_dataset("imagenet", "val", mixed)
+    victim = int(np.flatnonzero(source.modes == JPEG)[3])
+    size, pointer = len(source.stored(victim)), int(source.pointers[victim])
+    content = bytearray(mixed.read_bytes())
+    keep = 0 if how == "zeros" else size // 2
+    content[pointer + keep : pointer + size] = bytes(size - keep)
+    (tmp_path / "val.beton").write_bytes(content)
+    source = open_dataset("imagenet", "val", tmp_path / "val.beton")
+    with (
+        make_loader(source, loader=name, train=False, batch_size=16, size=32) as loader,
+        pytest.raises(RunError, match=rf"sample {victim} of "),
+    ):
+        list(loader.batches())
+    with make_loader(source, loader=name, train=False, batch_size=16, size=32, on_bad_image="skip") as loader:
+        assert sum(len(b.labels) for b in loader.batches()) == 119
+        assert loader.skipped == {victim}
+
+
+def test_files_that_are_not_what_they_should_be(mixed, tmp_path, folder):
+    content = mixed.read_bytes()
+    path = tmp_path / "x.beton"
+
+    def refused(data, match):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=match) as caught:
+            open_dataset("imagenet", "val", path)
+        assert "x.beton" in str(caught.value)
+
+    for cut in (10, 100, 5000, len(content) // 2, len(content) - 30):
+        refused(content[:cut], "cut short")
+    refused(b"\x03\x00" + content[2:], "version 2")
+    refused(b"P6 8 8 255 " + bytes(5000), "version 2")
+    other = bytearray(content)
+    other[HEADER.itemsize + FIELD.itemsize] = 3  # the label becomes bytes
+    refused(bytes(other), r"image \(type 2\), label \(type 3\)")
+    other = bytearray(content)
+    label = HEADER.itemsize + 2 * FIELD.itemsize + 16
+    other[label : label + 8] = (12).to_bytes(8, "little")
+    refused(bytes(other), "label 12 but 12 classes")
+    refused(b"", "cannot open")
+    with pytest.raises(InputError, match=r"reads \.beton files"):
+        make_loader(folder, loader="ffcv", train=True, batch_size=8, size=32)
+
+
+PREPARE = """
+import sys
+from fastreg.pipelines import write_beton
+write_beton("imagenet", sys.argv[1], sys.argv[2], jpeg_prob=0, workers=1)
+"""
+
+
+def test_control_c_while_preparing_then_the_same_command_continues(data, tmp_path):
+    whole, path = tmp_path / "whole" / "val.beton", tmp_path / "val.beton"
+    write_beton("imagenet", data / "imagenet", whole, jpeg_prob=0)
+    journal = path.with_name("val.beton.part.journal")
+    child = subprocess.Popen(
+        [sys.executable, "-c", PREPARE, str(data / "imagenet"), str(path)], stderr=subprocess.DEVNULL
+    )
+    while not journal.exists() or journal.stat().st_size < 1200:  # some pages are durable
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(60) != 0
+    assert not path.exists()
+    with pytest.raises(InputError, match="other settings"):
+        write_beton("imagenet", data / "imagenet", path, quality=50)
+    write_beton("imagenet", data / "imagenet", path, jpeg_prob=0)
+    assert path.read_bytes() == whole.read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["val.beton", "whole"]
+
+
+def test_a_full_disk_while_preparing_loses_nothing(data, tmp_path):
+    path = tmp_path / "val.beton"
+    limit = 20 << 20
+    child = subprocess.run(
+        [sys.executable, "-c", PREPARE, str(data / "imagenet"), str(path)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: (
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        ),
+    )
+    assert "RunError: cannot write" in child.stderr
+    assert "run the same command to continue" in child.stderr
+    assert not path.exists()
+    made = write_beton("imagenet", data / "imagenet", path, jpeg_prob=0)
+    assert made["images"] == 120
+    assert len(open_dataset("imagenet", "val", path)) == 120
+
+
+@pytest.mark.parametrize(
+    ("flag", "arguments"),
+    [
+        ("--jpeg-prob", {"jpeg_prob": 1.5}),
+        ("--quality", {"quality": 0}),
+        ("--max-res", {"max_res": 0}),
+        ("--raw", {"raw": 100_000}),
+        ("--to", {"to": "val.bin"}),
+    ],
+)
+def test_unusable_arguments_name_the_flag(data, tmp_path, flag, arguments):
+    with pytest.raises(InputError, match=flag):
+        write_beton("imagenet", data / "imagenet", **{"to": tmp_path / "val.beton", **arguments})
+    assert os.listdir(tmp_path) == []
+
+
+def test_raw_and_jpeg_modes_are_ffcvs(mixed):
+    from ffcv.fields.rgb_image import IMAGE_MODES
+
+    assert (IMAGE_MODES["jpg"], IMAGE_MODES["raw"]) == (JPEG, RAW)

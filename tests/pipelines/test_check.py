@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import scipy.io
+from PIL import Image
+
+from fastreg.errors import InputError
+from fastreg.pipelines import info, make_loader, open_dataset, verify, write_beton
+from fastreg.pipelines.matlab import load_mat
+
+DECODERS = ("folder", "dali")
+
+
+def photograph(side=96):
+    rng = np.random.default_rng(1)
+    return Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((side, side * 3 // 4), Image.BICUBIC)
+
+
+def encoded(image, form, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def rotated():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(photograph(), "JPEG", quality=95, exif=exif)
+
+
+FORMS = {
+    "rgb.jpg": lambda: encoded(photograph(), "JPEG", quality=95),
+    "progressive.jpg": lambda: encoded(photograph(), "JPEG", quality=95, progressive=True),
+    "grey.jpg": lambda: encoded(photograph().convert("L"), "JPEG", quality=95),
+    "cmyk.jpg": lambda: encoded(photograph().convert("CMYK"), "JPEG", quality=95),
+    "exif.jpg": rotated,
+    "rgb.png": lambda: encoded(photograph(), "PNG"),
+    "alpha.png": lambda: encoded(photograph().convert("RGBA"), "PNG"),
+    "palette.png": lambda: encoded(photograph().convert("P"), "PNG"),
+    "bits16.png": lambda: encoded(Image.fromarray(np.arange(96 * 72, dtype=np.uint16).reshape(72, 96)), "PNG"),
+    "rgb.webp": lambda: encoded(photograph(), "WEBP", quality=90),
+    "png_named.jpg": lambda: encoded(photograph(), "PNG"),
+    "huge.jpg": lambda: encoded(photograph(96).resize((6000, 4500)), "JPEG", quality=70),
+    "one_pixel.png": lambda: encoded(Image.new("RGB", (1, 1), (9, 90, 200)), "PNG"),
+}
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory):
+    root = tmp_path_factory.mktemp("forms")
+    for k, (name, make) in enumerate(FORMS.items()):
+        folder = root / "val" / f"{k:02d}"
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(make())
+    return root
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("train", [False, True])
+def test_every_form_of_image_is_what_pillow_and_torchvision_make_of_it(forms, name, train):
+    source = open_dataset("folder", "val", forms)
+    with make_loader(source, loader=name, train=train, batch_size=len(FORMS), size=48, seed=1) as loader:
+        (batch,) = loader.batches()
+    with make_loader(source, loader="folder", train=train, batch_size=len(FORMS), size=48, seed=1) as loader:
+        (reference,) = loader.batches()
+    assert torch_rows(batch.indices) == torch_rows(reference.indices)
+    for row, index in enumerate(batch.indices.tolist()):
+        if not train:  # torchvision's default loader is Image.open(...).convert("RGB"), EXIF rotation not applied
+            image = Image.open(io.BytesIO(source.read(index))).convert("RGB")
+            short, long = 55, int(55 * max(image.size) / min(image.size))
+            image = image.resize((long, short), Image.BILINEAR)
+            left, top = round((long - 48) / 2), round((short - 48) / 2)
+            expected = np.asarray(image.crop((left, top, left + 48, top + 48))).astype(int)
+        else:
+            expected = reference.images[row].numpy().astype(int)
+        difference = np.abs(batch.images[row].numpy() - expected)
+        inside = difference[1:-1, 1:-1] if train else difference
+        assert inside.max() <= (0 if name == "folder" else 1), (list(FORMS)[index], inside.max())
+
+
+def torch_rows(tensor):
+    return tensor.tolist()
+
+
+def test_a_decompression_bomb_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    (tmp_path / "val" / "a").mkdir(parents=True)
+    (tmp_path / "val" / "a" / "bomb.png").write_bytes(encoded(photograph(), "PNG"))
+    found = verify("folder", tmp_path)
+    assert found["checked"] == 1
+    ((where, why),) = found["broken"]
+    assert where.endswith("bomb.png")
+    assert "decompression bomb" in why
+
+
+@pytest.mark.parametrize("beton", [False, True])
+def test_verify_lists_exactly_the_broken_ones(tmp_path, beton):
+    for name in ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg"):
+        path = tmp_path / "train" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(FORMS["rgb.jpg"]())
+    root = tmp_path
+    if beton:
+        root = tmp_path / "train.beton"
+        write_beton("folder", tmp_path, root, jpeg_prob=1)
+        source = open_dataset("folder", "train", root)
+        content = bytearray(root.read_bytes())
+        for index in (1, 2):
+            start, size = int(source.pointers[index]), len(source.stored(index))
+            content[start + 300 : start + size] = bytes(size - 300)
+        root.write_bytes(content)
+    else:
+        for name in ("a/1.jpg", "b/2.jpg"):
+            (tmp_path / "train" / name).write_bytes(FORMS["rgb.jpg"]()[:900])
+    found = verify("folder", root)
+    assert found["checked"] == 4
+    assert len(found["broken"]) == 2
+    assert all(str(which) in where for which, (where, _) in zip((1, 2), found["broken"]))
+
+
+def test_info_says_what_lies_there(data):
+    said = info("imagenet", data / "imagenet")
+    assert said["sample"]
+    assert said["path"] == str(data / "imagenet")
+    assert said["splits"]["train"]["images"] == 576
+    assert said["splits"]["val"]["per_class"] == (10, 10)
+    assert set(said["splits"]["train"]["formats"]) == {"JPEG"}
+    low, middle, high = said["splits"]["train"]["sides"]
+    assert 200 <= low < middle < high <= 500
+    assert info("cifar100", data / "cifar100")["splits"]["val"]["sides"] == (32, 32, 32)
+    with pytest.raises(InputError):
+        info("imagenet", data / "nowhere")
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_svhn_is_read_from_its_matlab_files(tmp_path, compress):
+    rng = np.random.default_rng(0)
+    images, digits = rng.integers(0, 256, (32, 32, 3, 5), np.uint8), np.array([[1], [10], [3], [9], [10]], np.uint8)
+    for file in ("train", "test"):
+        scipy.io.savemat(tmp_path / f"{file}_32x32.mat", {"X": images, "y": digits}, do_compression=compress)
+    source = open_dataset("svhn", "train", tmp_path)
+    assert source.labels.tolist() == [1, 0, 3, 9, 0]
+    assert np.array_equal(source.read(2), images[..., 2])
+    content = (tmp_path / "train_32x32.mat").read_bytes()
+    (tmp_path / "train_32x32.mat").write_bytes(content[:-100])
+    with pytest.raises(InputError, match=r"train_32x32\.mat is not a whole MATLAB 5 file"):
+        open_dataset("svhn", "train", tmp_path)
+    (tmp_path / "test_32x32.mat").unlink()
+    with pytest.raises(InputError, match="fastreg data fetch svhn"):
+        open_dataset("svhn", "test", tmp_path)
+
+
+def test_structs_cells_and_text_of_matlab_files(tmp_path):
+    rows = np.array([(1, "n01", 2.5), (2, "n0244", -1.0)], dtype=[("id", "O"), ("wnid", "O"), ("x", "O")])
+    scipy.io.savemat(
+        tmp_path / "meta.mat", {"synsets": rows, "few": np.array(["a", 3], dtype=object)}, do_compression=True
+    )
+    content = load_mat(tmp_path / "meta.mat")
+    assert [row["wnid"] for row in content["synsets"]] == ["n01", "n0244"]
+    assert [int(row["id"][0, 0]) for row in content["synsets"]] == [1, 2]
+    assert content["few"][0] == "a"
