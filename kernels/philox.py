@@ -85,6 +85,11 @@ def words(seed: int, element, sample, step, operation: str) -> np.ndarray:
     return np.stack((c0, c1, c2, c3), axis=-1).astype(np.uint32)
 
 
+def signed(seed: int) -> int:
+    """``seed`` modulo 2**64 as a signed 64-bit number, which is how kernels and operator schemas take it."""
+    return (seed + 2**63) % 2**64 - 2**63
+
+
 def uniform(words: np.ndarray) -> np.ndarray:
     """float32 in [0, 1), 24 bits, one per word."""
     return (words >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
@@ -120,7 +125,7 @@ def field(draw: Callable, seed: int, samples, count: int, step, operation: str) 
     """``draw`` (``uniform``, ``normal``, ...) applied to ``count`` words per sample: [B, count]."""
     samples = np.asarray(samples).reshape(-1, 1)
     w = words(seed, np.arange(-(-count // 4)), samples, np.asarray(step).reshape(-1, 1), operation)
-    return draw(w.reshape(len(samples), -1))[:, :count]
+    return np.ascontiguousarray(draw(w.reshape(len(samples), -1))[:, :count])
 
 
 def beta(seed: int, alpha: float, sample, step, operation: str) -> np.ndarray:

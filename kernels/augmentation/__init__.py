@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels import philox
+from fastreg.kernels.augmentation.launch import augment_triton
 from fastreg.kernels.augmentation.plain import augment_plain
+from fastreg.kernels.dispatch import use_triton
 from fastreg.kernels.types import Plan
 
 __all__ = ["augment"]
@@ -59,21 +61,72 @@ def augment(
     Sources: Mixup, Zhang et al. 2018; CutMix, Yun et al. 2019; Cutout, DeVries and Taylor 2017 (mean fill).
     """
     size_ = _check(images, plan, mean, std, dtype, size)
-    plan = Plan(*(f if f is None else f.to(images.device, non_blocking=True) for f in plan))
     if plan.noise is None:
-        normal = None
+        normal = indices = None
     elif normal is not None:
         _check_field("normal", normal, torch.float32, (len(images), *size_, 3))
-    elif indices is None:
-        raise ValueError("plan.noise draws normals: give indices (with seed and step), or the field normal")
-    else:
+        indices = None
+    elif indices is not None:
         _check_field("indices", indices, torch.int64, (len(images),))
-    if plan.noise is not None and normal is None:
-        assert indices is not None
-        n = size_[0] * size_[1] * 3
-        drawn = philox.field(philox.normal, seed, indices.cpu().numpy(), n, step, "augment_noise")
-        normal = torch.from_numpy(drawn).view(len(images), *size_, 3).to(images.device)
-    return augment_plain(images, plan, mean=mean, std=std, dtype=dtype, size=size_, normal=normal)
+    else:
+        raise ValueError("plan.noise draws normals: give indices (with seed and step), or the field normal")
+    run = _augment_op if torch.compiler.is_compiling() else _augment
+    return run(images, *plan, list(mean), list(std), dtype, *size_, philox.signed(seed), indices, step, normal)
+
+
+def _augment(
+    images: Tensor,
+    crop: Tensor | None,
+    flip: Tensor | None,
+    noise: Tensor | None,
+    partner: Tensor | None,
+    lam: Tensor | None,
+    box: Tensor | None,
+    box_fill: Tensor | None,
+    mean: list[float],
+    std: list[float],
+    dtype: torch.dtype,
+    height: int,
+    width: int,
+    seed: int,
+    indices: Tensor | None,
+    step: int,
+    normal: Tensor | None,
+) -> Tensor:
+    device = images.device
+    fields = (crop, flip, noise, partner, lam, box, box_fill)
+    plan = Plan(*(f if f is None else f.to(device, non_blocking=True).contiguous() for f in fields))
+    normal = normal if normal is None else normal.contiguous()
+    size, mean_, std_ = (height, width), tuple(mean), tuple(std)
+    if use_triton(images):
+        indices = indices if indices is None else indices.to(device, non_blocking=True).contiguous()
+        return augment_triton(
+            images,
+            plan,
+            mean=mean_,
+            std=std_,
+            dtype=dtype,
+            size=size,
+            seed=seed,
+            indices=indices,
+            step=step,
+            normal=normal,
+        )
+    if indices is not None:
+        drawn = philox.field(philox.normal, seed, indices.cpu().numpy(), height * width * 3, step, "augment_noise")
+        normal = torch.from_numpy(drawn).view(-1, height, width, 3).to(device)
+    return augment_plain(images, plan, mean=mean_, std=std_, dtype=dtype, size=size, normal=normal)
+
+
+# torch.compile sees one opaque operator (there is nothing to fuse with); eager calls go past torch.library, whose
+# bookkeeping would cost more than the launch.
+_augment_op = torch.library.custom_op("fastreg::augment", _augment, mutates_args=())
+
+
+@_augment_op.register_fake
+def _(images, *arguments):
+    dtype, height, width = arguments[9:12]
+    return images.new_empty((len(images), height, width, 3), dtype=dtype).permute(0, 3, 1, 2)
 
 
 def _check(images, plan, mean, std, dtype, size) -> tuple[int, int]:

@@ -1,0 +1,89 @@
+"""Picks the kernel for a batch and launches it, once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastreg.kernels.augmentation import resample, stream
+from fastreg.kernels.dispatch import triton
+from fastreg.kernels.philox import OPERATIONS, signed
+from fastreg.kernels.types import Plan
+
+
+def augment_triton(
+    images: Tensor,
+    plan: Plan,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    dtype: torch.dtype,
+    size: tuple[int, int],
+    seed: int,
+    indices: Tensor | None,
+    step: int,
+    normal: Tensor | None,
+) -> Tensor:
+    """``augment`` after its arguments are checked and on the images' device."""
+    B, H, W, _ = images.shape
+    h, w = size
+    out = torch.empty((B, h, w, 3), dtype=dtype, device=images.device)
+    resized = plan.crop is not None or (H, W) != size
+    shared = {
+        "out": out,
+        "images": images,
+        "flip": plan.flip,
+        "noise": plan.noise,
+        "partner": plan.partner,
+        "lam": plan.lam,
+        "box": plan.box,
+        "box_fill": plan.box_fill,
+        "normal": normal,
+        "indices": indices,
+        "seed": signed(seed),
+        "step": step,
+        **{f"s{c}": 1 / (255 * s) for c, s in enumerate(std)},
+        **{f"t{c}": -m / s for c, (m, s) in enumerate(zip(mean, std))},
+        "B": B,
+        **variant(plan, draw=normal is None),
+    }
+    if not resized and W % 8 == 0 and images.data_ptr() % 16 == 0:
+        chunks = chunks_for(H * W * 3, draw=plan.noise is not None)
+        grid = (3 * triton.cdiv(H * W * 3, 3 * stream.BLOCK * chunks), B)
+        words = images.view(-1).view(torch.int32) if plan.flip is not None else None
+        stream.stream_kernel[grid](words=words, N=H * W * 3, ROW=W * 3, CHUNKS=chunks, **shared)
+    else:
+        grid = (triton.cdiv(h * w, resample.BLOCK), B)
+        resample.resample_kernel[grid](
+            crop=plan.crop,
+            H=H,
+            W=W,
+            h=h,
+            w=w,
+            CROP=plan.crop is not None,
+            RESIZE=resized,
+            BLOCK=resample.BLOCK,
+            **shared,
+        )
+    return out.permute(0, 3, 1, 2)
+
+
+def variant(plan: Plan, draw: bool) -> dict[str, bool | int]:
+    """The compile-time switches of both kernels; ``plan`` need not hold tensors, only None or not None."""
+    return {
+        "FLIP": plan.flip is not None,
+        "NOISE": plan.noise is not None,
+        "DRAW": draw and plan.noise is not None,
+        "PARTNER": plan.partner is not None and (plan.lam is not None or plan.box is not None),
+        "BLEND": plan.lam is not None,
+        "BOX": plan.box is not None,
+        "FILL": plan.box_fill is not None,
+        "OPERATION": OPERATIONS["augment_noise"],
+    }
+
+
+def chunks_for(n: int, draw: bool) -> int:
+    """How many blocks a program walks: enough to pay for its constants and to keep loads in flight, no remainder if
+    possible; drawing noise is arithmetic, and two suffice."""
+    blocks = triton.cdiv(n, 3 * stream.BLOCK)
+    return next((c for c in ((2,) if draw else (7, 6, 5, 4)) if blocks % c == 0), min(blocks, 2 if draw else 4))
