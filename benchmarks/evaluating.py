@@ -15,7 +15,7 @@ from fastreg.benchmarks.images import image_batch, photographs
 from fastreg.benchmarks.job import Job
 from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD, need
 from fastreg.benchmarks.record import OURS, Absent, Row
-from fastreg.benchmarks.throughput import configure
+from fastreg.benchmarks.throughput import configure, grouped
 from fastreg.benchmarks.timing import measure
 from fastreg.evaluation import conditions
 from fastreg.evaluation.canvas import Pixels
@@ -57,8 +57,8 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
     seconds = job.seconds(1.0 if job.gpu else 3.0) * len(variants)
     keyed = {"|".join(key): call for key, call in variants.items()}
     timings = measure(keyed, job.device, sets=SETS, seconds=seconds, eager=keyed, sample_seconds=0.1)
-    for (name, variant), timing in zip(variants, timings.values()):
-        yield Row.of(name, variant, timing, images=batch)
+    for name, variant in grouped(variants):
+        yield Row.of(name, variant, timings[f"{name}|{variant}"], images=batch)
     yield from _metrics(job)
 
 

@@ -1,5 +1,6 @@
-"""Other people's loaders, each set up as its own documentation says: ``build(source, beton, batch, size, workers, job)``
-returns batches without end. A package that is not installed raises ImportError that says so.
+"""Other people's loaders, each set up as its own documentation says.
+
+``build(source, beton, batch, size, workers, job)`` returns batches without end; what is not installed raises ImportError.
 """
 
 from __future__ import annotations

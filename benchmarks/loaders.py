@@ -1,4 +1,4 @@
-"""Images per second of each loader alone: files to uint8 training crops, beside other people's loaders on the same files.
+"""Images per second of each loader alone, files to uint8 training crops, beside other people's on the same files.
 
 What is compared delivers random-resized crops of the same size, shuffled, with as many threads or processes as this
 process may use cores.
@@ -21,7 +21,7 @@ from fastreg.benchmarks.timing import Timing, summary
 from fastreg.errors import InputError
 from fastreg.pipelines import make_loader, open_dataset
 
-IMAGES = 512  # in one sample; a loader's first batches come from its queue, so a sample must be many batches
+IMAGES, IMAGES_QUICK = 512, 128  # in one sample; a loader's first batches come from its queue, so many batches
 BETON_AT_MOST = 20_000  # images that a benchmark converts by itself
 
 
@@ -50,9 +50,9 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
             jobs.append(("load ffcv", OURS, lambda: ours(stored, "ffcv", job, batch, size)))
         for case, peer, build in PEERS:
             jobs.append((case, peer, lambda build=build: build(source, beton, batch, size, workers, job)))
-        for case, variant, batches in jobs:
+        for case, variant, batches in sorted(jobs, key=lambda one: one[0]):
             try:
-                timing = drain(batches, batch, min(IMAGES, len(source) // batch * batch), job.seconds(12))
+                timing = drain(batches, batch, IMAGES_QUICK if job.quick else IMAGES, job.seconds(12))
             except (InputError, ImportError) as error:
                 yield Absent(case, variant, str(error).replace(folder, "a temporary folder"))
                 continue
@@ -85,7 +85,7 @@ def drain(batches: Callable[[], Iterator[Any]], batch: int, images: int, seconds
 
 
 def beton_of(source: Any, folder: Path) -> tuple[Path | None, str]:
-    """The data set as a .beton file: its own, or one written into ``folder``; None and the reason when there is none."""
+    """The data set as a .beton file: its own, or one written into ``folder``; or None and the reason."""
     root = source.root
     for path in (root, root / "train.beton"):
         if path.suffix == ".beton" and path.is_file():

@@ -18,13 +18,13 @@ def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     def ratio(row: Row) -> str:
         if row.variant in (OURS, COPY) or row.name not in ours:
             return ""
-        return f"{row.us / ours[row.name].us:.2f}" if compared else ""
+        return f"{per_image(row) / per_image(ours[row.name]):.2f}" if compared else ""
 
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("operation", lambda r: r.name),
         ("variant", lambda r: r.variant),
         ("images/s", lambda r: f"{r.images_per_second:,.0f}" if r.images else ""),
-        ("time of one call", lambda r: duration(r.us)),
+        ("time", lambda r: duration(r.us)),
         ("quartiles", lambda r: f"{duration(r.low)} .. {duration(r.high)}"),
         ("GB/s", lambda r: f"{r.gigabytes_per_second:,.1f}" if r.bytes else ""),
         ("% of copy", lambda r: f"{100 * r.of_copy:.0f}" if r.limit_us and r.variant != COPY else ""),
@@ -35,6 +35,11 @@ def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     cells = [[cell(row) for _, cell in columns] for row in rows]
     filled = [j for j in range(len(columns)) if any(line[j] for line in cells)]
     return [columns[j][0] for j in filled], [[line[j] for j in filled] for line in cells]
+
+
+def per_image(row: Row) -> float:
+    """Microseconds per image, or of the call where it has none."""
+    return row.us / max(row.images, 1)
 
 
 def comparable(rows: list[Row]) -> bool:
@@ -52,6 +57,7 @@ def duration(us: float) -> str:
 
 def show(suite: str, record: dict[str, Any], say: Callable[[str], None] = print) -> None:
     """Print one suite of a record."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -60,16 +66,14 @@ def show(suite: str, record: dict[str, Any], say: Callable[[str], None] = print)
         say(f"{suite}: nothing could be measured here")
         return
     rows = [row for _, row in rows_of(record, suite)]
-    console = Console(width=max(110, Console().width))
+    console = Console(width=max(140, Console().width))
     header, cells = table(rows)
     title = f"{suite} on {machine['name']}, {machine['cores']} cores" if machine["device"] == "cpu" else machine["name"]
-    shown = Table(title=title, title_justify="left")
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for j, name in enumerate(header):
-        shown.add_column(name, justify="left" if j < 2 else "right", no_wrap=j != 4)
+        shown.add_column(name, justify="left" if j < 2 else "right", no_wrap=True)
     previous = None
     for row, line in zip(rows, cells):
-        if previous not in (None, row.name):
-            shown.add_section()
         shown.add_row("" if row.name == previous else line[0], *line[1:])
         previous = row.name
     with console.capture() as capture:

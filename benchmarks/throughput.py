@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -117,8 +117,14 @@ def _ready_steps(config: Config, job: Job, settings: dict, ready: list[Batch], c
     keyed = {f"{name}|{variant}": call for (name, variant), call in variants.items()}
     seconds = job.seconds(60 if job.gpu else 6 * len(variants))
     timings = measure(keyed, job.device, sets=SETS, seconds=seconds, eager=keyed, sample_seconds=SAMPLE_SECONDS)
-    for (name, variant), timing in zip(variants, timings.values()):
-        yield Row.of(name, variant, timing, images=config.batch_size)
+    for name, variant in grouped(variants):
+        yield Row.of(name, variant, timings[f"{name}|{variant}"], images=config.batch_size)
+
+
+def grouped(keys: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(operation, variant) pairs with those of one operation together, in order of first appearance."""
+    names = list(dict.fromkeys(name for name, _ in keys))
+    return sorted(keys, key=lambda key: names.index(key[0]))
 
 
 def _source(job: Job) -> tuple[Any, str]:
