@@ -50,6 +50,6 @@ def train_words(data: Path, output: Path, name: str, *more: str) -> list[str]:
     """A run small enough for a test: ResNet-18 at 32 px, batch 8."""
     words = (
         f"train imagenet --data-dir {data} --output {output} --name {name} --reg mixup --ls 0.1 --loader folder "
-        "--size 32 -b 8 --epochs 2 --device cpu -j 1 --lr 0.02"
+        "--size 32 -b 8 --epochs 2 --device cpu -j 1 --lr 0.005"
     )
     return [*words.split(), *map(str, more)]
