@@ -11,6 +11,7 @@ import torch
 from fastreg.evaluation.evaluate import evaluate
 from fastreg.evaluation.load import load_classifier
 from fastreg.evaluation.scorecard import Scorecard
+from fastreg.evaluation.suites import resolve
 from fastreg.pipelines import open_dataset
 
 GPU_BATCH, CPU_BATCH = 256, 64
@@ -38,6 +39,7 @@ def run(
     the one the checkpoint was trained on. ``out``: default the run's folder, for weights ``runs/<file name>``.
     ``options`` go to :func:`fastreg.evaluation.evaluate`. Returns the card and the folder that holds scorecard.json.
     """
+    resolve(suites, 0)  # a wrong name is said before anything is read
     source: Any = None
     net = None
     if weights is None:
