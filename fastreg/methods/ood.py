@@ -57,7 +57,8 @@ def ood_gan(setting: Setting, *, ood: Any = None, weight: float = 1.0) -> Part:
             return from_generator(setting, ood)
         if ood is None:
             raise InputError(
-                "ood_gan needs a generator: train one with `fastreg train gan`, then give its checkpoint as `ood`."
+                "ood_gan needs a generator: train one with `fastreg train gan`, then give its checkpoint as `ood`, "
+                """on the command line --reg-args '{"ood": "runs/gan/last.pt"}'."""
             )
         from fastreg.models.wgan import load_generator
 

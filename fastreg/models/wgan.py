@@ -91,7 +91,8 @@ def initialise(model: nn.Module) -> None:
             fans = sum(nn.init._calculate_fan_in_and_fan_out(module.weight))
             bound = math.sqrt(3 * (4 if inner else 2) / fans)
             nn.init.uniform_(module.weight, -bound, bound)
-            module.bias.data.zero_()
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
 
 
 def dequantise(images: Tensor, noise: Tensor) -> Tensor:
