@@ -1,0 +1,130 @@
+"""What the report draws, from run folders to SVG text and table cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from fastreg.evaluation.suites import SEVERITIES
+from fastreg.metrics.corruption import CATEGORIES
+from fastreg.report import svg
+from fastreg.report.columns import Run
+
+
+def colour(index: int) -> str:
+    return svg.COLOURS[index % len(svg.COLOURS)]
+
+
+def training(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
+    """(caption, chart) of the loss and of the validation error by epoch; empty without logs."""
+    charts = []
+    for key, caption in (("train_loss", "Training loss"), ("val_top1_error", "Validation top-1 error, %")):
+        series = []
+        for index, run in enumerate(runs):
+            rows = [row for row in run.log if row.get("kind") == "epoch" and row.get(key) is not None]
+            if rows:
+                x = [row["epoch"] + 1 for row in rows]
+                series.append(svg.Line(run.name, x, [row[key] for row in rows], colour(index), len(x) < 40))
+        if series:
+            charts.append((caption, Markup(svg.lines(series, x_label="epoch", y_label=caption))))
+    return charts
+
+
+def best_and_last(run: Run) -> str:
+    """The clean error of the best and of the last epoch, from the log; empty without one."""
+    rows = [row for row in run.log if row.get("kind") == "epoch" and row.get("val_top1_error") is not None]
+    if not rows:
+        return ""
+    best = min(rows, key=lambda row: row["val_top1_error"])
+    return (
+        f"validation top-1 error {best['val_top1_error']:.2f} at the best epoch ({best['epoch'] + 1}), "
+        f"{rows[-1]['val_top1_error']:.2f} at the last ({rows[-1]['epoch'] + 1})"
+    )
+
+
+def heat_map(run: Run, suite: str) -> list[dict[str, Any]]:
+    """One row per corruption in the suite's order: name, category, five cells (text, background, ink) and the mean."""
+    table = run.card.severity_errors(suite)
+    category = {name: group for group, names in CATEGORIES.items() for name in names}
+    ordered = [*(name for name in category if name in table), *(name for name in table if name not in category)]
+    rows = []
+    for name in ordered:
+        errors = table[name]
+        mean = sum(errors.values()) / len(SEVERITIES) if len(errors) == len(SEVERITIES) else None
+        cells = [heat(errors.get(severity)) for severity in SEVERITIES]
+        rows.append({"name": name, "category": category.get(name, "extra"), "cells": cells, "mean": heat(mean)})
+    return rows
+
+
+def heat(error: float | None) -> dict[str, str]:
+    """A cell coloured from pale to dark red by an error in percent; the ink keeps its contrast."""
+    if error is None:
+        return {"text": "–", "style": ""}
+    share = min(max(error / 100, 0.0), 1.0)
+    stops = ((250, 246, 240), (240, 170, 120), (122, 24, 36))
+    low, high, t = (stops[0], stops[1], share * 2) if share < 0.5 else (stops[1], stops[2], share * 2 - 1)
+    r, g, b = (round(a + (c - a) * t) for a, c in zip(low, high))
+    ink = "#fff" if share > 0.68 else "#222"
+    return {"text": f"{error:.0f}", "style": f"background:rgb({r},{g},{b});color:{ink}"}
+
+
+def severity_curves(runs: Sequence[Run], suite: str) -> list[tuple[str, Markup]]:
+    """(corruption, small chart) of the error by severity, one line per run, severity 0 being the clean images."""
+    names: list[str] = []
+    for run in runs:
+        names += [row["name"] for row in heat_map(run, suite) if row["name"] not in names]
+    charts = []
+    for name in names:
+        series = []
+        for index, run in enumerate(runs):
+            errors = run.card.severity_errors(suite).get(name, {})
+            if errors:
+                clean = run.card.summary().get("clean_error")
+                y = [clean, *(errors.get(severity) for severity in SEVERITIES)]
+                series.append(svg.Line(run.name, [0, *SEVERITIES], y, colour(index), True))
+        chart = svg.lines(
+            series, x_label="severity", y_label=name, y=(0, 100), x_ticks=[0, *SEVERITIES], width=200, height=130
+        )
+        charts.append((name.replace("_", " "), Markup(chart)))
+    return charts
+
+
+def calibration(run: Run) -> list[tuple[str, Markup]]:
+    """(caption, chart): the reliability diagram and the histogram of confidence, from the clean images."""
+    bins = run.card.results("clean")["clean"]["bins"]
+    total = max(sum(bins["count"]), 1)
+    shares = [count / total for count in bins["count"]]
+    reliability = svg.bars(
+        bins["accuracy"], x_label="confidence", y_label="accuracy", y=(0, 1), behind=bins["confidence"], diagonal=True
+    )
+    histogram = svg.bars(shares, x_label="confidence", y_label="share of images", colour=svg.COLOURS[2])
+    return [
+        ("Reliability: accuracy by confidence; outlined, what it should be", Markup(reliability)),
+        ("Confidence: share of images by top-1 probability", Markup(histogram)),
+    ]
+
+
+def detection(run: Run) -> list[tuple[str, Markup]]:
+    """(caption, chart) per out-of-distribution set: scores of both sides as shares."""
+    charts = []
+    for name, row in run.card.results("ood").items():
+        inside, outside = (_shares(row[key]) for key in ("histogram_in", "histogram_out"))
+        chart = svg.bars(
+            outside,
+            x_label="largest softmax probability",
+            y_label="share",
+            behind=inside,
+            colour=svg.COLOURS[1],
+            width=260,
+            height=160,
+        )
+        caption = f"{name.replace('_', ' ')}: detection error {row['detection_error']:.1f}, AUROC {row['auroc']:.1f}"
+        charts.append((caption, Markup(chart)))
+    return charts
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    total = max(sum(counts), 1)
+    return [count / total for count in counts]

@@ -1,0 +1,167 @@
+"""``fastreg report``: run folders in, one self-contained HTML page out, with Markdown and CSV beside it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastreg.errors import InputError
+from fastreg.evaluation.suites import CORRUPTED
+from fastreg.metrics.corruption import CATEGORIES
+from fastreg.report import figures
+from fastreg.report.columns import FIGURES, Run, load_run, method, shown
+from fastreg.runs import atomic_write, newest
+from fastreg.version import __version__
+
+
+def write_report(
+    runs: Sequence[str | Path] = (), out: str | Path | None = None, runs_root: str | Path = "runs"
+) -> Path:
+    """Write a report of evaluated run folders (none named: the newest) and return the HTML file's path.
+
+    ``out``: an .html file, default ``report.html`` in the first run's folder; .md and .csv files go beside it. The page
+    holds its pictures and style, and asks the network for nothing. Raises InputError for a folder without a scorecard.
+    """
+    loaded = [load_run(folder) for folder in (runs or [newest(runs_root)])]
+    page = Path(out) if out is not None else loaded[0].folder / "report.html"
+    if page.suffix != ".html":
+        raise InputError(f"{page}: a report is an .html file; give such a name.")
+    table = score_table(loaded)
+    atomic_write(page, _render(loaded, table))
+    atomic_write(page.with_suffix(".md"), markdown(loaded, table))
+    atomic_write(page.with_suffix(".csv"), comma_separated(table))
+    return page
+
+
+def score_table(runs: Sequence[Run]) -> dict[str, Any]:
+    """Headings and rows: each run, then in grey the paper's row with its methods, with differences where they mean
+    anything. Cells are floats or None."""
+    keys = shown(runs)
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        summary, published = run.card.summary(), run.paper_row()
+        printed = published[1] if published else {}
+        compared = run.repeats_paper()
+        rows.append(
+            {
+                "kind": "run",
+                "name": run.name,
+                "method": method(run.training),
+                "sample": run.card.sample,
+                "cells": [summary.get(key) for key in keys],
+                "differences": [
+                    summary[key] - printed[key] if compared and key in summary and key in printed else None
+                    for key in keys
+                ],
+            }
+        )
+        if published and any(key in printed for key in keys):
+            cells = [printed.get(key) for key in keys]
+            rows.append({"kind": "paper", "name": "paper", "method": published[0], "cells": cells, "differences": []})
+    return {"keys": keys, "headings": [FIGURES[key] for key in keys], "rows": rows}
+
+
+def markdown(runs: Sequence[Run], table: dict[str, Any]) -> str:
+    """The score table and the notes as Markdown."""
+    headings = [heading for heading, _ in table["headings"]]
+    text = ["| run | method | " + " | ".join(headings) + " |", "|---|---|" + "---:|" * len(headings)]
+    for row in table["rows"]:
+        name = f"*{row['name']}*" if row["kind"] == "paper" else row["name"] + (" (sample)" if row["sample"] else "")
+        text.append(f"| {name} | {row['method']} | " + " | ".join(_cell(c) for c in row["cells"]) + " |")
+    text += ["", *(f"* {heading}: {meaning}" for heading, meaning in table["headings"]), ""]
+    text += [f"* {run.name}: {note}" for run in runs for note in run.card.notes()]
+    return "\n".join(text) + "\n"
+
+
+def comma_separated(table: dict[str, Any]) -> str:
+    """The score table as CSV, full precision, with the summary's own names as headings."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["run", "method", "sample", *table["keys"]])
+    for row in table["rows"]:
+        cells = ["" if cell is None else cell for cell in row["cells"]]
+        writer.writerow([row["name"], row["method"], row.get("sample", ""), *cells])
+    return buffer.getvalue()
+
+
+def _render(runs: Sequence[Run], table: dict[str, Any]) -> str:
+    from jinja2 import Environment, FileSystemLoader, select_autoescape
+
+    here = Path(__file__).parent
+    environment = Environment(loader=FileSystemLoader(here), autoescape=select_autoescape(["html"]), trim_blocks=True)
+    environment.filters["cell"] = _cell
+    return environment.get_template("report.html").render(
+        version=__version__,
+        style=(here / "report.css").read_text(),
+        runs=runs,
+        table=table,
+        method=method,
+        colours={run.name: figures.colour(i) for i, run in enumerate(runs)},
+        training=figures.training(runs),
+        epochs={run.name: figures.best_and_last(run) for run in runs},
+        suites=[_suite(runs, suite) for suite in CORRUPTED if any(run.card.results(suite) for run in runs)],
+        calibration=[(run, figures.calibration(run)) for run in runs if run.card.results("clean")],
+        ood=[(run, figures.detection(run)) for run in runs if run.card.results("ood")],
+        sheet=_sheet(runs[0]),
+        provenance=[(run, _provenance(run)) for run in runs],
+    )
+
+
+def _suite(runs: Sequence[Run], suite: str) -> dict[str, Any]:
+    """Heat maps (one per run) and severity curves of a corruption suite."""
+    maps = [(run, figures.heat_map(run, suite)) for run in runs if run.card.results(suite)]
+    return {
+        "name": suite,
+        "maps": maps,
+        "curves": figures.severity_curves(runs, suite),
+        "categories": CATEGORIES,
+        "settings": {run.name: run.card.suites[suite]["settings"] for run, _ in maps},
+    }
+
+
+def _sheet(run: Run) -> dict[str, str]:
+    """The contact sheet of one validation image as a data URI, or the sentence why there is none."""
+    if not any(run.card.results(suite) for suite in CORRUPTED):
+        return {}
+    from fastreg.report.sheet import contact_sheet
+
+    try:
+        image, size = _first_image(run)
+        picture, notes = contact_sheet(image, size=size, tile=96)
+    except (InputError, ValueError) as error:
+        return {"why": f"No contact sheet: {error}"}
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return {"uri": "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(), "why": " ".join(notes)}
+
+
+def _first_image(run: Run) -> tuple[Any, int]:
+    """The first validation image of a run's data, as evaluated."""
+    from PIL import Image
+
+    from fastreg.pipelines import open_dataset
+
+    training = run.training
+    if "dataset" not in training:
+        raise InputError("the scorecard does not say where its images lie.")
+    source = open_dataset(training["dataset"], "val", training.get("data_dir"))
+    stored = source.read(0)
+    size = run.card.data["size"]
+    return (Image.open(io.BytesIO(stored)), size) if isinstance(stored, bytes) else (stored, size)
+
+
+def _provenance(run: Run) -> list[tuple[str, str]]:
+    """Everything a reader needs to repeat or doubt a figure, as (what, value)."""
+    card = run.card
+    suites = {suite: entry["settings"] for suite, entry in card.suites.items() if entry["settings"]}
+    known = {"model": card.model, "data": card.data, **card.settings, **suites, **card.provenance}
+    return [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in known.items()]
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

@@ -1,0 +1,93 @@
+"""``fastreg paper``: the published tables beside whatever runs exist, and Figure 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastreg.errors import InputError
+from fastreg.report import published
+from fastreg.report.columns import Run, load_run, method
+
+_DATASET = {"table1": "cifar100", "table2": "cifar100", "table3": "cifar100", "table4": "imagenet"}
+
+
+def paper(table: str, runs_root: str | Path = "runs") -> None:
+    """Print ``table1`` to ``table4`` as published; under each row, the runs with its methods and data set.
+
+    Runs on sample data are marked and never averaged with others. Raises InputError for another name.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = published.columns(table)
+    shown = Table(title=published.TABLES[table][1])
+    shown.add_column("method")
+    for heading, _ in columns.values():
+        shown.add_column(heading, justify="right")
+    runs = evaluated(runs_root, _DATASET[table])
+    for row in published.rows(table):
+        shown.add_row(published.label(row), *(f"{row[key]:.2f}" for key in columns), style="dim" if runs else "")
+        for run in (run for run in runs if published.match(run.training, table) is row):
+            summary = run.card.summary()
+            cells = [f"{summary[figure]:.2f}" if figure in summary else "–" for _, figure in columns.values()]
+            shown.add_row(f"  {run.name}{' (sample)' if run.card.sample else ''}", *cells)
+    Console().print(shown)
+
+
+def evaluated(root: str | Path, dataset: str | None = None) -> list[Run]:
+    """The run folders under ``root`` that hold a scorecard, optionally only those trained on one data set."""
+    runs = [load_run(path.parent) for path in sorted(Path(root).glob("*/scorecard.json"))]
+    return [run for run in runs if dataset in (None, run.training.get("dataset"))]
+
+
+def figure1(out: str | Path, runs_root: str | Path = "runs", runs: Sequence[Run] | None = None) -> Path:
+    """Draw the average top-1 probability of every evaluated run by method, without and with label smoothing.
+
+    The paper prints its Figure 1 without numbers, so it shows runs only. ``out``: .png, .svg or .pdf. Returns the path.
+    Raises InputError when no run has been evaluated.
+    """
+    import io
+
+    from matplotlib.figure import Figure
+
+    from fastreg.runs import atomic_write
+
+    found = evaluated(runs_root) if runs is None else list(runs)
+    bars = _confidences(found)
+    if not bars:
+        raise InputError(f"no evaluated run under {runs_root}: run `fastreg eval --suite confidence` first.")
+    figure = Figure(figsize=(max(4.5, 1.1 * len(bars) + 2), 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for side, (smooth, label, colour) in enumerate(
+        ((False, "hard labels", "#2563c9"), (True, "label smoothing", "#e0953c"))
+    ):
+        x = [i + (side - 0.5) * 0.38 for i, pair in enumerate(bars.values()) if smooth in pair]
+        y = [pair[smooth] for pair in bars.values() if smooth in pair]
+        axes.bar(x, y, width=0.36, label=label, color=colour)
+    axes.set_xticks(range(len(bars)), list(bars), rotation=20, ha="right")
+    axes.set_ylabel("average top-1 probability, %")
+    axes.set_ylim(0, 100)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.14))
+    buffer, path = io.BytesIO(), Path(out)
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{path}: figures are written as .png, .svg or .pdf; give such a name.")
+    figure.savefig(buffer, format=path.suffix[1:], dpi=160)
+    atomic_write(path, buffer.getvalue())
+    return path
+
+
+def _confidences(runs: Sequence[Run]) -> dict[str, dict[bool, float]]:
+    """Method and data -> {smoothed: mean confidence over its runs}, sample runs apart from others."""
+    gathered: dict[str, dict[bool, list[float]]] = {}
+    for run in runs:
+        confidence: Any = run.card.summary().get("confidence")
+        if confidence is None:
+            continue
+        training = run.training
+        name = method({**training, "ls": 0}) if "reg" in training else run.name
+        name += f"\n{run.card.data['name']}" + (" sample" if run.card.sample else "")
+        gathered.setdefault(name, {}).setdefault(float(training.get("ls") or 0) > 0, []).append(confidence)
+    return {name: {smooth: sum(v) / len(v) for smooth, v in pair.items()} for name, pair in sorted(gathered.items())}
