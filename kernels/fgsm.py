@@ -1,6 +1,8 @@
 """The fast gradient sign step, and the attacks made of it.
 
-    x' = clip(project(x + epsilon * sign(g)), 0, 1),  project onto [origin - radius, origin + radius] when these are given
+    x' = clip(project(x + epsilon * sign(g)), 0, 1)
+
+where project, when asked for, is a clip to [origin - radius, origin + radius].
 
 Sources: FGSM, Goodfellow et al. 2015; PGD, Madry et al. 2018. Pixels are float32 in [0, 1]; normalisation is the
 model's first module.

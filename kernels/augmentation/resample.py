@@ -68,20 +68,20 @@ def _row(image, y, center, reach, first, end, taps, H, W, live):
 
 @triton.jit
 def _source(
-    images, crop, b, y, x, H, W, live, h: tl.constexpr, w: tl.constexpr, CROP: tl.constexpr, RESIZE: tl.constexpr
+    images, crop, sample, y, x, H, W, live, h: tl.constexpr, w: tl.constexpr, CROP: tl.constexpr, RESIZE: tl.constexpr
 ):
-    """Red, green and blue, 0 to 255, of the output pixels (y, x) of sample b, before any flip."""
-    image = images + b * H * W * 3
+    """Red, green and blue, 0 to 255, of the output pixels (y, x) of ``sample``, before any flip."""
+    image = images + sample * H * W * 3
     if RESIZE:
         top = 0.0
         left = 0.0
         height = H.to(tl.float32)
         width = W.to(tl.float32)
         if CROP:
-            top = tl.load(crop + b * 4)
-            left = tl.load(crop + b * 4 + 1)
-            height = tl.load(crop + b * 4 + 2)
-            width = tl.load(crop + b * 4 + 3)
+            top = tl.load(crop + sample * 4)
+            left = tl.load(crop + sample * 4 + 1)
+            height = tl.load(crop + sample * 4 + 2)
+            width = tl.load(crop + sample * 4 + 3)
         cy, reach_y, first_y, end_y = _window(y, top, height, h)
         cx, reach_x, first_x, end_x = _window(x, left, width, w)
         taps_x = tl.ceil(2.0 * reach_x).to(tl.int32)
