@@ -23,3 +23,78 @@ def sample(
 
     made = write_sample(name, out)
     typer.echo(f"{made['path']}: {made['classes']} classes, {made['train']} + {made['val']} images (sample data)")
+
+
+@data.command()
+def prepare(
+    name: Annotated[str, typer.Argument(metavar="imagenet")],
+    source: Annotated[Path, typer.Option("--from", help="Folder of class folders, or of train/ and val/.")],
+    to: Annotated[Path, typer.Option("--to", help="The .beton file to write.")],
+    split: Annotated[str | None, typer.Option("--split", help="train or val; default by the file's name.")] = None,
+    max_res: Annotated[int, typer.Option("--max-res", help="Longest side kept.")] = 500,
+    jpeg_prob: Annotated[float, typer.Option("--jpeg-prob", help="Share of images stored as JPEG.")] = 0.5,
+    quality: Annotated[int, typer.Option("--quality", help="JPEG quality.")] = 90,
+    raw: Annotated[int | None, typer.Option("--raw", help="Store square canvases of this side instead.")] = None,
+    workers: Annotated[int | None, typer.Option("-j", "--workers", help="Threads.")] = None,
+    on_bad_image: Annotated[str, typer.Option("--on-bad-image", help="error or skip.")] = "error",
+) -> None:
+    """Write a .beton file for the ffcv loader; the same command continues a stopped one."""
+    from fastreg.pipelines.prepare import write_beton
+
+    made = write_beton(
+        name,
+        source,
+        to,
+        split=split,
+        max_res=max_res,
+        jpeg_prob=jpeg_prob,
+        quality=quality,
+        raw=raw,
+        workers=workers,
+        on_bad_image=on_bad_image,
+    )
+    skipped = f", {made['skipped']:,} broken images left out" if made["skipped"] else ""
+    typer.echo(f"{made['path']}: {made['images']:,} images, {made['bytes'] / 1e6:,.1f} MB{skipped}")
+
+
+@data.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="cifar10|cifar100|svhn|odin|frost")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; default $FASTREG_DATA or data.")] = None,
+    mirror: Annotated[str | None, typer.Option("--mirror", help="Base address that holds the same files.")] = None,
+) -> None:
+    """Download a published set, checked against its checksums; the same command continues a stopped one."""
+    from fastreg.pipelines.fetch import fetch_files
+
+    made = fetch_files(name, out, mirror=mirror)
+    typer.echo(f"{made['path']}: " + (f"fetched {', '.join(made['fetched'])}" if made["fetched"] else "all there"))
+
+
+@data.command()
+def verify(
+    name: Annotated[str, typer.Argument(metavar="DATASET")],
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where it lies.")] = None,
+    workers: Annotated[int | None, typer.Option("-j", "--workers", help="Threads.")] = None,
+) -> None:
+    """Decode every sample and list the broken ones (exit code 1 if there are any)."""
+    from fastreg.pipelines.check import verify as check
+
+    found = check(name, data_dir, workers)
+    for where, why in found["broken"]:
+        typer.echo(f"{where}: {why}")
+    typer.echo(f"{found['checked']:,} samples, {len(found['broken']):,} broken")
+    raise typer.Exit(1 if found["broken"] else 0)
+
+
+@data.command()
+def info(
+    name: Annotated[str, typer.Argument(metavar="DATASET")],
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where it lies.")] = None,
+) -> None:
+    """Say what lies there: counts, classes, formats, sides, fingerprint."""
+    from fastreg.pipelines.check import info as look
+
+    found = look(name, data_dir)
+    typer.echo(f"{found['name']} at {found['path']}{' (sample data)' if found['sample'] else ''}")
+    for split, facts in found["splits"].items():
+        typer.echo(f"  {split}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
