@@ -40,7 +40,7 @@ FIGURES = {
     "confidence": ("Confidence", "average top-1 probability, %"),
     "ood_error": ("OOD", "out-of-distribution detection error, %"),
 }
-HIGHER_IS_NOT_WORSE = ("confidence",)
+SECONDARY = ("top5_error", "relative_mce", "brier", "nll", "confidence")  # a table of their own on the page
 
 
 class Run(NamedTuple):
@@ -102,6 +102,15 @@ def shown(runs: Sequence[Run]) -> list[str]:
     if "mce" in present:
         present -= {f"imagenet_c_{category}" for category in ("noise", "blur", "weather", "digital")}
     return [key for key in FIGURES if key in present]
+
+
+def legend(keys: Sequence[str]) -> list[tuple[str, str]]:
+    """(headings, meaning) with headings of one meaning joined."""
+    joined: dict[str, list[str]] = {}
+    for key in keys:
+        heading, meaning = FIGURES[key]
+        joined.setdefault(meaning, []).append(heading)
+    return [(", ".join(headings), meaning) for meaning, headings in joined.items()]
 
 
 def method(training: dict[str, Any]) -> str:

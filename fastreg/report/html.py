@@ -14,7 +14,7 @@ from fastreg.errors import InputError
 from fastreg.evaluation.suites import CORRUPTED
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import figures
-from fastreg.report.columns import FIGURES, Run, load_run, method, shown
+from fastreg.report.columns import FIGURES, SECONDARY, Run, legend, load_run, method, shown
 from fastreg.runs import atomic_write, newest
 from fastreg.version import __version__
 
@@ -31,17 +31,18 @@ def write_report(
     page = Path(out) if out is not None else loaded[0].folder / "report.html"
     if page.suffix != ".html":
         raise InputError(f"{page}: a report is an .html file; give such a name.")
-    table = score_table(loaded)
-    atomic_write(page, _render(loaded, table))
+    table = score_table(loaded, shown(loaded))
+    atomic_write(page, _render(loaded))
     atomic_write(page.with_suffix(".md"), markdown(loaded, table))
     atomic_write(page.with_suffix(".csv"), comma_separated(table))
     return page
 
 
-def score_table(runs: Sequence[Run]) -> dict[str, Any]:
-    """Headings and rows: each run, then in grey the paper's row with its methods, with differences where they mean
-    anything. Cells are floats or None."""
-    keys = shown(runs)
+def score_table(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
+    """Headings and rows: each run, then the paper's row with its methods; differences where they mean anything.
+
+    ``keys`` are the summary's figures to show. Cells are floats or None.
+    """
     rows: list[dict[str, Any]] = []
     for run in runs:
         summary, published = run.card.summary(), run.paper_row()
@@ -63,7 +64,7 @@ def score_table(runs: Sequence[Run]) -> dict[str, Any]:
         if published and any(key in printed for key in keys):
             cells = [printed.get(key) for key in keys]
             rows.append({"kind": "paper", "name": "paper", "method": published[0], "cells": cells, "differences": []})
-    return {"keys": keys, "headings": [FIGURES[key] for key in keys], "rows": rows}
+    return {"keys": keys, "headings": [FIGURES[key] for key in keys], "legend": legend(keys), "rows": rows}
 
 
 def markdown(runs: Sequence[Run], table: dict[str, Any]) -> str:
@@ -73,7 +74,7 @@ def markdown(runs: Sequence[Run], table: dict[str, Any]) -> str:
     for row in table["rows"]:
         name = f"*{row['name']}*" if row["kind"] == "paper" else row["name"] + (" (sample)" if row["sample"] else "")
         text.append(f"| {name} | {row['method']} | " + " | ".join(_cell(c) for c in row["cells"]) + " |")
-    text += ["", *(f"* {heading}: {meaning}" for heading, meaning in table["headings"]), ""]
+    text += ["", *(f"* {headings}: {meaning}" for headings, meaning in table["legend"]), ""]
     text += [f"* {run.name}: {note}" for run in runs for note in run.card.notes()]
     return "\n".join(text) + "\n"
 
@@ -89,7 +90,7 @@ def comma_separated(table: dict[str, Any]) -> str:
     return buffer.getvalue()
 
 
-def _render(runs: Sequence[Run], table: dict[str, Any]) -> str:
+def _render(runs: Sequence[Run]) -> str:
     from jinja2 import Environment, FileSystemLoader, select_autoescape
 
     here = Path(__file__).parent
@@ -99,10 +100,11 @@ def _render(runs: Sequence[Run], table: dict[str, Any]) -> str:
         version=__version__,
         style=(here / "report.css").read_text(),
         runs=runs,
-        table=table,
+        tables=[score_table(runs, keys) for keys in _split(shown(runs)) if keys],
         method=method,
         colours={run.name: figures.colour(i) for i, run in enumerate(runs)},
         training=figures.training(runs),
+        paper=_paper_note(runs),
         epochs={run.name: figures.best_and_last(run) for run in runs},
         suites=[_suite(runs, suite) for suite in CORRUPTED if any(run.card.results(suite) for run in runs)],
         calibration=[(run, figures.calibration(run)) for run in runs if run.card.results("clean")],
@@ -110,6 +112,20 @@ def _render(runs: Sequence[Run], table: dict[str, Any]) -> str:
         sheet=_sheet(runs[0]),
         provenance=[(run, _provenance(run)) for run in runs],
     )
+
+
+def _paper_note(runs: Sequence[Run]) -> str:
+    """What the grey rows are, and why no difference is shown where none is."""
+    if not any(run.paper_row() for run in runs):
+        return ""
+    said = "what the paper prints for these methods (PyramidNet-200 on CIFAR-100, ResNet-50 on ImageNet, 300 epochs)"
+    if not all(run.repeats_paper() for run in runs if run.paper_row()):
+        said += "; no difference is given for a run on other data, of another model or of another length"
+    return said
+
+
+def _split(keys: Sequence[str]) -> tuple[list[str], list[str]]:
+    return [key for key in keys if key not in SECONDARY], [key for key in keys if key in SECONDARY]
 
 
 def _suite(runs: Sequence[Run], suite: str) -> dict[str, Any]:
@@ -141,7 +157,8 @@ def _sheet(run: Run) -> dict[str, str]:
 
 
 def _first_image(run: Run) -> tuple[Any, int]:
-    """The first validation image of a run's data, as evaluated."""
+    """A validation image of a run's data, as evaluated: of the first of twelve classes, the most colourful."""
+    import numpy as np
     from PIL import Image
 
     from fastreg.pipelines import open_dataset
@@ -150,9 +167,12 @@ def _first_image(run: Run) -> tuple[Any, int]:
     if "dataset" not in training:
         raise InputError("the scorecard does not say where its images lie.")
     source = open_dataset(training["dataset"], "val", training.get("data_dir"))
-    stored = source.read(0)
+    _, firsts = np.unique(source.labels, return_index=True)
+    stored = [source.read(int(index)) for index in firsts[:: max(1, len(firsts) // 12)][:12]]
+    images = [Image.open(io.BytesIO(s)).convert("RGB") if isinstance(s, bytes) else Image.fromarray(s) for s in stored]
+    best = max(images, key=lambda image: np.ptp(np.asarray(image.resize((32, 32)), np.int16), axis=2).mean())
     size = run.card.data["size"]
-    return (Image.open(io.BytesIO(stored)), size) if isinstance(stored, bytes) else (stored, size)
+    return (best if isinstance(stored[0], bytes) else np.asarray(best)), size
 
 
 def _provenance(run: Run) -> list[tuple[str, str]]:
