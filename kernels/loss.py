@@ -1,12 +1,7 @@
 """Cross-entropy on label pairs: Mixup's and CutMix's loss with smoothing, no dense targets.
 
-    row = w * lse(z) - (1 - eps) * (wa * z[a] + wb * z[b]) - w * (eps / C) * sum(z)
-
-with wa = lam, wb = 1 - lam (0 where that label is ``ignore_index``) and w = wa + wb. The gradient is
-
-    dz[i] = g * (w * softmax(z)[i] - (1 - eps) * (wa * [i = a] + wb * [i = b]) - w * eps / C)
-
-so the weights add when a == b. ``mean`` divides by the sum of w, as PyTorch divides by the count of rows kept.
+Formula in ``loss_plain``; kernels in ``loss_forward`` and ``loss_backward``. One launch forward and one backward for
+``none``, one more forward for ``sum`` and ``mean``; nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -14,9 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastreg.kernels.dispatch import use_triton
+from fastreg.kernels.loss_backward import backward_triton
+from fastreg.kernels.loss_forward import forward_triton
+from fastreg.kernels.loss_plain import IGNORE, backward_plain, forward_plain
 from fastreg.kernels.types import Targets
 
-IGNORE = -100
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _REDUCTIONS = ("none", "sum", "mean")
 
@@ -41,7 +39,7 @@ def mixed_cross_entropy(
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device or value.
     """
-    return _loss(logits, targets, label_smoothing, reduction, check_labels)[0]
+    return _loss(logits, targets, label_smoothing, reduction, False, check_labels)[0]
 
 
 def scored_cross_entropy(
@@ -57,68 +55,126 @@ def scored_cross_entropy(
     hit: float32 [B], the weight of the labels that the top class meets: 0 or 1 on hard labels. confidence: float32
     [B], the top class's softmax probability. Neither carries a gradient.
     """
-    return _loss(logits, targets, label_smoothing, reduction, check_labels)
+    return _loss(logits, targets, label_smoothing, reduction, True, check_labels)
 
 
-def _loss(logits, targets, label_smoothing, reduction, check_labels) -> tuple[Tensor, Tensor, Tensor]:
-    targets = _check(logits, targets, label_smoothing, reduction, check_labels)
-    if isinstance(label_smoothing, Tensor):
-        label_smoothing = label_smoothing.to(logits.device, non_blocking=True)
-    return cross_entropy_plain(logits, targets, label_smoothing, reduction)
-
-
-def cross_entropy_plain(
-    logits: Tensor, targets: Targets, eps: float | Tensor, reduction: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The reference: (loss, hit, confidence) after the arguments are checked."""
-    z, C = logits.float(), logits.shape[1]
-    wa, wb = (share * (label != IGNORE) for share, label in ((targets.lam, targets.a), (1 - targets.lam, targets.b)))
-    weight = wa + wb
-    lse = z.logsumexp(dim=1)
-    picked = _weighted(wa, z, targets.a) + _weighted(wb, z, targets.b)
-    loss = weight * lse - (1 - eps) * picked
-    if isinstance(eps, Tensor) or eps > 0:
-        loss = loss - weight * torch.where(torch.as_tensor(eps, device=z.device) > 0, eps / C * z.sum(dim=1), 0)
-    loss = torch.where(weight > 0, loss, torch.where(weight == 0, 0, torch.nan))
-    if reduction == "sum":
-        loss = loss.sum()
-    elif reduction == "mean":
-        loss = loss.sum() / weight.sum()
-    with torch.no_grad():
-        top, best = z.max(dim=1)
-        hit = wa * (best == targets.a) + wb * (best == targets.b)
-        confidence = (top - lse).exp()
+def _loss(logits, targets, smoothing, reduction, score, check_labels) -> tuple[Tensor, Tensor, Tensor]:
+    a, b, lam = _check(logits, targets, smoothing, reduction, check_labels)
+    eps, smoothing = (smoothing, 0.0) if isinstance(smoothing, Tensor) else (None, float(smoothing))
+    eps = eps if eps is None else eps.to(logits.device, non_blocking=True).contiguous()
+    arguments = (logits.contiguous(), a, b, lam, eps, smoothing, _REDUCTIONS.index(reduction), score)
+    run = _forward_op if torch.compiler.is_compiling() else _CrossEntropy.apply
+    loss, _, _, hit, confidence = run(*arguments)
     return loss, hit, confidence
 
 
-def _weighted(weight: Tensor, z: Tensor, label: Tensor) -> Tensor:
-    """weight * z[label], where weight 0 is 0 even against an infinite logit."""
-    z = z.gather(1, label.clamp(0, z.shape[1] - 1).unsqueeze(1)).squeeze(1)
-    return torch.where(weight == 0, 0, weight * z)
+def _forward(
+    logits: Tensor,
+    a: Tensor,
+    b: Tensor | None,
+    lam: Tensor | None,
+    eps: Tensor | None,
+    smoothing: float,
+    reduction: int,
+    score: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(loss, lse [B], total weight [], hit [B], confidence [B]); what is not asked for is empty."""
+    run = forward_triton if use_triton(logits) else forward_plain
+    return run(logits, (a, b, lam, eps, smoothing), reduction, score)
 
 
-def _check(logits, targets, label_smoothing, reduction, check_labels) -> Targets:
+def _backward(
+    grad: Tensor,
+    logits: Tensor,
+    lse: Tensor,
+    total: Tensor,
+    a: Tensor,
+    b: Tensor | None,
+    lam: Tensor | None,
+    eps: Tensor | None,
+    smoothing: float,
+    reduction: int,
+) -> Tensor:
+    run = backward_triton if use_triton(logits) else backward_plain
+    return run(grad, logits, lse, total, (a, b, lam, eps, smoothing), reduction)
+
+
+def _save(ctx, inputs, output) -> None:
+    logits, a, b, lam, eps, smoothing, reduction, _ = inputs
+    _, lse, total, _, _ = output
+    ctx.save_for_backward(logits, lse, total, a, b, lam, eps)
+    ctx.smoothing, ctx.reduction = smoothing, reduction
+    ctx.mark_non_differentiable(*output[1:])
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The eager route, past torch.library, whose bookkeeping would cost more than the launch."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        output = _forward(*inputs)
+        _save(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad, *_):
+        return _backward(grad, *ctx.saved_tensors, ctx.smoothing, ctx.reduction), *[None] * 7
+
+
+# What torch.compile sees: two opaque operators.
+_forward_op = torch.library.custom_op("fastreg::cross_entropy", _forward, mutates_args=())
+_backward_op = torch.library.custom_op("fastreg::cross_entropy_backward", _backward, mutates_args=())
+
+
+@_forward_op.register_fake
+def _(logits, a, b, lam, eps, smoothing, reduction, score):
+    def rows(n):
+        return logits.new_empty(n, dtype=torch.float32)
+
+    B, scored = len(logits), len(logits) if score else 0
+    return rows(() if reduction else B), rows(B), rows(() if reduction else 0), rows(scored), rows(scored)
+
+
+@_backward_op.register_fake
+def _(grad, logits, *_):
+    return torch.empty_like(logits)
+
+
+def _backward_compiled(ctx, grad, *_):
+    return _backward_op(grad, *ctx.saved_tensors, ctx.smoothing, ctx.reduction), *[None] * 7
+
+
+_forward_op.register_autograd(_backward_compiled, setup_context=_save)
+
+
+def _check(logits, targets, label_smoothing, reduction, check_labels) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """a, b and lam, once the arguments are known to be good; hard labels have neither b nor lam."""
     if logits.dtype not in _DTYPES:
         raise TypeError(f"mixed_cross_entropy needs float32, float16 or bfloat16 logits, got {logits.dtype}")
     if logits.dim() != 2 or logits.shape[0] < 1 or logits.shape[1] < 2:
         raise ValueError(f"mixed_cross_entropy needs logits [B, C] with C from 2, got {tuple(logits.shape)}")
+    if logits.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"mixed_cross_entropy works on CPU and CUDA logits, not on {logits.device.type!r}")
     if reduction not in _REDUCTIONS:
         raise ValueError(f"reduction must be none, sum or mean, not {reduction!r}")
     B, C = logits.shape
-    if isinstance(targets, Tensor):
-        targets = Targets(targets, targets, torch.ones(len(targets), device=targets.device))
-    for name, field, dtype in zip(Targets._fields, targets, (torch.int64, torch.int64, torch.float32)):
-        _check_row(f"targets.{name}", field, dtype, B, logits.device)
+    fields = {"targets": targets} if isinstance(targets, Tensor) else Targets(*targets)._asdict()
+    for name, field in fields.items():
+        _check_row(name, field, torch.float32 if name == "lam" else torch.int64, B, logits.device)
         if (check_labels or not field.is_cuda) and not torch.compiler.is_compiling():
-            low, high = (0, 1) if name == "lam" else (0, C - 1)
-            good = (field >= low) & (field <= high) | (field == IGNORE if name != "lam" else False)
+            top = 1 if name == "lam" else C - 1
+            good = (field >= 0) & (field <= top)
+            if name != "lam":
+                good |= field == IGNORE
             if not good.all():
-                raise ValueError(f"targets.{name} must lie in [{low}, {high}], got {field[~good].tolist()[:8]}")
+                raise ValueError(f"{name} must lie in [0, {top}], got {field[~good].tolist()[:8]}")
     if isinstance(label_smoothing, Tensor):
         _check_row("label_smoothing", label_smoothing, torch.float32, B, None)
     elif not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must lie in [0, 1], got {label_smoothing}")
-    return targets
+    a, b, lam = (*(f.contiguous() for f in fields.values()), None, None)[:3]
+    return a, b, lam
 
 
 def _check_row(name: str, field: Tensor, dtype: torch.dtype, B: int, device: torch.device | None) -> None:
