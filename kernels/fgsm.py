@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels import philox
+from fastreg.kernels.dispatch import use_triton
+from fastreg.kernels.fgsm_kernels import start_triton, step_triton
 from fastreg.kernels.loss import mixed_cross_entropy
 from fastreg.kernels.types import Targets
 
@@ -44,8 +46,33 @@ def fgsm_step(
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device or layout or a negative epsilon.
     """
     _check(images, grad, epsilon, origin, radius)
-    images = images.detach()
-    return fgsm_step_plain(images, grad, epsilon, clip, origin, radius)
+    run = _step_op if torch.compiler.is_compiling() else _step
+    return run(images.detach(), grad.detach(), float(epsilon), clip, origin, radius)
+
+
+def _step(
+    images: Tensor, grad: Tensor, epsilon: float, clip: bool, origin: Tensor | None, radius: float | None
+) -> Tensor:
+    if not use_triton(images):
+        return fgsm_step_plain(images, grad, epsilon, clip, origin, radius)
+    grad, origin = _like(grad, images), origin if origin is None else _like(origin, images)
+    return step_triton(images, grad, epsilon, clip, origin, radius)
+
+
+def _like(x: Tensor, images: Tensor) -> Tensor:
+    """``x`` in the memory order of ``images``."""
+    if x.stride() == images.stride():
+        return x
+    return torch.empty_like(images, dtype=x.dtype).copy_(x)
+
+
+# What torch.compile sees; eager calls go past torch.library.
+_step_op = torch.library.custom_op("fastreg::fgsm_step", _step, mutates_args=())
+
+
+@_step_op.register_fake
+def _(images, *_):
+    return torch.empty_like(images)
 
 
 def fgsm_step_plain(
@@ -111,10 +138,13 @@ def zero_sign_share(grad: Tensor) -> Tensor:
 def _random_start(images: Tensor, epsilon: float, seed: int, indices: Tensor | None, clip: bool) -> Tensor:
     if indices is None:
         raise ValueError("random_start draws per sample: give indices")
+    if use_triton(images):
+        on_device = indices.to(images.device, non_blocking=True).contiguous()
+        return start_triton(images, epsilon, seed, on_device, clip)
     B, C, H, W = images.shape
     drawn = philox.field(philox.uniform, seed, indices.cpu().numpy(), H * W * C, 0, "attack_start")
     offset = (2 * drawn - 1).reshape(B, H, W, C) * np.float32(epsilon)
-    start = images + torch.from_numpy(offset).to(images.device).permute(0, 3, 1, 2)
+    start = torch.empty_like(images).copy_(images + torch.from_numpy(offset).to(images.device).permute(0, 3, 1, 2))
     return start.clamp(0, 1) if clip else start
 
 
