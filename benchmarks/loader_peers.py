@@ -1,6 +1,6 @@
 """Other people's loaders, each set up as its own documentation says.
 
-``build(source, beton, batch, size, workers, job)`` returns batches without end; what is not installed raises ImportError.
+``build(source, beton, batch, size, workers, job)`` returns batches without end; what is missing raises ImportError.
 """
 
 from __future__ import annotations

@@ -1,0 +1,134 @@
+"""The GPU gate: ``PYTHONPATH=. python benchmarks/gate.py --out DIR [--quick]``, on a bare checkout, in nine minutes.
+
+Needs torch with CUDA, triton, numpy, opencv and typer; everything else that is missing is named in the results. Each
+part is a process of its own with a time limit, the most valuable first; what a part has measured is on disk before the
+next begins. The last thing printed is a short table and the judge's verdict; exit 1 when a check, a part or a target
+failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+TOTAL = 520.0  # seconds
+
+
+class Part(NamedTuple):
+    name: str
+    seconds: float  # its limit; the sum is below nine minutes
+    suite: str = ""  # what `fastreg bench` is asked for
+
+
+PARTS = (
+    Part("parity", 100),
+    Part("kernels", 120, "kernels"),
+    Part("loss", 50, "loss"),
+    Part("throughput", 110, "throughput"),
+    Part("corruptions", 70, "corruptions"),
+    Part("eval", 45, "eval"),
+    Part("loaders", 25, "loaders"),
+)
+
+
+def command(part: Part, out: Path, device: str, quick: bool) -> list[str]:
+    words = ["--out", str(out if part.suite else out / "parity.json"), "--device", device]
+    words += ["--quick"] if quick else []
+    if part.suite:
+        return [sys.executable, "-m", "fastreg", "bench", part.suite, *words]
+    return [sys.executable, "-m", "fastreg.benchmarks.parity", *words]
+
+
+def run_part(part: Part, out: Path, device: str, quick: bool, limit: float) -> dict[str, object]:
+    """Run one part, its output into ``<part>.log``; the process group is killed at the limit."""
+    start = time.monotonic()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with open(out / f"{part.name}.log", "w") as log:
+        child = subprocess.Popen(
+            command(part, out, device, quick),
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = {0: "passed"}.get(child.wait(timeout=limit), "failed")
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            status = "stopped at its limit"
+    tail = (out / f"{part.name}.log").read_text(errors="replace").strip().splitlines()[-1:]
+    seconds = round(time.monotonic() - start, 1)
+    return {"name": part.name, "status": status, "seconds": seconds, "last_line": tail[0] if tail else ""}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="gate.py", description="Check and time every kernel on this GPU.")
+    parser.add_argument("--out", required=True, help="folder for the results")
+    parser.add_argument("--quick", action="store_true", help="fewer cases, a quarter of the time")
+    parser.add_argument("--device", default="cuda", help="cpu only tries the gate itself")
+    parser.add_argument("--parts", help="only these, joined by commas")
+    given = parser.parse_args(arguments)
+    import torch
+
+    if given.device.startswith("cuda") and not torch.cuda.is_available():
+        print("gate: this machine has no CUDA device; run it where there is one.", file=sys.stderr)
+        return 1
+    out = Path(given.out).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + TOTAL
+    wanted = given.parts.split(",") if given.parts else [part.name for part in PARTS]
+    parts: list[dict[str, object]] = []
+    for part in PARTS:
+        left = end - time.monotonic()
+        if part.name not in wanted or left < 5:
+            continue
+        parts.append(run_part(part, out, given.device, given.quick, min(part.seconds, left)))
+        print(f"{part.name}: {parts[-1]['status']} in {parts[-1]['seconds']} s", flush=True)
+        (out / "gate.json").write_text(
+            json.dumps({"device": given.device, "quick": given.quick, "parts": parts}, indent=2)
+        )
+    return verdict(out, parts)
+
+
+def verdict(out: Path, parts: list[dict[str, object]]) -> int:
+    """The short table, then the judge's word on what was measured; 1 when anything failed."""
+    sys.path[:] = [str(ROOT), *(p for p in sys.path if Path(p or ".").resolve() != ROOT / "benchmarks")]
+    from fastreg.benchmarks import RESULTS, judge, record
+    from fastreg.benchmarks.show import duration
+
+    failed = [
+        f"part {part['name']}: {part['status']} ({part['last_line']})" for part in parts if part["status"] != "passed"
+    ]
+    if (out / "parity.json").is_file():
+        checks = json.loads((out / "parity.json").read_text())
+        failed += [f"check {check['name']}: {check['detail']}" for check in checks if not check["ok"]]
+    verdicts: list[judge.Verdict] = []
+    for path in sorted(out.glob("*.json")):
+        if path.name in ("gate.json", "parity.json"):
+            continue
+        found = record.read(path)
+        earlier = RESULTS / path.name
+        verdicts += judge.judge(found, record.read(earlier) if earlier.is_file() else None)
+        for suite, row in record.rows_of(found):
+            if row.variant == record.OURS:
+                rate = f"{row.images_per_second:12,.0f} images/s" if row.images else ""
+                copy = f"{100 * row.of_copy:4.0f} % of copy" if row.limit_us else ""
+                print(f"{suite:11} {row.name:32} {duration(row.us):>9} {rate:24} {copy}")
+    for text in failed:
+        print(f"FAILED {text}")
+    judged = judge.report(verdicts) if verdicts else 0
+    return int(bool(failed) or judged > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

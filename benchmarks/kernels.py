@@ -1,0 +1,134 @@
+"""The kernels: ``augment`` case by case beside its peers, the attack's step, and every other row of the registry.
+
+Bytes are the least that the operation must move; the limit is a plain copy with the same mix, timed in the same round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from fastreg import methods
+from fastreg.benchmarks.copies import copy, copy_bytes
+from fastreg.benchmarks.images import image_batch, photographs
+from fastreg.benchmarks.job import Job
+from fastreg.benchmarks.kernel_peers import COMPILED, EAGER, augment_peers, compiled, plain_augment, plain_fgsm
+from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD
+from fastreg.benchmarks.record import COPY, OURS, Absent, Row
+from fastreg.benchmarks.timing import buffer_sets, host_us, launches, measure
+from fastreg.kernels import augment, fgsm_step
+from fastreg.kernels.types import Plan
+from fastreg.pipelines.crop import random_boxes
+
+CANVAS = 256 / 224  # side of the canvas that crop-and-resize cases read, over the output's
+
+
+class Case(NamedTuple):
+    """One plan to time. ``reads``: uint8 streams that the least work reads, 1 or 2; 0: no copy has its mix."""
+
+    name: str
+    plan: Plan
+    reads: int = 1
+    plain: bool = True  # whether plain_augment can do it
+
+
+def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
+    size, batch = job.size or 224, job.batch_size or (256 if job.gpu else 8)
+    dtype = torch.bfloat16 if job.gpu else torch.float32
+    settings |= {"size": size, "batch_size": batch, "dtype": str(dtype).removeprefix("torch.")}
+    settings["images"] = photographs(job.data_dir)[1]
+    labels = torch.randint(1000, (batch,), generator=torch.Generator().manual_seed(0)).to(job.device)
+    peers = list(augment_peers(image_batch(batch, size, job.device), labels, dtype))
+    for case in cases(job, batch, size):
+        yield from _augment(job, case, batch, size, dtype, [(p, build) for n, p, build in peers if n == case.name])
+    yield from _fgsm(job, batch, size)
+
+
+def cases(job: Job, batch: int, size: int) -> Iterator[Case]:
+    """Plans as the methods draw them, flips included; "normalise" is the empty plan of evaluation."""
+    labels, keys = torch.zeros(batch, dtype=torch.int64, device=job.device), torch.arange(batch)
+
+    def drawn(reg: str, scope: str = "batch") -> Plan:
+        return methods.create(reg, size=size, scope=scope).draw(labels, keys, 0)[0]
+
+    yield Case("augment normalise", Plan())
+    yield Case("augment mixup", drawn("mixup"), reads=2)
+    yield Case("augment mixup per sample", drawn("mixup", "sample"), reads=2)
+    yield Case("augment cutmix", drawn("cutmix"))
+    yield Case("augment cutout", drawn("cutout"))
+    if job.quick and not job.gpu:
+        return
+    yield Case("augment flip", drawn("none"))
+    yield Case("augment cutmix per sample", drawn("cutmix", "sample"))
+    low, side = size // 4, size // 2
+    box = torch.tensor([[low, low, low + side, low + side]], dtype=torch.int32, device=job.device)
+    black = torch.ones(batch, dtype=torch.int8, device=job.device)
+    yield Case("augment occlusion", Plan(box=box.expand(batch, 4).contiguous(), box_fill=black))
+    yield Case("augment gaussian_noise", drawn("gaussian_noise"), plain=False)
+    sides = np.full(batch, round(size * CANVAS))
+    boxes = torch.from_numpy(random_boxes(0, np.arange(batch), 0, sides, sides).astype(np.float32)).to(job.device)
+    yield Case("augment crop", drawn("none")._replace(crop=boxes), reads=0, plain=False)
+    yield Case("augment crop mixup", drawn("mixup")._replace(crop=boxes), reads=0, plain=False)
+
+
+def _augment(
+    job: Job, case: Case, batch: int, size: int, dtype: torch.dtype, peers: list[tuple[str, Callable]]
+) -> Iterator[Row | Absent]:
+    side = size if case.plan.crop is None else round(size * CANVAS)
+    moved = batch * size * size * 3 * (max(case.reads, 1) + dtype.itemsize)
+    sets = buffer_sets(job.device, moved)
+    images = [image_batch(batch, side, job.device, i, job.data_dir) for i in range(sets)]
+    keys = torch.arange(batch, device=job.device)  # on the device, so that the call can be captured
+    given: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "dtype": dtype, "size": size, "indices": keys}
+    variants: dict[str, Callable[[int], Any]] = {OURS: lambda i: augment(images[i], case.plan, **given)}
+    if case.plain:
+        fused = compiled(lambda x: plain_augment(x, case.plan, dtype))
+        variants[EAGER] = lambda i: plain_augment(images[i], case.plan, dtype)
+        variants[COMPILED] = lambda i: fused(images[i])
+    for peer, build in peers:
+        try:
+            call = build()
+            variants[peer] = lambda i, call=call: call(images[i])
+        except ImportError as error:
+            yield Absent(case.name, peer, str(error))
+    if case.reads:
+        others = [x.flip(0) for x in images] if case.reads == 2 else []
+        variants[COPY] = lambda i: copy([images[i], *([others[i]] if others else [])], dtype)()
+    yield from timed(job, case.name, variants, sets, batch, moved)
+
+
+def _fgsm(job: Job, batch: int, size: int) -> Iterator[Row | Absent]:
+    sets = buffer_sets(job.device, 3 * batch * size * size * 3 * 4)
+    dense = torch.channels_last
+    pixels = [
+        (image_batch(batch, size, job.device, i, job.data_dir).permute(0, 3, 1, 2).float() / 255).contiguous(
+            memory_format=dense
+        )
+        for i in range(sets)
+    ]
+    grads = [torch.randn_like(x) for x in pixels]
+    fused = compiled(lambda x, g: plain_fgsm(x, g, 8 / 255))
+    variants: dict[str, Callable[[int], Any]] = {
+        OURS: lambda i: fgsm_step(pixels[i], grads[i], 8 / 255),
+        EAGER: lambda i: plain_fgsm(pixels[i], grads[i], 8 / 255),
+        COMPILED: lambda i: fused(pixels[i], grads[i]),
+        COPY: lambda i: copy([pixels[i], grads[i]], torch.float32)(),
+    }
+    yield from timed(job, "fgsm_step", variants, sets, batch, copy_bytes([pixels[0], grads[0]], torch.float32))
+
+
+def timed(
+    job: Job, name: str, variants: dict[str, Callable[[int], Any]], sets: int, images: int, moved: int
+) -> Iterator[Row]:
+    """Rows of one case, its variants interleaved; on a GPU with the launches and the host's share of an eager call."""
+    timings = measure(variants, job.device, sets=sets, seconds=job.seconds(3.0), eager=() if job.gpu else variants)
+    limit = timings[COPY].us if COPY in timings else 0.0
+    for variant, timing in timings.items():
+        more: dict[str, Any] = {}
+        if job.gpu and timing.how == "graph":
+            call = variants[variant]
+            more = {"launches": launches(call), "host_us": round(host_us(call, sets), 2)}
+        yield Row.of(name, variant, timing, images=images, bytes=moved, limit_us=limit, more=more)

@@ -1,0 +1,74 @@
+"""What fastreg has promised itself, as data. A target holds for machines whose name contains ``device``.
+
+``measure``: "us" and "launches" at most ``limit``; "images_per_second" and "of_copy" at least; "ratio": time per image
+over that of ``against`` ("operation / variant") at most. A target is missed when it is off by more than ``tolerance``
+(a fraction), which stands for the spread between runs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Target(NamedTuple):
+    suite: str
+    name: str  # the row's operation; * stands for anything
+    measure: str
+    limit: float
+    against: str = ""
+    device: str = "H200"
+    tolerance: float = 0.03
+
+
+AT_LEAST = ("images_per_second", "of_copy")
+
+TARGETS = (
+    # augment: batch 256, 224 x 224, bf16 out
+    Target("kernels", "augment normalise", "us", 34),
+    Target("kernels", "augment cutmix", "us", 34),
+    Target("kernels", "augment cutout", "us", 34),
+    Target("kernels", "augment occlusion", "us", 34),
+    Target("kernels", "augment mixup", "us", 45),
+    Target("kernels", "augment normalise", "of_copy", 0.90),
+    Target("kernels", "augment mixup", "of_copy", 0.90),
+    Target("kernels", "augment cutmix", "of_copy", 0.90),
+    Target("kernels", "augment cutout", "of_copy", 0.90),
+    Target("kernels", "augment occlusion", "of_copy", 0.90),
+    Target("kernels", "augment mixup per sample", "ratio", 1.02, "augment mixup / fastreg"),
+    Target("kernels", "augment cutmix per sample", "ratio", 1.02, "augment cutmix / fastreg"),
+    Target("kernels", "augment crop", "us", 150),
+    Target("kernels", "augment crop mixup", "us", 300),
+    Target("kernels", "augment*", "launches", 1, tolerance=0.0),
+    Target("kernels", "fgsm_step", "of_copy", 0.90),
+    Target("kernels", "fgsm_step", "launches", 1, tolerance=0.0),
+    # loss, forward and backward
+    Target("loss", "loss 1024 x 1000 none", "launches", 2, tolerance=0.0),
+    Target("loss", "loss 1024 x 1000 mean", "launches", 3, tolerance=0.0),
+    Target("loss", "loss 1024 x 1000 *", "ratio", 1.0, "torch.compile"),
+    Target("loss", "loss 4096 x 21848 mean", "of_copy", 0.85),
+    Target("loss", "loss 4096 x 21841 mean", "of_copy", 0.70),
+    # whole training steps: ResNet-50, 224 px, bf16
+    Target("throughput", "step none*", "images_per_second", 5500, tolerance=0.02),
+    Target("throughput", "step mixup", "ratio", 1.01, "step none / fastreg", tolerance=0.01),
+    Target("throughput", "step cutmix", "ratio", 1.01, "step none / fastreg", tolerance=0.01),
+    Target("throughput", "step cutout", "ratio", 1.01, "step none / fastreg", tolerance=0.01),
+    Target("throughput", "step cutmix+shakedrop", "ratio", 1.05, "step none / fastreg", tolerance=0.01),
+    Target("throughput", "step adversarial", "ratio", 1.33 * 1.05, "step none / fastreg", tolerance=0.01),
+    # corruptions: batch 256, 224 x 224
+    Target("corruptions", "corrupt *_* ?", "images_per_second", 20_000),
+    Target("corruptions", "corrupt snow ?", "images_per_second", 20_000),
+    Target("corruptions", "corrupt frost ?", "images_per_second", 20_000),
+    Target("corruptions", "corrupt fog ?", "images_per_second", 20_000),
+    Target("corruptions", "corrupt brightness ?", "images_per_second", 20_000),
+    Target("corruptions", "corrupt contrast ?", "images_per_second", 20_000),
+    Target("corruptions", "corrupt pixelate ?", "images_per_second", 20_000),
+    Target("corruptions", "corrupt all 15 x 5", "images_per_second", 100_000),
+    # evaluation: with the JPEG step, of bare inference
+    Target("eval", "evaluate * 3 jpeg", "ratio", 1 / 0.85, "evaluate clean / bare loop"),
+    # on any CPU; timings there are noisier
+    Target("throughput", "step none", "ratio", 1.03, "bare loop", device="cpu", tolerance=0.05),
+    Target("corruptions", "corrupt *", "ratio", 1.0, "imagecorruptions", device="cpu", tolerance=0.10),
+    Target("eval", "evaluate fgsm", "ratio", 1.0, "torchattacks", device="cpu", tolerance=0.10),
+    Target("eval", "metric *", "ratio", 1.0, "torchmetrics", device="cpu", tolerance=0.10),
+    Target("loaders", "load folder", "ratio", 1.0, "DataLoader + Pillow", device="cpu", tolerance=0.10),
+)
