@@ -1,0 +1,35 @@
+"""A tiny classifier and synthetic images that the evaluation and report tests share."""
+
+import torch
+from torch import nn
+
+CLASSES = 6
+
+
+def tiny_net(classes=CLASSES, seed=0):
+    """A small convolutional net whose outputs depend on colour and texture."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, 2, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, classes),
+    )
+    with torch.no_grad():
+        net[-1].weight *= 12
+        net(torch.randn(32, 3, 32, 32))
+    return net.eval()
+
+
+def tiny_images(n=30, size=64, seed=0):
+    """(uint8 [n, size, size, 3] of soft blobs, labels)"""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(n, 3, 4, 4, generator=generator)
+    fine = nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 1)
+    labels = torch.randint(0, CLASSES, (n,), generator=generator)
+    labels[0] = CLASSES - 1  # every class count is visible
+    return (fine * 255).byte().permute(0, 2, 3, 1).contiguous(), labels

@@ -1,0 +1,396 @@
+"""Suites against plain loops, resuming, sharding, fidelity to the rules about totals, and bad input."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fastreg import metrics
+from fastreg.errors import InputError
+from fastreg.evaluation import Scorecard, evaluate, ood
+from fastreg.evaluation.suites import resolve
+from fastreg.kernels import corrupt
+from tests.fastreg.evaluated import CLASSES, tiny_images, tiny_net
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CHEAP = "brightness,pixelate"  # two corruptions that cost little
+
+
+def plain_error(net, pixels, labels):
+    """A loop anyone would write: float32 NCHW pixels in [0, 1] to percent wrong."""
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    with torch.no_grad():
+        return 100 * (net((pixels - mean) / std).argmax(1) != labels).double().mean().item()
+
+
+def to_pixels(images):
+    return images.permute(0, 3, 1, 2).float() / 255
+
+
+@pytest.fixture(scope="module")
+def net():
+    return tiny_net()
+
+
+@pytest.fixture(scope="module")
+def data():
+    return tiny_images()
+
+
+@pytest.fixture(scope="module")
+def card(net, data):
+    return evaluate(net, "clean,fgsm,occlusion,imagenet-c", data, batch_size=8, corruptions=CHEAP, fidelity="memory")
+
+
+def test_clean_equals_a_plain_loop(card, net, data):
+    images, labels = data
+    row = card.results("clean")["clean"]
+    assert row["error"] == pytest.approx(plain_error(net, to_pixels(images), labels))
+    assert row["n"] == len(labels)
+    assert 0 < row["error"] < 100  # a net that is always wrong or right would test nothing
+
+
+def test_fgsm_equals_a_plain_attack(card, net, data):
+    images, labels = data
+    x = to_pixels(images).requires_grad_()
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    nn.functional.cross_entropy(net((x - mean) / std), labels).backward()
+    attacked = (x + 8 / 255 * x.grad.sign()).clamp(0, 1).detach()
+    expected = plain_error(net, attacked, labels)
+    assert card.results("fgsm")["fgsm"]["error"] == pytest.approx(expected)
+    assert expected > card.summary()["clean_error"]
+    assert card.suites["fgsm"]["settings"] == {"epsilon": 8 / 255, "clip": True, "steps": 1}
+
+
+def test_occlusion_is_a_black_square_before_normalisation(card, net, data):
+    images, labels = data
+    hidden = to_pixels(images)
+    hidden[:, :, 16:48, 16:48] = 0
+    assert card.results("occlusion")["occlusion"]["error"] == pytest.approx(plain_error(net, hidden, labels))
+
+
+def test_corruptions_are_those_of_the_kernels(card, net, data):
+    images, labels = data
+    for severity in (1, 5):
+        done = corrupt(images, "brightness", severity, indices=torch.arange(len(images)))
+        expected = plain_error(net, to_pixels(done), labels)
+        assert card.results("imagenet-c")[f"brightness/{severity}"]["error"] == pytest.approx(expected)
+
+
+def test_the_default_fidelity_has_the_jpeg_step(net, data):
+    images, labels = data
+    card = evaluate(net, "imagenet-c", data, corruptions="gaussian_noise", severities=[5], batch_size=7)
+    done = corrupt(images, "gaussian_noise", 5, indices=torch.arange(len(images)), jpeg=True)
+    row = card.results("imagenet-c")["gaussian_noise/5"]
+    assert row["error"] == pytest.approx(plain_error(net, to_pixels(done), labels))
+    assert card.suites["imagenet-c"]["settings"]["fidelity"] == "dataset"
+    assert card.suites["imagenet-c"]["settings"]["jpeg"] == 85
+
+
+def test_pgd_is_at_least_as_strong_as_chance_and_stronger_than_clean(net, data):
+    summary = evaluate(net, "clean,pgd", data, batch_size=16).summary()
+    assert summary["pgd_error"] > summary["clean_error"]
+
+
+def test_a_partial_suite_says_what_is_missing_and_has_no_total(card):
+    assert "imagenet_c_error" not in card.summary()
+    assert "mce" not in card.summary()
+    missing = card.missing("imagenet-c")
+    assert len(missing) == 13
+    assert "brightness" not in missing
+    assert any("imagenet-c is partial" in note and "gaussian_noise" in note for note in card.notes())
+
+
+def full_card(name="imagenet", classes=1000, sample=False):
+    """A complete ImageNet-C with ResNet-50's published means."""
+    from tests.fastreg.test_metrics import RESNET50
+
+    rows = {
+        f"{n}/{s}": {"n": 50_000, "nonfinite": 0, "error": 100 - a} for n, a in RESNET50.items() for s in range(1, 6)
+    }
+    clean = {"n": 50_000, "nonfinite": 0, "error": 23.87, "top5_error": 7.1, "nll": 1.0, "ece": 3.7, "brier": 33.0}
+    clean["confidence"] = 79.8
+    suites = {
+        "clean": {"settings": {}, "wanted": ["clean"], "results": {"clean": clean}},
+        "imagenet-c": {"settings": {}, "wanted": list(rows), "results": rows},
+    }
+    data = {"name": name, "classes": classes, "sample": sample, "n": 50_000, "split": "val", "size": 224}
+    return Scorecard(model={"name": "resnet50"}, data=data, settings={}, suites=suites)
+
+
+def test_imagenet_gets_alexnet_normalised_figures_and_nothing_else_does():
+    summary = full_card().summary()
+    assert summary["mce"] == pytest.approx(76.70, abs=0.005)
+    assert summary["relative_mce"] == pytest.approx(105.0, abs=0.06)
+    assert summary["ce_noise"] == pytest.approx(81.31, abs=0.005)
+    assert summary["imagenet_c_error"] == pytest.approx(60.83, abs=0.005)
+    for other in (full_card(sample=True), full_card(classes=200), full_card(name="folder")):
+        summary = other.summary()
+        assert not {"mce", "relative_mce", "ce_noise", "average"} & set(summary)
+        assert summary["imagenet_c_error"] == pytest.approx(60.83, abs=0.005)
+    assert any(note.startswith("sample") for note in full_card(sample=True).notes())
+
+
+def stripped(card):
+    """A card without what differs between two runs of the same thing."""
+    plain = json.loads(json.dumps(card.to_dict(), default=str))
+    plain.pop("provenance")
+    for suite in plain["suites"].values():
+        for row in suite["results"].values():
+            row.pop("seconds")
+    return plain
+
+
+def test_a_killed_evaluation_continues_and_ends_the_same(net, data, tmp_path, monkeypatch):
+    from fastreg.evaluation import conditions
+
+    arguments = {"batch_size": 8, "corruptions": CHEAP, "fidelity": "memory", "out": tmp_path}
+    calls, honest = [], conditions.corrupt
+
+    def failing(images, name, severity, **more):
+        calls.append((name, severity))
+        if len(calls) == 14:  # the first batches of the fourth condition
+            raise KeyboardInterrupt
+        return honest(images, name, severity, **more)
+
+    monkeypatch.setattr(conditions, "corrupt", failing)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(net, "clean,imagenet-c", data, **arguments)
+    half = Scorecard.load(tmp_path / "scorecard.json")
+    assert len(half.results("imagenet-c")) == 3
+    assert any("interrupted with 7 conditions left" in note for note in half.notes())
+    calls.clear()
+    monkeypatch.setattr(conditions, "corrupt", lambda *a, **k: (calls.append(a[1:]), honest(*a, **k))[1])
+    resumed = evaluate(net, "clean,imagenet-c", data, **arguments)
+    assert ("brightness", 3) not in calls
+    assert ("brightness", 4) in calls
+    whole = evaluate(net, "clean,imagenet-c", data, **{**arguments, "out": None})
+    assert stripped(resumed) == stripped(whole)
+    assert stripped(Scorecard.load(tmp_path / "scorecard.json")) == stripped(whole)
+    calls.clear()
+    evaluate(net, "imagenet-c", data, **arguments)
+    assert calls == []  # everything is there
+
+
+def test_other_settings_are_run_again_and_another_model_keeps_the_old_card(net, data, tmp_path):
+    evaluate(net, "clean,fgsm", data, out=tmp_path)
+    card = evaluate(net, "fgsm", data, out=tmp_path, epsilon=2 / 255)
+    assert card.suites["fgsm"]["settings"]["epsilon"] == 2 / 255
+    assert card.results("clean")
+    other = evaluate(tiny_net(seed=1), "clean", data, out=tmp_path)
+    assert not other.results("fgsm")
+    assert Scorecard.load(tmp_path / "scorecard.1.json").results("fgsm")
+
+
+def test_the_batch_size_changes_nothing(net, data):
+    cards = [
+        evaluate(net, "clean,pgd,imagenet-c", data, batch_size=size, corruptions="shot_noise", severities=[3])
+        for size in (4, 30)
+    ]
+    assert cards[0].results("pgd")["pgd"]["error"] == cards[1].results("pgd")["pgd"]["error"]
+    first, second = (card.results("imagenet-c")["shot_noise/3"] for card in cards)
+    assert first["error"] == second["error"]
+    assert first["confidence"] == pytest.approx(second["confidence"], abs=1e-4)
+
+
+def test_the_model_is_left_as_it_was(data):
+    model = tiny_net()
+    model.train()
+    model[1].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    evaluate(model, "clean,fgsm", data)
+    assert model.training
+    assert not model[1].training
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_model_that_takes_pixels(net, data):
+    class Own(nn.Module):
+        def forward(self, x):
+            return net((x - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1))
+
+    theirs = evaluate(Own(), "clean,fgsm", data, mean=None, std=None).summary()
+    ours = evaluate(net, "clean,fgsm", data).summary()
+    assert theirs["clean_error"] == ours["clean_error"]
+    assert theirs["fgsm_error"] == ours["fgsm_error"]
+
+
+def test_bf16_agrees_with_fp32_in_its_predictions(net, data):
+    errors = [evaluate(net, "clean,fgsm", data, precision=p).summary()["clean_error"] for p in ("fp32", "bf16")]
+    assert abs(errors[0] - errors[1]) <= 100 / len(data[1])  # at most one image of the thirty lies on the edge
+
+
+def test_ood_scores_against_a_plain_version(net, tmp_path):
+    from PIL import Image
+
+    images, labels = tiny_images(40, size=32)
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "LSUN" / "test"
+    folder.mkdir(parents=True)
+    others = rng.integers(0, 256, (25, 36, 36, 3), dtype=np.uint8)  # with a border of two
+    for i, image in enumerate(others):
+        Image.fromarray(image).save(folder / f"{i:02}.png")
+    card = evaluate(net, "ood", (images, labels), ood_dir=tmp_path, batch_size=512)
+    rows = card.results("ood")
+    assert list(rows) == ["lsun_crop", "gaussian", "uniform"]
+    assert rows["gaussian"]["n"] == 10_000
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+
+    def scores(pixels):
+        with torch.no_grad():
+            return net((pixels - mean) / std).softmax(1).amax(1)
+
+    inside = scores(to_pixels(images))
+    outside = scores(to_pixels(torch.from_numpy(others[:, 2:-2, 2:-2])))
+    assert rows["lsun_crop"]["detection_error"] == pytest.approx(metrics.detection_error(inside, outside))
+    assert rows["lsun_crop"]["auroc"] == pytest.approx(metrics.auroc(inside, outside))
+    assert card.summary()["ood_sets"] == 3
+    assert any("3 of the paper's 7 sets" in note for note in card.notes())
+    assert "ece" in card.summary()
+
+
+def test_the_noise_sets_have_their_distributions():
+    from fastreg.evaluation.ood import _noise
+    from fastreg.evaluation.plan import Place
+
+    place = Place(torch.device("cpu"), 0, 1, 200, {})
+    gaussian = next(_noise("gaussian", 0, 32, 0)(place)).images
+    uniform = next(_noise("uniform", 0, 32, 0)(place)).images
+    # N(0.5, 1) clipped to [0, 1] piles up Phi(-0.5) of its mass at each end
+    assert (gaussian == 0).float().mean() == pytest.approx(0.3085, abs=0.003)
+    assert (gaussian == 1).float().mean() == pytest.approx(0.3085, abs=0.003)
+    assert uniform.mean() == pytest.approx(0.5, abs=0.003)
+    assert uniform.var() == pytest.approx(1 / 12, abs=0.001)
+
+
+def test_nan_logits_are_counted_and_named(data):
+    class Broken(nn.Module):
+        def forward(self, x):
+            out = torch.zeros(len(x), CLASSES)
+            out[:, 0] = torch.where(x[:, 0, 0, 0] > x[:, 0, 0, 0].median(), torch.nan, 1.0) if len(x) > 1 else 0
+            return out
+
+    card = evaluate(Broken(), "clean", data, batch_size=30)
+    assert card.results("clean")["clean"]["nonfinite"] == 15
+    assert any("clean: 15 of 30 images gave NaN logits, counted as errors" in note for note in card.notes())
+    assert math.isfinite(card.summary()["ece"])
+
+
+class Named(nn.Module):
+    """Eight classes of which the data holds six, in another order."""
+
+    def __init__(self, net, order):
+        super().__init__()
+        self.net, self.order = net, order
+
+    def forward(self, x):
+        return self.net(x)[:, self.order]
+
+
+def test_data_with_some_of_the_models_classes(tmp_path):
+    from PIL import Image
+
+    net, (images, labels) = tiny_net(classes=8), tiny_images(24, size=64)
+    for i, (image, label) in enumerate(zip(images, labels)):
+        folder = tmp_path / "variant" / f"class{label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.numpy()).resize((96, 96)).save(folder / f"{i:02}.png")
+    names = [f"class{i}" for i in range(8)]
+    plain = evaluate(net, "clean", f"folder:{tmp_path}/variant", classes=names, size=64)
+    order = [7, 3, 1, 0, 6, 2, 5, 4]
+    shuffled = evaluate(Named(net, order), "clean", tmp_path / "variant", classes=[names[i] for i in order], size=64)
+    assert plain.summary()["clean_error"] == shuffled.summary()["clean_error"]
+    assert plain.data["classes"] == 6
+    with pytest.raises(InputError, match="'class0'"):
+        evaluate(net, "clean", tmp_path / "variant", classes=["zebra", *names[1:]], size=64)
+    with pytest.raises(InputError, match="the model has 8 classes but the data has 6"):
+        evaluate(net, "clean", tmp_path / "variant", size=64)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"suites": "imagenetc"}, "did you mean 'imagenet-c'"),
+        ({"suites": "imagenet-c", "corruptions": "gausian_noise"}, "did you mean 'gaussian_noise'"),
+        ({"suites": "imagenet-c", "severities": [0, 6]}, "severities are 1 to 5"),
+        ({"precision": "int8"}, "unknown precision"),
+        ({"fidelity": "jpeg"}, "unknown fidelity"),
+        ({"epsilon": 8.0}, "pixels lie in"),
+        ({"suites": "cifar-c"}, "cifar-c does not fit 64 px images: use --suite imagenet-c"),
+        ({"device": "cuda"}, "no GPU is visible"),
+        ({"suites": "imagenet-c", "imagenet_c_dir": "nowhere"}, "no ImageNet-C folder at nowhere"),
+        ({"suites": "ood", "ood_dir": "nowhere"}, "nowhere holds no images"),
+        ({"suites": "imagenet-c", "frost_dir": "nowhere", "corruptions": "frost"}, "frost photographs"),
+    ],
+)
+def test_bad_input_is_one_sentence(net, data, change, said):
+    if change.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    arguments = {"suites": "clean", **change}
+    with pytest.raises(InputError) as caught:
+        evaluate(net, arguments.pop("suites"), data, **arguments)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_models_and_images_of_the_wrong_shape(net, data):
+    images, labels = data
+    with pytest.raises(InputError, match="one tensor of logits"):
+        evaluate(nn.Conv2d(3, 6, 3), "clean", data)
+    with pytest.raises(InputError, match="labels go up to 5"):
+        evaluate(tiny_net(classes=3), "clean", data)
+    with pytest.raises(InputError, match="square uint8"):
+        evaluate(net, "clean", (images.float(), labels))
+    with pytest.raises(InputError, match="29 images"):
+        evaluate(net, "clean", (images[1:], labels))
+    with pytest.raises(InputError, match="arrays are not resized"):
+        evaluate(net, "clean", data, size=32)
+
+
+def test_paper_means_the_columns_of_that_data_set():
+    assert resolve("paper", 32) == ["clean", "fgsm", "occlusion", "cifar-c", "calibration", "confidence", "ood"]
+    assert resolve("paper", 224) == ["clean", "fgsm", "occlusion", "imagenet-c", "confidence"]
+    assert resolve(["calibration"], 224) == ["clean", "calibration"]
+
+
+def test_two_processes_give_what_one_gives(net, tmp_path, monkeypatch):
+    monkeypatch.setattr(ood, "NOISE_IMAGES", 600)
+    script = tmp_path / "sharded.py"
+    script.write_text(
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "from fastreg.evaluation import evaluate, ood\n"
+        "ood.NOISE_IMAGES = 600\n"
+        "from tests.fastreg.evaluated import tiny_images, tiny_net\n"
+        "data = tiny_images(31, size=32)\n"
+        "evaluate(tiny_net(), 'clean,fgsm,ood,cifar-c', data, corruptions='shot_noise', severities=[2], batch_size=256,"
+        " out=sys.argv[2])\n"
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(
+        [*command, str(root), str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = Scorecard.load(tmp_path / "scorecard.json")
+    one = evaluate(
+        net,
+        "clean,fgsm,ood,cifar-c",
+        tiny_images(31, size=32),
+        corruptions="shot_noise",
+        severities=[2],
+        batch_size=256,
+    )
+    assert two.provenance["world_size"] == 2
+    for suite in ("clean", "fgsm", "cifar-c", "ood"):
+        for condition, row in one.results(suite).items():
+            other = two.results(suite)[condition]
+            for key in row.keys() - {"seconds", "bins", "histogram_in", "histogram_out"}:
+                assert other[key] == pytest.approx(row[key], abs=1e-6), (suite, condition, key)
