@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.kernels.corruptions import filters
+from fastreg.kernels.corruptions import filter_kernels, filters
 from fastreg.kernels.corruptions.filters import quantise, unit
+from fastreg.kernels.dispatch import use_triton
 
 
 def gaussian_blur(images: Tensor, sigma: float, fields: dict) -> Tensor:
@@ -57,6 +58,9 @@ def glass_blur(images: Tensor, parameter: tuple[float, int, int], fields: dict) 
     sigma, reach, passes = parameter
     batch, n, _, channels = images.shape
     levels = filters.gaussian_blur(unit(images), float(sigma)).mul_(255).to(torch.uint8).view(-1, channels)
+    if use_triton(levels):
+        levels = filter_kernels.glass(levels.view(images.shape), fields["dx"], fields["dy"], reach)
+        passes = 0
     for turn in range(passes):
         source = _glass_source(fields["dx"][:, turn], fields["dy"][:, turn], reach)
         start = torch.arange(batch, device=images.device)[:, None] * (n * n)
@@ -108,6 +112,10 @@ def zoom_blur(images: Tensor, parameter: tuple[float, float], fields: dict) -> T
     """Mean of the image and its zooms, in float32 as published."""
     factors = zoom_factors(parameter)
     x = unit(images, torch.float32)
+    if use_triton(x):
+        grids = [filters.zoom_grid(x.shape[1], zoom) for zoom in factors]
+        left, weight = (filters.on(np.stack(part), x.device) for part in zip(*grids))
+        return filter_kernels.zoom(x, left.int(), weight.float())
     total = torch.zeros_like(x)
     for zoom in factors:
         total.add_(filters.zoom_centre(x, zoom))

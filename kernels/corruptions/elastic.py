@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions import filter_kernels
 from fastreg.kernels.corruptions.filters import gaussian_field, quantise, unit
+from fastreg.kernels.dispatch import use_triton
 
 
 def elastic_transform(images: Tensor, parameter: tuple[float, float, float], fields: dict) -> Tensor:
@@ -64,6 +66,8 @@ def fold(index: Tensor, n: int, mode: str) -> Tensor:
 def bilinear(x: Tensor, rows: Tensor, columns: Tensor, mode: str) -> Tensor:
     """float32 [B,n,n,C] read at float64 places [B,n,n], interpolated in float64, folded at the border."""
     batch, n, _, channels = x.shape
+    if use_triton(x):
+        return filter_kernels.bilinear(x, rows, columns, mode == "mirror101")
     top, left = rows.floor(), columns.floor()
     fy, fx = (rows - top)[..., None], (columns - left)[..., None]
     start = torch.arange(batch, device=x.device)[:, None, None] * (n * n)

@@ -12,6 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions import filter_kernels
+from fastreg.kernels.dispatch import use_triton
+
+
+def on(values: np.ndarray, device: torch.device) -> Tensor:
+    """A small constant array on the device, without waiting for it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
 
 def unit(images: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """uint8 levels as numbers in [0,1]."""
@@ -52,6 +61,8 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
     radius = len(weights) // 2
     if radius == 0:
         return x * float(weights[0])
+    if use_triton(x):
+        return filter_kernels.gaussian(x, on(weights, x.device))
     for axis in (1, 2):
         n = x.shape[axis]
         index = torch.from_numpy(border(n, radius, radius, "edge")).to(x.device)
@@ -127,6 +138,8 @@ def motion_blur(images: Tensor, angle: Tensor, radius: float, sigma: float) -> T
     batch, n, _, channels = images.shape
     weights = motion_weights(radius, sigma)
     dx, dy = motion_offsets(angle, len(weights))
+    if use_triton(images):
+        return filter_kernels.motion(images, on(weights, images.device), dx, dy)
     levels = images.to(torch.float64).mul_(257).view(-1, channels)
     line = torch.arange(n, device=images.device)
     start = torch.arange(batch, device=images.device) * (n * n)
