@@ -1,0 +1,148 @@
+"""``fastreg corrupt``: write a set's corrupted versions in the layouts that everyone's loaders read.
+
+From folders ``<corruption>/<severity>/<class>/*.JPEG`` at quality 85 (ImageNet-C), from CIFAR ``<corruption>.npy``,
+severity-major, and ``labels.npy`` (CIFAR-C). ``corrupted.json`` lists the finished parts with their digests: a killed
+run continues at the first part that is not there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastreg.errors import InputError
+from fastreg.evaluation.canvas import Canvas
+from fastreg.evaluation.layouts import file_names, write_array, write_folder, write_labels
+from fastreg.evaluation.subject import Subject
+from fastreg.evaluation.suites import SEVERITIES, corruption_conditions
+from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
+from fastreg.kernels.corruptions.constants import resolve
+from fastreg.progress import progress
+from fastreg.runs import write_json
+
+MANIFEST = "corrupted.json"
+
+
+def corrupt_dataset(
+    src: Any,
+    dst: str | Path,
+    *,
+    corruptions: str | Iterable[str] = "all",
+    severities: str | Iterable[int] = "all",
+    split: str = "val",
+    size: int | None = None,
+    constants: str = "auto",
+    frost_dir: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Write the corrupted versions of ``src`` under ``dst`` and return the manifest.
+
+    ``src``: a Source, a data set's name, or a folder (class folders, or CIFAR's pickles). ``corruptions``: "all" 19,
+    or names; ``severities``: "all", or some of 1 to 5 (CIFAR's arrays hold all five). ``size``: default 224, CIFAR 32.
+    Every part is read back before it enters the manifest. Raises InputError for unknown names, a ``dst`` that holds
+    another set and missing assets, RunError when a part cannot be written or does not read back.
+    """
+    subject = Subject(_open(src, split), size)
+    names = (*CORRUPTIONS, *EXTRA_CORRUPTIONS) if corruptions == "all" else corruptions
+    pairs = corruption_conditions(names, _numbers(severities))
+    try:
+        drawn: dict[str, Any] = {"seed": seed, "constants": resolve(constants, subject.size)}
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    arrays = bool(subject.source.canvas)
+    if arrays and len({severity for _, severity in pairs}) < len(SEVERITIES):
+        raise InputError("CIFAR-C's arrays hold all five severities: leave --severity at all.")
+    dst = Path(dst)
+    manifest = _manifest(dst, {"data": subject.describe(), **drawn})
+    parts = dict.fromkeys((name, 0 if arrays else severity) for name, severity in pairs)
+    left = [(name, severity) for name, severity in parts if _key(name, severity) not in manifest["parts"]]
+    if any(name == "frost" for name, _ in left):
+        from fastreg.pipelines.frost import load_frost
+
+        drawn["textures"] = load_frost(frost_dir)
+    if not left:
+        return manifest
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    canvas = subject.canvas(device=where, batch_size=batch_size, rank=0, world=1, loader="auto", workers=workers)
+    n, labels = len(canvas), canvas.labels.cpu().numpy()
+    files = file_names([subject.source.describe(i) for i in range(n)], subject.names, labels.tolist())
+    total = n * sum(len(SEVERITIES) if severity == 0 else 1 for _, severity in left)
+    write_json(dst / MANIFEST, manifest)
+    if arrays:
+        write_labels(dst / "labels.npy", np.tile(labels, len(SEVERITIES)))
+    with progress("corrupt", total) as bar, ThreadPoolExecutor(workers) as pool:
+        for name, severity in left:
+            group = SEVERITIES if severity == 0 else (severity,)
+            batches = _batches(canvas, name, group, batch_size, drawn, bar)
+            if arrays:
+                shape = (len(group) * n, subject.size, subject.size, 3)
+                digest = write_array(dst / f"{name}.npy", shape, batches)
+            else:
+                digest = write_folder(dst / name / str(severity), files, batches, pool)
+            manifest["parts"][_key(name, severity)] = {"n": len(group) * n, "sha256": digest}
+            write_json(dst / MANIFEST, manifest)
+    return manifest
+
+
+def _batches(
+    canvas: Canvas, name: str, severities: Iterable[int], batch_size: int, drawn: dict[str, Any], bar: Any
+) -> Iterator[np.ndarray]:
+    for severity in severities:
+        for batch in canvas.batches(batch_size):
+            images = corrupt(batch.images, name, severity, indices=batch.indices, **drawn)
+            yield images.cpu().numpy()
+            bar.advance(len(images), note=f"{name} {severity}")
+
+
+def _key(name: str, severity: int) -> str:
+    return f"{name}/{severity}" if severity else name
+
+
+def _open(src: Any, split: str) -> Any:
+    from fastreg.pipelines import DATASETS, open_dataset
+
+    if not isinstance(src, str | Path):
+        return src
+    if str(src) in DATASETS:
+        return open_dataset(str(src), split)
+    for name, inside in (("cifar100", "cifar-100-python"), ("cifar10", "cifar-10-batches-py")):
+        if (Path(src) / inside).is_dir():
+            return open_dataset(name, split, src)
+    return src
+
+
+def _numbers(severities: str | Iterable[int]) -> list[int] | None:
+    if severities == "all":
+        return None
+    words = severities.split(",") if isinstance(severities, str) else severities
+    try:
+        return [int(word) for word in words]
+    except ValueError:
+        raise InputError(f"--severity {severities}: give all, or numbers from 1 to 5 joined by commas.") from None
+
+
+def _manifest(dst: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What ``dst`` holds already; raises InputError when that was made from other data or settings."""
+    path = dst / MANIFEST
+    if not path.is_file():
+        if dst.is_dir() and any(dst.iterdir()):
+            raise InputError(f"{dst} is not empty and was not begun by this command: give an empty or a new folder.")
+        return {"settings": settings, "parts": {}}
+    try:
+        known = json.loads(path.read_text())
+        before = known["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): give another folder.") from error
+    if before != settings:
+        other = [key for key in settings if before.get(key) != settings[key]]
+        raise InputError(f"{dst} holds a set made with other {' and '.join(other)}: give another folder.")
+    return known
