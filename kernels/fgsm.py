@@ -109,7 +109,11 @@ def fgsm_attack(
     if step_size is None:
         step_size = epsilon if steps == 1 else 2.5 * epsilon / steps
     images = images.detach()
-    adversarial = _random_start(images, epsilon, seed, indices, clip) if random_start else images
+    adversarial = images
+    if random_start:
+        if indices is None:
+            raise ValueError("random_start draws per sample: give indices")
+        adversarial = start_in_ball(images, epsilon, seed, indices, clip)
     project = steps > 1 or random_start or step_size > epsilon
     with _frozen(model):
         for _ in range(steps):
@@ -135,12 +139,15 @@ def zero_sign_share(grad: Tensor) -> Tensor:
     return (grad == 0).float().mean()
 
 
-def _random_start(images: Tensor, epsilon: float, seed: int, indices: Tensor | None, clip: bool) -> Tensor:
-    if indices is None:
-        raise ValueError("random_start draws per sample: give indices")
+def start_in_ball(images: Tensor, epsilon: float, seed: int, indices: Tensor, clip: bool = True) -> Tensor:
+    """``images`` moved uniformly inside the epsilon ball: each pixel's move belongs to its sample, not to the batch."""
     if use_triton(images):
-        on_device = indices.to(images.device, non_blocking=True).contiguous()
-        return start_triton(images, epsilon, seed, on_device, clip)
+        return start_triton(images, epsilon, seed, indices.to(images.device, non_blocking=True).contiguous(), clip)
+    return start_in_ball_plain(images, epsilon, seed, indices, clip)
+
+
+def start_in_ball_plain(images: Tensor, epsilon: float, seed: int, indices: Tensor, clip: bool) -> Tensor:
+    """The reference of ``start_in_ball``."""
     B, C, H, W = images.shape
     drawn = philox.field(philox.uniform, seed, indices.cpu().numpy(), H * W * C, 0, "attack_start")
     offset = (2 * drawn - 1).reshape(B, H, W, C) * np.float32(epsilon)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastreg.kernels import philox
 from fastreg.kernels.augmentation.launch import augment_triton
-from fastreg.kernels.augmentation.plain import augment_plain
+from fastreg.kernels.augmentation.plain import augment_plain, drawn_normals
 from fastreg.kernels.dispatch import use_triton
 from fastreg.kernels.types import Plan
 
@@ -113,8 +113,7 @@ def _augment(
             normal=normal,
         )
     if indices is not None:
-        drawn = philox.field(philox.normal, seed, indices.cpu().numpy(), height * width * 3, step, "augment_noise")
-        normal = torch.from_numpy(drawn).view(-1, height, width, 3).to(device)
+        normal = drawn_normals(seed, indices, step, size, device)
     return augment_plain(images, plan, mean=mean_, std=std_, dtype=dtype, size=size, normal=normal)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastreg.kernels import philox
 from fastreg.kernels.types import Plan
 
 _BITS = 22  # Pillow's fixed-point weights for 8-bit images
@@ -54,6 +55,13 @@ def augment_plain(
             own = torch.where(inside & (fill == 0), partner, own)
         own = own.masked_fill(inside & (fill == 2), 0)
     return own.to(dtype).permute(0, 3, 1, 2)
+
+
+def drawn_normals(seed: int, indices: Tensor, step: int, size: tuple[int, int], device: torch.device) -> Tensor:
+    """The standard normals of ``augment``'s noise, float32 [B, h, w, 3]."""
+    n = size[0] * size[1] * 3
+    drawn = philox.field(philox.normal, seed, indices.cpu().numpy(), n, step, "augment_noise")
+    return torch.from_numpy(drawn).view(-1, *size, 3).to(device)
 
 
 def crop_and_resize(images: Tensor, crop: Tensor | None, size: tuple[int, int]) -> Tensor:
