@@ -1,4 +1,8 @@
-"""What adversarial training and logit pairing share: crafting examples from the model that is being trained."""
+"""What adversarial training and logit pairing share: crafting examples from the model that is being trained.
+
+The attack sees the running statistics of batch norm, which move from micro-batch to micro-batch and differ by rank. So
+here, and only here, two processes agree with one that accumulates their micro-batches to the size of that difference.
+"""
 
 from __future__ import annotations
 

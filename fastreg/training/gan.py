@@ -1,0 +1,168 @@
+"""Train the WGAN-GP whose samples ``ood_gan`` shows: 5 critic steps, then one of the generator, Adam, rate to zero.
+
+Source: Gulrajani et al. 2017, algorithm 1, with the settings of its CIFAR code (batch 64, generator batch 128, rate
+2e-4, betas 0 and 0.9, linear decay over 100 000 steps). All random numbers of a step come from (seed, step), so a
+resumed run ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastreg import runs
+from fastreg.errors import InputError, RunError
+from fastreg.models.wgan import Critic, Generator, critic_loss, dequantise, generator_loss
+from fastreg.pipelines import open_dataset
+from fastreg.progress import progress
+
+CRITIC_STEPS = 5
+# settings that make another GAN: a resumed run must have the same
+_FIXED = ("dataset", "steps", "batch_size", "width", "latent", "lr", "seed")
+
+
+def train_gan(
+    dataset: str = "cifar100",
+    *,
+    data_dir: str | None = None,
+    output: str = "runs",
+    name: str = "gan",
+    steps: int = 100_000,
+    batch_size: int = 64,
+    width: int = 128,
+    latent: int = 128,
+    lr: float = 2e-4,
+    seed: int = 0,
+    device: str = "auto",
+    save_every: int = 1000,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train on a 32 px data set's training split and return the run's folder: last.pt, log.jsonl, samples.png.
+
+    ``last.pt`` holds what ``methods.create("ood_gan", ood=folder)`` needs. Raises InputError (data that are not
+    32 x 32, a folder in use, other settings on resume) or RunError (a loss that is not finite).
+    """
+    settings = {key: value for key, value in locals().items() if key in _FIXED}
+    if min(steps, batch_size, width, latent, save_every) < 1 or lr <= 0:
+        raise InputError("steps, batch_size, width, latent and save_every must be at least 1, and lr greater than 0.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    folder = Path(output) / name
+    source = open_dataset(dataset, "train", data_dir)
+    if source.canvas != (32, 32):
+        raise InputError(f"the GAN makes 32 x 32 pictures, {dataset} has others: train it on cifar100 or cifar10.")
+    images = torch.from_numpy(np.stack([source.read(i) for i in range(len(source))])).to(device)
+
+    torch.manual_seed(seed)
+    pair = _Pair(Generator(latent, width).to(device), Critic(width).to(device), lr)
+    with runs.lock(folder):
+        first = _restore(folder, pair, settings, resume, device)
+        draw = torch.Generator(device)
+        with progress("gan", steps * batch_size * CRITIC_STEPS, done=first * batch_size * CRITIC_STEPS) as bar:
+            for step in range(first, steps):
+                draw.manual_seed(seed * 1_000_003 + step)
+                pair.decay(lr * (1 - step / steps))
+                losses = pair.step(images, batch_size, draw)
+                bar.advance(batch_size * CRITIC_STEPS)
+                if (step + 1) % save_every == 0 or step + 1 == steps:
+                    critic, generator = losses.tolist()
+                    if not np.isfinite([critic, generator]).all():
+                        raise RunError(
+                            f"the GAN's losses are {critic:g} and {generator:g} at step {step + 1}: lower lr."
+                        )
+                    runs.save_checkpoint(folder / "last.pt", {"config": settings, "step": step + 1, **pair.state()})
+                    _log(folder, {"step": step + 1, "critic_loss": critic, "generator_loss": generator})
+                    _samples(folder / "samples.png", pair.generator, seed)
+    say(f"generator in {folder}/last.pt, its pictures in {folder}/samples.png")
+    return folder
+
+
+class _Pair:
+    """Generator, critic and their optimisers."""
+
+    def __init__(self, generator: Generator, critic: Critic, lr: float):
+        self.generator, self.critic = generator, critic
+        self.optimizers = [torch.optim.Adam(m.parameters(), lr=lr, betas=(0.0, 0.9)) for m in (generator, critic)]
+
+    def step(self, images: Tensor, batch_size: int, draw: torch.Generator) -> Tensor:
+        """Five critic updates and one of the generator; the last losses, [2] on the device."""
+        generate, judge = self.optimizers
+        options: dict[str, Any] = {"generator": draw, "device": images.device}
+        for _ in range(CRITIC_STEPS):
+            rows = torch.randint(len(images), (batch_size,), **options)
+            real = dequantise(images[rows], torch.rand(batch_size, 3, 32, 32, **options))
+            with torch.no_grad():
+                fake = self.generator(torch.randn(batch_size, self.generator.latent, **options))
+            on_critic = critic_loss(self.critic, real, fake, torch.rand(batch_size, **options))
+            judge.zero_grad()
+            on_critic.backward()
+            judge.step()
+        self.critic.requires_grad_(False)
+        fake = self.generator(torch.randn(2 * batch_size, self.generator.latent, **options))
+        on_generator = generator_loss(self.critic, fake)
+        generate.zero_grad()
+        on_generator.backward()
+        generate.step()
+        self.critic.requires_grad_(True)
+        return torch.stack((on_critic.detach(), on_generator.detach()))
+
+    def decay(self, lr: float) -> None:
+        for optimizer in self.optimizers:
+            optimizer.param_groups[0]["lr"] = lr
+
+    def state(self) -> dict[str, Any]:
+        state = {"generator": self.generator.state_dict(), "critic": self.critic.state_dict()}
+        return state | {f"optimizer_{i}": optimizer.state_dict() for i, optimizer in enumerate(self.optimizers)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.generator.load_state_dict(state["generator"])
+        self.critic.load_state_dict(state["critic"])
+        for i, optimizer in enumerate(self.optimizers):
+            optimizer.load_state_dict(state[f"optimizer_{i}"])
+
+
+def _restore(folder: Path, pair: _Pair, settings: dict[str, Any], resume: bool, device: str) -> int:
+    """The step to go on from."""
+    path = folder / "last.pt"
+    if not path.is_file():
+        return 0
+    if not resume:
+        raise InputError(f"{folder} holds a GAN already: continue it with --resume auto, or give another --name.")
+    state = runs.load_checkpoint(path, device)
+    differing = [key for key in _FIXED if state.get("config", {}).get(key) != settings[key]]
+    if differing:
+        raise InputError(f"{folder} was started with another {', '.join(differing)}: use the same, or another --name.")
+    pair.load(state)
+    rows = [row for row in runs.read_rows(folder / "log.jsonl") if row["step"] <= state["step"]]
+    runs.atomic_write(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return state["step"]
+
+
+def _log(folder: Path, row: dict[str, Any]) -> None:
+    rows = [*runs.read_rows(folder / "log.jsonl"), row]
+    runs.atomic_write(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _samples(path: Path, generator: Generator, seed: int) -> None:
+    """An 8 x 8 sheet of pictures of fixed latents."""
+    import io
+
+    from PIL import Image
+
+    device = next(generator.parameters()).device
+    z = torch.randn(64, generator.latent, generator=torch.Generator().manual_seed(seed)).to(device)
+    generator.eval()
+    with torch.no_grad():
+        pixels = ((generator(z) / 2 + 0.5) * 255).round().byte()
+    generator.train()
+    sheet = pixels.view(8, 8, 3, 32, 32).permute(0, 3, 1, 4, 2).reshape(256, 256, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(sheet.cpu().numpy()).save(buffer, "PNG")
+    runs.atomic_write(path, buffer.getvalue())

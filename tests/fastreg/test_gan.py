@@ -1,0 +1,78 @@
+"""The GAN's training: runs on a CIFAR folder, resumes bit for bit, and feeds ood_gan."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fastreg import methods, runs
+from fastreg.errors import InputError
+from fastreg.kernels import Targets, mixed_cross_entropy
+from fastreg.training.gan import train_gan
+
+SMALL = {"batch_size": 4, "width": 8, "latent": 6, "save_every": 2}
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory):
+    """CIFAR-100's files with 20 pictures of stripes."""
+    root = tmp_path_factory.mktemp("data")
+    folder = root / "cifar-100-python"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    pictures = (128 + 90 * np.sin(np.arange(32) / 2 + rng.uniform(0, 6, (20, 3, 32, 1)))).astype(np.uint8)
+    for split in ("train", "test"):
+        content = {"data": pictures.reshape(20, 3072), "fine_labels": [i % 2 for i in range(20)]}
+        (folder / split).write_bytes(pickle.dumps(content))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["a", "b"]}))
+    return root
+
+
+def silent(line):
+    """Instead of print."""
+
+
+def test_it_trains_resumes_bit_for_bit_and_feeds_the_method(cifar, tmp_path):
+    common = {"data_dir": str(cifar), "device": "cpu", "say": silent, **SMALL}
+    whole = train_gan(output=str(tmp_path / "whole"), steps=4, **common)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(path, state, save=runs.save_checkpoint):
+        save(path, state)
+        raise Stopped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "save_checkpoint", stop)
+        with pytest.raises(Stopped):
+            train_gan(output=str(tmp_path / "cut"), steps=4, **common)
+    cut = train_gan(output=str(tmp_path / "cut"), steps=4, resume=True, **common)
+    one, two = (runs.load_checkpoint(folder / "last.pt") for folder in (whole, cut))
+    for part in ("generator", "critic"):
+        assert all(torch.equal(one[part][key], two[part][key]) for key in one[part])
+    assert [row["step"] for row in runs.read_rows(whole / "log.jsonl")] == [2, 4]
+    assert Image.open(whole / "samples.png").size == (256, 256)
+
+    method = methods.create("ood_gan", ood=str(whole), dataset="cifar100")
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 2))
+    label = torch.zeros(3, dtype=torch.int64)
+    targets = Targets(label, label, torch.ones(3))
+    loss = method.step(model, torch.rand(3, 3, 32, 32), targets, mixed_cross_entropy, indices=torch.arange(3), step=0)
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+def test_bad_input_is_told(cifar, tmp_path):
+    common = {"data_dir": str(cifar), "device": "cpu", "say": silent, "output": str(tmp_path), **SMALL}
+    train_gan(steps=1, **common)
+    with pytest.raises(InputError, match="holds a GAN already"):
+        train_gan(steps=1, **common)
+    with pytest.raises(InputError, match="another lr"):
+        train_gan(steps=1, resume=True, lr=1.0, **common)
+    with pytest.raises(InputError, match="at least 1"):
+        train_gan(steps=0, **common)
