@@ -130,9 +130,9 @@ class BetonWriter:
         allocation = pointer + len(note)
         header[0] = (VERSION, 2, self.page_size, len(records), allocation)
         fields = np.zeros(2, FIELD)
-        for row, (kind, name) in zip(fields, ((RGB, b"image"), (INT, b"label"))):
+        for row, (kind, field) in zip(fields, ((RGB, b"image"), (INT, b"label"))):
             row["type"] = kind
-            row["name"][: len(name)] = list(name)
+            row["name"][: len(field)] = list(field)
         fields[1]["arguments"][: ABOUT.itemsize] = np.array([(MAGIC, pointer, len(note))], ABOUT).view(np.uint8)
         rows = np.zeros(len(records), SAMPLE)
         for name in ("mode", "width", "height", "pointer"):

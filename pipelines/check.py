@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastreg.pipelines.datasets import SPLITS, find, open_dataset
-from fastreg.pipelines.decode_pillow import ERRORS, open_image, reason
+from fastreg.pipelines.image import ERRORS, header, open_image, pixels, reason
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.work import Job, Pool, ahead, cancel_all, default_workers
 from fastreg.progress import progress
@@ -38,13 +38,14 @@ def verify(name: str, data_dir: str | Path | None = None, workers: int | None = 
                 found = []
                 for index in job.indices[first:stop].tolist():
                     try:
-                        open_image(source.read(index)).convert("RGB")
+                        stored = source.read(index)
+                        pixels(stored, header(stored).plain)
                     except (*ERRORS, RuntimeError) as error:
                         found.append((source.describe(index), reason(error)))
                 return found
 
             def start(job: Job, look=look):
-                return job, pool.map_chunks(job, look, 16)
+                return job, pool.map_chunks(job, look)
 
             n = len(source)
             jobs = (Job(0, np.arange(a, min(a + 256, n)), 0) for a in range(0, n, 256))

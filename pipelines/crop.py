@@ -9,6 +9,7 @@ from fastreg.kernels import philox
 TRIES = 10
 SCALE = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
+_LOG_RATIO = np.log(RATIO)
 RESIZE = 256 / 224  # shorter side before the centre crop, over the crop's side
 
 
@@ -18,19 +19,23 @@ def random_boxes(seed: int, indices: np.ndarray, epoch: int, heights: np.ndarray
     Ten tries with area uniform in 8-100 % and log-uniform aspect ratio 3/4-4/3, then the largest centred box within the
     ratio. Try t of a sample reads the four words of element t: area, ratio, top, left.
     """
-    heights, widths = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
-    words = philox.words(seed, np.arange(TRIES)[None], np.asarray(indices)[:, None], epoch, "crop")
-    u = philox.uniform(words).astype(np.float64)
-    area = (heights * widths)[:, None] * (SCALE[0] + (SCALE[1] - SCALE[0]) * u[..., 0])
-    low, high = np.log(RATIO)
-    ratio = np.exp(low + (high - low) * u[..., 1])
-    w, h = np.rint(np.sqrt(area * ratio)).astype(np.int64), np.rint(np.sqrt(area / ratio)).astype(np.int64)
-    fits = (w > 0) & (w <= widths[:, None]) & (h > 0) & (h <= heights[:, None])
-    rows, first = np.arange(len(heights)), fits.argmax(1)
-    w, h, words = w[rows, first], h[rows, first], words[rows, first]
-    top = philox.integers(words[:, 2], np.maximum(heights - h + 1, 1))
-    left = philox.integers(words[:, 3], np.maximum(widths - w + 1, 1))
-    return np.where(fits.any(1)[:, None], np.stack([top, left, h, w], 1), _centred(heights, widths))
+    indices, heights, widths = (np.asarray(x, np.int64) for x in (indices, heights, widths))
+    boxes = _centred(heights, widths)
+    left = np.arange(len(heights))  # rows that have no box yet
+    for attempt in range(TRIES):
+        words = philox.words(seed, attempt, indices[left], epoch, "crop")
+        u = philox.uniform(words[:, :2]).astype(np.float64)
+        height, width = heights[left], widths[left]
+        area = height * width * (SCALE[0] + (SCALE[1] - SCALE[0]) * u[:, 0])
+        ratio = np.exp(_LOG_RATIO[0] + (_LOG_RATIO[1] - _LOG_RATIO[0]) * u[:, 1])
+        w, h = np.rint(np.sqrt(area * ratio)).astype(np.int64), np.rint(np.sqrt(area / ratio)).astype(np.int64)
+        fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+        place = philox.integers(words[fits, 2:], np.stack([height - h + 1, width - w + 1], 1)[fits])
+        boxes[left[fits]] = np.concatenate([place, h[fits, None], w[fits, None]], 1)
+        left = left[~fits]
+        if not len(left):
+            break
+    return boxes
 
 
 def _centred(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ from PIL import Image
 
 from fastreg.errors import InputError
 from fastreg.pipelines import crop
-from fastreg.pipelines.decode_pillow import ERRORS, PillowDecoder, open_image, reason
+from fastreg.pipelines.decode_pillow import PillowDecoder
+from fastreg.pipelines.image import ERRORS, header, open_image, reason
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.work import Decoded, Job, Settings, ahead, bad_image, cancel_all, log
 
@@ -44,12 +45,6 @@ def _ppm(image: Image.Image) -> bytes:
 _BLANK = _ppm(Image.new("RGB", (8, 8)))  # stands in for a skipped image; its row is dropped
 
 
-def _plain(stored: bytes | np.ndarray, image: Image.Image) -> bool:
-    """Whether DALI decodes this file as Pillow does: an 8-bit grey or RGB JPEG that has its end marker."""
-    whole = isinstance(stored, bytes) and b"\xff\xd9" in stored[-64:]
-    return whole and image.format == "JPEG" and image.mode in ("RGB", "L")
-
-
 class DaliDecoder:
     """See ``work.Decoder``. Threads of the `folder` decoder read, parse headers and draw boxes; DALI does the rest."""
 
@@ -66,7 +61,7 @@ class DaliDecoder:
         inside: list[tuple[Job, list[int]]] = []  # fed to DALI, not yet taken out
 
         def start(job: Job):
-            return job, self.pillow.pool.map_chunks(job, self._prepare, 16)
+            return job, self.pillow.pool.map_chunks(job, self._prepare)
 
         prepared = ahead(jobs, start, 2, lambda started: cancel_all(started[1]))
         try:
@@ -109,9 +104,9 @@ class DaliDecoder:
         for row, index in enumerate(indices):
             try:
                 stored = self.source.read(index)
-                image = open_image(stored)
-                data = stored if _plain(stored, image) else _ppm(image)
-                sizes.append((image.height, image.width))
+                head = header(stored)
+                data = stored if head.plain else _ppm(open_image(stored))
+                sizes.append(head[:2])
             except ERRORS as error:
                 bad_image(self.source, index, reason(error), s.on_bad_image)
                 bad.append(first + row)

@@ -58,6 +58,6 @@ def load_frost(folder: str | Path | None = None) -> list[np.ndarray]:
             raise RunError(f"cannot read {place / name}: {error.strerror}; run `fastreg data fetch frost`.") from None
         if hashlib.sha256(data).hexdigest() != digest:
             raise RunError(f"{place / name} is not the published file: remove it and run `fastreg data fetch frost`.")
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
         photographs.append(np.ascontiguousarray(image[..., ::-1]))
     return photographs

@@ -14,7 +14,8 @@ from fastreg.errors import InputError, RunError
 from fastreg.pipelines.beton import JPEG
 from fastreg.pipelines.beton_write import BetonWriter, Encoded, raw_bytes
 from fastreg.pipelines.datasets import open_dataset
-from fastreg.pipelines.decode_pillow import ERRORS, eval_image, open_image, reason
+from fastreg.pipelines.decode_pillow import eval_crop
+from fastreg.pipelines.image import ERRORS, header, pixels, reason
 from fastreg.pipelines.work import Job, Pool, ahead, bad_image, cancel_all, default_workers
 from fastreg.progress import progress
 
@@ -114,26 +115,19 @@ def write_beton(
 def _encode(
     stored: bytes | np.ndarray, max_res: int | None, quality: int | None, raw: int | None, as_jpeg: bool
 ) -> Encoded:
-    image = open_image(stored)
+    head = header(stored)
+    array = pixels(stored, head.plain)
     if raw is not None:
-        return raw_bytes(np.asarray(eval_image(image, raw, 1.0)))
-    fits = max_res is None or max(image.size) <= max_res
-    if (
-        as_jpeg
-        and quality is None
-        and fits
-        and isinstance(stored, bytes)
-        and (image.format, image.mode) == ("JPEG", "RGB")
-    ):
-        image.load()  # a broken file is found now, not in training
-        return Encoded(JPEG, image.width, image.height, stored)
-    pixels = np.asarray(image.convert("RGB"))
+        return raw_bytes(eval_crop(array, raw, 1.0))
+    fits = max_res is None or max(head[:2]) <= max_res
+    if as_jpeg and quality is None and fits and head.plain and isinstance(stored, bytes):
+        return Encoded(JPEG, head.width, head.height, stored)
     if not fits and max_res is not None:
-        ratio = max_res / max(image.size)
-        size = max(1, int(image.width * ratio)), max(1, int(image.height * ratio))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        ratio = max_res / max(head[:2])
+        size = max(1, int(head.width * ratio)), max(1, int(head.height * ratio))
+        array = cv2.resize(array, size, interpolation=cv2.INTER_AREA)
     if not as_jpeg:
-        return raw_bytes(pixels)
+        return raw_bytes(array)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality or 95)
-    return Encoded(JPEG, pixels.shape[1], pixels.shape[0], buffer.getvalue())
+    Image.fromarray(array).save(buffer, "JPEG", quality=quality or 95)
+    return Encoded(JPEG, array.shape[1], array.shape[0], buffer.getvalue())

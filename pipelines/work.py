@@ -79,11 +79,12 @@ class Pool:
         self.workers = workers
         self._executor: ThreadPoolExecutor | None = None
 
-    def map_chunks(self, job: Job, task: Callable[[Job, int, int], U], chunk: int = 8) -> list:
-        """Futures of ``task(job, start, stop)`` over the rows of a job."""
+    def map_chunks(self, job: Job, task: Callable[[Job, int, int], U], largest: int = 32) -> list:
+        """Futures of ``task(job, start, stop)`` over the rows of a job: some per thread, none of many rows."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="fastreg-decode")
         n = len(job.indices)
+        chunk = max(4, min(largest, n // (2 * self.workers)))
         return [self._executor.submit(task, job, a, min(a + chunk, n)) for a in range(0, n, chunk)]
 
     def close(self) -> None:

@@ -53,8 +53,9 @@ def test_training_batches_are_the_resized_crops(train, name):
     assert batch.labels.tolist() == train.labels[batch.indices.numpy()].tolist()
     expected = np.stack([pillow(train, int(i), 64, epoch=1, seed=5) for i in batch.indices])
     difference = np.abs(batch.images.numpy().astype(int) - expected)
-    if name == "folder":
-        assert difference.max() == 0
+    if name == "folder":  # torch's 8-bit resampling: Pillow's with 16-bit weights
+        assert difference.max() <= 1
+        assert difference.mean() < 0.03
     else:  # DALI repeats the border pixel where Pillow drops and reweights; inside, only the rounding differs
         assert difference[:, 1:-1, 1:-1].max() <= 1
         assert difference.max() <= 24
