@@ -16,7 +16,7 @@ class Progress:
         self.title, self.total, self.unit, self.every = title, total, unit, every
         self.done = self.first = done
         self.start = self.last = time.monotonic()
-        self.note = ""
+        self.note, self._printed = "", (done, "")
         self._bar = None
         if sys.stderr.isatty() and int(os.environ.get("RANK", "0")) == 0:
             self._bar = _rich_bar(title, total, unit, done)
@@ -42,16 +42,14 @@ class Progress:
         of = f"/{self.total:,}" if self.total else ""
         left = f", {_clock((self.total - self.done) / self.rate)} left" if self.total and self.rate else ""
         note = f", {self.note}" if self.note else ""
-        print(
-            f"{self.title}: {self.done:,}{of} {self.unit}, {self.rate:,.0f}/s{left}{note}",
-            file=sys.stderr,
-            flush=True,
-        )
+        self._printed = (self.done, self.note)
+        line = f"{self.title}: {self.done:,}{of} {self.unit}, {self.rate:,.0f}/s{left}{note}"
+        print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar[0].stop()
-        elif self.done > self.first:
+        elif (self.done, self.note) != self._printed:
             self._line()
 
 

@@ -123,7 +123,7 @@ FAST["fast/cifar10/resnet18"] = FAST["fast/cifar100/resnet18"]
 SHORT: dict[str, Recipe] = {
     "short/imagenet": {
         "model": "resnet18",
-        "epochs": 12,
+        "epochs": 8,
         "global_batch": 32,
         "lr": 0.05,
         "sched": "cosine",
