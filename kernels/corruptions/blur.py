@@ -55,17 +55,21 @@ def defocus_blur(images: Tensor, parameter: tuple[float, float], fields: dict) -
 def glass_blur(images: Tensor, parameter: tuple[float, int, int], fields: dict) -> Tensor:
     """Blur, move pixels about by up to ``reach``, blur. The published raster loops, from the lower right corner up,
     *copy* the pixel they meant to swap; so each pixel is written once, and the result is a gather."""
-    sigma, reach, passes = parameter
-    batch, n, _, channels = images.shape
-    levels = filters.gaussian_blur(unit(images), float(sigma)).mul_(255).to(torch.uint8).view(-1, channels)
-    if use_triton(levels):
-        levels = filter_kernels.glass(levels.view(images.shape), fields["dx"], fields["dy"], reach)
-        passes = 0
-    for turn in range(passes):
-        source = _glass_source(fields["dx"][:, turn], fields["dy"][:, turn], reach)
-        start = torch.arange(batch, device=images.device)[:, None] * (n * n)
-        levels = levels.index_select(0, (source + start).view(-1))
-    return quantise(filters.gaussian_blur(unit(levels).view(images.shape), float(sigma)))
+    sigma, reach, _ = parameter
+    levels = filters.gaussian_blur(unit(images), float(sigma)).mul_(255).to(torch.uint8)
+    shuffle = filter_kernels.glass if use_triton(levels) else plain_glass
+    levels = shuffle(levels, fields["dx"], fields["dy"], reach)
+    return quantise(filters.gaussian_blur(unit(levels), float(sigma)))
+
+
+def plain_glass(levels: Tensor, dx: Tensor, dy: Tensor, reach: int) -> Tensor:
+    """uint8 [B,n,n,3] after all passes of the shuffle with shifts ``dx``, ``dy`` [B,passes,n,n]."""
+    batch, n, _, channels = levels.shape
+    start = torch.arange(batch, device=levels.device)[:, None] * (n * n)
+    flat = levels.view(-1, channels)
+    for turn in range(dx.shape[1]):
+        flat = flat.index_select(0, (_glass_source(dx[:, turn], dy[:, turn], reach) + start).view(-1))
+    return flat.view(levels.shape)
 
 
 def _glass_source(dx: Tensor, dy: Tensor, reach: int) -> Tensor:
@@ -110,13 +114,17 @@ def zoom_factors(parameter: tuple[float, float]) -> list[float]:
 
 def zoom_blur(images: Tensor, parameter: tuple[float, float], fields: dict) -> Tensor:
     """Mean of the image and its zooms, in float32 as published."""
-    factors = zoom_factors(parameter)
     x = unit(images, torch.float32)
-    if use_triton(x):
-        grids = [filters.zoom_grid(x.shape[1], zoom) for zoom in factors]
-        left, weight = (filters.on(np.stack(part), x.device) for part in zip(*grids))
-        return filter_kernels.zoom(x, left.int(), weight.float())
+    grids = [filters.zoom_grid(x.shape[1], zoom) for zoom in zoom_factors(parameter)]
+    left, weight = (np.stack(part) for part in zip(*grids))
+    zoom = filter_kernels.zoom if use_triton(x) else plain_zoom
+    return zoom(x, filters.on(left, x.device), filters.on(weight, x.device).float())
+
+
+def plain_zoom(x: Tensor, left: Tensor, weight: Tensor) -> Tensor:
+    """Mean of float32 [B,n,n,3] and its zooms as uint8 levels; ``left`` int64, ``weight`` float32 [Z,n] say where each
+    output row and column reads."""
     total = torch.zeros_like(x)
-    for zoom in factors:
-        total.add_(filters.zoom_centre(x, zoom))
-    return quantise((x + total).div_(len(factors) + 1))
+    for index, t in zip(left, weight):
+        total.add_(filters.zoomed(x, index, t))
+    return quantise((x + total).div_(len(left) + 1))

@@ -22,14 +22,15 @@ def elastic_transform(images: Tensor, parameter: tuple[float, float, float], fie
     y, x = line[:, None], line[None, :]
 
     m = affine_inverse(fields["corner_shift"], n)[:, :, :, None, None]  # [B,2,3,1,1]
-    warped = bilinear(
+    read = filter_kernels.bilinear if use_triton(images) else plain_bilinear
+    warped = read(
         unit(images, torch.float32),
         m[:, 1, 0] * x + m[:, 1, 1] * y + m[:, 1, 2],
         m[:, 0, 0] * x + m[:, 0, 1] * y + m[:, 0, 2],
-        "mirror101",
+        True,
     )
     dx, dy = (gaussian_field(fields[name], sigma, "mirror", 3.0).mul_(alpha).float() for name in ("dx", "dy"))
-    return quantise(bilinear(warped, y + dy.double(), x + dx.double(), "mirror"))
+    return quantise(read(warped, y + dy.double(), x + dx.double(), False))
 
 
 def affine_inverse(corner_shift: Tensor, n: int) -> Tensor:
@@ -52,28 +53,22 @@ def affine_inverse(corner_shift: Tensor, n: int) -> Tensor:
     return torch.cat((columns, offset[:, :, None]), 2)
 
 
-def fold(index: Tensor, n: int, mode: str) -> Tensor:
-    """int64 indices folded into [0,n) as ``filters.border`` does, on the device."""
-    if n == 1:
-        return torch.zeros_like(index)
-    if mode == "mirror":
-        index = index.remainder(2 * n)
-        return torch.where(index < n, index, 2 * n - 1 - index)
-    index = index.remainder(2 * n - 2)
-    return torch.where(index < n, index, 2 * n - 2 - index)
+def fold(index: Tensor, n: int, mirror101: bool) -> Tensor:
+    """int64 indices folded into [0,n), about the edge pixels (101) or the edges, as ``filters.border`` does."""
+    period = max(2 * n - 2, 1) if mirror101 else 2 * n
+    index = index.remainder(period)
+    return torch.where(index < n, index, (period if mirror101 else period - 1) - index)
 
 
-def bilinear(x: Tensor, rows: Tensor, columns: Tensor, mode: str) -> Tensor:
+def plain_bilinear(x: Tensor, rows: Tensor, columns: Tensor, mirror101: bool) -> Tensor:
     """float32 [B,n,n,C] read at float64 places [B,n,n], interpolated in float64, folded at the border."""
     batch, n, _, channels = x.shape
-    if use_triton(x):
-        return filter_kernels.bilinear(x, rows, columns, mode == "mirror101")
     top, left = rows.floor(), columns.floor()
     fy, fx = (rows - top)[..., None], (columns - left)[..., None]
     start = torch.arange(batch, device=x.device)[:, None, None] * (n * n)
     flat = x.reshape(-1, channels).double()
-    row = [fold(top.long() + k, n, mode) * n + start for k in (0, 1)]
-    column = [fold(left.long() + k, n, mode) for k in (0, 1)]
+    row = [fold(top.long() + k, n, mirror101) * n + start for k in (0, 1)]
+    column = [fold(left.long() + k, n, mirror101) for k in (0, 1)]
 
     def line(k: int) -> Tensor:
         near, far = (flat.index_select(0, (row[k] + column[j]).view(-1)).view(x.shape) for j in (0, 1))

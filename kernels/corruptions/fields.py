@@ -1,4 +1,4 @@
-"""The random fields of each corruption, drawn on the host from (seed, sample index, severity, operation).
+"""The random fields of each corruption, drawn from (seed, sample index, severity, operation).
 
 Each function gives what its corruption takes as ``fields``, batch first. A field of many values takes value j from word
 j % 4 of element j // 4 (``philox.field``), j counting in row-major order over the shape said beside it.
@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels import philox
+from fastreg.kernels.corruptions import field_kernels
+from fastreg.kernels.corruptions.filters import on
 from fastreg.kernels.corruptions.plasma import map_side, plasma
+from fastreg.kernels.dispatch import use_triton
 
 
 class Key(NamedTuple):
@@ -27,79 +30,91 @@ class Key(NamedTuple):
     textures: object = None  # the frost photographs
     texture_scale: float = 1.0
 
-    def field(self, draw, operation: str, *shape: int) -> np.ndarray:
-        """[B, *shape] values of ``draw`` (``philox.uniform``, ...)."""
+    def field(self, kind: str, operation: str, *shape: int, span: int = 0, levels: Tensor | None = None) -> Tensor:
+        """[B, *shape] values of ``kind`` on the device (the kinds are those of ``field_kernels``). ``span`` is the
+        number of integers, or the threshold of impulses, or the photons of counts at ``levels``."""
         count = int(np.prod(shape))
-        return philox.field(draw, self.seed, self.samples, count, self.severity, operation).reshape(-1, *shape)
+        samples = on(self.samples.astype(np.uint32).view(np.int32), self.device)
+        if use_triton(samples):
+            table = None
+            if kind == "poisson":
+                table, span = on(photon_table(span).view(np.int32), self.device), 0
+            place = (self.seed, samples, count, self.severity, operation)
+            return field_kernels.field(kind, *place, span=span, levels=levels, table=table).view(-1, *shape)
 
-    def send(self, values: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(values))
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+        def draw(words: np.ndarray) -> np.ndarray:
+            if kind == "integer":
+                return philox.integers(words, span) - span // 2
+            if kind == "impulse":
+                return (words < span).astype(np.uint8) | (words & 1).astype(np.uint8) << 1
+            if kind == "poisson":
+                levels_of = levels.reshape(len(levels), -1).cpu().numpy()  # type: ignore[union-attr]
+                return philox.poisson(words[:, :count], levels_of, photon_table(span))
+            return philox.normal(words) if kind == "normal" else philox.uniform(words)
 
-
-def gaussian_noise(key: Key, n: int, parameter, images) -> dict:
-    return {"normal": key.send(key.field(philox.normal, "gaussian_noise", n, n, 3))}
-
-
-def speckle_noise(key: Key, n: int, parameter, images) -> dict:
-    return {"normal": key.send(key.field(philox.normal, "speckle_noise", n, n, 3))}
+        values = philox.field(draw, self.seed, self.samples, count, self.severity, operation)
+        return on(values, self.device).to(field_kernels.DTYPES[kind]).view(-1, *shape)
 
 
 @lru_cache(maxsize=32)
 def photon_table(photons: int) -> np.ndarray:
-    """Poisson table for each of the 256 levels."""
+    """Poisson table for each of the 256 levels, uint32 [256, a power of two]."""
     return philox.poisson_table(np.arange(256) * photons / 255)
+
+
+def gaussian_noise(key: Key, n: int, parameter, images) -> dict:
+    return {"normal": key.field("normal", "gaussian_noise", n, n, 3)}
+
+
+def speckle_noise(key: Key, n: int, parameter, images) -> dict:
+    return {"normal": key.field("normal", "speckle_noise", n, n, 3)}
 
 
 def shot_noise(key: Key, n: int, parameter, images: Tensor | None) -> dict:
     """Counts by inversion, one word per value; the rate is the pixel's own, so the images are needed."""
     if images is None:
         raise ValueError("shot_noise counts photons of the pixels: pass images= to draw its fields.")
-    table = photon_table(parameter)
-    words = key.field(lambda words: words, "shot_noise", n, n, 3)
-    return {"counts": key.send(philox.poisson(words, images.cpu().numpy(), table))}
+    return {"counts": key.field("poisson", "shot_noise", n, n, 3, span=parameter, levels=images.to(key.device))}
 
 
 def impulse_noise(key: Key, n: int, parameter, images) -> dict:
     """The word against an even threshold says whether to replace, its lowest bit with what: independent draws."""
-    words = key.field(lambda words: words, "impulse_noise", n, n, 3)
-    threshold = 2 * round(parameter * 2**31)
-    return {"replace": key.send(words < threshold), "salt": key.send((words & 1).astype(bool))}
+    code = key.field("impulse", "impulse_noise", n, n, 3, span=2 * round(parameter * 2**31))
+    return {"replace": (code & 1).bool(), "salt": (code & 2).bool()}
 
 
 def glass_blur(key: Key, n: int, parameter, images) -> dict:
-    """Integers from -reach to reach - 1, [passes, n, n, (dx, dy)]."""
+    """Integers from -reach to reach - 1, [(dx, dy), passes, n, n]."""
     _, reach, passes = parameter
-    shift = key.field(lambda w: philox.integers(w, 2 * reach), "glass_blur", passes, n, n, 2) - reach
-    return {"dx": key.send(shift[..., 0]), "dy": key.send(shift[..., 1])}
+    shift = key.field("integer", "glass_blur", 2, passes, n, n, span=2 * reach)
+    return {"dx": shift[:, 0], "dy": shift[:, 1]}
 
 
 def motion_blur(key: Key, n: int, parameter, images) -> dict:
-    return {"angle": key.send(key.field(philox.uniform, "motion_angle", 1)[:, 0] * 90 - 45)}
+    return {"angle": key.field("uniform", "motion_angle", 1)[:, 0] * 90 - 45}
 
 
 def snow(key: Key, n: int, parameter, images) -> dict:
-    angle = key.field(philox.uniform, "snow_angle", 1)[:, 0] * 90 - 135
-    return {"normal": key.send(key.field(philox.normal, "snow", n, n)), "angle": key.send(angle)}
+    angle = key.field("uniform", "snow_angle", 1)[:, 0] * 90 - 135
+    return {"normal": key.field("normal", "snow", n, n), "angle": angle}
 
 
 def fog(key: Key, n: int, parameter, images) -> dict:
+    """The plasma map of the next power of two, cropped."""
     side = map_side(n)
-    uniform = key.send(key.field(philox.uniform, "fog", side, side)).double().mul_(2).sub_(1)
+    uniform = key.field("uniform", "fog", side, side).double().mul_(2).sub_(1)
     return {"plasma": plasma(uniform, parameter[1])[:, :n, :n].float()}
 
 
 def elastic_transform(key: Key, n: int, parameter, images) -> dict:
     """Corners uniform within ``reach`` pixels, [3, (x, y)]; dx and dy uniform within one, [(dx, dy), n, n]."""
-    corners = key.field(philox.uniform, "elastic_corners", 3, 2) * 2 - 1
-    shift = key.field(philox.uniform, "elastic_shift", 2, n, n) * 2 - 1
-    shift = shift.astype(np.float32)
-    corners = (corners * parameter[2]).astype(np.float32)
-    return {"corner_shift": key.send(corners), "dx": key.send(shift[:, 0]), "dy": key.send(shift[:, 1])}
+    corners = key.field("uniform", "elastic_corners", 3, 2).mul_(2).sub_(1).mul_(parameter[2])
+    shift = key.field("uniform", "elastic_shift", 2, n, n).mul_(2).sub_(1)
+    return {"corner_shift": corners, "dx": shift[:, 0], "dy": shift[:, 1]}
 
 
 def spatter(key: Key, n: int, parameter, images) -> dict:
-    return {"normal": key.send(key.field(philox.normal, "spatter", n, n))}
+    return {"normal": key.field("normal", "spatter", n, n)}
 
 
 def frost(key: Key, n: int, parameter, images) -> dict:
@@ -120,7 +135,8 @@ def frost(key: Key, n: int, parameter, images) -> dict:
     which = philox.integers(words[:, 0], len(rows))
     top = philox.integers(words[:, 1], rows[which] - n)
     left = philox.integers(words[:, 2], columns[which] - n)
-    first, stride = key.send(start[which] + top * columns[which] + left), key.send(columns[which])
+    first = on(start[which] + top * columns[which] + left, key.device)
+    stride = on(columns[which], key.device)
     line = torch.arange(n, device=key.device)
     place = (first[:, None, None] + line[:, None] * stride[:, None, None] + line).view(-1)
     return {"texture": pixels.index_select(0, place).view(-1, n, n, 3)}

@@ -6,7 +6,7 @@ contraction of multiply and add off. One program works on BLOCK neighbouring val
 Loads and bytes per value (uint8 in and out unless said), T taps, Z zooms:
     gaussian   2 T float64 loads, 32 bytes (two passes, float64 in and out)
     motion     T byte loads, 2 bytes           zoom   4 Z float32 loads, 5 bytes
-    bilinear   4 float32 loads, 24 bytes       glass  2 int8 loads per step of the chain, 3 bytes per pass
+    bilinear   4 float32 loads, 24 bytes       glass  2 int16 loads per step of the chain, 3 bytes per pass
 Speed on a GPU: not yet measured.
 """
 
@@ -134,12 +134,12 @@ def zoom_kernel(
 
 
 def zoom(x: Tensor, left: Tensor, weight: Tensor) -> Tensor:
-    """Mean of float32 [B,n,n,3] and its zooms as uint8 levels; ``left`` int32, ``weight`` float32 [Z,n] say where each
+    """Mean of float32 [B,n,n,3] and its zooms as uint8 levels; ``left`` int, ``weight`` float32 [Z,n] say where each
     output row and column reads."""
     batch, n = x.shape[:2]
     out = torch.empty_like(x, dtype=torch.uint8)
     grid = (triton.cdiv(n * n * 3, BLOCK), batch)
-    zoom_kernel[grid](x, out, left, weight, n, len(left), BLOCK=BLOCK, enable_fp_fusion=False)
+    zoom_kernel[grid](x, out, left.int(), weight, n, len(left), BLOCK=BLOCK, enable_fp_fusion=False)
     return out
 
 
@@ -203,7 +203,7 @@ def bilinear(x: Tensor, rows: Tensor, columns: Tensor, mirror101: bool) -> Tenso
 def glass_kernel(
     levels_ptr,  # uint8 [B,n,n,3]
     out_ptr,
-    dx_ptr,  # int8 [B,passes,n,n]
+    dx_ptr,  # int16 [B,passes,n,n]
     dy_ptr,
     n,
     reach,
@@ -230,10 +230,10 @@ def glass_kernel(
 
 
 def glass(levels: Tensor, dx: Tensor, dy: Tensor, reach: int) -> Tensor:
-    """uint8 [B,n,n,3] after all passes of the glass shuffle with shifts ``dx``, ``dy`` int8 [B,passes,n,n]."""
+    """uint8 [B,n,n,3] after all passes of the glass shuffle with shifts ``dx``, ``dy`` int [B,passes,n,n]."""
     batch, n = levels.shape[:2]
     out = torch.empty_like(levels)
     grid = (triton.cdiv(n * n, BLOCK), batch)
-    shifts = (dx.to(torch.int8).contiguous(), dy.to(torch.int8).contiguous())
+    shifts = (dx.short().contiguous(), dy.short().contiguous())
     glass_kernel[grid](levels, out, *shifts, n, reach, dx.shape[1], BLOCK=BLOCK)
     return out

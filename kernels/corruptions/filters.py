@@ -51,27 +51,28 @@ def gaussian_weights(sigma: float, truncate: float = 4.0) -> np.ndarray:
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian filter of [B,n,n,C] float64, edge clamped, cut at 4 sigma: bit-equal to scipy.ndimage's, rows first.
-
-    scipy folds the symmetric weights: centre times its weight, then pairs from the farthest to the nearest.
-    """
+    """Gaussian filter of [B,n,n,C] float64, edge clamped, cut at 4 sigma: bit-equal to scipy.ndimage's, rows first."""
     if sigma <= 1e-15:  # scipy leaves the axis alone
         return x
     weights = gaussian_weights(sigma)
-    radius = len(weights) // 2
-    if radius == 0:
+    if len(weights) == 1:
         return x * float(weights[0])
-    if use_triton(x):
-        return filter_kernels.gaussian(x, on(weights, x.device))
+    return (filter_kernels.gaussian if use_triton(x) else plain_gaussian)(x, on(weights, x.device))
+
+
+def plain_gaussian(x: Tensor, weights: Tensor) -> Tensor:
+    """scipy folds the symmetric weights: centre times its weight, then pairs from the farthest to the nearest."""
+    radius = len(weights) // 2
+    taps = weights.tolist()
     for axis in (1, 2):
         n = x.shape[axis]
         index = torch.from_numpy(border(n, radius, radius, "edge")).to(x.device)
         padded = x.index_select(axis, index)
-        x = padded.narrow(axis, radius, n) * float(weights[radius])
+        x = padded.narrow(axis, radius, n) * taps[radius]
         pair = torch.empty_like(x)
         for j in range(radius, 0, -1):
             torch.add(padded.narrow(axis, radius - j, n), padded.narrow(axis, radius + j, n), out=pair)
-            x.add_(pair.mul_(float(weights[radius + j])))
+            x.add_(pair.mul_(taps[radius + j]))
     return x
 
 
@@ -107,14 +108,17 @@ def zoom_grid(n: int, zoom: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def zoom_centre(x: Tensor, zoom: float) -> Tensor:
-    """Bilinear zoom into the centre of [B,n,n,C]. a + (b - a) * t leaves flat areas exactly as they are."""
+    """Bilinear zoom into the centre of [B,n,n,C]."""
     left, weight = zoom_grid(x.shape[1], zoom)
-    index = torch.from_numpy(left).to(x.device)
-    right = (index + 1).clamp_(max=x.shape[1] - 1)
-    t = torch.from_numpy(weight).to(x.device, x.dtype)
+    return zoomed(x, on(left, x.device), on(weight, x.device).to(x.dtype))
+
+
+def zoomed(x: Tensor, left: Tensor, weight: Tensor) -> Tensor:
+    """[B,n,n,C] at ``left`` int64 and its right neighbours, both axes. a + (b - a) * t leaves flat areas as they are."""
+    right = (left + 1).clamp_(max=x.shape[1] - 1)
     for axis, shape in ((1, (1, -1, 1, 1)), (2, (1, 1, -1, 1))):
-        near = x.index_select(axis, index)
-        x = x.index_select(axis, right).sub_(near).mul_(t.view(shape)).add_(near)
+        near = x.index_select(axis, left)
+        x = x.index_select(axis, right).sub_(near).mul_(weight.view(shape)).add_(near)
     return x
 
 
@@ -135,11 +139,15 @@ def motion_offsets(angle: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def motion_blur(images: Tensor, angle: Tensor, radius: float, sigma: float) -> Tensor:
     """ImageMagick 6 (16 bit) motion blur of uint8 [B,n,n,C], bit-equal: float64 sum over the taps in order, rounded to
     16 bits, cut to 8."""
-    batch, n, _, channels = images.shape
     weights = motion_weights(radius, sigma)
     dx, dy = motion_offsets(angle, len(weights))
-    if use_triton(images):
-        return filter_kernels.motion(images, on(weights, images.device), dx, dy)
+    blur = filter_kernels.motion if use_triton(images) else plain_motion
+    return blur(images, on(weights, images.device), dx, dy)
+
+
+def plain_motion(images: Tensor, weights: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+    """Taps at ``dx``, ``dy`` int64 [B,T], ``weights`` float64 [T]."""
+    batch, n, _, channels = images.shape
     levels = images.to(torch.float64).mul_(257).view(-1, channels)
     line = torch.arange(n, device=images.device)
     start = torch.arange(batch, device=images.device) * (n * n)
