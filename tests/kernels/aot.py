@@ -1,0 +1,58 @@
+"""Compiles a registry variant without a GPU and reads the machine code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from fastreg.kernels.registry import Variant
+
+_CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+_INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]+)", re.MULTILINE)
+
+
+class Code(NamedTuple):
+    """What one compilation came to."""
+
+    registers: int
+    stack: int
+    local: int
+    shared: int
+    instructions: float  # per element, counted in the code: a loop's body once
+    memory: Counter[str]  # PTX memory instruction: count, "ld.global.v4.b32": 7
+
+
+def read(variant: Variant, capability: int, folder: Path) -> Code:
+    compiled = triton.compile(
+        _source(variant), target=GPUTarget("cuda", capability, 32), options={"num_warps": variant.warps}
+    )
+    cubin = folder / "kernel.cubin"
+    cubin.write_bytes(compiled.asm["cubin"])
+    usage = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", _dump("-res-usage", cubin))
+    assert usage, "cuobjdump printed no resource usage"
+    registers, stack, shared, local = map(int, usage.groups())
+    code = [i for i in _INSTRUCTION.findall(_dump("-sass", cubin)) if i not in ("NOP", "BRA")]
+    memory = Counter(re.findall(r"\b(?:ld|st|red|atom)\.(?:global|shared|local)[.\w:]*", compiled.asm["ptx"]))
+    per_element = len(code) * 32 * variant.warps / variant.elements
+    return Code(registers, stack, local, shared, per_element, memory)
+
+
+def _source(variant: Variant) -> ASTSource:
+    names = variant.kernel.arg_names
+    constants = {(i,): variant.constants[n] for i, n in enumerate(names) if n in variant.constants}
+    types = {n: "constexpr" if n in variant.constants else variant.signature[n] for n in names}
+    aligned = [i for i, n in enumerate(names) if types[n].startswith("*") or n in variant.divisible]
+    attributes = {(i,): [["tt.divisibility", 16]] for i in aligned}
+    return ASTSource(fn=variant.kernel, signature=types, constexprs=constants, attrs=attributes)
+
+
+def _dump(what: str, cubin: Path) -> str:
+    run = subprocess.run([_CUOBJDUMP, what, cubin], capture_output=True, text=True, check=True)
+    return run.stdout + run.stderr

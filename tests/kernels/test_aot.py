@@ -1,0 +1,53 @@
+"""Every registered kernel, compiled for sm_80, sm_90 and sm_100 without a GPU, and its machine code read.
+
+sm_90 compiles every variant; the other two the first variant of each kernel.
+"""
+
+from __future__ import annotations
+
+import pytest
+from triton import knobs
+
+from fastreg.kernels.dispatch import INTERPRETED
+from fastreg.kernels.registry import Variant, operations
+from tests.kernels.aot import Code, read
+
+VARIANTS = [variant for op in operations() for variant in op.aot]
+FIRST = list({variant.kernel: variant for variant in reversed(VARIANTS)}.values())
+CASES = [(90, v) for v in VARIANTS] + [(capability, v) for capability in (80, 100) for v in FIRST]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Triton's cache and the object files: nothing is left outside pytest's own folder."""
+    path = tmp_path_factory.mktemp("aot")
+    with knobs.cache.scope():
+        knobs.cache.dir = str(path / "cache")
+        yield path
+
+
+def _stored(code: Code, width: str) -> int:
+    return sum(n for name, n in code.memory.items() if name.startswith("st.global") and name.endswith(width))
+
+
+def _check(variant: Variant, code: Code) -> None:
+    assert code.stack == code.local == 0, "spills"
+    assert not any(".local" in name for name in code.memory), "local memory"
+    if variant.kind in ("stream", "ragged"):
+        assert code.memory["ld.global.v4.b32"] + code.memory["ld.global.v2.b32"] + code.memory["ld.global.b32"] > 0
+        assert code.memory["ld.global.b8"] <= variant.flags, "byte loads"
+    if variant.kind == "stream":
+        assert _stored(code, "b8") == _stored(code, "b16") == 0, "stores narrower than a word"
+    if "out" in variant.kernel.arg_names and variant.kind in ("stream", "ragged"):
+        assert code.memory["st.global.v4.b32"] > 0, "no vector stores"
+
+
+@pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces the compiler")
+@pytest.mark.parametrize(("capability", "variant"), CASES, ids=lambda x: x.label if isinstance(x, Variant) else f"sm_{x}")
+def test_machine_code(capability, variant, folder):
+    code = read(variant, capability, folder)
+    memory = ", ".join(f"{n} {name.replace('global.', '')}" for name, n in sorted(code.memory.items()) if "global" in name)
+    print(
+        f"| {variant.label} | sm_{capability} | {code.registers} | {code.instructions:.1f} | {code.shared} | {memory} |"
+    )
+    _check(variant, code)
