@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastreg.evaluation.evaluate import evaluate
+    from fastreg.evaluation.engine import evaluate
     from fastreg.evaluation.load import load_classifier
     from fastreg.evaluation.scorecard import Scorecard
     from fastreg.evaluation.suites import SUITES
 
 _EXPORTS = {
-    "evaluate": "fastreg.evaluation.evaluate",
+    "evaluate": "fastreg.evaluation.engine",
     "load_classifier": "fastreg.evaluation.load",
     "Scorecard": "fastreg.evaluation.scorecard",
     "SUITES": "fastreg.evaluation.suites",
@@ -24,6 +24,4 @@ __all__ = ["evaluate", "load_classifier", "Scorecard", "SUITES"]
 def __getattr__(name: str):
     if name not in _EXPORTS:
         raise AttributeError(f"module 'fastreg.evaluation' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_EXPORTS[name]), name)
-    globals()[name] = value  # the function, not the submodule of the same name
-    return value
+    return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fastreg.evaluation.evaluate import evaluate
+from fastreg.evaluation.engine import evaluate
 from fastreg.evaluation.load import load_classifier
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import resolve

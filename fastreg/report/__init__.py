@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastreg.report.html import write_report
-    from fastreg.report.paper import figure1, paper
+    from fastreg.report.papertables import figure1, paper
     from fastreg.report.sheet import contact_sheet
     from fastreg.report.terminal import print_scorecard
 
 _EXPORTS = {
     "write_report": "html",
     "contact_sheet": "sheet",
-    "paper": "paper",
-    "figure1": "paper",
+    "paper": "papertables",
+    "figure1": "papertables",
     "print_scorecard": "terminal",
 }
 
@@ -25,6 +25,4 @@ __all__ = ["write_report", "contact_sheet", "paper", "figure1", "print_scorecard
 def __getattr__(name: str):
     if name not in _EXPORTS:
         raise AttributeError(f"module 'fastreg.report' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"fastreg.report.{_EXPORTS[name]}"), name)
-    globals()[name] = value  # the function, not a submodule of the same name
-    return value
+    return getattr(importlib.import_module(f"fastreg.report.{_EXPORTS[name]}"), name)
