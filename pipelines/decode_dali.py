@@ -25,14 +25,21 @@ DEPTH = 2  # batches inside DALI
 HW_LOAD = 0.65  # share of a mixed batch for the hardware engine
 
 
+# Per-sample inputs beside the bytes, (vertical, horizontal) pixels: dtype, and the value that suits a blank of 8 x 8.
+_WINDOWS = {
+    "anchor": (np.int32, 0),  # corner of the region to decode
+    "shape": (np.int32, 8),  # its sides
+    "resized": (np.float32, 8),  # what it is resized to
+    "cut": (np.int32, 0),  # evaluation: corner of the final square
+    "square": (np.int32, 8),  # evaluation: its sides
+}
+
+
 class _Prepared(NamedTuple):
-    """What DALI is given for a run of rows; windows are (top, left) and (height, width)."""
+    """What DALI is given for a run of rows."""
 
     encoded: list[np.ndarray]
-    anchor: np.ndarray  # int32 [n, 2] region to decode
-    shape: np.ndarray  # int32 [n, 2]
-    resized: np.ndarray  # float32 [n, 2] size that the region is resized to
-    cut: np.ndarray  # int32 [n, 2] corner of the final square
+    windows: dict[str, np.ndarray]  # [n, 2] each
     bad: list[int]
 
 
@@ -116,30 +123,24 @@ class DaliDecoder:
         sides = np.asarray(sizes)
         if s.train:
             boxes = crop.random_boxes(s.seed, indices, job.epoch, sides[:, 0], sides[:, 1])
-            anchor, shape = boxes[:, :2], boxes[:, 2:]
-            resized, cut = np.full_like(anchor, job.size), np.zeros_like(anchor)
+            square = np.full_like(sides, job.size)
+            windows = {"anchor": boxes[:, :2], "shape": boxes[:, 2:], "resized": square}
         else:
-            anchor, shape = np.zeros_like(sides), sides
             resized = np.array([crop.resized(h, w, job.size, s.resize) for h, w in sizes])
             cut = np.array([crop.centre(h, w, job.size) for h, w in resized.tolist()])
-        return _Prepared(
-            encoded,
-            anchor.astype(np.int32),
-            shape.astype(np.int32),
-            resized.astype(np.float32),
-            cut.astype(np.int32),
-            bad,
-        )
+            square = np.full_like(sides, job.size)
+            whole = np.zeros_like(sides)
+            windows = {"anchor": whole, "shape": sides, "resized": resized, "cut": cut, "square": square}
+        return _Prepared(encoded, windows, bad)
 
     def _feed(self, job: Job, parts: list[_Prepared]) -> None:
-        if self._pipe is None:
+        if self._pipe is None or self._pipe.max_batch_size < len(job.indices):
             self._pipe = self._build(len(job.indices))
-        pipe = self._pipe
-        pipe.feed_input("encoded", [data for part in parts for data in part.encoded])
-        for name in ("anchor", "shape", "resized", "cut"):
-            pipe.feed_input(name, np.concatenate([getattr(part, name) for part in parts]))
-        pipe.feed_input("square", np.full((len(job.indices), 2), job.size, np.int32))
-        pipe.schedule_run()
+        self._pipe.feed_input("encoded", [data for part in parts for data in part.encoded])
+        for name in parts[0].windows:
+            values = np.concatenate([part.windows[name] for part in parts])
+            self._pipe.feed_input(name, values.astype(_WINDOWS[name][0]))
+        self._pipe.schedule_run()
 
     def _build(self, batch_size: int) -> Any:
         """A running pipeline with nothing inside. DALI's first run takes DEPTH batches, so blanks go through first."""
@@ -147,13 +148,14 @@ class DaliDecoder:
 
         fn: Any = dali.fn
         types: Any = dali.types
-        gpu = self.settings.device.type == "cuda"
+        gpu, train = self.settings.device.type == "cuda", self.settings.train
+        windows = list(_WINDOWS)[: 3 if train else 5]
 
         @dali.pipeline_def
         def graph():
-            given = {n: fn.external_source(name=n) for n in ("encoded", "anchor", "shape", "resized", "cut", "square")}
+            given = {name: fn.external_source(name=name) for name in windows}
             image = fn.decoders.image_slice(
-                given["encoded"],
+                fn.external_source(name="encoded"),
                 given["anchor"],
                 given["shape"],
                 device="mixed" if gpu else "cpu",
@@ -166,6 +168,8 @@ class DaliDecoder:
                 **({"hw_decoder_load": HW_LOAD} if gpu else {}),
             )
             image = fn.resize(image, size=given["resized"], interp_type=types.INTERP_LINEAR, antialias=True)
+            if train:  # the crop was decoded alone
+                return image
             return fn.slice(
                 image, given["cut"], given["square"], normalized_anchor=False, normalized_shape=False, axes=(0, 1)
             )
@@ -180,10 +184,9 @@ class DaliDecoder:
             pipe.build()
             for _ in range(DEPTH):
                 pipe.feed_input("encoded", [np.frombuffer(_BLANK, np.uint8)])
-                for name in ("anchor", "cut"):
-                    pipe.feed_input(name, np.array([[0, 0]], np.int32))
-                for name in ("shape", "resized", "square"):
-                    pipe.feed_input(name, np.array([[8, 8]], np.float32 if name == "resized" else np.int32))
+                for name in windows:
+                    dtype, value = _WINDOWS[name]
+                    pipe.feed_input(name, np.full((1, 2), value, dtype))
             pipe.schedule_run()
         except RuntimeError as error:
             raise InputError(f"DALI cannot start on {self.settings.device} ({error}): use --loader folder.") from None
