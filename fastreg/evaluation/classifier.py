@@ -20,6 +20,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Normalised(nn.Module):
     """A model with its normalisation as the first layer: float32 pixels [B, 3, h, w] in [0, 1] to float32 logits."""
 
+    mean: Tensor
+    std: Tensor
+    columns: Tensor | None
+
     def __init__(
         self, net: Any, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype, columns: Tensor | None = None
     ):
