@@ -134,6 +134,8 @@ def _check(images, plan, mean, std, dtype, size) -> tuple[int, int]:
         raise TypeError(f"augment needs uint8 images, got {images.dtype}: hand over the loader's bytes")
     if images.dim() != 4 or images.shape[-1] != 3 or 0 in images.shape:
         raise ValueError(f"augment needs images [B, H, W, 3] with nothing empty, got {tuple(images.shape)}")
+    if len(images) > 65535:
+        raise ValueError(f"augment takes up to 65535 images at a time, got {len(images)}")
     if not images.is_contiguous():
         raise ValueError("augment needs contiguous NHWC images: call .contiguous() first")
     if images.device.type not in ("cpu", "cuda"):

@@ -31,7 +31,6 @@ def augment_triton(
     resized = plan.crop is not None or (H, W) != size
     shared = {
         "out": out,
-        "images": images,
         "flip": plan.flip,
         "noise": plan.noise,
         "partner": plan.partner,
@@ -50,21 +49,12 @@ def augment_triton(
     if not resized and W % 8 == 0 and images.data_ptr() % 16 == 0:
         chunks = chunks_for(H * W * 3, draw=plan.noise is not None)
         grid = (3 * triton.cdiv(H * W * 3, 3 * stream.BLOCK * chunks), B)
-        words = images.view(-1).view(torch.int32) if plan.flip is not None else None
+        words = images.view(-1).view(torch.int32)
         stream.stream_kernel[grid](words=words, N=H * W * 3, ROW=W * 3, CHUNKS=chunks, **shared)
     else:
         grid = (triton.cdiv(h * w, resample.BLOCK), B)
-        resample.resample_kernel[grid](
-            crop=plan.crop,
-            H=H,
-            W=W,
-            h=h,
-            w=w,
-            CROP=plan.crop is not None,
-            RESIZE=resized,
-            BLOCK=resample.BLOCK,
-            **shared,
-        )
+        shapes = {"H": H, "W": W, "h": h, "w": w, "CROP": plan.crop is not None, "RESIZE": resized}
+        resample.resample_kernel[grid](images=images, crop=plan.crop, BLOCK=resample.BLOCK, **shapes, **shared)
     return out.permute(0, 3, 1, 2)
 
 

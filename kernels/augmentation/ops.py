@@ -112,7 +112,7 @@ _SIGNATURE = {
 def _stream(fields: tuple[str, ...], label: str, out: str = "*bf16") -> Variant:
     switches = variant(Plan(**dict.fromkeys(fields, True)), draw=True)
     chunks = 1 if switches["NOISE"] else 7
-    constants = {"N": 224 * 224 * 3, "ROW": 224 * 3, "CHUNKS": chunks, **switches}
+    constants = {"N": 224 * 224 * 3, "ROW": 224 * 3, "CHUNKS": chunks, "EMULATE": False, **switches}
     flags = sum((bool(switches["FLIP"]), bool(switches["FLIP"] and switches["PARTNER"]), bool(switches["FILL"])))
     kind = "compute" if switches["NOISE"] else "stream"
     return Variant(label, stream_kernel, {"out": out, **_SIGNATURE}, constants, 1024 * chunks, kind=kind, flags=flags)
@@ -139,7 +139,7 @@ def _rows():
     for name, fields in _FIELDS.items():
         bare = tuple(f for f in fields if f != "flip")
         variants = [_stream(fields, f"augment_{name}")]
-        if bare != fields and bare:
+        if bare != fields and bare and "noise" not in bare:
             variants.append(_stream(bare, f"augment_{name}, no flip"))
         if name == "mixup":
             variants.append(_stream(fields, "augment_mixup, fp32", "*fp32"))

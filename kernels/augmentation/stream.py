@@ -6,13 +6,13 @@ at 3 bytes, 36 us at 4. Last measured: not yet measured.
 
 How it stays under the instruction budget: a program walks blocks of 1024 bytes at a stride of 3072, so that an
 element's channel never changes (1024 % 3 == 1) and scale and bias are made once; mix and normalisation are two
-multiply-adds on raw bytes. Each thread works on 8 neighbouring bytes. A flipped row is read as four aligned 32-bit
-words per 8 bytes, from which each output byte is picked by a select and a shift that are also made once.
+multiply-adds on raw bytes. A thread works on a group of 8 neighbouring bytes, read as two words. Of a flipped row it
+reads the mirrored group and the word on either side, and permutes bytes: four instructions for eight bytes.
 """
 
 from __future__ import annotations
 
-from fastreg.kernels.dispatch import tl, triton
+from fastreg.kernels.dispatch import INTERPRETED, tl, triton
 from fastreg.kernels.philox import triton_normal, triton_words
 
 BLOCK = 1024
@@ -29,39 +29,67 @@ def normals(seed, first, sample, step, OPERATION: tl.constexpr):
 
 
 @triton.jit
-def _picks(flipped, channel, j):
-    """Which of two neighbouring words (a bit mask) and which shift bring out byte ``j`` of 8: see ``_pick``."""
-    n = 9 - j + 2 * channel
-    up = tl.where(flipped, (n >> 2) - ((9 - j) >> 2), (j & 2) >> 1)
-    shift = tl.where(flipped, (n & 3) * 8, (j & 3) * 8)
-    return -up, shift
+def _permute(a, b, selector, EMULATE: tl.constexpr):
+    """Four bytes out of the eight of a (0 to 3) and b (4 to 7): byte k is the one that nibble k of ``selector`` names.
+
+    One PRMT instruction; the interpreter has no assembly, so it takes the other branch."""
+    if EMULATE:
+        out = a * 0
+        for k in tl.static_range(4):
+            n = (selector >> (4 * k)) & 7
+            byte = tl.where(n < 4, a >> (8 * (n & 3)), b >> (8 * (n & 3))) & 255
+            out = out | (byte << (8 * k))
+        return out
+    else:
+        return tl.inline_asm_elementwise("prmt.b32 $0, $1, $2, $3;", "=r,r,r,r", [a, b, selector], tl.int32, True, 1)
 
 
 @triton.jit
-def _pick(words, first, flipped, up, shift, j, mask, ROW: tl.constexpr, N: tl.constexpr):
-    """int32 [groups, 8]: the bytes at ``first``.. [groups, 1] of one sample, of the mirrored row where ``flipped``.
+def _by_channel(channel, zero, one, two):
+    return tl.where(channel == 0, zero, tl.where(channel == 1, one, two))
 
-    Byte j of a flipped row comes from 2 * row_start + ROW - 3 + 2 * channel - (first + j): within 12 bytes of an
-    aligned word, because ROW is a multiple of 8. Words 0 and 3 are needed by flipped rows only.
+
+@triton.jit
+def _group(
+    words, group, channel, flipped, mask, ROW: tl.constexpr, N: tl.constexpr, FLIP: tl.constexpr, EMULATE: tl.constexpr
+):
+    """The 8 bytes of each group of one sample, as two words; those of the mirrored row where ``flipped``.
+
+    Byte j of a flipped group, of channel c, is byte 5 - j + 2 c of the mirrored group, counted from its start: from 2
+    before it to 1 past its end, hence the words before and after. ``channel`` is that of the group's first byte.
     """
-    row = first // ROW
-    mirrored = (2 * ROW * row + (ROW - 12) - first) // 4
-    base = tl.where(flipped, mirrored, first // 4 + 2)
-    way = tl.where(flipped, 1, -1)
-    edge = mask & flipped
-    w0 = tl.load(words + base, mask=edge & (base >= 0), other=0)
-    w1 = tl.load(words + (base + way), mask=mask, other=0)
-    w2 = tl.load(words + (base + 2 * way), mask=mask, other=0)
-    w3 = tl.load(words + (base + 3 * way), mask=edge & (base + 3 < N // 4), other=0)
-    low = tl.where(j < 2, w2, tl.where(j < 6, w1, w0))
-    high = tl.where(j < 2, w3, tl.where(j < 6, w2, w1))
-    return ((low ^ ((low ^ high) & up)) >> shift) & 255
+    place = group
+    if FLIP:
+        row = group // (ROW // 8)
+        place = tl.where(flipped, (2 * row + 1) * (ROW // 8) - 1 - group, group)
+    pair = words + (place * 2)[:, None] + tl.arange(0, 2)[None, :]
+    first, second = tl.split(tl.load(pair, mask=mask[:, None], other=0))
+    if FLIP:
+        edge = mask & flipped
+        before = tl.load(words + (place * 2 - 1), mask=edge & (place > 0), other=0)
+        after = tl.load(words + (place * 2 + 2), mask=edge & (place < N // 8 - 1), other=0)
+        low = tl.where(flipped, _by_channel(channel, 0x2765, 0x4307, 0x6540), 0x3210)
+        low_after = tl.where(flipped, _by_channel(channel, 0x3210, 0x3240, 0x3215), 0x3210)
+        high = tl.where(flipped, _by_channel(channel, 0x0043, 0x2105, 0x0321), 0x7654)
+        high_before = tl.where(flipped, _by_channel(channel, 0x3710, 0x3210, 0x6210), 0x3210)
+        a = _permute(_permute(first, second, low, EMULATE), after, low_after, EMULATE)
+        b = _permute(_permute(first, second, high, EMULATE), before, high_before, EMULATE)
+        first = a
+        second = b
+    return first, second
+
+
+@triton.jit
+def _unpack(first, second):
+    """float32 [groups, 8]: the bytes of two words."""
+    j = tl.arange(0, 8)[None, :]
+    word = tl.where(j < 4, first[:, None], second[:, None])
+    return ((word >> ((j & 3) * 8)) & 255).to(tl.float32)
 
 
 @triton.jit(do_not_specialize=["seed", "step"])
 def stream_kernel(
     out,
-    images,
     words,
     flip,
     noise,
@@ -91,16 +119,19 @@ def stream_kernel(
     BOX: tl.constexpr,
     FILL: tl.constexpr,
     OPERATION: tl.constexpr,
+    EMULATE: tl.constexpr = INTERPRETED,
 ):
     """out = own * (lam * s) + (partner * ((1 - lam) * s) + t), with s = 1 / (255 std) and t = -mean / std."""
+    PASTE: tl.constexpr = PARTNER and BOX and not BLEND and not FILL  # then a box is other bytes, and nothing else
     phase = tl.program_id(0) % 3
     part = tl.program_id(0) // 3
     b = tl.program_id(1).to(tl.int64)
-    g = tl.arange(0, 128)[:, None] * 8
+    lane = tl.arange(0, 128)
     j = tl.arange(0, 8)[None, :]
-    channel = (phase + g + j) % 3
-    scale = tl.where(channel == 0, s0, tl.where(channel == 1, s1, s2))
-    bias = tl.where(channel == 0, t0, tl.where(channel == 1, t1, t2))
+    first_channel = (phase + lane * 2) % 3
+    channel = (first_channel[:, None] + j) % 3
+    scale = _by_channel(channel, s0, s1, s2)
+    bias = _by_channel(channel, t0, t1, t2)
     own_scale = scale
 
     p = b
@@ -114,12 +145,11 @@ def stream_kernel(
         bias += tl.where((weight >= 0) & (weight <= 1), 0.0, float("nan"))
         own_scale = scale * weight
         partner_scale = scale * (1.0 - weight)
+    own_flipped = b == p
+    partner_flipped = b == p
     if FLIP:
         own_flipped = tl.load(flip + b) != 0
-        own_up, own_shift = _picks(own_flipped, channel, j)
-        if PARTNER:
-            partner_flipped = tl.load(flip + p) != 0
-            partner_up, partner_shift = _picks(partner_flipped, channel, j)
+        partner_flipped = tl.load(flip + p) != 0
     if NOISE:
         own_sigma = tl.load(noise + b) * 255.0
         if PARTNER:
@@ -144,54 +174,47 @@ def stream_kernel(
         box_bias = tl.where(fill == 2, 0.0, bias)
 
     for k in tl.static_range(CHUNKS):
-        first = (part * CHUNKS + k) * 3072 + phase * 1024 + g
-        at = first + j
-        inside_image = first < N
+        group = (part * CHUNKS + k) * 384 + phase * 128 + lane
+        mask = group < N // 8
         if N % (3072 * CHUNKS) == 0:
-            inside_image = g >= 0
-        if FLIP:
-            own = _pick(words + b * (N // 4), first, own_flipped, own_up, own_shift, j, inside_image, ROW, N)
-        else:
-            own = tl.load(images + b * N + at, mask=inside_image, other=0).to(tl.int32)
-        own = own.to(tl.float32)
+            mask = lane >= 0
+        at = group[:, None] * 8 + j
+        own = _unpack(*_group(words + b * (N // 4), group, first_channel, own_flipped, mask, ROW, N, FLIP, EMULATE))
         if NOISE:
             if own_sigma > 0:
                 if DRAW:
-                    field = normals(seed, first, own_index, step, OPERATION)
+                    field = normals(seed, group[:, None] * 8, own_index, step, OPERATION)
                 else:
-                    field = tl.load(normal + b * N + at, mask=inside_image, other=0.0)
+                    field = tl.load(normal + b * N + at, mask=mask[:, None], other=0.0)
                 own = tl.minimum(tl.maximum(own + own_sigma * field, 0.0), 255.0)
-        result = own * own_scale + bias
         if BOX:
-            row = first // ROW
-            column = first - row * ROW
+            row = group // (ROW // 8)
+            column = (group - row * (ROW // 8)) * 8 - x0
             width = tl.where((row >= y0) & (row < y1), x1 - x0, 0)
             # as unsigned numbers, what lies left of the box is beyond it: one comparison per element
-            inside = (column - x0 + j).to(tl.uint32, bitcast=True) < width.to(tl.uint32, bitcast=True)
-            touched = (column - x0 + 7 >= 0) & (column - x0 < tl.minimum(width, loaded))
-            replaced = box_bias
+            inside = (column[:, None] + j).to(tl.uint32, bitcast=True) < width[:, None].to(tl.uint32, bitcast=True)
         if PARTNER:
-            wanted = inside_image
+            wanted = mask
             if not BLEND:
-                wanted = inside_image & touched
-            if FLIP:
-                other = _pick(
-                    words + p * (N // 4), first, partner_flipped, partner_up, partner_shift, j, wanted, ROW, N
-                )
-            else:
-                other = tl.load(images + p * N + at, mask=wanted, other=0).to(tl.int32)
-            other = other.to(tl.float32)
+                wanted = mask & (column + 7 >= 0) & (column < tl.minimum(width, loaded))
+            other = _unpack(
+                *_group(words + p * (N // 4), group, first_channel, partner_flipped, wanted, ROW, N, FLIP, EMULATE)
+            )
             if NOISE:
                 if partner_sigma > 0:
                     if DRAW:
-                        field = normals(seed, first, partner_index, step, OPERATION)
+                        field = normals(seed, group[:, None] * 8, partner_index, step, OPERATION)
                     else:
-                        field = tl.load(normal + p * N + at, mask=wanted, other=0.0)
+                        field = tl.load(normal + p * N + at, mask=wanted[:, None], other=0.0)
                     other = tl.minimum(tl.maximum(other + partner_sigma * field, 0.0), 255.0)
-            if BLEND:
-                result = own * own_scale + (other * partner_scale + bias)
-            if BOX:
+        if PASTE:
+            own = tl.where(inside, other, own)
+        result = own * own_scale + bias
+        if BLEND:
+            result = own * own_scale + (other * partner_scale + bias)
+        if BOX and not PASTE:
+            replaced = box_bias
+            if PARTNER:
                 replaced = other * box_scale + box_bias
-        if BOX:
             result = tl.where(inside, replaced, result)
-        tl.store(out + b * N + at, result.to(out.dtype.element_ty), mask=inside_image)
+        tl.store(out + b * N + at, result.to(out.dtype.element_ty), mask=mask[:, None])
