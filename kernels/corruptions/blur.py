@@ -42,11 +42,11 @@ def defocus_blur(images: Tensor, parameter: tuple[float, float], fields: dict) -
     while reach > 0 and not (kernel[0].any() or kernel[:, 0].any()):  # a disc smaller than its array
         kernel, reach = kernel[1:-1, 1:-1], reach - 1
     n = images.shape[1]
-    index = torch.from_numpy(filters.border(n, reach, reach, "mirror101")).to(images.device)
+    index = filters.on(filters.border(n, reach, reach, "mirror101"), images.device)
     x = unit(images).permute(0, 3, 1, 2)
     x = x.index_select(2, index).index_select(3, index)
     side = x.shape[-1]
-    weights = torch.from_numpy(kernel).to(images.device).double()
+    weights = filters.on(kernel, images.device).double()
     spectrum = torch.fft.rfft2(weights, s=(side, side)).conj()
     blurred = torch.fft.irfft2(torch.fft.rfft2(x).mul_(spectrum), s=(side, side))[..., :n, :n]
     return quantise(blurred.permute(0, 2, 3, 1).contiguous())

@@ -5,13 +5,14 @@ Source: ImageNet-C's generation script; scikit-image's HSV hexcone.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.kernels.corruptions.filters import quantise, unit
+from fastreg.kernels.corruptions.filters import on, quantise, unit
 
 # which of (V, P, Q, T) each channel takes in the six sectors of the hexcone
-_SECTORS = ((0, 3, 1), (2, 0, 1), (1, 0, 3), (1, 2, 0), (3, 1, 0), (0, 1, 2))
+_SECTORS = np.array(((0, 3, 1), (2, 0, 1), (1, 0, 3), (1, 2, 0), (3, 1, 0), (0, 1, 2)))
 
 
 def contrast(images: Tensor, factor: float, fields: dict) -> Tensor:
@@ -51,5 +52,5 @@ def _in_hsv(images: Tensor, change) -> Tensor:
     q = v * (1 - f * s)
     t = v * (1 - (1 - f) * s)
     choices = quantise(torch.stack((v, p, q, t), -1))
-    table = torch.tensor(_SECTORS, device=images.device)
+    table = on(_SECTORS, images.device)
     return choices.gather(-1, table[sector.long() % 6])

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions.filters import on
 from fastreg.kernels.jpeg import jpeg_round_trip
 
 
@@ -30,7 +31,7 @@ def box_resize(images: Tensor, target: int) -> Tensor:
     """uint8 [B,h,w,3] to [B,target,target,3], bit-equal to Pillow's BOX: columns first, each pass rounded to uint8 with
     22-bit integer weights."""
     for axis in (2, 1):
-        first, count = (torch.from_numpy(a).to(images.device) for a in box_taps(images.shape[axis], target))
+        first, count = (on(a, images.device) for a in box_taps(images.shape[axis], target))
         shape = [1, 1, 1, 1]
         shape[axis] = target
         most = int(box_taps(images.shape[axis], target)[1].max())

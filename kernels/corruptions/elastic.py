@@ -6,11 +6,12 @@ both bilinear with a float32 result, as published.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastreg.kernels.corruptions import filter_kernels
-from fastreg.kernels.corruptions.filters import gaussian_field, quantise, unit
+from fastreg.kernels.corruptions.filters import gaussian_field, on, quantise, unit
 from fastreg.kernels.dispatch import use_triton
 
 
@@ -37,7 +38,7 @@ def affine_inverse(corner_shift: Tensor, n: int) -> Tensor:
     """float64 [B,2,3]: output (x, y, 1) to source (x, y) of the affine map that moves three corners by
     ``corner_shift`` [B,3,2]. The corners lie n // 3 from the centre n // 2: (+,+), (+,-), (-,-)."""
     centre, reach = n // 2, n // 3
-    signs = torch.tensor(((1, 1), (1, -1), (-1, -1)), device=corner_shift.device, dtype=torch.float32)
+    signs = on(np.array(((1, 1), (1, -1), (-1, -1)), np.float32), corner_shift.device)
     here = signs * reach + centre
     there = (here + corner_shift.float()).double()
     # Source = here_1 + (target - there_1) solved in the two edge vectors; a closed form needs no solver on the device.

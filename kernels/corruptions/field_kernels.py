@@ -1,9 +1,9 @@
 """Random fields drawn on the device: the twin of ``philox.field``, words and integers bit-equal, normals to 1e-6.
 
 Formula: value j of a sample comes from word j % 4 of Philox at (j // 4, sample, severity, operation). A program draws
-BLOCK elements of one sample, four values each. Bytes per value: what it writes (4 for floats, 2 for counts, which also
-read a level and a table in cache, 2 for shifts, 1 for impulses). About 25 integer instructions per word bound it earlier
-than memory does. Speed on a GPU: not yet measured.
+BLOCK elements of one sample, four values each. Bytes per value: what it writes (4 for floats, 2 for shifts and counts,
+1 for impulses; counts also read a level, and a table in cache). About 25 integer instructions per word bound it
+earlier than memory does. Speed on a GPU: not yet measured.
 """
 
 from __future__ import annotations

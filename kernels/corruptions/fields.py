@@ -31,29 +31,42 @@ class Key(NamedTuple):
     texture_scale: float = 1.0
 
     def field(self, kind: str, operation: str, *shape: int, span: int = 0, levels: Tensor | None = None) -> Tensor:
-        """[B, *shape] values of ``kind`` on the device (the kinds are those of ``field_kernels``). ``span`` is the
-        number of integers, or the threshold of impulses, or the photons of counts at ``levels``."""
-        count = int(np.prod(shape))
+        """[B, *shape] values of ``kind`` (a key of ``field_kernels.DTYPES``) on the device. ``span`` is the number of
+        integers, the threshold of impulses, or the photons at full white of counts, whose pixels are ``levels``."""
+        table = None
+        if kind == "poisson":
+            table, span = on(photon_table(span).view(np.int32), self.device), 0
         samples = on(self.samples.astype(np.uint32).view(np.int32), self.device)
-        if use_triton(samples):
-            table = None
-            if kind == "poisson":
-                table, span = on(photon_table(span).view(np.int32), self.device), 0
-            place = (self.seed, samples, count, self.severity, operation)
-            return field_kernels.field(kind, *place, span=span, levels=levels, table=table).view(-1, *shape)
+        draw = field_kernels.field if use_triton(samples) else host_field
+        count = int(np.prod(shape))
+        return draw(kind, self.seed, samples, count, self.severity, operation, span, levels, table).view(-1, *shape)
 
-        def draw(words: np.ndarray) -> np.ndarray:
-            if kind == "integer":
-                return philox.integers(words, span) - span // 2
-            if kind == "impulse":
-                return (words < span).astype(np.uint8) | (words & 1).astype(np.uint8) << 1
-            if kind == "poisson":
-                levels_of = levels.reshape(len(levels), -1).cpu().numpy()  # type: ignore[union-attr]
-                return philox.poisson(words[:, :count], levels_of, photon_table(span))
-            return philox.normal(words) if kind == "normal" else philox.uniform(words)
 
-        values = philox.field(draw, self.seed, self.samples, count, self.severity, operation)
-        return on(values, self.device).to(field_kernels.DTYPES[kind]).view(-1, *shape)
+def host_field(
+    kind: str,
+    seed: int,
+    samples: Tensor,
+    count: int,
+    step: int,
+    operation: str,
+    span: int = 0,
+    levels: Tensor | None = None,
+    table: Tensor | None = None,
+) -> Tensor:
+    """``field_kernels.field`` by numpy: [B,count] values of ``kind`` for ``samples`` int32 [B]."""
+
+    def draw(words: np.ndarray) -> np.ndarray:
+        if kind == "integer":
+            return philox.integers(words, span) - span // 2
+        if kind == "impulse":
+            return (words < span).astype(np.uint8) | (words & 1).astype(np.uint8) << 1
+        if levels is not None and table is not None:
+            rows = levels.reshape(len(levels), -1).cpu().numpy()
+            return philox.poisson(words[:, :count], rows, table.cpu().numpy().view(np.uint32))
+        return philox.normal(words) if kind == "normal" else philox.uniform(words)
+
+    values = philox.field(draw, seed, samples.cpu().numpy().view(np.uint32), count, step, operation)
+    return torch.from_numpy(values).to(samples.device, field_kernels.DTYPES[kind])
 
 
 @lru_cache(maxsize=32)
@@ -166,7 +179,7 @@ def _photographs(textures, scale: float, device: torch.device) -> tuple[Tensor, 
             raise ValueError("frost needs its five photographs; textures is empty.")
         rows, columns = (np.array([p.shape[axis] for p in scaled], np.int64) for axis in (0, 1))
         start = np.concatenate(([0], np.cumsum(rows * columns)[:-1]))
-        pixels = torch.from_numpy(np.concatenate([p.reshape(-1, 3) for p in scaled])).to(device)
+        pixels = on(np.concatenate([p.reshape(-1, 3) for p in scaled]), device)
         _prepared.clear()  # textures are kept beside the result, so that their ids stay theirs
         _prepared[mark] = (textures, (pixels, start, rows, columns))
     return _prepared[mark][1]

@@ -66,7 +66,7 @@ def plain_gaussian(x: Tensor, weights: Tensor) -> Tensor:
     taps = weights.tolist()
     for axis in (1, 2):
         n = x.shape[axis]
-        index = torch.from_numpy(border(n, radius, radius, "edge")).to(x.device)
+        index = on(border(n, radius, radius, "edge"), x.device)
         padded = x.index_select(axis, index)
         x = padded.narrow(axis, radius, n) * taps[radius]
         pair = torch.empty_like(x)
@@ -92,7 +92,7 @@ def gaussian_matrix(n: int, sigma: float, mode: str, truncate: float) -> np.ndar
 
 def gaussian_field(field: Tensor, sigma: float, mode: str, truncate: float = 4.0) -> Tensor:
     """Gaussian filter of random fields [B,n,n] as two matrix products in float64 (equal to 1e-15; nothing is flat)."""
-    matrix = torch.from_numpy(gaussian_matrix(field.shape[-1], float(sigma), mode, truncate)).to(field.device)
+    matrix = on(gaussian_matrix(field.shape[-1], float(sigma), mode, truncate), field.device)
     return matrix @ field.double() @ matrix.T
 
 
@@ -114,7 +114,7 @@ def zoom_centre(x: Tensor, zoom: float) -> Tensor:
 
 
 def zoomed(x: Tensor, left: Tensor, weight: Tensor) -> Tensor:
-    """[B,n,n,C] at ``left`` int64 and its right neighbours, both axes. a + (b - a) * t leaves flat areas as they are."""
+    """[B,n,n,C] at ``left`` int64 and the pixels right of it, both axes. a + (b - a) * t leaves flat areas alone."""
     right = (left + 1).clamp_(max=x.shape[1] - 1)
     for axis, shape in ((1, (1, -1, 1, 1)), (2, (1, 1, -1, 1))):
         near = x.index_select(axis, left)

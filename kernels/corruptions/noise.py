@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.kernels.corruptions.filters import quantise, unit
+from fastreg.kernels.corruptions.filters import on, quantise, unit
 
 
 def gaussian_noise(images: Tensor, sigma: float, fields: dict) -> Tensor:
@@ -25,7 +25,7 @@ def speckle_noise(images: Tensor, sigma: float, fields: dict) -> Tensor:
 
 def shot_noise(images: Tensor, photons: int, fields: dict) -> Tensor:
     """Poisson(photons x) / photons, the counts given: a table of the photons + 1 values there are."""
-    table = torch.from_numpy(np.uint8(np.arange(photons + 1) / photons * 255)).to(images.device)
+    table = on(np.uint8(np.arange(photons + 1) / photons * 255), images.device)
     counts = fields["counts"].to(torch.int32).clamp_(max=photons)
     return table[counts]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels.corruptions import filters
-from fastreg.kernels.corruptions.filters import gaussian_field, quantise, unit
+from fastreg.kernels.corruptions.filters import gaussian_field, on, quantise, unit
 
-_WATER = (175 / 255, 238 / 255, 238 / 255)  # pale turquoise
-_MUD = (63 / 255, 42 / 255, 20 / 255)
+_WATER = np.float32((175 / 255, 238 / 255, 238 / 255))  # pale turquoise
+_MUD = np.float32((63 / 255, 42 / 255, 20 / 255))
 
 
 def spatter(images: Tensor, parameter: tuple, fields: dict) -> Tensor:
@@ -26,10 +26,10 @@ def spatter(images: Tensor, parameter: tuple, fields: dict) -> Tensor:
         cover = (layer > threshold).double()[..., None]
         cover = filters.gaussian_blur(cover, float(strength)).float()
         cover.masked_fill_(cover < 0.8, 0)
-        return quantise(x.mul_(1 - cover).add_(cover * torch.tensor(_MUD, device=x.device)))
+        return quantise(x.mul_(1 - cover).add_(cover * on(_MUD, x.device)))
     wet = torch.from_numpy(np.stack([_water(l) for l in layer.mul_(255).to(torch.uint8).cpu().numpy()]))
     wet = wet.to(x.device).mul_(strength)[..., None]
-    return quantise(x.add_(wet * torch.tensor(_WATER, device=x.device)))
+    return quantise(x.add_(wet * on(_WATER, x.device)))
 
 
 def _water(layer: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -66,6 +67,18 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[int, float]:
     return int(apart.max()), 100 * float((apart > 0).mean())
 
 
+def published(name: str) -> Iterator[tuple[str, int, torch.Tensor, dict, np.ndarray]]:
+    """Constants, severity, images, fields and output of every stored result of the published code."""
+    golden = np.load(GOLDEN)
+    for key in golden.files:
+        constants, corruption, *rest = key.split("/")
+        if corruption == name and rest[1:] == ["output"]:
+            images = torch.from_numpy(golden[f"{constants}/image"])[None]
+            stem = f"{constants}/{name}/{rest[0]}/fields/"
+            fields = {k.removeprefix(stem): torch.from_numpy(golden[k][None]) for k in golden.files if stem in k}
+            yield constants, int(rest[0]), images, fields, golden[key]
+
+
 def needs_magick(name: str) -> None:
     if name in ("motion_blur", "snow"):
         try:
@@ -102,20 +115,13 @@ def test_equals_the_judge(name, capsys):
     "name", [name for name in ALL if name not in ("gaussian_noise", "speckle_noise", "impulse_noise")]
 )
 def test_equals_the_published_output(name):
-    golden = np.load(GOLDEN)
     seen = 0
-    for output in golden.files:
-        constants, corruption, *rest = output.split("/")
-        if corruption != name or rest[1:] != ["output"]:
-            continue
-        images = torch.from_numpy(golden[f"{constants}/image"])[None]
-        stem = f"{constants}/{name}/{rest[0]}/fields/"
-        fields = {key.removeprefix(stem): torch.from_numpy(golden[key][None]) for key in golden.files if stem in key}
-        ours = corrupt(images, name, int(rest[0]), fields=fields or None)[0].numpy()
-        level, share = difference(ours, golden[output])
+    for constants, severity, images, fields, output in published(name):
+        ours = corrupt(images, name, severity, fields=fields or None)[0].numpy()
+        level, share = difference(ours, output)
         most, limit = LIMITS[name]
-        assert level <= most, f"{output}: {level} levels apart"
-        assert share <= limit, f"{output}: {share:.3f} % of values differ"
+        assert level <= most, f"{constants} {severity}: {level} levels apart"
+        assert share <= limit, f"{constants} {severity}: {share:.3f} % of values differ"
         seen += 1
     assert seen == 6
 

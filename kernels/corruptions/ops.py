@@ -1,0 +1,164 @@
+"""The registry's rows of the corruptions and of JPEG. Large examples are ImageNet-C's costliest severities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastreg.kernels import jpeg, philox
+from fastreg.kernels.corruptions import blur, elastic, field_kernels, fields, filter_kernels, filters
+from fastreg.kernels.registry import Op, Variant
+
+
+def _levels(device, small: bool, side: int = 0) -> torch.Tensor:
+    shape = (2, side or 19, side or 19, 3) if small else (256, 224, 224, 3)
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8).to(device)
+
+
+def _uniform(device, small: bool, *shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1)).to(device)
+
+
+def _gaussian(device="cpu", small: bool = True) -> dict[str, Any]:
+    weights = filters.on(filters.gaussian_weights(2 if small else 6), torch.device(device))
+    return {"x": filters.unit(_levels(device, small)), "weights": weights}
+
+
+def _motion(device="cpu", small: bool = True) -> dict[str, Any]:
+    images = _levels(device, small)
+    weights = filters.on(filters.motion_weights(*((4, 2) if small else (20, 15))), torch.device(device))
+    angle = _uniform(device, small, len(images)) * 360
+    dx, dy = filters.motion_offsets(angle, len(weights))
+    return {"images": images, "weights": weights, "dx": dx, "dy": dy}
+
+
+def _zoom(device="cpu", small: bool = True) -> dict[str, Any]:
+    x = filters.unit(_levels(device, small), torch.float32)
+    grids = [filters.zoom_grid(x.shape[1], zoom) for zoom in blur.zoom_factors((1.16, 0.04 if small else 0.01))]
+    left, weight = (filters.on(np.stack(part), x.device) for part in zip(*grids))
+    return {"x": x, "left": left, "weight": weight.float()}
+
+
+def _bilinear(mirror101: bool):
+    def example(device="cpu", small: bool = True) -> dict[str, Any]:
+        x = filters.unit(_levels(device, small), torch.float32)
+        n = x.shape[1]
+        rows, columns = ((_uniform(device, small, 2, len(x), n, n).double() * 3 - 1) * n).unbind(0)
+        return {"x": x, "rows": rows, "columns": columns, "mirror101": mirror101}
+
+    return example
+
+
+def _glass(device="cpu", small: bool = True) -> dict[str, Any]:
+    levels = _levels(device, small)
+    reach, shape = (2, (len(levels), 2, *levels.shape[1:3]))
+    dx, dy = ((_uniform(device, small, 2, *shape) * 2 * reach).floor() - reach).short().unbind(0)
+    return {"levels": levels, "dx": dx, "dy": dy, "reach": reach}
+
+
+def _field(kind: str, span: int = 0):
+    def example(device="cpu", small: bool = True) -> dict[str, Any]:
+        levels = _levels(device, small)
+        case = {"seed": 2**63 + 5, "samples": torch.arange(len(levels), dtype=torch.int32, device=device) - 1}
+        case |= {"kind": kind, "count": levels[0].numel(), "step": 3, "operation": "gaussian_noise", "span": span}
+        if kind == "poisson":
+            table = philox.poisson_table(np.arange(256) * 60 / 255)
+            case |= {"levels": levels, "table": filters.on(table.view(np.int32), levels.device)}
+        return case
+
+    return example
+
+
+def _jpeg(device="cpu", small: bool = True) -> dict[str, Any]:
+    return {"images": _levels(device, small, side=32), "quality": 25}
+
+
+def _pillow(images, quality):
+    return jpeg._pillow(images.cpu(), quality).to(images.device)
+
+
+def _touched(arguments: dict[str, Any]) -> int:
+    """Every tensor read once, and uint8 or the input's type written once."""
+    tensors = [t for t in arguments.values() if isinstance(t, torch.Tensor)]
+    return sum(t.numel() * t.element_size() for t in tensors) + tensors[0].numel() * tensors[0].element_size()
+
+
+def _drawn(arguments: dict[str, Any]) -> int:
+    return len(arguments["samples"]) * arguments["count"] * field_kernels.DTYPES[arguments["kind"]].itemsize
+
+
+_POINTERS = {
+    **dict.fromkeys(("images_ptr", "levels_ptr", "image_ptr"), "*u8"),
+    **dict.fromkeys(("samples_ptr", "table_ptr", "left_ptr", "chroma_ptr", "step_ptr", "reciprocal_ptr"), "*i32"),
+    **dict.fromkeys(("rows_ptr", "columns_ptr", "weights_ptr"), "*fp64"),
+    "weight_ptr": "*fp32",
+    "seed": "i64",
+    **dict.fromkeys(("n", "radius", "taps", "zooms", "reach", "passes", "step", "count", "span"), "i32"),
+    **dict.fromkeys(("batch", "height", "width", "across", "down", "pitch"), "i32"),
+}
+
+
+def _variant(label: str, kernel, elements: int, types: dict[str, str], kind: str = "gather", **constants) -> Variant:
+    divisible = ("n", "count", "width") if constants.pop("EVEN", True) else ()
+    return Variant(label, kernel, _POINTERS | types, constants, elements, 4, divisible, kind)
+
+
+_F, _C, _B = filter_kernels, field_kernels, filter_kernels.BLOCK
+_BYTES, _DOUBLES = {"out_ptr": "*u8"}, {"x_ptr": "*fp64", "out_ptr": "*fp64"}
+_FLOATS = {"x_ptr": "*fp32", "out_ptr": "*fp32"}
+_RAY, _SHIFT = (
+    _BYTES | dict.fromkeys(("dx_ptr", "dy_ptr"), "*i32"),
+    _BYTES | dict.fromkeys(("dx_ptr", "dy_ptr"), "*i16"),
+)
+_TYPES = {"normal": "*fp32", "integer": "*i16", "impulse": "*u8", "poisson": "*i16"}
+
+
+def _field_variant(kind: str) -> Variant:
+    constants = {"OPERATION": 64, "KIND": kind, "WIDTH": 256, "BLOCK": _C.BLOCK}
+    return _variant(f"field_{kind}", _C.field_kernel, _C.BLOCK * 4, {"out_ptr": _TYPES[kind]}, "compute", **constants)
+
+
+def _jpeg_variants() -> tuple[Variant, ...]:
+    whole = {"WORDS": True, "BLOCKS": 64}
+    broken = {"WORDS": False, "BLOCKS": 16, "EVEN": False}
+    return (
+        _variant("jpeg_chroma", jpeg._chroma_kernel, 64 * 64, {}, "compute", **whole),
+        _variant("jpeg_luma", jpeg._luma_kernel, 64 * 64, _BYTES, "compute", FANCY=True, **whole),
+        _variant("jpeg_chroma_odd", jpeg._chroma_kernel, 16 * 64, {}, "compute", **broken),
+        _variant("jpeg_luma_odd", jpeg._luma_kernel, 16 * 64, _BYTES, "compute", FANCY=True, **broken),
+    )
+
+
+OPS = (
+    Op("jpeg_round_trip", jpeg._triton, _pillow, _jpeg, _touched, _jpeg_variants()),
+    Op(
+        "gaussian_filter", _F.gaussian, filters.plain_gaussian, _gaussian, _touched,
+        (_variant("gaussian_filter", _F.gaussian_kernel, _B, _DOUBLES, DOWN=True, CHANNELS=3, BLOCK=_B),),
+    ),
+    Op(
+        "motion_taps", _F.motion, filters.plain_motion, _motion, _touched,
+        (_variant("motion_taps", _F.motion_kernel, _B, _RAY, CHANNELS=3, BLOCK=_B),),
+    ),
+    Op(
+        "zoom_mean", _F.zoom, blur.plain_zoom, _zoom, _touched,
+        (_variant("zoom_mean", _F.zoom_kernel, _B, {"x_ptr": "*fp32", "out_ptr": "*u8"}, BLOCK=_B),),
+    ),
+    Op(
+        "bilinear_mirror101", _F.bilinear, elastic.plain_bilinear, _bilinear(True), _touched,
+        (_variant("bilinear_mirror101", _F.bilinear_kernel, _B, _FLOATS, MIRROR101=True, BLOCK=_B),),
+    ),
+    Op("bilinear_mirror", _F.bilinear, elastic.plain_bilinear, _bilinear(False), _touched),
+    Op(
+        "glass_shuffle", _F.glass, blur.plain_glass, _glass, _touched,
+        (_variant("glass_shuffle", _F.glass_kernel, _B, _SHIFT, BLOCK=_B),),
+    ),
+    Op(
+        "field_normal", _C.field, fields.host_field, _field("normal"), _drawn,
+        (_field_variant("normal"),), tolerance=1e-6,
+    ),
+    Op("field_integer", _C.field, fields.host_field, _field("integer", 8), _drawn, (_field_variant("integer"),)),
+    Op("field_impulse", _C.field, fields.host_field, _field("impulse", 2**29), _drawn, (_field_variant("impulse"),)),
+    Op("field_poisson", _C.field, fields.host_field, _field("poisson"), _drawn, (_field_variant("poisson"),)),
+)  # fmt: skip
