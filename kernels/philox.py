@@ -43,8 +43,9 @@ OPERATIONS: dict[str, int] = {
     "ood_choice": 21,
     "gan_latent": 22,
     "gan_interpolate": 23,
-    "ood_gaussian": 18,
-    "ood_uniform": 19,
+    "order_window": 24,
+    "ood_gaussian": 24,
+    "ood_uniform": 25,
     "gaussian_noise": 64,  # 64 to 95: corruptions; their step is the severity
     "speckle_noise": 65,
     "shot_noise": 66,
