@@ -1,4 +1,4 @@
-"""``fastreg eval``, and what shows its results: ``report``, ``paper``, ``show``."""
+"""``fastreg eval``, and what goes with it: ``report``, ``paper``, ``corrupt``, ``show``."""
 
 from __future__ import annotations
 
@@ -115,6 +115,41 @@ def paper(
         typer.echo(f"figure: {figure1(out, runs)}")
     else:
         print_table(table, runs)
+
+
+@app.command()
+def corrupt(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A data set's name, or a folder of images or CIFAR.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write.")],
+    corruption: Annotated[str, typer.Option("--corruption", help="all, or names joined by commas.")] = "all",
+    severity: Annotated[str, typer.Option("--severity", help="all, or numbers joined by commas.")] = "all",
+    split: Annotated[str, typer.Option("--split", help="train or val.")] = "val",
+    size: Annotated[int | None, typer.Option("--size", help="Pixels; default 224, CIFAR 32.")] = None,
+    constants: Annotated[str, typer.Option("--constants", help="auto goes by size.")] = "auto",
+    frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help="The frost photographs.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Key of every random draw.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    batch_size: Annotated[int, typer.Option("-b", "--batch-size", help="Images corrupted at once.")] = 64,
+    workers: Annotated[int | None, typer.Option("-j", "--workers", help="Threads.")] = None,
+) -> None:
+    """Write ImageNet-C's folders, or CIFAR-C's arrays, of your images; a stopped command continues."""
+    from fastreg.evaluation.generate import corrupt_dataset
+
+    manifest = corrupt_dataset(
+        source,
+        target,
+        corruptions=corruption if corruption == "all" else corruption.split(","),
+        severities=severity,
+        split=split,
+        size=size,
+        constants=constants,
+        frost_dir=frost_dir,
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    typer.echo(f"{target}: {len(manifest['parts'])} parts, each read back")
 
 
 @show.command("corruptions")

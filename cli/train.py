@@ -11,7 +11,9 @@ import typer
 
 from fastreg.cli import app
 
-What = Annotated[str, typer.Argument(metavar="DATASET", help="imagenet, cifar100 or cifar10.")]
+What = Annotated[
+    str, typer.Argument(metavar="DATASET", help="imagenet, cifar100 or cifar10; gan: the generator of ood_gan.")
+]
 
 
 def _option(*names: str, help: str, panel: str, **more):
@@ -96,6 +98,8 @@ def train(
 ) -> None:
     """Train a classifier; results go to runs/NAME."""
     flags = {k: v for k, v in locals().items() if k not in ("gpus", "resume", "allow_changes", "reg_args")}
+    if dataset == "gan":
+        return _gan(flags, resume)
     if gpus > 1 and "RANK" not in os.environ:
         _with_torchrun(gpus)
     from fastreg.cli.common import parse_object, world_and_gpu
@@ -109,6 +113,22 @@ def train(
     folder = train(config, resume=resume, allow_changes=allow_changes)
     if chief:
         typer.echo(f"next: fastreg eval {folder} --suite imagenet-c" if dataset == "imagenet" else f"run: {folder}")
+
+
+def _gan(flags: dict, resume: str | None) -> None:
+    """``fastreg train gan``: the flags that mean something to it; the rest are refused."""
+    from fastreg.errors import InputError
+    from fastreg.training.gan import train_gan
+
+    takes = ("data_dir", "batch_size", "lr", "seed", "device", "output", "name", "recovery_interval")
+    given = {key: value for key, value in flags.items() if value is not None and key != "dataset"}
+    stray = [key for key in given if key not in takes]
+    if stray:
+        raise InputError(f"train gan has no --{stray[0].replace('_', '-')}: it takes {', '.join(takes)} and resume.")
+    if "recovery_interval" in given:
+        given["save_every"] = given.pop("recovery_interval")
+    folder = train_gan(**given, resume=resume is not None)
+    typer.echo(f"generator: {folder / 'last.pt'}; next: fastreg train cifar100 --reg ood_gan")
 
 
 def _with_torchrun(gpus: int) -> None:
