@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fastreg.errors import InputError
 from fastreg.evaluation.engine import evaluate
 from fastreg.evaluation.load import load_classifier
 from fastreg.evaluation.scorecard import Scorecard
@@ -36,14 +37,16 @@ def run(
     """Evaluate a checkpoint (None: the newest run's best), or ``weights`` of architecture ``model``.
 
     ``data``: a data set's name, or ``folder:DIR`` for another folder of images with the model's classes; by default
-    the one the checkpoint was trained on. ``out``: default the run's folder, for weights ``runs/<file name>``.
+    the one the checkpoint was trained on. Foreign weights on a folder are taken to have ImageNet's classes, whose names
+    come from the ImageNet at ``data_dir`` (or where it is usually found). ``out``: default the run's folder, for
+    weights ``runs/<file name>``.
     ``options`` go to :func:`fastreg.evaluation.evaluate`. Returns the card and the folder that holds scorecard.json.
     """
     resolve(suites, 0)  # a wrong name is said before anything is read
     source: Any = None
     net = None
     if weights is None:
-        net, config = load_classifier(checkpoint, runs_root=runs_root)
+        net, config = load_classifier(checkpoint, model=model, runs_root=runs_root)
         data = data or config["dataset"]
         if data_dir is None and data == config["dataset"]:
             data_dir = config.get("data_dir")
@@ -51,8 +54,12 @@ def run(
     if not data.startswith("folder:"):
         source = open_dataset(data, "val", data_dir)
     if net is None:
-        classes = len(source.classes) if source is not None else 1000
-        net, config = load_classifier(checkpoint, weights=weights, model=model, num_classes=classes)
+        names = source.classes if source is not None else _imagenet_classes(data_dir)
+        stem = "cifar" if data.startswith("cifar") else "imagenet"
+        net, config = load_classifier(
+            checkpoint, weights=weights, model=model, num_classes=len(names) or 1000, stem=stem
+        )
+        config["classes"] = names
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     gpu = where.startswith("cuda")
     if precision == "auto":
@@ -75,3 +82,13 @@ def run(
         **{**own, **options},
     )
     return card, folder
+
+
+def _imagenet_classes(data_dir: str | Path | None) -> tuple[str, ...]:
+    """The class names of the ImageNet that is here; none when it is not, and then a folder must hold all classes."""
+    try:
+        return open_dataset("imagenet", "val", data_dir).classes
+    except InputError:
+        if data_dir is not None:
+            raise
+        return ()

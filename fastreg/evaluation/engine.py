@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,9 @@ def evaluate(
         ood_dir=ood_dir,
         odin_split=odin_split,
     )
-    place = _place(device, batch_size, {"loader": loader, "workers": workers})
     subject = Subject(data, size)
     wanted = resolve(suites, subject.size)
-    with in_eval_mode(model):
+    with in_eval_mode(model), _placed(device, batch_size, {"loader": loader, "workers": workers}) as place:
         classifier = Classifier(
             model,
             mean=subject.mean if isinstance(mean, str) else mean,
@@ -147,10 +147,13 @@ def _run(
             elif step.out:
                 if inside is None:
                     inside = _pass(classifier, work["clean"].steps["clean"], canvas, place, None, "")[1]
-                row = _detection(inside[work[suite].settings["first"] :], confidence, row)
+                first = work[suite].settings["first"]
+                # ODIN's split takes as many of its own images as the other set has
+                row = _detection(inside[first : first + len(confidence) if first else None], confidence, row)
             if suite != "clean":
                 row.pop("bins", None)
             rows[suite][key] = {**row, **step.extra, "seconds": round(time.monotonic() - start, 3)}
+            card.suites[suite]["measured"] = {key: card.provenance[key] for key in ("date", "gpu", "packages")}
             if path is not None:
                 card.save(path)
 
@@ -208,8 +211,9 @@ def _continue(card: Scorecard, path: Path | None) -> None:
         print(f"{path} belongs to another model, data set or setting; it is now {set_aside(path)}.")
 
 
-def _place(device: str | torch.device, batch_size: int, loading: dict[str, Any]) -> Place:
-    """This process among those that torchrun started."""
+@contextmanager
+def _placed(device: str | torch.device, batch_size: int, loading: dict[str, Any]) -> Iterator[Place]:
+    """This process among those that torchrun started; joins them, and leaves again, unless the caller has joined."""
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     where = torch.device(device)
     if where.type == "cuda" and not torch.cuda.is_available():
@@ -217,8 +221,12 @@ def _place(device: str | torch.device, batch_size: int, loading: dict[str, Any])
     if where.type == "cuda" and where.index is None:
         where = torch.device("cuda", local)
         torch.cuda.set_device(where)
-    if world > 1 and not dist.is_initialized():
+    joining = world > 1 and not dist.is_initialized()
+    if joining:
         dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
-    if dist.is_initialized():
-        return Place(where, dist.get_rank(), dist.get_world_size(), batch_size, loading)
-    return Place(where, 0, 1, batch_size, loading)
+    try:
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        yield Place(where, rank, world, batch_size, loading)
+    finally:
+        if joining:
+            dist.destroy_process_group()

@@ -18,15 +18,18 @@ def load_classifier(
     weights: str | Path | None = None,
     model: str | None = None,
     num_classes: int | None = None,
+    stem: str = "imagenet",
     runs_root: str | Path = "runs",
 ) -> tuple[nn.Module, dict[str, Any]]:
     """``(model in eval mode on the CPU, its config)``.
 
     ``checkpoint``: a run folder or .pt file of fastreg; None without ``weights`` means the newest run's. ``weights``: a
-    plain state-dict file for the architecture ``model`` with ``num_classes`` outputs. Raises InputError when a file is
-    not what it should be, does not fit the architecture, or has another number of classes.
+    plain state-dict file for the architecture ``model`` with ``num_classes`` outputs and this ``stem``. Raises
+    InputError when a file is not what it should be, does not fit the architecture, or has another number of classes.
     """
     if weights is None:
+        if model:
+            raise InputError(f"--model {model} needs --weights FILE; a fastreg checkpoint knows its own architecture.")
         if checkpoint is None:
             checkpoint = runs.newest(runs_root)
         return runs.load_model(checkpoint)
@@ -34,9 +37,11 @@ def load_classifier(
         raise InputError(f"both a checkpoint ({checkpoint}) and --weights {weights} were given: choose one.")
     if not model:
         raise InputError(f"--weights {weights} needs --model NAME, the architecture these weights belong to.")
-    net = create_model(model, num_classes or 1000)
+    net = create_model(model, num_classes or 1000, stem=stem)
     _fill(net, _state_dict(weights), weights, model)
-    return net.eval(), {"model": model, "num_classes": num_classes or 1000, "checkpoint": str(weights)}
+    config = {"model": model, "num_classes": num_classes or 1000, "checkpoint": str(weights)}
+    pretrained = getattr(net, "pretrained_cfg", None) or {}  # timm's models say how they are normalised
+    return net.eval(), config | {key: list(pretrained[key]) for key in ("mean", "std") if key in pretrained}
 
 
 def _state_dict(path: str | Path) -> dict[str, Tensor]:

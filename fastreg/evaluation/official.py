@@ -53,7 +53,7 @@ def imagenet_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -
         steps[f"{name}/{severity}"] = Step(conditions.clean, _FolderBatches(source, subject.size), len(source), extra)
     if not steps:
         raise InputError(f"{root} holds none of the corruptions asked for: expected {root}/{pairs[0][0]}/1/<class>/.")
-    return {"from": "official files", "fidelity": "dataset", "jpeg": 85}, steps
+    return {"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": 85}, steps
 
 
 class _FolderBatches:
@@ -123,7 +123,7 @@ def cifar_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> S
         steps[f"{name}/{severity}"] = Step(conditions.clean, _ArrayBatches(stacked[rows], own), n)
     if not steps:
         raise InputError(f"{root} holds none of the corruptions asked for: expected {pairs[0][0]}.npy.")
-    return {"from": "official files", "fidelity": "dataset", "jpeg": None}, steps
+    return {"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": None}, steps
 
 
 class _ArrayBatches:

@@ -57,7 +57,7 @@ def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str,
     for name in NOISES:
         n = NOISE_IMAGES - first
         found[name] = Step(on_pixels, _noise(name, first, subject.size, options.seed), n, out=True)
-    return {"score": "largest softmax probability", "first": first}, found
+    return {"score": "largest softmax probability", "folder": str(root), "first": first}, found
 
 
 def on_pixels(classifier: Classifier, batch: Pixels) -> Tensor:

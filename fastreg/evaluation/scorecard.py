@@ -26,7 +26,7 @@ class Scorecard:
     model: dict[str, Any]  # name, digest, classes, mean, std
     data: dict[str, Any]  # name, split, n, classes, fingerprint, size, sample
     settings: dict[str, Any]  # precision, seed
-    suites: dict[str, dict[str, Any]] = field(default_factory=dict)  # settings, results by condition, wanted
+    suites: dict[str, dict[str, Any]] = field(default_factory=dict)  # settings, measured (when, where), wanted, results
     provenance: dict[str, Any] = field(default_factory=dict)
     format: str = FORMAT
 
@@ -51,7 +51,7 @@ class Scorecard:
         """The rows of a suite so far, emptied when its settings changed. ``wanted``: the conditions of this call."""
         known = self.suites.get(suite)
         if known is None or known["settings"] != settings:
-            known = self.suites[suite] = {"settings": settings, "wanted": [], "results": {}}
+            known = self.suites[suite] = {"settings": settings, "measured": {}, "wanted": [], "results": {}}
         known["wanted"] = list(dict.fromkeys([*known["wanted"], *wanted]))
         return known["results"]
 

@@ -178,7 +178,7 @@ def _first_image(run: Run) -> tuple[Any, int]:
 def _provenance(run: Run) -> list[tuple[str, str]]:
     """Everything a reader needs to repeat or doubt a figure, as (what, value)."""
     card = run.card
-    suites = {suite: entry["settings"] for suite, entry in card.suites.items() if entry["settings"]}
+    suites = {s: {**entry["settings"], **entry.get("measured", {})} for s, entry in card.suites.items()}
     known = {"model": card.model, "data": card.data, **card.settings, **suites, **card.provenance}
     return [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in known.items()]
 

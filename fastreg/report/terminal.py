@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import CORRUPTED, SEVERITIES
-from fastreg.report.columns import FIGURES, Run
+from fastreg.report.columns import FIGURES
 
 
-def print_scorecard(card: Scorecard, run: Run | None = None) -> None:
+def print_scorecard(card: Scorecard) -> None:
     """Print what was measured: totals, the error of each corruption by severity, and the notes."""
+    if os.environ.get("RANK", "0") != "0":
+        return  # one of several processes speaks
     from rich.console import Console
     from rich.table import Table
 

@@ -17,6 +17,7 @@ from fastreg.evaluation import Scorecard, evaluate, ood
 from fastreg.evaluation.suites import resolve
 from fastreg.kernels import corrupt
 from tests.fastreg.evaluated import CLASSES, tiny_images, tiny_net
+from tests.support import write_tiny_imagenet
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CHEAP = "brightness,pixelate"  # two corruptions that cost little
@@ -142,6 +143,7 @@ def stripped(card):
     plain = json.loads(json.dumps(card.to_dict(), default=str))
     plain.pop("provenance")
     for suite in plain["suites"].values():
+        suite.pop("measured")
         for row in suite["results"].values():
             row.pop("seconds")
     return plain
@@ -225,6 +227,21 @@ def test_a_model_that_takes_pixels(net, data):
 def test_bf16_agrees_with_fp32_in_its_predictions(net, data):
     errors = [evaluate(net, "clean,fgsm", data, precision=p).summary()["clean_error"] for p in ("fp32", "bf16")]
     assert abs(errors[0] - errors[1]) <= 100 / len(data[1])  # at most one image of the thirty lies on the edge
+
+
+def test_pixels_that_do_not_fit_lie_elsewhere_and_give_the_same(net, tmp_path, monkeypatch):
+    from fastreg.evaluation import canvas
+    from fastreg.pipelines import open_dataset
+
+    source = open_dataset("imagenet", "val", write_tiny_imagenet(tmp_path, classes=CLASSES))
+    usual = evaluate(net, "clean", source, size=64)
+    places, honest = [], canvas._storage
+    monkeypatch.setattr(canvas, "_free", lambda device: 1000)  # bytes
+    monkeypatch.setattr(canvas, "_storage", lambda *a: (found := honest(*a), places.append(found[1]))[0])
+    tight = evaluate(net, "clean", source, size=64, batch_size=5)
+    assert places == ["scratch file"]
+    assert tight.summary()["clean_error"] == usual.summary()["clean_error"]
+    assert usual.data["n"] == 4 * CLASSES
 
 
 def test_ood_scores_against_a_plain_version(net, tmp_path):
