@@ -5,18 +5,21 @@ On a CPU both run on one thread, so that the figures are per core.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from fastreg.benchmarks.cases import working
 from fastreg.benchmarks.images import image_batch, photographs
 from fastreg.benchmarks.job import Job
 from fastreg.benchmarks.peers import need
 from fastreg.benchmarks.record import OURS, Absent, Row
-from fastreg.benchmarks.timing import Timing, buffer_sets, measure
+from fastreg.benchmarks.timing import Timing, buffer_sets, measure, over
 from fastreg.errors import InputError
 from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, jpeg_round_trip
 
@@ -46,37 +49,30 @@ def _rows(job: Job, size: int, batch: int, constants: str) -> Iterator[Row | Abs
     sets = buffer_sets(job.device, 2 * batch * size * size * 3)
     images = [image_batch(batch, size, job.device, i, job.data_dir) for i in range(sets)]
     single = images[0][0].cpu().numpy()
-    keys = torch.arange(batch)
-    seconds = job.seconds(1.0 if job.gpu else 2.0)
-    ours: dict[tuple[str, int], Timing] = {}
-    for name in names:
-        if name == "frost" and textures is None:
-            continue
-        for severity in severities:
-            case = f"corrupt {name} {severity}"
-
-            def generate(i: int, name: str = name, severity: int = severity) -> torch.Tensor:
-                return corrupt(images[i], name, severity, indices=keys, constants=constants, textures=textures)
-
-            variants: dict[str, Any] = {OURS: generate}
-            if peer is not None:
-                try:
-                    peer(single, name, severity)
-                    variants[PEER] = lambda i, name=name, severity=severity: peer(single, name, severity)
-                except Exception as error:  # three of them call what numpy 2 and scikit-image removed
-                    if severity == severities[0]:
-                        yield Absent(f"corrupt {name}", PEER, f"it fails: {str(error).splitlines()[0]}")
-            try:
-                timings = measure(variants, job.device, sets=sets, seconds=seconds, eager=variants)
-            except (InputError, ValueError) as error:
-                yield Absent(case, OURS, str(error))
+    given = {"indices": torch.arange(batch), "constants": constants, "textures": textures}
+    seconds = job.seconds(0.3 if job.gpu else 2.0)
+    # the JPEG step of ImageNet-C is a second set of figures where there is time for it
+    for jpeg in (False, True) if job.gpu and not job.quick else (False,):
+        ending = " jpeg" if jpeg else ""
+        ours: dict[tuple[str, int], Timing] = {}
+        for name, severity in itertools.product(CORRUPTIONS if jpeg else names, severities):
+            if name == "frost" and textures is None:
                 continue
-            ours[name, severity] = timings[OURS]
+            case = f"corrupt {name} {severity}{ending}"
+            variants: dict[str, Any] = {
+                OURS: over(partial(corrupt, name=name, severity=severity, jpeg=jpeg, **given), images)
+            }
+            if peer is not None and not jpeg:
+                variants[PEER] = lambda i, name=name, severity=severity: peer(single, name, severity)
+            yield from working(case, variants)
+            timings = measure(variants, job.device, sets=sets, seconds=seconds, eager=variants) if variants else {}
             for variant, timing in timings.items():
                 yield Row.of(case, variant, timing, images=batch if variant == OURS else 1)
-    complete = [timing for (name, _), timing in ours.items() if name in CORRUPTIONS]
-    if len(complete) == len(CORRUPTIONS) * len(severities):
-        yield Row.of(f"corrupt all 15 x {len(severities)}", OURS, _mean(complete), images=batch)
+            if OURS in timings:
+                ours[name, severity] = timings[OURS]
+        complete = [timing for (name, _), timing in ours.items() if name in CORRUPTIONS]
+        if len(complete) == len(CORRUPTIONS) * len(severities):
+            yield Row.of(f"corrupt all 15 x {len(severities)}{ending}", OURS, _mean(complete), images=batch)
     timings = measure({OURS: lambda i: jpeg_round_trip(images[i], 85)}, job.device, sets=sets, seconds=seconds)
     yield Row.of("jpeg_round_trip 85", OURS, timings[OURS], images=batch)
 

@@ -5,6 +5,7 @@ metrics beside torchmetrics.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from fastreg.benchmarks.job import Job
 from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD, need
 from fastreg.benchmarks.record import OURS, Absent, Row
 from fastreg.benchmarks.throughput import configure, grouped
-from fastreg.benchmarks.timing import measure
+from fastreg.benchmarks.timing import measure, over
 from fastreg.evaluation import conditions
 from fastreg.evaluation.canvas import Pixels
 from fastreg.evaluation.classifier import Classifier
@@ -49,7 +50,7 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
 
     variants: dict[tuple[str, str], Callable[[int], Any]] = {("evaluate clean", "bare loop"): bare}
     for name, logits in _conditions(job, size).items():
-        variants[f"evaluate {name}", OURS] = lambda i, logits=logits: logits(classifier, ready[i])
+        variants[f"evaluate {name}", OURS] = over(partial(logits, classifier), ready)
     try:
         variants["evaluate fgsm", "torchattacks"] = _torchattacks(classifier, ready)
     except ImportError as error:

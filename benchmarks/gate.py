@@ -29,13 +29,13 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("parity", 100),
-    Part("kernels", 120, "kernels"),
-    Part("loss", 50, "loss"),
-    Part("throughput", 110, "throughput"),
-    Part("corruptions", 70, "corruptions"),
-    Part("eval", 45, "eval"),
-    Part("loaders", 25, "loaders"),
+    Part("parity", 90),
+    Part("kernels", 140, "kernels"),
+    Part("loss", 55, "loss"),
+    Part("throughput", 100, "throughput"),
+    Part("corruptions", 80, "corruptions"),
+    Part("eval", 40, "eval"),
+    Part("loaders", 20, "loaders"),
 )
 
 

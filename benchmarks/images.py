@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,24 @@ _GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "corrupt
 _SKIMAGE = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "motorcycle_left.png")
 
 
+@cache
 def photographs(data_dir: str | None = None) -> tuple[list[np.ndarray], str]:
     """``(uint8 RGB photographs, where they are from)``, from the first of these that is here: the data set,
     scikit-image's wheel, the checkout's test photograph; else noise with the spectrum of photographs (1/f).
     """
     for source in (lambda: _from_data(data_dir), _from_skimage, _from_golden):
-        found = source()
-        if found is not None:
+        if (found := source()) is not None:
             return found
     return [_one_over_f(512)], "noise with a 1/f spectrum (no photograph found)"
 
 
 def image_batch(n: int, size: int, device: torch.device, seed: int = 0, data_dir: str | None = None) -> torch.Tensor:
     """uint8 [n, size, size, 3] windows of the photographs at random places, on ``device``; wrapped where too small."""
+    return _windows(n, size, seed, data_dir).to(device, copy=True)
+
+
+@lru_cache(maxsize=8)
+def _windows(n: int, size: int, seed: int, data_dir: str | None) -> torch.Tensor:
     rng = np.random.default_rng(seed)
     stock, _ = photographs(data_dir)
     out = np.empty((n, size, size, 3), np.uint8)
@@ -36,7 +42,7 @@ def image_batch(n: int, size: int, device: torch.device, seed: int = 0, data_dir
             image = image[:, ::-1]
         rows, columns = (int(rng.integers(side)) + np.arange(size) for side in image.shape[:2])
         row[:] = np.take(np.take(image, rows, 0, mode="wrap"), columns, 1, mode="wrap")
-    return torch.from_numpy(out).to(device)
+    return torch.from_numpy(out)
 
 
 def _from_data(data_dir: str | None) -> tuple[list[np.ndarray], str] | None:
@@ -64,8 +70,9 @@ def _from_skimage() -> tuple[list[np.ndarray], str] | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(spec.submodule_search_locations[0]) / "data"
-    images = [cv2.imread(str(folder / name)) for name in _SKIMAGE if (folder / name).is_file()]
-    return ([np.ascontiguousarray(x[..., ::-1]) for x in images], "scikit-image's photographs") if images else None
+    decoded = (cv2.imread(str(folder / name)) for name in _SKIMAGE if (folder / name).is_file())
+    images = [np.ascontiguousarray(x[..., ::-1]) for x in decoded if x is not None]
+    return (images, "scikit-image's photographs") if images else None
 
 
 def _from_golden() -> tuple[list[np.ndarray], str] | None:

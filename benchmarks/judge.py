@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastreg.benchmarks import RESULTS, record
 from fastreg.benchmarks.record import OURS, Row
-from fastreg.benchmarks.show import duration, per_image
-from fastreg.benchmarks.targets import AT_LEAST, TARGETS, Target
+from fastreg.benchmarks.show import duration
+from fastreg.benchmarks.targets import TARGETS, Rows, Target
 from fastreg.errors import InputError
 
 SLOWER = {"cuda": 0.10, "cpu": 0.35}
@@ -46,31 +45,13 @@ def _applies(target: Target, machine: dict[str, Any]) -> bool:
     return machine["device"] == "cpu" if target.device == "cpu" else target.device in machine["name"]
 
 
-def _target(target: Target, rows: dict[tuple[str, str, str], Row]) -> Iterator[Verdict]:
-    for (suite, name, variant), row in rows.items():
-        if suite != target.suite or variant != OURS or not fnmatchcase(name, target.name):
-            continue
-        if target.measure == "ratio":
-            other_name, _, other = target.against.rpartition(" / ")
-            base = rows.get((suite, other_name or name, other))
-            if base is None:
-                continue
-            value, wanted = per_image(row) / per_image(base), f"time at most {target.limit:.3g} x {target.against}"
-        elif target.measure == "launches":
-            value, wanted = float(row.more.get("launches", 0)), f"launches at most {target.limit:g}"
-        else:
-            value = getattr(row, target.measure)
-            wanted = f"{target.measure} at {'least' if target.measure in AT_LEAST else 'most'} {target.limit:,g}"
-        if value <= 0:
-            continue  # not measured on this machine
-        least = target.measure in AT_LEAST
-        failed = (
-            value < target.limit * (1 - target.tolerance) if least else value > target.limit * (1 + target.tolerance)
-        )
-        yield Verdict(failed, f"{suite}: {name}: {wanted} (tolerance {target.tolerance:.0%}), is {value:,.4g}")
+def _target(target: Target, rows: Rows) -> Iterator[Verdict]:
+    for name, value in target.values(rows):
+        text = f"{target.suite}: {name}: {target.asked} (tolerance {target.tolerance:.0%}), is {value:,.4g}"
+        yield Verdict(target.missed(value), text)
 
 
-def _earlier(suite: str, then: Row, rows: dict[tuple[str, str, str], Row], slower: float) -> Iterator[Verdict]:
+def _earlier(suite: str, then: Row, rows: Rows, slower: float) -> Iterator[Verdict]:
     now = rows.get((suite, then.name, then.variant))
     if now is None or then.variant != OURS or now.images != then.images:
         return

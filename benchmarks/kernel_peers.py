@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -56,8 +57,19 @@ def plain_fgsm(images: Tensor, grad: Tensor, epsilon: float) -> Tensor:
 
 
 def compiled(function: Callable) -> Callable:
-    """torch.compile for fixed shapes, compiled anew for each case so that no case pays for another's recompilations."""
+    """torch.compile for fixed shapes, as a function of its own: no case pays for another's recompilations."""
     return torch.compile(lambda *values: function(*values), dynamic=False)
+
+
+@cache
+def _compiled_plan(fields: tuple[str, ...], dtype: torch.dtype) -> Callable:
+    return compiled(lambda images, *values: plain_augment(images, Plan(**dict(zip(fields, values))), dtype))
+
+
+def compiled_augment(images: Tensor, plan: Plan, dtype: torch.dtype) -> Tensor:
+    """``plain_augment`` through torch.compile, one graph per set of fields."""
+    given = {name: field for name, field in plan._asdict().items() if field is not None}
+    return _compiled_plan(tuple(given), dtype)(images, *given.values())
 
 
 def augment_peers(images: Tensor, labels: Tensor, dtype: torch.dtype) -> Iterator[tuple[str, str, Callable]]:

@@ -12,14 +12,24 @@ import numpy as np
 import torch
 
 from fastreg import methods
+from fastreg.benchmarks.cases import timed
 from fastreg.benchmarks.copies import copy, copy_bytes
 from fastreg.benchmarks.images import image_batch, photographs
 from fastreg.benchmarks.job import Job
-from fastreg.benchmarks.kernel_peers import COMPILED, EAGER, augment_peers, compiled, plain_augment, plain_fgsm
+from fastreg.benchmarks.kernel_peers import (
+    COMPILED,
+    EAGER,
+    augment_peers,
+    compiled,
+    compiled_augment,
+    plain_augment,
+    plain_fgsm,
+)
 from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.benchmarks.record import COPY, OURS, Absent, Row
-from fastreg.benchmarks.timing import buffer_sets, host_us, launches, measure
+from fastreg.benchmarks.timing import buffer_sets, over
 from fastreg.kernels import augment, fgsm_step
+from fastreg.kernels.registry import Op, operations
 from fastreg.kernels.types import Plan
 from fastreg.pipelines.crop import random_boxes
 
@@ -42,9 +52,15 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
     settings["images"] = photographs(job.data_dir)[1]
     labels = torch.randint(1000, (batch,), generator=torch.Generator().manual_seed(0)).to(job.device)
     peers = list(augment_peers(image_batch(batch, size, job.device), labels, dtype))
+    timed_already = {"fgsm_step"}
     for case in cases(job, batch, size):
+        timed_already.add(case.name.replace(" ", "_"))
         yield from _augment(job, case, batch, size, dtype, [(p, build) for n, p, build in peers if n == case.name])
     yield from _fgsm(job, batch, size)
+    if job.gpu and not job.quick:  # the registry's own examples are sized for a GPU; the losses have their own suite
+        for op in operations():
+            if op.name not in timed_already and "cross_entropy" not in op.name:
+                yield from _registered(job, op)
 
 
 def cases(job: Job, batch: int, size: int) -> Iterator[Case]:
@@ -85,50 +101,41 @@ def _augment(
     given: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "dtype": dtype, "size": size, "indices": keys}
     variants: dict[str, Callable[[int], Any]] = {OURS: lambda i: augment(images[i], case.plan, **given)}
     if case.plain:
-        fused = compiled(lambda x: plain_augment(x, case.plan, dtype))
         variants[EAGER] = lambda i: plain_augment(images[i], case.plan, dtype)
-        variants[COMPILED] = lambda i: fused(images[i])
+        variants[COMPILED] = lambda i: compiled_augment(images[i], case.plan, dtype)
     for peer, build in peers:
         try:
-            call = build()
-            variants[peer] = lambda i, call=call: call(images[i])
+            variants[peer] = over(build(), images)
         except ImportError as error:
             yield Absent(case.name, peer, str(error))
     if case.reads:
         others = [x.flip(0) for x in images] if case.reads == 2 else []
         variants[COPY] = lambda i: copy([images[i], *([others[i]] if others else [])], dtype)()
-    yield from timed(job, case.name, variants, sets, batch, moved)
+    yield from timed(job, case.name, variants, sets=sets, images=batch, moved=moved)
 
 
 def _fgsm(job: Job, batch: int, size: int) -> Iterator[Row | Absent]:
     sets = buffer_sets(job.device, 3 * batch * size * size * 3 * 4)
-    dense = torch.channels_last
-    pixels = [
-        (image_batch(batch, size, job.device, i, job.data_dir).permute(0, 3, 1, 2).float() / 255).contiguous(
-            memory_format=dense
-        )
-        for i in range(sets)
-    ]
+    stock = (image_batch(batch, size, job.device, i, job.data_dir) for i in range(sets))
+    pixels = [(images / 255).permute(0, 3, 1, 2) for images in stock]  # float32, channels_last
     grads = [torch.randn_like(x) for x in pixels]
     fused = compiled(lambda x, g: plain_fgsm(x, g, 8 / 255))
     variants: dict[str, Callable[[int], Any]] = {
         OURS: lambda i: fgsm_step(pixels[i], grads[i], 8 / 255),
         EAGER: lambda i: plain_fgsm(pixels[i], grads[i], 8 / 255),
-        COMPILED: lambda i: fused(pixels[i], grads[i]),
+        COMPILED: over(fused, pixels, grads),
         COPY: lambda i: copy([pixels[i], grads[i]], torch.float32)(),
     }
-    yield from timed(job, "fgsm_step", variants, sets, batch, copy_bytes([pixels[0], grads[0]], torch.float32))
+    moved = copy_bytes([pixels[0], grads[0]], torch.float32)
+    yield from timed(job, "fgsm_step", variants, sets=sets, images=batch, moved=moved)
 
 
-def timed(
-    job: Job, name: str, variants: dict[str, Callable[[int], Any]], sets: int, images: int, moved: int
-) -> Iterator[Row]:
-    """Rows of one case, its variants interleaved; on a GPU with the launches and the host's share of an eager call."""
-    timings = measure(variants, job.device, sets=sets, seconds=job.seconds(3.0), eager=() if job.gpu else variants)
-    limit = timings[COPY].us if COPY in timings else 0.0
-    for variant, timing in timings.items():
-        more: dict[str, Any] = {}
-        if job.gpu and timing.how == "graph":
-            call = variants[variant]
-            more = {"launches": launches(call), "host_us": round(host_us(call, sets), 2)}
-        yield Row.of(name, variant, timing, images=images, bytes=moved, limit_us=limit, more=more)
+def _registered(job: Job, op: Op) -> Iterator[Row | Absent]:
+    first = op.example(job.device, small=False)
+    moved = op.bytes(first)
+    arguments = [first, *(op.example(job.device, small=False) for _ in range(buffer_sets(job.device, moved) - 1))]
+    variants: dict[str, Callable[[int], Any]] = {
+        OURS: lambda i: op.triton(**arguments[i]),
+        EAGER: lambda i: op.reference(**arguments[i]),
+    }
+    yield from timed(job, op.name, variants, sets=len(arguments), images=0, moved=moved)

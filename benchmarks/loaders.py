@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
             stored = open_dataset("imagenet", "train", beton)
             jobs.append(("load ffcv", OURS, lambda: ours(stored, "ffcv", job, batch, size)))
         for case, peer, build in PEERS:
-            jobs.append((case, peer, lambda build=build: build(source, beton, batch, size, workers, job)))
+            jobs.append((case, peer, partial(build, source, beton, batch, size, workers, job)))
         for case, variant, batches in sorted(jobs, key=lambda one: one[0]):
             try:
                 timing = drain(batches, batch, IMAGES_QUICK if job.quick else IMAGES, job.seconds(12))

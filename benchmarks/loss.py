@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastreg.benchmarks.cases import timed
 from fastreg.benchmarks.copies import copy, copy_bytes
 from fastreg.benchmarks.job import Job
 from fastreg.benchmarks.kernel_peers import COMPILED, EAGER, compiled, plain_loss
 from fastreg.benchmarks.peers import need
 from fastreg.benchmarks.record import COPY, OURS, Absent, Row
-from fastreg.benchmarks.timing import buffer_sets, launches, measure
+from fastreg.benchmarks.timing import buffer_sets
 from fastreg.kernels import mixed_cross_entropy
 from fastreg.kernels.types import Targets
 
@@ -68,9 +69,5 @@ def _case(job: Job, batch: int, classes: int, reduction: str, dtype: torch.dtype
         yield Absent(name, "Liger (hard labels)", str(error))
     mixes = [[z, z.clone()] for z in logits]  # forward reads, backward reads and writes
     variants[COPY] = lambda i: copy(mixes[i], dtype)()
-    eager = () if job.gpu else variants
-    timings = measure(variants, job.device, sets=sets, seconds=job.seconds(4), eager=eager)
-    moved, limit = copy_bytes(mixes[0], dtype), timings[COPY].us
-    for variant, timing in timings.items():
-        more = {"launches": launches(lambda v=variant: variants[v](0))} if job.gpu else {}
-        yield Row.of(name, variant, timing, images=batch, bytes=moved, limit_us=limit, more=more)
+    moved = copy_bytes(mixes[0], dtype)
+    yield from timed(job, name, variants, sets=sets, images=batch, moved=moved, seconds=4.0)

@@ -15,6 +15,7 @@ from fastreg.errors import InputError
 
 FORMAT = "fastreg-bench-1"
 OURS, COPY = "fastreg", "copy"  # variants that are no peers
+FAILED = "it fails:"  # how the reason begins for what is there but does not run
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Row:
     @classmethod
     def of(cls, name: str, variant: str, timing: Timing, **rest: Any) -> Row:
         more = {"how": timing.how, **rest.pop("more", {})}
-        rounded = [float(f"{value:.5g}") for value in timing[:3]]
-        return cls(name, variant, *rounded, timing.runs, more=more, **rest)
+        us, low, high = (float(f"{value:.5g}") for value in timing[:3])
+        return cls(name, variant, us, low, high, timing.runs, more=more, **rest)
 
     @property
     def images_per_second(self) -> float:

@@ -52,7 +52,7 @@ def run(
         module = importlib.import_module(f"fastreg.benchmarks.{'evaluating' if name == 'eval' else name}")
         date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         for found in module.rows(job, settings):
-            (rows if isinstance(found, record.Row) else absent).append(found)  # type: ignore[arg-type]
+            (rows if isinstance(found, record.Row) else absent).append(found)
             content = record.suite(date, time.perf_counter() - begun, quick, settings, rows, absent)
             whole["suites"][name] = content
             if path is not None:

@@ -73,8 +73,8 @@ def show(suite: str, record: dict[str, Any], say: Callable[[str], None] = print)
     for j, name in enumerate(header):
         shown.add_column(name, justify="left" if j < 2 else "right", no_wrap=True)
     previous = None
-    for row, line in zip(rows, cells):
-        shown.add_row("" if row.name == previous else line[0], *line[1:])
+    for row, cell in zip(rows, cells):
+        shown.add_row("" if row.name == previous else cell[0], *cell[1:])
         previous = row.name
     with console.capture() as capture:
         console.print(shown)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,11 @@ class Timing(NamedTuple):
     high: float
     runs: int
     how: str
+
+
+def over(function: Callable[..., Any], *stock: Sequence[Any]) -> Call:
+    """``function`` as a call on the i-th element of each of ``stock``."""
+    return lambda i: function(*(elements[i] for elements in stock))
 
 
 def buffer_sets(device: torch.device, set_bytes: int) -> int:
