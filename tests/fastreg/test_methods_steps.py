@@ -185,6 +185,22 @@ def test_attacks_join_mixing_and_shakedrop(name):
     assert all(p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.parametrize("name", ["adversarial", "alp", "ood_svhn"])
+def test_steps_run_under_autocast(name):
+    images, targets, indices = batch()
+    pool = {"ood": np.zeros((2, 8, 8, 3), np.uint8)} if name == "ood_svhn" else {}
+    losses = []
+    for enabled in (False, True):
+        model = network()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = methods.create(name, **pool).step(model, images, targets, smoothed, indices=indices, step=0)
+        loss.backward()
+        losses.append(loss.item())
+        assert loss.dtype == torch.float32
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
 def test_one_sample_is_enough():
     images, targets, _ = batch(1)
     for name in ("adversarial", "alp"):
@@ -222,3 +238,22 @@ def test_shakedrop_fields_belong_to_step_layer_and_sample():
     assert abs(many["beta"].mean() - 0.5) < 0.01
     gates = torch.stack([method.fields(indices[:1], step, layers=4)["gate"] for step in range(800)])
     torch.testing.assert_close(gates.mean(0), torch.tensor([0.875, 0.75, 0.625, 0.5]), rtol=0, atol=0.05)
+
+
+def test_ood_svhn_finds_svhn_in_its_usual_place(tmp_path, monkeypatch):
+    from scipy.io import savemat
+
+    monkeypatch.setenv("FASTREG_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    images, targets, indices = batch()
+    keys = {"indices": indices, "step": 0}
+    with pytest.raises(InputError, match="svhn"):
+        methods.create("ood_svhn").step(network(), images, targets, smoothed, **keys)
+    pool = np.random.default_rng(3).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
+    (tmp_path / "svhn").mkdir()
+    savemat(tmp_path / "svhn" / "train_32x32.mat", {"X": pool.transpose(1, 2, 3, 0), "y": np.full((9, 1), 10)})
+    found, given = [], []
+    for seen, ood in ((found, None), (given, pool)):
+        model = capture(seen)
+        methods.create("ood_svhn", ood=ood).step(model, images, targets, lambda z, t: z.sum(), **keys)
+    assert torch.equal(found[0], given[0])
