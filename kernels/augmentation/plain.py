@@ -65,11 +65,12 @@ def drawn_normals(seed: int, indices: Tensor, step: int, size: tuple[int, int], 
 
 
 def crop_and_resize(images: Tensor, crop: Tensor | None, size: tuple[int, int]) -> Tensor:
-    """Pillow's ``crop(...).resize(size, BILINEAR)``, bit-equal: uint8 [B, H, W, 3] to uint8 [B, h, w, 3].
+    """Pillow's ``crop(...).resize(size, BILINEAR)``: uint8 [B, H, W, 3] to uint8 [B, h, w, 3].
 
     ``crop`` is float32 [B, 4] (top, left, height, width); None is the whole canvas. As in Pillow, what lies outside
     the canvas is black, and pixels outside the crop (widened to whole pixels) take no part. Sums of products of 8-bit
-    pixels and 22-bit weights are exact in float64, so this is Pillow's integer arithmetic.
+    pixels and 22-bit weights are exact in float64, so this is Pillow's integer arithmetic, to the bit. The horizontal
+    pass comes first; Pillow 13 begins with the vertical one for some shapes, which moves a result by one level at most.
     """
     B, H, W, _ = images.shape
     if crop is None:
