@@ -10,7 +10,7 @@ from fastreg.errors import InputError
 from fastreg.report import published
 from fastreg.report.columns import Run, load_run, method
 
-_DATASET = {"table1": "cifar100", "table2": "cifar100", "table3": "cifar100", "table4": "imagenet"}
+DATASET = {"table1": "cifar100", "table2": "cifar100", "table3": "cifar100", "table4": "imagenet"}
 
 
 def paper(table: str, runs_root: str | Path = "runs") -> None:
@@ -22,11 +22,11 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
     from rich.table import Table
 
     columns = published.columns(table)
-    shown = Table(title=published.TABLES[table][1])
-    shown.add_column("method")
+    shown = Table(title=published.TABLES[table][1], box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    shown.add_column("method", overflow="fold", min_width=14)
     for heading, _ in columns.values():
-        shown.add_column(heading, justify="right")
-    runs = evaluated(runs_root, _DATASET[table])
+        shown.add_column(heading, justify="right", no_wrap=True, min_width=5)
+    runs = evaluated(runs_root, DATASET[table])
     for row in published.rows(table):
         shown.add_row(published.label(row), *(f"{row[key]:.2f}" for key in columns), style="dim" if runs else "")
         for run in (run for run in runs if published.match(run.training, table) is row):
