@@ -50,19 +50,20 @@ def ood_svhn(setting: Setting, *, ood: Any = None, weight: float = 1.0) -> Part:
 
 
 def ood_gan(setting: Setting, *, ood: Any = None, weight: float = 1.0) -> Part:
-    """``ood``: a generator (latents [B, z] to pixels in [-1, 1]) or the checkpoint that ``fastreg train gan`` wrote."""
+    """``ood``: a generator (latents [B, z] to pixels in [-1, 1]) or a checkpoint; None: runs/gan/last.pt."""
 
     def open_generator() -> Draw:
         if isinstance(ood, nn.Module):
             return from_generator(setting, ood)
-        if ood is None:
+        path = Path("runs/gan/last.pt" if ood is None else ood)
+        if ood is None and not path.is_file():
             raise InputError(
-                "ood_gan needs a generator: train one with `fastreg train gan`, then give its checkpoint as `ood`, "
-                """on the command line --reg-args '{"ood": "runs/gan/last.pt"}'."""
+                "ood_gan needs a generator, and there is none at runs/gan: train one with `fastreg train gan`, or give "
+                """its checkpoint, on the command line as --reg-args '{"ood": "PATH"}'."""
             )
         from fastreg.models.wgan import load_generator
 
-        return from_generator(setting, load_generator(Path(ood)))
+        return from_generator(setting, load_generator(path))
 
     return Part("ood_gan", step=beside(open_generator, number("weight", weight, 0)), pixels=True)
 

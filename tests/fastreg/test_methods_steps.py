@@ -157,7 +157,8 @@ def test_ood_gan_draws_latents_by_sample_and_maps_to_pixels():
     assert (seen[0] <= 1).all()
 
 
-def test_ood_needs_its_keys_and_pictures():
+def test_ood_needs_its_keys_and_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     images, targets, indices = batch()
     pool = np.zeros((2, 8, 8, 3), np.uint8)
     with pytest.raises(InputError, match="indices=indices, step=step"):
