@@ -239,20 +239,21 @@ def _triton(images: Tensor, quality: int, blocks: int | None = None) -> Tensor:
     batch, height, width, _ = images.shape
     step, reciprocal = quantisers(quality, str(images.device))
     words = width % 16 == 0 and images.data_ptr() % 4 == 0
-    blocks = blocks or (64 if words else 16)
+    size = blocks or (64 if words else 16)
 
     down, across = -(-height // 16), -(-width // 16)
     pitch = 2 * across
     chroma = images.new_empty((batch, 2, (height + 1) // 2, pitch), dtype=torch.int32)
-    grid = (triton.cdiv(batch * down * across, blocks), 2)
-    sizes = (batch, height, width, across, down)
-    _chroma_kernel[grid](images, chroma, step, reciprocal, *sizes, WORDS=words, BLOCKS=blocks, num_warps=4)
+    _chroma_kernel[(triton.cdiv(batch * down * across, size), 2)](
+        images, chroma, step, reciprocal, batch, height, width, across, down,
+        WORDS=words, BLOCKS=size, num_warps=4,
+    )  # fmt: skip
 
     down, across = -(-height // 8), -(-width // 8)
     out = torch.empty_like(images)
-    grid = (triton.cdiv(batch * down * across, blocks),)
-    sizes = (batch, height, width, across, down, pitch)
-    fancy = (width + 1) // 2 > 2  # libjpeg duplicates where the chroma is one or two samples wide
-    pointers = (images, out, chroma, step, reciprocal)
-    _luma_kernel[grid](*pointers, *sizes, WORDS=words, FANCY=fancy, BLOCKS=blocks, num_warps=4)
+    _luma_kernel[(triton.cdiv(batch * down * across, size),)](
+        images, out, chroma, step, reciprocal, batch, height, width, across, down, pitch,
+        WORDS=words, BLOCKS=size, num_warps=4,
+        FANCY=(width + 1) // 2 > 2,  # libjpeg duplicates where the chroma is one or two samples wide
+    )  # fmt: skip
     return out

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.kernels.corruptions import blur, colour, digital, elastic, noise, spatter, weather
+from fastreg.kernels.corruptions import blur, colour, digital, elastic, noise, noise_kernels, spatter, weather
 from fastreg.kernels.corruptions import fields as drawn
 from fastreg.kernels.corruptions.constants import (
     CONSTANTS,
@@ -27,6 +27,7 @@ from fastreg.kernels.corruptions.constants import (
     resolve,
 )
 from fastreg.kernels.corruptions.fields import Key
+from fastreg.kernels.dispatch import use_triton
 from fastreg.kernels.jpeg import jpeg_round_trip
 
 __all__ = ["CORRUPTIONS", "CORRUPTION_CATEGORIES", "EXTRA_CORRUPTIONS", "corrupt", "draw_fields"]
@@ -41,10 +42,19 @@ CHUNK = {"cpu": 2**18, "cuda": 2**26}
 class Corruption(NamedTuple):
     """One row per corruption."""
 
-    apply: Callable  # (images, parameter, fields) -> uint8
-    draw: Callable | None = None  # (Key, n, parameter, images) -> fields
+    apply: Callable[..., Tensor]  # (images, parameter, fields) -> uint8
+    draw: Callable[..., dict[str, Tensor]] | None = None  # (Key, n, parameter, images) -> fields
     fields: Mapping[str, tuple[str, tuple]] = MappingProxyType({})  # name -> kind, shape behind the batch
 
+    def generate(self, images: Tensor, parameter: Any, key: Key, name: str) -> Tensor:
+        """Draw and apply; a noise does both in one kernel where kernels run."""
+        assert self.draw is not None
+        if self.apply in _NOISES and use_triton(images):
+            return noise_kernels.noise(name, images, parameter, key)
+        return self.apply(images, parameter, self.draw(key, images.shape[1], parameter, images))
+
+
+_NOISES = (noise.gaussian_noise, noise.speckle_noise, noise.shot_noise, noise.impulse_noise)
 
 # "n" and "passes" stand for the side of the image and the passes of the severity
 _NORMAL = {"normal": ("float", ("n", "n", 3))}
@@ -116,18 +126,18 @@ def corrupt(
             raise ValueError(
                 f"{name} draws random numbers: pass indices= (each image's place in the data set) or fields=."
             )
-        key = _key(name, severity, seed, indices, batch, constants, images.device, textures)
+        key = _key(severity, seed, indices, batch, constants, images.device, textures)
 
     images = images.contiguous()
     step = max(1, CHUNK.get(images.device.type, CHUNK["cpu"]) // max(1, n * n * 3))
     parts = []
     for start in range(0, batch, step):
-        part = images[start : start + step]
-        if key is not None:
-            here = row.draw(key._replace(samples=key.samples[start : start + step]), n, parameter, part)
-        else:
-            here = {field: values[start : start + step] for field, values in fields.items()}
-        part = row.apply(part, parameter, here)
+        here = slice(start, start + step)
+        part = images[here]
+        if fields is not None:
+            part = row.apply(part, parameter, {field: values[here] for field, values in fields.items()})
+        elif key is not None:
+            part = row.generate(part, parameter, key._replace(samples=key.samples[here]), name)
         parts.append(jpeg_round_trip(part, FINAL_QUALITY) if jpeg else part)
     return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else images.clone()
 
@@ -158,11 +168,11 @@ def draw_fields(
     batch = len(np.atleast_1d(indices))
     if images is not None and tuple(images.shape) != (batch, size, size, 3):
         raise ValueError(f"images must be uint8 [{batch},{size},{size},3]; got shape {tuple(images.shape)}.")
-    key = _key(name, severity, seed, indices, batch, constants, torch.device(device), textures)
+    key = _key(severity, seed, indices, batch, constants, torch.device(device), textures)
     return row.draw(key, size, parameter, images)
 
 
-def _row(name: str, severity: int, size: int, constants: str) -> tuple[Corruption, object, str]:
+def _row(name: str, severity: int, size: int, constants: str) -> tuple[Corruption, Any, str]:
     if name not in TABLE:
         raise ValueError(nearest("corruption", name, tuple(TABLE)))
     if isinstance(severity, bool) or severity not in SEVERITIES:
@@ -171,7 +181,7 @@ def _row(name: str, severity: int, size: int, constants: str) -> tuple[Corruptio
     return TABLE[name], CONSTANTS[constants][name][int(severity) - 1], constants
 
 
-def _checked(images: Tensor, name: str, severity: int, constants: str) -> tuple[Corruption, object, str]:
+def _checked(images: Tensor, name: str, severity: int, constants: str) -> tuple[Corruption, Any, str]:
     if not isinstance(images, Tensor):
         raise TypeError(f"images must be a uint8 tensor [B,n,n,3]; got {type(images).__name__}.")
     if images.dtype != torch.uint8:
@@ -185,7 +195,7 @@ def _checked(images: Tensor, name: str, severity: int, constants: str) -> tuple[
     return _row(name, severity, shape[1], constants)
 
 
-def _key(name, severity, seed, indices, batch, constants, device, textures) -> Key:
+def _key(severity, seed, indices, batch, constants, device, textures) -> Key:
     samples = np.atleast_1d(indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices))
     if samples.shape != (batch,) or not np.issubdtype(samples.dtype, np.integer):
         raise ValueError(f"indices must be {batch} whole numbers, one per image; got {samples.dtype} {samples.shape}.")

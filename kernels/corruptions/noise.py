@@ -25,9 +25,13 @@ def speckle_noise(images: Tensor, sigma: float, fields: dict) -> Tensor:
 
 def shot_noise(images: Tensor, photons: int, fields: dict) -> Tensor:
     """Poisson(photons x) / photons, the counts given: a table of the photons + 1 values there are."""
-    table = on(np.uint8(np.arange(photons + 1) / photons * 255), images.device)
     counts = fields["counts"].to(torch.int32).clamp_(max=photons)
-    return table[counts]
+    return on(photon_levels(photons), images.device)[counts]
+
+
+def photon_levels(photons: int) -> np.ndarray:
+    """uint8 [photons + 1]: the level of each count, white from ``photons`` on."""
+    return (np.arange(photons + 1) / photons * 255).astype(np.uint8)
 
 
 def impulse_noise(images: Tensor, share: float, fields: dict) -> Tensor:

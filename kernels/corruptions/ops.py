@@ -8,7 +8,17 @@ import numpy as np
 import torch
 
 from fastreg.kernels import jpeg, philox
-from fastreg.kernels.corruptions import blur, elastic, field_kernels, fields, filter_kernels, filters
+from fastreg.kernels.corruptions import (
+    blur,
+    elastic,
+    field_kernels,
+    fields,
+    filter_kernels,
+    filters,
+    noise,
+    noise_kernels,
+)
+from fastreg.kernels.corruptions.constants import IMAGENET224
 from fastreg.kernels.registry import Op, Variant
 
 
@@ -71,6 +81,31 @@ def _field(kind: str, span: int = 0):
     return example
 
 
+def _noise(name: str):
+    def example(device="cpu", small: bool = True) -> dict[str, Any]:
+        images = _levels(device, small)
+        key = fields.Key(2**63 + 5, np.arange(len(images)) + 2**31, 5, images.device)
+        return {"name": name, "images": images, "parameter": IMAGENET224[name][4], "key": key}
+
+    return example
+
+
+def _host_noise(name: str, images: torch.Tensor, parameter, key: fields.Key) -> torch.Tensor:
+    n = images.shape[1]
+    samples = filters.on(key.samples.astype(np.uint32).view(np.int32), key.device)
+    place = (key.seed, samples, n * n * 3, key.severity, name)
+    if name == "shot_noise":
+        table = filters.on(fields.photon_table(parameter).view(np.int32), key.device)
+        drawn = {"counts": fields.host_field("poisson", *place, levels=images, table=table)}
+    elif name == "impulse_noise":
+        code = fields.host_field("impulse", *place, span=2 * round(parameter * 2**31))
+        drawn = {"replace": (code & 1).bool(), "salt": (code & 2).bool()}
+    else:
+        drawn = {"normal": fields.host_field("normal", *place)}
+    drawn = {field: values.view(images.shape) for field, values in drawn.items()}
+    return getattr(noise, name)(images, parameter, drawn)
+
+
 def _jpeg(device="cpu", small: bool = True) -> dict[str, Any]:
     return {"images": _levels(device, small, side=32), "quality": 25}
 
@@ -131,6 +166,16 @@ def _jpeg_variants() -> tuple[Variant, ...]:
     )
 
 
+def _noise_op(name: str) -> Op:
+    constants = {"OPERATION": 64, "KIND": name, "WIDTH": 128, "BLOCK": noise_kernels.BLOCK}
+    kind = "compute" if name == "shot_noise" else "stream"
+    types = _BYTES | {"sigma": "fp32"}
+    variant = _variant(name, noise_kernels.noise_kernel, noise_kernels.BLOCK * 4, types, kind, **constants)
+    # normals agree to 1e-6, so that one in many thousands is cut to another level
+    rare = {"rare": 0.001, "rare_tolerance": 1.0} if name in ("gaussian_noise", "speckle_noise") else {}
+    return Op(name, noise_kernels.noise, _host_noise, _noise(name), _touched, (variant,), **rare)
+
+
 OPS = (
     Op("jpeg_round_trip", jpeg._triton, _pillow, _jpeg, _touched, _jpeg_variants()),
     Op(
@@ -158,6 +203,7 @@ OPS = (
         "field_normal", _C.field, fields.host_field, _field("normal"), _drawn,
         (_field_variant("normal"),), tolerance=1e-6,
     ),
+    *map(_noise_op, ("gaussian_noise", "speckle_noise", "shot_noise", "impulse_noise")),
     Op("field_integer", _C.field, fields.host_field, _field("integer", 8), _drawn, (_field_variant("integer"),)),
     Op("field_impulse", _C.field, fields.host_field, _field("impulse", 2**29), _drawn, (_field_variant("impulse"),)),
     Op("field_poisson", _C.field, fields.host_field, _field("poisson"), _drawn, (_field_variant("poisson"),)),

@@ -12,8 +12,8 @@ from torch import Tensor
 from fastreg.kernels.corruptions import filters
 from fastreg.kernels.corruptions.filters import gaussian_field, on, quantise, unit
 
-_WATER = np.float32((175 / 255, 238 / 255, 238 / 255))  # pale turquoise
-_MUD = np.float32((63 / 255, 42 / 255, 20 / 255))
+_WATER = np.array((175, 238, 238), np.float32) / np.float32(255)  # pale turquoise
+_MUD = np.array((63, 42, 20), np.float32) / np.float32(255)
 
 
 def spatter(images: Tensor, parameter: tuple, fields: dict) -> Tensor:
