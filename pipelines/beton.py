@@ -68,6 +68,7 @@ class BetonSource(Source):
         rows = self._table(HEADER.itemsize + fields.nbytes, n, self._row_type(fields))
         allocation = self._table(int(header["allocation"]), None, ALLOCATION)
         self.pointers, self._sizes = self._extents(rows["image"], allocation)
+        self.pages = self.pointers // self.page_size
         self.modes = np.ascontiguousarray(rows["image"]["mode"])
         self.heights = np.ascontiguousarray(rows["image"]["height"]).astype(np.int64)
         self.widths = np.ascontiguousarray(rows["image"]["width"]).astype(np.int64)

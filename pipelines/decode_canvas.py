@@ -63,7 +63,10 @@ class ResidentDecoder:
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]:
         if self._images is None:
-            self._images = torch.from_numpy(self.source.images).to(self.settings.device)  # type: ignore[attr-defined]
+            images = getattr(self.source, "images", None)
+            if images is None:
+                images = np.stack([self.source.read(i) for i in range(len(self.source))])
+            self._images = torch.from_numpy(images).to(self.settings.device)
         for job in jobs:
             rows = torch.from_numpy(job.indices)
             if self.settings.device.type == "cuda":
@@ -72,3 +75,22 @@ class ResidentDecoder:
 
     def close(self) -> None:
         self._images = None
+
+
+class SyntheticDecoder:
+    """One batch of noise on the device, handed out again and again: what a step costs when data cost nothing."""
+
+    def __init__(self, source: Source, settings: Settings):
+        self.source, self.settings = source, settings
+        self._images = torch.empty(0)
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]:
+        for job in jobs:
+            height, width = self.source.canvas or (job.size, job.size)
+            shape = (len(job.indices), height, width, 3)
+            if self._images.shape[1:] != shape[1:] or len(self._images) < shape[0]:
+                self._images = torch.randint(0, 256, shape, dtype=torch.uint8, device=self.settings.device)
+            yield Decoded(self._images[: shape[0]], canvas_boxes(self.source, self.settings, job))
+
+    def close(self) -> None:
+        self._images = torch.empty(0)

@@ -28,7 +28,7 @@ def train_crop(array: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
 
 def eval_crop(array: np.ndarray, size: int, resize: float) -> np.ndarray:
     """torchvision's Resize then CenterCrop with Pillow's own resampling: at 224 the shorter side goes to 256."""
-    height, width = crop.resized(*array.shape[:2], size, resize)
+    height, width = crop.resized(array.shape[0], array.shape[1], size, resize)
     top, left = crop.centre(height, width, size)
     image = Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image.crop((left, top, left + size, top + size)))

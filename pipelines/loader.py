@@ -16,7 +16,7 @@ from fastreg.pipelines.source import Source
 from fastreg.pipelines.staging import Staging
 from fastreg.pipelines.work import Decoder, Job, Settings, default_workers, log
 
-LOADERS = ("auto", "folder", "dali", "ffcv", "resident")
+LOADERS = ("auto", "folder", "dali", "ffcv", "resident", "synthetic")
 
 
 class Loader:
@@ -91,14 +91,15 @@ def make_loader(
     on_bad_image: str = "error",
     resize: float = crop.RESIZE,
     random_crop: bool = True,
+    page_order: bool = False,
 ) -> Loader:
     """A Loader over ``source``.
 
     ``train`` gives shuffled batches with random-resized crops (CIFAR: shifts of 4 pixels, for ``augment`` to cut);
     else the Resize-256/CenterCrop-224 protocol at ``size`` in stored order. ``batch_size`` is per rank and micro-batch,
     ``workers`` counts decoding threads (default: this process's share of the cores), ``on_bad_image`` is "error" or
-    "skip"; ``random_crop=False`` trains on the evaluation protocol's centre. Raises InputError for unusable arguments
-    or a decoder that is not installed.
+    "skip"; ``random_crop=False`` trains on the evaluation protocol's centre; ``page_order`` shuffles a .beton file page
+    by page, for sets larger than memory. Raises InputError for unusable arguments or a decoder that is not installed.
     """
     if loader not in LOADERS:
         raise unknown("loader", loader, LOADERS)
@@ -111,7 +112,12 @@ def make_loader(
     device = torch.device(device)
     name, why = (loader, "as asked") if loader != "auto" else choose(source, device)
     log.debug("loader %s: %s", name, why)
-    order = Order(len(source), batch_size, train, seed, accumulate, rank, world)
+    pages = getattr(source, "pages", None) if page_order else None
+    if page_order and pages is None:
+        raise InputError(
+            f"page order needs a .beton file, which {source.root} is not: `fastreg data prepare` makes one."
+        )
+    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages)
     staging = Staging(device)
     settings = Settings(
         train and random_crop, seed, resize, default_workers(workers), device, on_bad_image, staging.buffer
@@ -134,10 +140,15 @@ def choose(source: Source, device: torch.device) -> tuple[str, str]:
 
 def _decoder(name: str, source: Source, settings: Settings) -> Decoder:
     arrays = hasattr(source, "images")
+    if name == "synthetic":
+        from fastreg.pipelines.decode_canvas import SyntheticDecoder
+
+        return SyntheticDecoder(source, settings)
     if name == "resident":
-        if not arrays:
+        if source.canvas is None or not (settings.train or arrays):
             raise InputError(
-                f"loader 'resident' needs a set of arrays (CIFAR), and {source.root} is not: use 'folder'."
+                f"loader 'resident' needs stored canvases (CIFAR, or a .beton of --raw for training), and "
+                f"{source.root} holds encoded images: use 'folder'."
             )
         from fastreg.pipelines.decode_canvas import ResidentDecoder
 

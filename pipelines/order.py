@@ -10,14 +10,19 @@ import numpy as np
 from fastreg.errors import InputError
 from fastreg.kernels import philox
 
+WINDOW = 256  # pages of 8 MiB that a rank shuffles together
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Order:
     """Which samples each rank sees, and when.
 
     A step consumes one global batch of ``batch_size * accumulate * world`` samples; rank r takes its r-th contiguous
     slice, as ``accumulate`` micro-batches of ``batch_size``. Training shuffles every epoch and drops the incomplete
     last global batch; evaluation is sequential, each sample exactly once on any world size, the last batch partial.
+
+    ``pages`` (int [n], the page each sample lies in) makes training's shuffle quasi-random: pages are shuffled and
+    dealt to the ranks in runs, and each rank shuffles inside windows of ``WINDOW`` pages: it reads a page about once.
     """
 
     n: int
@@ -27,6 +32,7 @@ class Order:
     accumulate: int = 1
     rank: int = 0
     world: int = 1
+    pages: np.ndarray | None = None
 
     def __post_init__(self):
         for name in ("batch_size", "accumulate", "world"):
@@ -57,7 +63,22 @@ class Order:
         """int64 [n]: the order of the whole set in ``epoch``."""
         if not self.train:
             return np.arange(self.n, dtype=np.int64)
-        return np.asarray(philox.permutation(self.seed, self.n, epoch, "order"), dtype=np.int64)
+        if self.pages is None:
+            return philox.permutation(self.seed, self.n, epoch, "order")
+        names, page = np.unique(self.pages, return_inverse=True)
+        rank_of_page = np.empty(len(names), np.int64)
+        rank_of_page[philox.permutation(self.seed, len(names), epoch, "order")] = np.arange(len(names))
+        by_page = np.argsort(rank_of_page[page], kind="stable")
+        used, share = self.samples_per_epoch, self.steps_per_epoch * self.batch_size * self.accumulate
+        window = max(1, WINDOW * self.n // len(names))
+        runs = [
+            by_page[start : start + share][
+                philox.permutation(self.seed, share, epoch, "order_window", group=window, start=start)
+            ]
+            for start in range(0, used, share)
+        ]
+        steps = np.stack(runs).reshape(self.world, self.steps_per_epoch, -1).transpose(1, 0, 2)
+        return np.concatenate([steps.ravel(), by_page[used:]])
 
     def batches(self, position: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """(epoch, int64 [b] sample indices of this rank's next micro-batch), from ``position`` to the epoch's end.

@@ -144,14 +144,19 @@ def test_canvases_go_out_untouched_with_their_boxes(data, tmp_path):
     source = open_dataset("imagenet", "train", tmp_path)
     assert source.path == tmp_path / "train.beton"
     kw = {"train": True, "batch_size": 32, "size": 64, "seed": 3}
-    with make_loader(source, **kw) as loader, make_loader(source, loader="ffcv", **kw) as other:
-        for a, b in zip(loader.batches(), other.batches(), strict=True):
+    others = [make_loader(source, loader=name, **kw) for name in ("ffcv", "resident")]
+    with make_loader(source, **kw) as loader:
+        for a, b, c in zip(loader.batches(), *(other.batches() for other in others), strict=True):
+            assert torch.equal(a.images, c.images)
+            assert torch.equal(a.crop, c.crop)
             assert a.images.shape == (32, 96, 96, 3)
             assert torch.equal(a.images, b.images)
             assert torch.equal(a.crop, b.crop)
             assert np.array_equal(a.images[5].numpy(), source.read(int(a.indices[5])))
             assert (a.crop[:, :2] >= 0).all()
             assert (a.crop[:, :2] + a.crop[:, 2:] <= 96).all()
+    by_page = make_loader(source, page_order=True, **kw)
+    assert sorted(np.concatenate([b.indices for b in by_page.batches()]).tolist()) == list(range(576))
 
 
 def test_evaluation_from_256_canvases_is_evaluation_from_the_files(data, folder, tmp_path):

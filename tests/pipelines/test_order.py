@@ -63,3 +63,23 @@ def test_impossible_orders_are_one_sentence(arguments):
 def test_a_position_between_batches_is_refused():
     with pytest.raises(InputError, match="position 5"):
         next(Order(100, 10, True).batches(5))
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_page_order_is_a_shuffle_that_reads_each_page_about_once(monkeypatch, world):
+    monkeypatch.setattr("fastreg.pipelines.order.WINDOW", 4)
+    pages = np.repeat(np.arange(100), 10)
+    orders = [Order(1000, 5, True, 1, rank=r, world=world, pages=pages) for r in range(world)]
+    whole = orders[0].epoch(0)
+    assert sorted(whole.tolist()) == list(range(1000))
+    assert not np.array_equal(whole, orders[0].epoch(1))
+    for order in orders:
+        mine = np.concatenate(rows(order))
+        assert len(mine) == order.steps_per_epoch * 5
+        distinct = [len(set(pages[mine[k : k + 40]].tolist())) for k in range(0, len(mine) - 40, 40)]
+        assert max(distinct) <= 6  # a window of 4 pages, and the pages cut at its ends
+        assert len(set(pages[mine].tolist())) <= 100 // world + 2
+        assert np.mean(np.diff(mine) == 1) < 0.2  # shuffled inside
+    seen = np.concatenate([np.concatenate(rows(order)) for order in orders])
+    assert len(set(seen.tolist())) == len(seen)
+    assert rows(orders[0], 10 * 5 * world) == rows(orders[0])[10:]
