@@ -1,0 +1,45 @@
+"""The cross-entropy's kernels where the registry's rows do not go: dtypes, reductions, odd sizes, bad values."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastreg.kernels import Targets, mixed_cross_entropy, scored_cross_entropy
+from fastreg.kernels.loss import _CrossEntropy
+from tests.kernels.losses import check
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("C", [2, 37, 1000, 8193])
+def test_loss_and_gradient(dtype, C):
+    B = 3 if C > 8192 else 7
+    check(dtype, C, B, 0.1, "mean")
+    check(dtype, C, B, torch.linspace(0, 1, B), "none")
+    check(dtype, C, B, 0.0, "sum", hard=True)
+
+
+@pytest.mark.parametrize("C", [1000, 8193, 8200])
+def test_bad_values_are_nan_without_a_check(C):
+    """As on a GPU, where nothing is checked: a bad label or lam, or a NaN logit, shows in its row and nowhere else."""
+    z = torch.randn(6, C)
+    z[4, 3] = torch.nan
+    a, b = torch.tensor([C, 1, 1, 1, 1, 1]), torch.tensor([1, -1, 1, 1, 1, 1])
+    lam = torch.tensor([0.5, 0.5, 1.5, torch.nan, 0.5, 0.5])
+    loss = _CrossEntropy.apply(z, a, b, lam, None, 0.1, 0, False)[0]
+    assert loss.isnan().tolist() == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize("C", [10, 8193])
+def test_the_first_of_equal_classes_is_the_hit(C):
+    z = torch.zeros(3, C)
+    z[:, C - 3] = z[:, C - 1] = 2.0
+    hit = scored_cross_entropy(z, torch.tensor([C - 1, C - 3, 0]))[1]
+    assert hit.tolist() == [0.0, 1.0, 0.0]
+
+
+def test_infinite_logits_do_not_hurt_other_labels():
+    z = torch.randn(2, 9)
+    z[:, 4] = -torch.inf
+    targets = Targets(torch.tensor([1, 1]), torch.tensor([4, 4]), torch.ones(2))
+    assert mixed_cross_entropy(z, targets, reduction="none").isfinite().all()
