@@ -1,6 +1,7 @@
 """The limit that is really reachable: a plain copy with the same mix of bytes, timed in the same run.
 
-``copy(reads, dtype)`` reads the given tensors once, adds them and writes one tensor: uint8 to bf16 is ``augment``'s
+``copy(reads, dtype)`` reads the given tensors once, adds them (wrapped, where bytes overflow on a CPU) and writes one
+tensor: uint8 to bf16 is ``augment``'s
 mix, two uint8 to bf16 Mixup's, two bf16 to bf16 that of a loss's forward and backward.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fastreg.kernels.dispatch import tl, triton
+from fastreg.kernels.dispatch import tl, triton, use_triton
 
 BLOCK = 2048
 
@@ -37,7 +38,7 @@ def copy(reads: Sequence[Tensor], dtype: torch.dtype) -> Callable[[], Tensor]:
 
     def call() -> Tensor:
         out = torch.empty(n, dtype=dtype, device=first.device)
-        if first.is_cuda:
+        if use_triton(first):
             _copy_kernel[(triton.cdiv(n, BLOCK),)](first, second, out, n, TWO=two, BLOCK=BLOCK, num_warps=8)
         elif two:
             torch.add(first, second, out=out)

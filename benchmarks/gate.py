@@ -119,6 +119,12 @@ def verdict(out: Path, parts: list[dict[str, object]]) -> int:
         found = record.read(path)
         earlier = RESULTS / path.name
         verdicts += judge.judge(found, record.read(earlier) if earlier.is_file() else None)
+        for suite, content in found["suites"].items():
+            failed += [
+                f"{suite}: {one['name']}: {one['reason']}"
+                for one in content["absent"]
+                if one["variant"] == record.OURS and one["reason"].startswith(record.FAILED)
+            ]
         for suite, row in record.rows_of(found):
             if row.variant == record.OURS:
                 rate = f"{row.images_per_second:12,.0f} images/s" if row.images else ""

@@ -21,7 +21,7 @@ EAGER, COMPILED = "torch eager", "torch.compile"
 
 
 def plain_augment(images: Tensor, plan: Plan, dtype: torch.dtype) -> Tensor:
-    """Flip, Mixup, CutMix, Cutout, occlusion and normalise as plain PyTorch; no crop, no noise."""
+    """Flip, Mixup or CutMix, Cutout, occlusion and normalise as plain PyTorch; no crop, no noise."""
     mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     x = images.permute(0, 3, 1, 2).float() / 255
     if plan.flip is not None:
@@ -32,16 +32,18 @@ def plain_augment(images: Tensor, plan: Plan, dtype: torch.dtype) -> Tensor:
         y0, x0, y1, x1 = (plan.box[:, k, None] for k in range(4))
         down, across = (rows >= y0) & (rows < y1), (columns >= x0) & (columns < x1)
         inside = (down[:, :, None] & across[:, None, :])[:, None]
+    fill = torch.zeros(len(x), device=x.device) if plan.box_fill is None else plan.box_fill
+    fill = fill[:, None, None, None]
     if plan.box_fill is not None:
-        x = torch.where(inside & (plan.box_fill == 1)[:, None, None, None], 0.0, x)
+        x = torch.where(inside & (fill == 1), 0.0, x)
     x = (x - mean) / std
     if plan.lam is not None:
         lam = plan.lam[:, None, None, None]
         x = lam * x + (1 - lam) * x[plan.partner]
-    if plan.box is not None and plan.box_fill is None:
-        x = torch.where(inside, x[plan.partner], x)
-    elif plan.box is not None:
-        x = torch.where(inside & (plan.box_fill == 2)[:, None, None, None], 0.0, x)
+    elif plan.partner is not None:
+        x = torch.where(inside & (fill == 0), x[plan.partner], x)
+    if plan.box_fill is not None:
+        x = torch.where(inside & (fill == 2), 0.0, x)
     return x.to(dtype)
 
 

@@ -8,8 +8,10 @@ torchvision's loops stand beside it where they are installed.
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 from fastreg.benchmarks.cases import working
 from fastreg.benchmarks.images import image_batch, photographs
 from fastreg.benchmarks.job import Job
+from fastreg.benchmarks.loaders import beton_of
 from fastreg.benchmarks.peers import training_peers
 from fastreg.benchmarks.record import OURS, Absent, Row
 from fastreg.benchmarks.timing import Call, measure, over
@@ -50,8 +53,13 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
             yield Absent(f"step mixup, fed by {name}", OURS, why)
         return
     settings["data"] = f"{source.name}{' sample' if source.is_sample else ''}, {len(source)} images"
-    for name in LOADERS:
-        yield _fed_step(config, job, source, name)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in LOADERS:
+            stored: Any = source
+            if name == "ffcv":
+                path, why = beton_of(source, Path(folder))
+                stored = open_dataset("imagenet", "train", path) if path else None
+            yield _fed_step(config, job, stored, name) if stored else Absent(f"step mixup, fed by {name}", OURS, why)
 
 
 def configure(job: Job, **more: Any) -> Config:

@@ -1,0 +1,73 @@
+"""The gate: what it does without a GPU, its time limits, its parity checks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from fastreg.benchmarks import gate, parity
+from tests.support import ROOT, environment
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so the gate would run")
+def test_without_a_gpu_it_says_so_in_one_sentence(tmp_path):
+    words = [sys.executable, "benchmarks/gate.py", "--out", str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "gate: this machine has no CUDA device; run it where there is one."
+
+
+def test_the_parts_fit_into_nine_minutes():
+    assert sum(part.seconds for part in gate.PARTS) < 540
+    assert gate.TOTAL < 540
+
+
+def test_a_part_is_stopped_at_its_limit_and_its_output_is_kept(tmp_path, monkeypatch):
+    code = "import time; print('begun', flush=True); time.sleep(60)"
+    monkeypatch.setattr(gate, "command", lambda *_: [sys.executable, "-c", code])
+    start = time.monotonic()
+    done = gate.run_part(gate.Part("stuck", 5), tmp_path, "cpu", True, limit=2)
+    assert time.monotonic() - start < 20
+    assert (done["status"], done["last_line"]) == ("stopped at its limit", "begun")
+
+
+def test_a_part_writes_its_results(tmp_path, monkeypatch):
+    """The gate's own way through one part, on the CPU; the verdict counts what was checked."""
+    monkeypatch.setattr(parity, "checks", lambda quick: parity._attack())
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from fastreg.benchmarks import parity as p\n"
+    code += "p.checks = lambda quick: p._attack(); sys.exit(p.main(sys.argv[1:]))"
+    monkeypatch.setattr(gate, "command", lambda part, out, device, quick: [
+        sys.executable, "-c", code, "--out", str(out / "parity.json"), "--device", device,
+    ])  # fmt: skip
+    assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "parity"]) == 0
+    assert [part["status"] for part in json.loads((tmp_path / "gate.json").read_text())["parts"]] == ["passed"]
+    assert len(json.loads((tmp_path / "parity.json").read_text())) == 2
+
+
+def test_a_wrong_value_a_race_and_an_exception_are_failures():
+    cpu = torch.device("cpu")
+    answers = iter([torch.zeros(3), torch.zeros(3), torch.tensor([0.0, 1.0, 0.0])])
+    wrong = parity.Check("wrong", lambda device: (next(answers),), parity.Close(1e-6))
+    assert "largest difference 1" in parity.run_check(wrong, cpu)["detail"]
+    numbers = iter(range(3))
+    racing = parity.Check("racing", lambda device: (torch.full((2,), float(next(numbers))),), parity.Close(9.0))
+    assert "a race" in parity.run_check(racing, cpu)["detail"]
+
+    def broken(device):
+        raise RuntimeError("no kernel")
+
+    result = parity.run_check(parity.Check("broken", broken, parity.EXACT), cpu)
+    assert (result["ok"], result["detail"]) == (False, "RuntimeError: no kernel")
+
+
+def test_every_kind_of_check_runs():
+    """The first check of each group, on the CPU, where both sides are the reference."""
+    groups = (parity._registered(), parity._augment(True), parity._loss(True), parity._attack(), parity._jpeg(True))
+    for group in (*groups, parity._corruptions(True)):
+        result = parity.run_check(next(iter(group)), torch.device("cpu"))
+        assert result["ok"], result
