@@ -16,7 +16,7 @@ try:
     import triton
     import triton.language as tl
 except ImportError:  # Triton has wheels for Linux only; the plain route needs none of it
-    triton = SimpleNamespace(jit=lambda kernel: kernel)
+    triton = SimpleNamespace(jit=lambda kernel=None, **_: kernel or (lambda kernel: kernel))
     tl = None
 
 INTERPRETED: bool = tl is not None and bool(triton.knobs.runtime.interpret)

@@ -40,7 +40,7 @@ def forward_plain(logits: Tensor, labels: Labels, reduction: int, score: bool):
     smooth = torch.as_tensor(eps, device=z.device)
     loss = loss - torch.where(smooth > 0, w * (smooth / C) * z.sum(dim=1), 0.0)
     loss = torch.where(w == 0, 0.0, loss) + poison
-    hit = confidence = z.new_empty(0)
+    hit, confidence = z.new_empty(0), z.new_empty(0)
     if score:
         top, best = z.max(dim=1)
         hit, confidence = wa * (best == a) + wb * (best == b), (top - lse).exp()

@@ -22,7 +22,7 @@ class BatchAugment(nn.Module):
     ``Targets``. ``indices`` (int64 [B], on the CPU) are the samples' places in the data set: with them the draws belong
     to the samples; without, to the places in the batch. In ``eval()`` mode images are only normalised.
 
-    ``step`` counts the calls in training mode and keys the draws; it is a buffer on the CPU, so a checkpoint resumes it.
+    ``step`` counts the calls in training mode and keys the draws: a buffer on the CPU, which a checkpoint carries on.
     """
 
     step: Tensor

@@ -9,9 +9,10 @@ from fastreg.kernels import Targets, mixed_cross_entropy, scored_cross_entropy
 from fastreg.kernels.loss import _CrossEntropy
 from tests.kernels.losses import check
 
+SHAPES = [(d, C) for d in (torch.float32, torch.float16, torch.bfloat16) for C in (2, 37, 1000)]
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("C", [2, 37, 1000, 8193])
+
+@pytest.mark.parametrize(("dtype", "C"), [*SHAPES, (torch.float16, 8193)], ids=str)
 def test_loss_and_gradient(dtype, C):
     B = 3 if C > 8192 else 7
     check(dtype, C, B, 0.1, "mean")
