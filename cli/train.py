@@ -44,6 +44,9 @@ def train(
     reg_args: Annotated[
         str | None, _option("--reg-args", help="The method's own parameters as JSON.", panel="Method")
     ] = None,
+    mixup_off_epoch: Annotated[
+        int | None, _option("--mixup-off-epoch", help="From here on nothing is mixed.", panel="Method")
+    ] = None,
     recipe: Annotated[
         str | None, _option("--recipe", help="auto, or a name from fastreg recipes.", panel="Schedule")
     ] = None,
@@ -85,6 +88,9 @@ def train(
     ] = None,
     seed: Annotated[int | None, _option("--seed", help="Key of every random draw.", panel="Engine")] = None,
     profile: Annotated[int | None, _option("--profile", help="Trace that many steps.", panel="Engine")] = None,
+    log_tensorboard: Annotated[
+        bool | None, _option("--log-tensorboard", help="Scalars for TensorBoard too.", panel="Run")
+    ] = None,
     output: Annotated[str | None, _option("--output", help="Folder of run folders.", panel="Run")] = None,
     name: Annotated[str | None, _option("--name", "--experiment", help="The run folder's name.", panel="Run")] = None,
     resume: Annotated[str | None, _option("--resume", help="auto, or a run folder.", panel="Run")] = None,

@@ -23,6 +23,7 @@ class Config:
     ls: float = 0.0  # label smoothing
     scope: str = "batch"  # "batch": one lambda and box per batch, as the paper; "sample": one per image
     reg_args: dict[str, Any] = field(default_factory=dict)  # a method's own parameters, such as alpha
+    mixup_off_epoch: int = 0  # from this epoch on nothing is mixed, cut or noised; 0: never
 
     # schedule
     recipe: str = "auto"
@@ -97,6 +98,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "size": (8, 4096, True),
     "eval_size": (8, 4096, True),
     "min_size": (8, 4096, True),
+    "mixup_off_epoch": (0, math.inf, True),
     "workers": (1, 1024, True),
     "recovery_interval": (1, math.inf, True),
     "log_interval": (1, math.inf, True),

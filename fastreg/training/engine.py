@@ -44,6 +44,8 @@ class Engine:
             scope=config.scope,
             **config.reg_args,
         )
+        self.plain = methods.create("none", seed=config.seed, dataset=config.dataset, size=config.size)
+        self.mixing = True  # False after mixup_off_epoch: the method draws no plan, its model stays
         self.model_args = {**self.method.model, **({"blurpool": True} if config.blurpool else {})}
         self.model, self.net = setup.build_model(config, num_classes, place, self.model_args)
         self.layers = branch_layers(self.model)
@@ -53,11 +55,16 @@ class Engine:
         self.optimizer = setup.build_optimizer(config, self.model)
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.precision == "fp16")
 
-    def forward_backward(self, batch: Any, step: int, micro: int, size: int) -> torch.Tensor:
-        """One micro-batch at ``size`` pixels: gradients are added; returns its share of the step's loss."""
+    def forward_backward(self, batch: Any, step: int, micro: int, size: int, epoch: int = 0) -> torch.Tensor:
+        """One micro-batch at ``size`` pixels: gradients are added; returns its share of the step's loss.
+
+        What belongs to the batch is drawn by ``step``, what belongs to a sample by ``epoch``, whatever the batch size.
+        """
         config, method = self.config, self.method
         torch.manual_seed(_mix(config.seed, step, self.place.rank * config.grad_accum_steps + micro))
-        plan, targets = method.draw(batch.labels, batch.indices, step, size=size)
+        plan, targets = (method if self.mixing else self.plain).draw(
+            batch.labels, batch.indices, step, epoch=epoch, size=size
+        )
         if batch.crop is not None:
             plan = plan._replace(crop=batch.crop)
         mean, std = ((0.0,) * 3, (1.0,) * 3) if method.pixels else (self.mean, self.std)
@@ -71,10 +78,12 @@ class Engine:
             size=size,
             seed=config.seed,
             indices=batch.indices,
-            step=step,
+            step=epoch,
         )
         if method.fields is not None:
-            set_fields(self.model, method.fields(batch.indices, step, self.place.device, layers=self.layers))
+            set_fields(
+                self.model, method.fields(batch.indices, step, self.place.device, layers=self.layers, epoch=epoch)
+            )
         last = micro == config.grad_accum_steps - 1
         quiet = contextlib.nullcontext() if last or self.place.size == 1 else self._ddp().no_sync()
         with quiet:
@@ -82,7 +91,9 @@ class Engine:
                 if method.step is None:
                     loss = self.loss(self.net(images), targets)
                 else:
-                    loss = method.step(self.net, images, targets, self.loss, indices=batch.indices, step=step)
+                    loss = method.step(
+                        self.net, images, targets, self.loss, indices=batch.indices, step=step, epoch=epoch
+                    )
             loss = loss / config.grad_accum_steps
             self.scaler.scale(loss).backward()
         return loss

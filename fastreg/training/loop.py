@@ -79,6 +79,7 @@ class Run:
         self.steps = config.epochs * self.per_epoch
         self.step, self.best = 0, float("inf")
         self.log = runs.Log(folder)
+        self.board = tensorboard(folder) if config.log_tensorboard and place.rank == 0 else None
         say(f"loader {self.loader.name}: {self.loader.why}")
         if checkpoint is not None:
             self._restore(checkpoint, allow)
@@ -105,6 +106,7 @@ class Run:
     def train_epoch(self, epoch: int, stopping: Callable[[], bool]) -> None:
         config, accumulate = self.config, self.config.grad_accum_steps
         self.loader.size = train_size(config, epoch)
+        self.engine.mixing = not 0 < config.mixup_off_epoch <= epoch
         self.engine.net.train()
         window = LossWindow(config.log_interval, self.place)
         first = self.step
@@ -116,7 +118,7 @@ class Run:
             start, waited = time.perf_counter(), 0.0
             for batch, wait in _timed(self.loader.batches(self.step * self.loader.global_batch)):
                 waited += wait
-                window.add(self.engine.forward_backward(batch, self.step, micro, self.loader.size))
+                window.add(self.engine.forward_backward(batch, self.step, micro, self.loader.size, epoch))
                 micro += 1
                 if micro < accumulate:
                     continue
@@ -162,6 +164,8 @@ class Run:
         self.best = min(self.best, error)
         if self.place.rank == 0:
             self.log.epoch(row)
+            for key in ("train_loss", "val_loss", "val_top1_error") if self.board else ():
+                self.board.add_scalar(key, row[key], self.step)
             if better:
                 kept = self.ema if self.ema is not None else self.model
                 runs.save_checkpoint(self.folder / "best.pt", {**self._header(epoch), "model": kept.state_dict()})
@@ -171,7 +175,10 @@ class Run:
 
     def record(self, rows: list[dict[str, Any]], bar: Any) -> None:
         if rows and self.place.rank == 0:
-            self.log.steps([{**row, "loss": row["loss"]} for row in rows])
+            self.log.steps(rows)
+            for row in rows if self.board else ():
+                for key in ("loss", "lr", "images_per_second", "data_wait"):
+                    self.board.add_scalar(key, row[key], row["step"])
             bar.advance(0, note=f"loss {rows[-1]['loss']:.3f}, data wait {100 * rows[-1]['data_wait']:.0f} %")
 
     def save(self, epoch: int) -> None:
@@ -204,6 +211,15 @@ class Run:
         rows = runs.read_rows(self.log.jsonl) if self.place.rank == 0 else []
         losses = [row["loss"] for row in rows if row["kind"] == "step" and row["epoch"] == epoch]
         return sum(losses) / len(losses) if losses else float("nan")
+
+
+def tensorboard(folder: Path) -> Any:
+    """A TensorBoard writer for the run's folder. Raises InputError when TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError('--log-tensorboard needs TensorBoard: pip install "fastreg[tensorboard]".') from error
+    return SummaryWriter(str(folder / "tensorboard"))
 
 
 def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
