@@ -39,7 +39,7 @@ def run(
     ``data``: a data set's name, or ``folder:DIR`` for another folder of images with the model's classes; by default
     the one the checkpoint was trained on. Foreign weights on a folder are taken to have ImageNet's classes, whose names
     come from the ImageNet at ``data_dir`` (or where it is usually found). ``out``: default the run's folder, for
-    weights ``runs/<file name>``.
+    weights ``runs/<file name>``; in both ``on-<data>`` below it when that is not the data trained on.
     ``options`` go to :func:`fastreg.evaluation.evaluate`. Returns the card and the folder that holds scorecard.json.
     """
     resolve(suites, 0)  # a wrong name is said before anything is read
@@ -66,6 +66,8 @@ def run(
         precision = "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     saved = Path(config["checkpoint"])
     folder = Path(out) if out else (Path(runs_root) / saved.stem if weights is not None else saved.parent)
+    if out is None and data != config.get("dataset", "imagenet"):  # the run's own card stays what it is
+        folder /= "on-" + data.removeprefix("folder:").strip("./").replace("/", "-")
     own = {key: config[key] for key in ("mean", "std", "classes") if config.get(key)}
     kept = ("checkpoint", "checkpoint_epoch", "model", "recipe", "reg", "ls", "epochs", "dataset", "data_dir")
     card = evaluate(

@@ -1,8 +1,9 @@
 """Out-of-distribution detection by the largest softmax probability (the paper's last column).
 
 Seven sets, as ODIN (Liang et al. 2018) built them: Tiny ImageNet and LSUN, cropped and resized, iSUN, and two noises.
-The noises are drawn (Gaussian: N(0.5, 1) clipped to [0, 1]; uniform on [0, 1]; 10 000 images); the five photograph sets
-are read from ``<ood folder>/<set>/**`` and are never replaced by others when they are missing.
+The noises are drawn, as many images as the data has and at most 10 000 (Gaussian: N(0.5, 1) clipped to [0, 1]; uniform
+on [0, 1]); the five photograph sets are read from ``<ood folder>/<set>/**`` and are never replaced by others when they
+are missing.
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str,
         if not own:
             raise InputError(f"{root} holds no images: put sets in folders named {', '.join(PHOTOGRAPHS)}.")
         found[Path(root).name] = Step(on_pixels, _photographs(own, subject.size), len(own), out=True)
+    last = min(NOISE_IMAGES, len(subject))
     for name in NOISES:
-        n = NOISE_IMAGES - first
-        found[name] = Step(on_pixels, _noise(name, first, subject.size, options.seed), n, out=True)
+        drawn = _noise(name, range(first, last), subject.size, options.seed)
+        found[name] = Step(on_pixels, drawn, last - first, out=True)
     return {"score": "largest softmax probability", "folder": str(root), "first": first}, found
 
 
@@ -98,9 +100,9 @@ def _read(path: Path, size: int) -> np.ndarray:
     return image[low : low + size, low : low + size]
 
 
-def _noise(name: str, first: int, size: int, seed: int) -> Callable[[Place], Iterator[Pixels]]:
+def _noise(name: str, images: range, size: int, seed: int) -> Callable[[Place], Iterator[Pixels]]:
     def batches(place: Place) -> Iterator[Pixels]:
-        for rows in _rows(first, NOISE_IMAGES, place):
+        for rows in _rows(images.start, images.stop, place):
             draw = philox.normal if name == "gaussian" else philox.uniform
             values = torch.from_numpy(philox.field(draw, seed, rows, 3 * size * size, 0, f"ood_{name}"))
             pixels = values.view(len(rows), 3, size, size).to(place.device)
