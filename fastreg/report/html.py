@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -170,7 +169,12 @@ def _first_image(run: Run) -> tuple[Any, int]:
     _, firsts = np.unique(source.labels, return_index=True)
     stored = [source.read(int(index)) for index in firsts[:: max(1, len(firsts) // 12)][:12]]
     images = [Image.open(io.BytesIO(s)).convert("RGB") if isinstance(s, bytes) else Image.fromarray(s) for s in stored]
-    best = max(images, key=lambda image: np.ptp(np.asarray(image.resize((32, 32)), np.int16), axis=2).mean())
+
+    def variety(image: Any) -> float:
+        pixels = np.asarray(image.resize((32, 32)), np.float32)
+        return float(np.ptp(pixels, axis=2).mean() * pixels.mean(axis=2).std())
+
+    best = max(images, key=variety)
     size = run.card.data["size"]
     return (best if isinstance(stored[0], bytes) else np.asarray(best)), size
 
@@ -180,7 +184,20 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
     card = run.card
     suites = {s: {**entry["settings"], **entry.get("measured", {})} for s, entry in card.suites.items()}
     known = {"model": card.model, "data": card.data, **card.settings, **suites, **card.provenance}
-    return [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in known.items()]
+    return [(key, _plain(value)) for key, value in known.items() if value != {}]
+
+
+def _plain(value: Any) -> str:
+    """A value as words: ``torch 2.13.0; gpu none``."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(_plain(inner) for inner in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return str(value)
 
 
 def _cell(value: float | None) -> str:

@@ -84,10 +84,10 @@ def _confidences(runs: Sequence[Run]) -> dict[str, dict[bool, float]]:
     gathered: dict[str, dict[bool, list[float]]] = {}
     for run in runs:
         confidence: Any = run.card.summary().get("confidence")
-        if confidence is None:
-            continue
         training = run.training
-        name = method({**training, "ls": 0}) if "reg" in training else run.name
+        if confidence is None or "reg" not in training:
+            continue  # not evaluated on clean images, or weights whose training is not known
+        name = method({**training, "ls": 0})
         name += f"\n{run.card.data['name']}" + (" sample" if run.card.sample else "")
         gathered.setdefault(name, {}).setdefault(float(training.get("ls") or 0) > 0, []).append(confidence)
     return {name: {smooth: sum(v) / len(v) for smooth, v in pair.items()} for name, pair in sorted(gathered.items())}
