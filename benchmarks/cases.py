@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from fastreg.benchmarks.job import Job
@@ -22,11 +22,21 @@ def working(name: str, variants: dict[str, Call]) -> Iterator[Absent]:
 
 
 def timed(
-    job: Job, name: str, variants: dict[str, Call], *, sets: int, images: int, moved: int, seconds: float = 3.0
+    job: Job,
+    name: str,
+    variants: dict[str, Call],
+    *,
+    sets: int,
+    images: int,
+    moved: int,
+    seconds: float = 3.0,
+    eager: Collection[str] = (),
 ) -> Iterator[Row | Absent]:
-    """Rows of one case, its variants interleaved; on a GPU with the launches and the host's share of an eager call."""
+    """Rows of one case, its variants interleaved; on a GPU with the launches and the host's share of an eager call.
+
+    ``eager`` names variants that would break a graph capture, because they wait for the device.
+    """
     yield from working(name, variants)
-    eager = () if job.gpu else variants
     timings = measure(variants, job.device, sets=sets, seconds=job.seconds(seconds), eager=eager) if variants else {}
     limit = timings[COPY].us if COPY in timings else 0.0
     for variant, timing in timings.items():

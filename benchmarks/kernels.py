@@ -94,8 +94,8 @@ def _augment(
     job: Job, case: Case, batch: int, size: int, dtype: torch.dtype, peers: list[tuple[str, Callable]]
 ) -> Iterator[Row | Absent]:
     side = size if case.plan.crop is None else round(size * CANVAS)
-    moved = batch * size * size * 3 * (max(case.reads, 1) + dtype.itemsize)
-    sets = buffer_sets(job.device, moved)
+    moved = batch * size * size * 3 * (case.reads + dtype.itemsize) if case.reads else 0
+    sets = buffer_sets(job.device, batch * 3 * (side * side + size * size * dtype.itemsize))
     images = [image_batch(batch, side, job.device, i, job.data_dir) for i in range(sets)]
     keys = torch.arange(batch, device=job.device)  # on the device, so that the call can be captured
     given: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "dtype": dtype, "size": size, "indices": keys}
@@ -111,7 +111,7 @@ def _augment(
     if case.reads:
         others = [x.flip(0) for x in images] if case.reads == 2 else []
         variants[COPY] = lambda i: copy([images[i], *([others[i]] if others else [])], dtype)()
-    yield from timed(job, case.name, variants, sets=sets, images=batch, moved=moved)
+    yield from timed(job, case.name, variants, sets=sets, images=batch, moved=moved, eager=[p for p, _ in peers])
 
 
 def _fgsm(job: Job, batch: int, size: int) -> Iterator[Row | Absent]:

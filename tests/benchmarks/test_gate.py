@@ -51,18 +51,30 @@ def test_a_part_writes_its_results(tmp_path, monkeypatch):
 
 def test_a_wrong_value_a_race_and_an_exception_are_failures():
     cpu = torch.device("cpu")
-    answers = iter([torch.zeros(3), torch.zeros(3), torch.tensor([0.0, 1.0, 0.0])])
+    answers = iter([torch.tensor([0.0, 1.0, 0.0]), torch.zeros(3), torch.zeros(3)])  # the reference comes first
     wrong = parity.Check("wrong", lambda device: (next(answers),), parity.Close(1e-6))
     assert "largest difference 1" in parity.run_check(wrong, cpu)["detail"]
     numbers = iter(range(3))
     racing = parity.Check("racing", lambda device: (torch.full((2,), float(next(numbers))),), parity.Close(9.0))
     assert "a race" in parity.run_check(racing, cpu)["detail"]
 
+    calls = iter(range(3))
+
     def broken(device):
-        raise RuntimeError("no kernel")
+        if next(calls):
+            raise RuntimeError("no kernel")
+        return (torch.zeros(1),)
 
     result = parity.run_check(parity.Check("broken", broken, parity.EXACT), cpu)
     assert (result["ok"], result["detail"]) == (False, "RuntimeError: no kernel")
+
+
+def test_a_reference_that_lacks_a_package_is_not_checked_and_says_so():
+    def needs_more(device):
+        raise ModuleNotFoundError("No module named 'PIL'")
+
+    result = parity.run_check(parity.Check("jpeg", needs_more, parity.EXACT), torch.device("cpu"))
+    assert (result["ok"], result["detail"]) == (True, "not checked: No module named 'PIL'")
 
 
 def test_every_kind_of_check_runs():
