@@ -8,7 +8,7 @@ import torch
 from fastreg import methods
 from fastreg.benchmarks import images, record, run, runner, throughput
 from fastreg.benchmarks.job import Job
-from fastreg.benchmarks.kernel_peers import plain_augment, plain_fgsm, plain_loss
+from fastreg.benchmarks.kernel_peers import compiled, plain_augment, plain_fgsm, plain_loss
 from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.benchmarks.record import OURS, Absent
 from fastreg.errors import InputError, RunError
@@ -43,6 +43,23 @@ def test_the_plain_peer_occludes_and_attacks_alike():
     torch.testing.assert_close(plain_augment(pixels, plan, torch.float32), mine, rtol=0, atol=3e-6)
     x, g = torch.rand(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(plain_fgsm(x, g, 8 / 255), fgsm_step(x, g, 8 / 255), rtol=0, atol=1e-7)
+
+
+def test_the_compiled_peer_never_falls_back_to_eager_code(monkeypatch):
+    """Twelve cases of different shapes, more than torch.compile recompiles one function for."""
+    graphs: list[int] = []
+
+    def count(module, example):
+        graphs.append(1)
+        return module.forward
+
+    whole = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **options: whole(function, backend=count, **options))
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        for n in range(1, 13):
+            double = compiled(lambda x: 2 * x)
+            assert torch.equal(double(torch.ones(n)), torch.full((n,), 2.0))
+    assert len(graphs) == 12
 
 
 def test_photographs_are_real_and_batches_repeat():
