@@ -58,7 +58,7 @@ def corrupt_dataset(
         drawn: dict[str, Any] = {"seed": seed, "constants": resolve(constants, subject.size)}
     except ValueError as error:
         raise InputError(str(error)) from error
-    arrays = bool(subject.source.canvas)
+    arrays = bool(getattr(subject.source, "canvas", None))
     if arrays and len({severity for _, severity in pairs}) < len(SEVERITIES):
         raise InputError("CIFAR-C's arrays hold all five severities: leave --severity at all.")
     dst = Path(dst)

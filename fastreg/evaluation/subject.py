@@ -33,7 +33,7 @@ class Subject:
                 )
             return
         self.source = _open_folder(data) if isinstance(data, str | Path) else data
-        stored = self.source.canvas
+        stored = getattr(self.source, "canvas", None)
         if stored and size not in (None, stored[0]):
             raise InputError(f"{self.source.name} images are {stored[0]} px, they are not resized to --size {size}.")
         self.size = stored[0] if stored else size or 224

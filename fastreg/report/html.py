@@ -45,6 +45,7 @@ def score_table(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for run in runs:
         summary, published = run.card.summary(), run.paper_row()
+        odd = {key for key in keys for suite in run.card.suites if run.card.altered(suite) and _of(suite, key)}
         printed = published[1] if published else {}
         compared = run.repeats_paper()
         rows.append(
@@ -55,7 +56,9 @@ def score_table(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
                 "sample": run.card.sample,
                 "cells": [summary.get(key) for key in keys],
                 "differences": [
-                    summary[key] - printed[key] if compared and key in summary and key in printed else None
+                    summary[key] - printed[key]
+                    if compared and key in summary and key in printed and key not in odd
+                    else None
                     for key in keys
                 ],
             }
@@ -64,6 +67,11 @@ def score_table(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
             cells = [printed.get(key) for key in keys]
             rows.append({"kind": "paper", "name": "paper", "method": published[0], "cells": cells, "differences": []})
     return {"keys": keys, "headings": [FIGURES[key] for key in keys], "legend": legend(keys), "rows": rows}
+
+
+def _of(suite: str, key: str) -> bool:
+    """Whether a figure comes from a suite."""
+    return key.startswith(("ce_", "mce", "imagenet_c")) if suite == "imagenet-c" else key == f"{suite}_error"
 
 
 def markdown(runs: Sequence[Run], table: dict[str, Any]) -> str:

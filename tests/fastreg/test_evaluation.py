@@ -180,6 +180,14 @@ def test_a_killed_evaluation_continues_and_ends_the_same(net, data, tmp_path, mo
     assert calls == []  # everything is there
 
 
+def test_settings_that_are_not_the_papers_are_said(net, data):
+    card = evaluate(net, "fgsm,imagenet-c", data, epsilon=4 / 255, corruptions="brightness", fidelity="memory")
+    assert any(note.startswith("fgsm: epsilon 0.01569 instead of 8/255") for note in card.notes())
+    assert any("fidelity memory" in note for note in card.notes())
+    card = evaluate(net, "fgsm", data, clip=False)
+    assert any("not clipped" in note for note in card.notes())
+
+
 def test_other_settings_are_run_again_and_another_model_keeps_the_old_card(net, data, tmp_path):
     evaluate(net, "clean,fgsm", data, out=tmp_path)
     card = evaluate(net, "fgsm", data, out=tmp_path, epsilon=2 / 255)

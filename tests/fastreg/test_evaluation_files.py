@@ -202,3 +202,45 @@ def test_weights_that_do_not_fit_are_one_sentence(tmp_path, content, model, clas
         load_classifier(weights=file, model=model, num_classes=classes)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def save_run(folder, source, model="resnet18"):
+    """A run folder as training leaves it, with weights of a fixed seed."""
+    from fastreg import runs
+    from fastreg.models import create_model
+
+    torch.manual_seed(0)
+    net = create_model(model, len(source.classes))
+    config = {"dataset": "imagenet", "data_dir": str(source.root), "model": model, "model_args": {}, "stem": "imagenet"}
+    config |= {"num_classes": len(source.classes), "classes": list(source.classes), "reg": "mixup", "ls": 0.1}
+    config |= {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.2], "eval_size": 32, "epochs": 3}
+    runs.write_json(folder / "config.json", config)
+    runs.save_checkpoint(folder / "best.pt", {"config": config, "model": net.state_dict(), "epoch": 2})
+    return net
+
+
+def test_the_command_finds_the_newest_run_its_data_and_its_normalisation(imagenet, tmp_path):
+    from fastreg.evaluation.command import run
+
+    net = save_run(tmp_path / "runs" / "mine", imagenet)
+    card, folder = run(runs_root=tmp_path / "runs", device="cpu")
+    assert folder == tmp_path / "runs" / "mine"
+    assert (folder / "scorecard.json").is_file()
+    direct = evaluate(net, "clean", imagenet, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2), size=32)
+    assert card.results("clean")["clean"]["nll"] == pytest.approx(direct.results("clean")["clean"]["nll"], rel=1e-5)
+    assert card.data["size"] == 32
+    assert card.provenance["training"]["reg"] == "mixup"
+    other, elsewhere = run(folder, data=f"folder:{imagenet.root}/val", device="cpu")
+    assert elsewhere != folder
+    assert elsewhere.parent == folder
+    assert other.summary()["clean_error"] == card.summary()["clean_error"]
+    torch.save(net.state_dict(), tmp_path / "theirs.pth")
+    foreign, place = run(
+        weights=tmp_path / "theirs.pth", model="resnet18", data_dir=imagenet.root, size=32, runs_root=tmp_path / "runs"
+    )
+    assert place == tmp_path / "runs" / "theirs"
+    assert foreign.data["n"] == len(imagenet)
+    with pytest.raises(InputError, match="choose one"):
+        run(folder, weights=tmp_path / "theirs.pth", model="resnet18", data_dir=imagenet.root)
+    with pytest.raises(InputError, match="needs --weights"):
+        run(folder, model="resnet50")
