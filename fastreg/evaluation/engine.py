@@ -128,6 +128,9 @@ def _run(
     card: Scorecard, work: dict[str, Work], classifier: Classifier, subject: Subject, place: Place, path: Path | None
 ) -> None:
     """Run the conditions that have no row yet, one pass each, saving the card after every one."""
+    for suite in work:
+        if suite in card.suites and card.suites[suite]["settings"] != work[suite].settings and path is not None:
+            print(f"{suite} was measured with other settings: it is measured again.")
     rows = {suite: card.begin(suite, w.settings, list(w.steps)) for suite, w in work.items()}
     left = [(suite, key) for suite, w in work.items() for key in w.steps if key not in rows[suite]]
     if not left:

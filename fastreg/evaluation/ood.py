@@ -49,7 +49,10 @@ def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str,
     for name, folders in PHOTOGRAPHS.items():
         files = next((f for f in (_images(Path(root) / folder) for folder in folders) if f), None)
         if files:
-            found[name] = Step(on_pixels, _photographs(files[first:], subject.size), len(files) - first, out=True)
+            extra = {"stored_px": _side(files[0])}  # some archives have a border, which is cropped off
+            found[name] = Step(
+                on_pixels, _photographs(files[first:], subject.size), len(files) - first, extra, out=True
+            )
     if options.ood_dir is not None and not found:
         own = _images(Path(root))
         if not own:
@@ -71,6 +74,16 @@ def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(f for f in folder.rglob("*") if f.suffix.lower() in (".png", ".jpg", ".jpeg"))
+
+
+def _side(path: Path) -> int:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            return file.size[0]
+    except OSError as error:
+        raise RunError(f"cannot read {path} ({error}): fetch that set again.") from error
 
 
 def _photographs(files: list[Path], size: int) -> Callable[[Place], Iterator[Pixels]]:

@@ -276,6 +276,7 @@ def test_ood_scores_against_a_plain_version(net, tmp_path):
     outside = scores(to_pixels(torch.from_numpy(others[:, 2:-2, 2:-2])))
     assert rows["lsun_crop"]["detection_error"] == pytest.approx(metrics.detection_error(inside, outside))
     assert rows["lsun_crop"]["auroc"] == pytest.approx(metrics.auroc(inside, outside))
+    assert rows["lsun_crop"]["stored_px"] == 36
     assert card.summary()["ood_sets"] == 3
     assert any("3 of the paper's 7 sets" in note for note in card.notes())
     assert "ece" in card.summary()
