@@ -33,6 +33,8 @@ from fastreg.kernels.registry import Op, operations
 from fastreg.kernels.types import Plan
 from fastreg.pipelines.crop import random_boxes
 
+# batch and side over the suite's own: how the cost grows; 160 and 288 px for 224
+GROWTH = ((0.25, 1), (4, 1), (1, 5 / 7), (1, 9 / 7))
 CANVAS = 256 / 224  # side of the canvas that crop-and-resize cases read, over the output's
 
 
@@ -57,6 +59,8 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
         timed_already.add(case.name.replace(" ", "_"))
         yield from _augment(job, case, batch, size, dtype, [(p, build) for n, p, build in peers if n == case.name])
     yield from _fgsm(job, batch, size)
+    for share, side in () if job.quick else GROWTH:
+        yield from _grown(job, round(batch * share), round(size * side), dtype)
     if job.gpu and not job.quick:  # the registry's own examples are sized for a GPU; the losses have their own suite
         for op in operations():
             if op.name not in timed_already and "cross_entropy" not in op.name:
@@ -88,6 +92,13 @@ def cases(job: Job, batch: int, size: int) -> Iterator[Case]:
     boxes = torch.from_numpy(random_boxes(0, np.arange(batch), 0, sides, sides).astype(np.float32)).to(job.device)
     yield Case("augment crop", drawn("none")._replace(crop=boxes), reads=0, plain=False)
     yield Case("augment crop mixup", drawn("mixup")._replace(crop=boxes), reads=0, plain=False)
+
+
+def _grown(job: Job, batch: int, size: int, dtype: torch.dtype) -> Iterator[Row | Absent]:
+    labels = torch.zeros(batch, dtype=torch.int64, device=job.device)
+    plan, _ = methods.create("mixup", size=size).draw(labels, torch.arange(batch), 0)
+    case = Case(f"augment mixup, batch {batch}, {size} px", plan, reads=2, plain=False)
+    yield from _augment(job, case, batch, size, dtype, [])
 
 
 def _augment(

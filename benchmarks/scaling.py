@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastreg.benchmarks.record import OURS, Row, rows_of
+from fastreg.benchmarks.show import duration, per_image
 from fastreg.recipes import PAPER
 
 IMAGES = {"imagenet": (1_281_167, 50_000), "cifar100": (50_000, 10_000)}
@@ -77,6 +78,24 @@ def corruption_rate(rows: dict[tuple[str, str, str], Row]) -> float:
         1 / r.images_per_second for (s, n, v), r in rows.items() if s == "eval" and v == OURS and n.endswith("3 jpeg")
     ]
     return len(seconds) / sum(seconds) if len(seconds) >= 15 else 0.0
+
+
+def growth_block(found: list[dict[str, Any]]) -> str:
+    """How the cost of an image grows with batch, side and classes: fastreg's rows that differ in nothing else."""
+    lines = [
+        "| machine | operation | images in a call | time of a call | time of an image |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for one in found:
+        for suite, row in rows_of(one):
+            base = row.name in ("augment mixup", "step none") or suite == "loss"
+            if row.variant == OURS and row.images and (base or ", " in row.name):
+                cells = [one["machine"]["name"], row.name, f"{row.images}", duration(row.us), duration(per_image(row))]
+                lines.append(f"| {' | '.join(cells)} |")
+    if not any(one["machine"]["device"] == "cuda" for one in found):
+        lines.append(f"| a GPU | all of these | {MISSING} | {MISSING} | {MISSING} |")
+    lines.append(f"| several GPUs | step none | {MISSING} | {MISSING} | {MISSING} |")
+    return "\n".join(lines)
 
 
 def _cost(seconds: float) -> list[str]:

@@ -1,8 +1,8 @@
 """Write the measured tables into the READMEs: ``python -m fastreg.benchmarks.tables [--check]``.
 
 A block stands between ``<!-- bench:NAME -->`` and ``<!-- /bench:NAME -->`` in README.md and SCALING.md of this folder
-and in the README.md above it; NAME is a suite, ``targets`` or ``scaling``. All comes from results/*.json; what has not
-been measured says so. ``--check`` writes nothing and exits 1 when a file is not up to date.
+and in the README.md above it; NAME is a suite, ``targets``, ``scaling`` or ``growth``. All comes from results/*.json;
+what has not been measured says so. ``--check`` writes nothing and exits 1 when a file is not up to date.
 """
 
 from __future__ import annotations
@@ -109,10 +109,10 @@ def measured(target: Target, rows: Rows) -> str:
 
 def blocks(found: list[Record]) -> dict[str, str]:
     """Every block by name."""
-    from fastreg.benchmarks.scaling import scaling_block
+    from fastreg.benchmarks.scaling import growth_block, scaling_block
 
     made = {suite: suite_block(suite, found) for suite in SUITES}
-    return {**made, "targets": targets_block(found), "scaling": scaling_block(found)}
+    return {**made, "targets": targets_block(found), "scaling": scaling_block(found), "growth": growth_block(found)}
 
 
 def rewritten(text: str, made: dict[str, str], where: str = "the file") -> str:

@@ -117,6 +117,8 @@ def _ready_steps(config: Config, job: Job, ready: list[Batch], classes: int) -> 
         variants["step " + reg, OURS] = over(step_of(configure(job, reg=reg), job, classes), ready)
     variants["step none", "bare loop"] = bare_step(config, job, ready, classes)
     yield from together(job, variants, config.batch_size or 0)
+    if not job.quick:
+        yield from _grown(config, job, classes)
     if job.gpu and not job.quick and job.model is None:
         yield from _pyramidnet(job)
     peers: Variants = {}
@@ -142,6 +144,16 @@ def together(job: Job, variants: Variants, batch: int) -> Iterator[Row | Absent]
     timings = measure(keyed, job.device, sets=SETS, seconds=seconds, eager=keyed, sample_seconds=SAMPLE_SECONDS)
     for name, variant in grouped([key for key in variants if "|".join(key) in timings]):
         yield Row.of(name, variant, timings[f"{name}|{variant}"], images=batch)
+
+
+def _grown(config: Config, job: Job, classes: int) -> Iterator[Row | Absent]:
+    """The plain step with a quarter of the batch, and with 5/7 of the side (160 px for 224)."""
+    batch, size = (config.batch_size or 0) // 4, config.size * 5 // 7
+    for name, more in ((f"batch {batch}", {"batch_size": batch}), (f"{size} px", {"size": size})):
+        other = configure(job, reg="none", **more)
+        ready = ready_batches(other, job, classes)
+        steps: Variants = {(f"step none, {name}", OURS): over(step_of(other, job, classes), ready)}
+        yield from together(job, steps, other.batch_size or 0)
 
 
 def _pyramidnet(job: Job) -> Iterator[Row]:

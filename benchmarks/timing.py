@@ -152,7 +152,7 @@ def _captured(call: Call, sets: int, calls: int, kept: list[Any]) -> Callable[[]
         with torch.cuda.graph(graph):
             for i in range(calls):
                 kept[i % sets] = call(i % sets)
-    except RuntimeError:  # it synchronises or allocates in a way that a graph forbids
+    except Exception:  # it synchronises or allocates in a way that a graph forbids
         torch.cuda.synchronize()
         kept[:] = [None] * sets
         return None
