@@ -53,7 +53,7 @@ def _pillow(images: Tensor, quality: int) -> Tensor:
     for source, target in zip(host, result):
         buffer = io.BytesIO()
         Image.fromarray(source).save(buffer, "JPEG", quality=quality)
-        target[:] = np.asarray(Image.open(buffer))
+        target[:] = np.asarray(Image.open(buffer, formats=("JPEG",)))
     return torch.from_numpy(result)
 
 

@@ -43,7 +43,7 @@ OPERATIONS: dict[str, int] = {
     "ood_choice": 21,
     "gan_latent": 22,
     "gan_interpolate": 23,
-    "order_window": 24,
+    "order_window": 26,
     "ood_gaussian": 24,
     "ood_uniform": 25,
     "gaussian_noise": 64,  # 64 to 95: corruptions; their step is the severity
@@ -75,15 +75,18 @@ def words(seed: int, element, sample, step, operation: str) -> np.ndarray:
     """
     if operation not in OPERATIONS:
         raise ValueError(f"unknown random operation {operation!r}: add it to philox.OPERATIONS")
-    counters = (np.asarray(c).astype(np.int64).astype(np.uint64) & _LOW for c in (element, sample, step))
-    c0, c1, c2, c3 = np.broadcast_arrays(*counters, np.uint64(OPERATIONS[operation]))
+    c0, c1, c2 = (np.asarray(c).astype(np.int64).astype(np.uint64) & _LOW for c in (element, sample, step))
+    c3 = np.uint64(OPERATIONS[operation])
+    out = np.empty((*np.broadcast_shapes(c0.shape, c1.shape, c2.shape), 4), np.uint32)
     low, high = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
     for _ in range(10):
         product0, product1 = c0 * _MULTIPLIER[0], c2 * _MULTIPLIER[1]
-        c0, c2 = (product1 >> _HALF) ^ c1 ^ np.uint64(low), (product0 >> _HALF) ^ c3 ^ np.uint64(high)
+        c0, c2 = (product1 >> _HALF) ^ (c1 ^ np.uint64(low)), (product0 >> _HALF) ^ (c3 ^ np.uint64(high))
         c1, c3 = product1 & _LOW, product0 & _LOW
         low, high = (low + _WEYL[0]) & 0xFFFFFFFF, (high + _WEYL[1]) & 0xFFFFFFFF
-    return np.stack((c0, c1, c2, c3), axis=-1).astype(np.uint32)
+    for k, c in enumerate((c0, c1, c2, c3)):
+        out[..., k] = c
+    return out
 
 
 def signed(seed: int) -> int:
@@ -108,17 +111,21 @@ def normal(words: np.ndarray) -> np.ndarray:
     """
     if words.shape[-1] % 2:
         raise ValueError(f"normal needs an even number of words on the last axis, got {words.shape[-1]}")
-    first, second = words[..., 0::2], words[..., 1::2]
-    u = first.astype(np.float32) * np.float32(2**-32) + np.float32(2**-33)
-    radius = np.sqrt(np.float32(-2) * np.log(u))
-    quadrant = second >> np.uint32(30)
-    angle = (second << np.uint32(2)).view(np.int32).astype(np.float32) * np.float32(np.pi * 2**-33)
+    first, second = np.ascontiguousarray(words[..., 0::2]), np.ascontiguousarray(words[..., 1::2])
+    radius = first.astype(np.float32)
+    radius *= np.float32(2**-32)
+    radius += np.float32(2**-33)
+    np.log(radius, out=radius)
+    radius *= np.float32(-2)
+    np.sqrt(radius, out=radius)
+    np.bitwise_xor(radius.view(np.uint32), second & np.uint32(0x80000000), out=radius.view(np.uint32))  # half a turn
+    angle = (second << np.uint32(2)).view(np.int32).astype(np.float32)
+    angle *= np.float32(np.pi * 2**-33)
     s, c = np.sin(angle), np.cos(angle)
-    odd, back = (quadrant & 1).astype(bool), (quadrant & 2).astype(bool)
+    odd = (second & np.uint32(0x40000000)).astype(bool)
     out = np.empty(words.shape, np.float32)
-    radius = np.where(back, -radius, radius)
-    out[..., 0::2] = radius * np.where(odd, -s, c)
-    out[..., 1::2] = radius * np.where(odd, c, s)
+    np.multiply(radius, np.where(odd, -s, c), out=out[..., 0::2])
+    np.multiply(radius, np.where(odd, c, s), out=out[..., 1::2])
     return out
 
 
@@ -197,12 +204,12 @@ def poisson_table(rate) -> np.ndarray:
 
 def poisson(words: np.ndarray, row: np.ndarray, table: np.ndarray) -> np.ndarray:
     """int64 counts: for each word, inversion in row ``row`` of a ``poisson_table``. ``row`` has the words' shape."""
-    count = np.zeros(words.shape, np.int64)
-    jump = table.shape[1] // 2
+    start = row.astype(np.int64) * table.shape[1]
+    place, thresholds, jump = start.copy(), table.ravel(), table.shape[1] // 2
     while jump:
-        count += jump * (table[row, count + jump - 1] <= words)
+        place += (thresholds.take(place + (jump - 1)) <= words) * np.int64(jump)
         jump //= 2
-    return count
+    return place - start
 
 
 # Triton twins. ``element`` is an int32 tensor, the rest are scalars; every constant is written out, because kernels may

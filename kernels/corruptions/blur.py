@@ -36,20 +36,36 @@ def disc(radius: float, soft: float) -> np.ndarray:
 
 
 def defocus_blur(images: Tensor, parameter: tuple[float, float], fields: dict) -> Tensor:
-    """Correlation with a soft disc, border reflect-101, in float64 through the Fourier transform (as OpenCV)."""
+    """Correlation with a soft disc, border reflect-101, in float64; large discs through the Fourier transform."""
     kernel = disc(*parameter)
+    return quantise((correlated if images.is_cuda else correlated_by_opencv)(unit(images), kernel))
+
+
+def correlated_by_opencv(x: Tensor, kernel: np.ndarray) -> Tensor:
+    """float64 [B,n,n,3] correlated with ``kernel`` on the CPU."""
+    import cv2
+
+    return torch.from_numpy(np.stack([cv2.filter2D(image, -1, kernel) for image in x.numpy()]))
+
+
+def correlated(x: Tensor, kernel: np.ndarray) -> Tensor:
+    """float64 [B,n,n,3] correlated with ``kernel`` by the Fourier transform, all images at once."""
     reach = len(kernel) // 2
-    while reach > 0 and not (kernel[0].any() or kernel[:, 0].any()):  # a disc smaller than its array
-        kernel, reach = kernel[1:-1, 1:-1], reach - 1
-    n = images.shape[1]
-    index = filters.on(filters.border(n, reach, reach, "mirror101"), images.device)
-    x = unit(images).permute(0, 3, 1, 2)
-    x = x.index_select(2, index).index_select(3, index)
-    side = x.shape[-1]
-    weights = filters.on(kernel, images.device).double()
-    spectrum = torch.fft.rfft2(weights, s=(side, side)).conj()
-    blurred = torch.fft.irfft2(torch.fft.rfft2(x).mul_(spectrum), s=(side, side))[..., :n, :n]
-    return quantise(blurred.permute(0, 2, 3, 1).contiguous())
+    n = x.shape[1]
+    index = filters.on(filters.border(n, reach, reach, "mirror101"), x.device)
+    x = x.permute(0, 3, 1, 2).index_select(2, index).index_select(3, index)
+    side = next(size for size in range(n + 2 * reach, 4 * (n + 2 * reach)) if _smooth(size))
+    spectrum = torch.fft.rfft2(filters.on(kernel, x.device).double(), s=(side, side)).conj()
+    blurred = torch.fft.irfft2(torch.fft.rfft2(x, s=(side, side)).mul_(spectrum), s=(side, side))[..., :n, :n]
+    return blurred.permute(0, 2, 3, 1).contiguous()
+
+
+def _smooth(size: int) -> bool:
+    """Whether the Fourier transform of this size is cheap: no prime factor above 5."""
+    for factor in (2, 3, 5):
+        while size % factor == 0:
+            size //= factor
+    return size == 1
 
 
 def glass_blur(images: Tensor, parameter: tuple[float, int, int], fields: dict) -> Tensor:

@@ -17,13 +17,16 @@ def box_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
     """Pillow's BOX filter along one line: first source index and number of source pixels, int64 [target] each.
 
     Pixel x of the source counts for output j when -1/2 < (x - centre + 1/2) / scale <= 1/2, centre = (j + 1/2) source
-    / target, scale = max(source / target, 1).
+    / target, scale = max(source / target, 1). Pixels on the border of the box are decided by rounding, so the float64
+    operations are Pillow's, in its order, with its window of candidates.
     """
     step = source / target
     scale = max(step, 1.0)
-    centre = (np.arange(target) + 0.5) * step
-    place = (np.arange(source)[None] - centre[:, None] + 0.5) / scale
-    taken = (place > -0.5) & (place <= 0.5)
+    x = np.arange(source)[None]
+    centre = ((np.arange(target) + 0.5) * step)[:, None]
+    place = (x - centre + 0.5) * (1.0 / scale)
+    window = (x >= (centre - 0.5 * scale + 0.5).astype(np.int64)) & (x < (centre + 0.5 * scale + 0.5).astype(np.int64))
+    taken = (place > -0.5) & (place <= 0.5) & window
     return taken.argmax(1), taken.sum(1)
 
 
@@ -48,9 +51,19 @@ def box_resize(images: Tensor, target: int) -> Tensor:
 
 
 def pixelate(images: Tensor, scale: float, fields: dict) -> Tensor:
-    """BOX down to int(n * scale), BOX up again."""
+    """BOX down to int(n * scale), BOX up again (which repeats pixels); on the CPU Pillow shrinks."""
     side = images.shape[1]
-    return box_resize(box_resize(images, max(1, int(side * scale))), side)
+    small = max(1, int(side * scale))
+    if images.is_cuda:
+        return box_resize(box_resize(images, small), side)
+    from PIL import Image
+
+    place = box_taps(small, side)[0]
+    out = torch.empty_like(images)
+    for source, target in zip(images.numpy(), out.numpy()):
+        shrunk = np.asarray(Image.fromarray(source).resize((small, small), Image.Resampling.BOX))
+        np.take(np.take(shrunk, place, 1), place, 0, out=target)
+    return out
 
 
 def jpeg_compression(images: Tensor, quality: int, fields: dict) -> Tensor:

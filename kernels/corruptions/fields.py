@@ -59,7 +59,7 @@ def host_field(
         if kind == "integer":
             return philox.integers(words, span) - span // 2
         if kind == "impulse":
-            return (words < span).astype(np.uint8) | (words & 1).astype(np.uint8) << 1
+            return (words < span).view(np.uint8) | (words.astype(np.uint8) & np.uint8(1)) << 1
         if levels is not None and table is not None:
             rows = levels.reshape(len(levels), -1).cpu().numpy()
             return philox.poisson(words[:, :count], rows, table.cpu().numpy().view(np.uint32))

@@ -146,15 +146,17 @@ def motion_blur(images: Tensor, angle: Tensor, radius: float, sigma: float) -> T
 
 
 def plain_motion(images: Tensor, weights: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """Taps at ``dx``, ``dy`` int64 [B,T], ``weights`` float64 [T]."""
-    batch, n, _, channels = images.shape
-    levels = images.to(torch.float64).mul_(257).view(-1, channels)
-    line = torch.arange(n, device=images.device)
-    start = torch.arange(batch, device=images.device) * (n * n)
-    total = torch.zeros_like(levels)
-    for i, weight in enumerate(weights.tolist()):
-        rows = (line + dy[:, i, None]).clamp_(0, n - 1).mul_(n).add_(start[:, None])  # [B,n]
-        columns = (line + dx[:, i, None]).clamp_(0, n - 1)
-        source = (rows[:, :, None] + columns[:, None, :]).view(-1)
-        total.add_(levels.index_select(0, source).mul_(weight))
-    return total.add_(0.5).floor_().div_(257).to(torch.uint8).view(images.shape)
+    """Taps at ``dx``, ``dy`` int [B,T], ``weights`` float64 [T]. Each image has its own ray, so on the CPU shifted
+    slices of one padded image at a time are cheapest."""
+    n = images.shape[1]
+    left, right, up, down = (max(0, int(reach)) for reach in (-dx.min(), dx.max(), -dy.min(), dy.max()))
+    rows = on(border(n, up, down, "edge"), images.device)
+    columns = on(border(n, left, right, "edge"), images.device)
+    out = torch.empty_like(images)
+    for image, target, across, along in zip(images, out, dx.tolist(), dy.tolist()):
+        padded = image.to(torch.float64).mul_(257).index_select(0, rows).index_select(1, columns)
+        total = torch.zeros(image.shape, dtype=torch.float64, device=images.device)
+        for weight, x, y in zip(weights.tolist(), across, along):
+            total.add_(padded[up + y : up + y + n, left + x : left + x + n], alpha=weight)
+        target.copy_(total.add_(0.5).floor_().div_(257))
+    return out

@@ -14,19 +14,19 @@ from fastreg.kernels.corruptions.filters import on, quantise, unit
 
 def gaussian_noise(images: Tensor, sigma: float, fields: dict) -> Tensor:
     """x + sigma N. float32 will do: with random numbers hardly any result lies near an integer."""
-    return quantise(unit(images, torch.float32).add_(fields["normal"] * sigma))
+    return quantise(unit(images, torch.float32).add_(fields["normal"], alpha=sigma))
 
 
 def speckle_noise(images: Tensor, sigma: float, fields: dict) -> Tensor:
     """x + x sigma N."""
     x = unit(images, torch.float32)
-    return quantise(x.add_(x * fields["normal"].mul(sigma)))
+    return quantise(x.addcmul_(x, fields["normal"], value=sigma))
 
 
 def shot_noise(images: Tensor, photons: int, fields: dict) -> Tensor:
     """Poisson(photons x) / photons, the counts given: a table of the photons + 1 values there are."""
     counts = fields["counts"].to(torch.int32).clamp_(max=photons)
-    return on(photon_levels(photons), images.device)[counts]
+    return on(photon_levels(photons), images.device).index_select(0, counts.view(-1)).view(images.shape)
 
 
 def photon_levels(photons: int) -> np.ndarray:
@@ -36,4 +36,4 @@ def photon_levels(photons: int) -> np.ndarray:
 
 def impulse_noise(images: Tensor, share: float, fields: dict) -> Tensor:
     """Replaced by 255 (salt) or 0."""
-    return torch.where(fields["replace"], fields["salt"].to(torch.uint8) * 255, images)
+    return torch.where(fields["replace"], fields["salt"].to(torch.uint8).mul_(255), images)

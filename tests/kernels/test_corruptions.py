@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, draw_fields
+from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, blur, corrupt, digital, draw_fields
 from fastreg.kernels.corruptions.constants import CONSTANTS, SIZES
+from fastreg.kernels.corruptions.digital import box_resize
+from fastreg.kernels.corruptions.filters import quantise, unit
 from fastreg.kernels.corruptions.plasma import plasma
 from tests.kernels.corruption_judges import JUDGES, judge, plasma_loops
 
@@ -144,3 +146,21 @@ def test_glass_follows_the_longest_chain():
         images[0].numpy(), CONSTANTS["tiny64"]["glass_blur"][3], {k: v[0].numpy() for k, v in fields.items()}
     )
     assert (ours == theirs).all()
+
+
+@pytest.mark.parametrize("size", [32, 45, 77, 224])
+def test_device_routes_equal_the_cpus(size):
+    """What CUDA tensors run where the CPU calls Pillow or OpenCV, run on the CPU here."""
+    for photo in ("coffee", "flat"):
+        images = torch.from_numpy(photograph(photo, size))[None]
+        for scale in {scale for constants in CONSTANTS.values() for scale in constants["pixelate"]}:
+            side = int(size * scale)
+            assert torch.equal(box_resize(box_resize(images, side), size), digital.pixelate(images, scale, {}))
+        for parameter in {p for constants in CONSTANTS.values() for p in constants["defocus_blur"]}:
+            kernel = blur.disc(*parameter)
+            ours = blur.correlated(unit(images), kernel)
+            theirs = blur.correlated_by_opencv(unit(images), kernel)
+            assert (ours - theirs).abs().max() < 1e-14
+            level, share = difference(quantise(ours).numpy(), quantise(theirs).numpy())
+            assert level <= 1
+            assert share <= LIMITS["defocus_blur"][1]
