@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 CLASSES = 6
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def tiny_net(classes=CLASSES, seed=0):
@@ -33,3 +34,8 @@ def tiny_images(n=30, size=64, seed=0):
     labels = torch.randint(0, CLASSES, (n,), generator=generator)
     labels[0] = CLASSES - 1  # every class count is visible
     return (fine * 255).byte().permute(0, 2, 3, 1).contiguous(), labels
+
+
+def to_pixels(images):
+    """uint8 NHWC to float32 NCHW in [0, 1]"""
+    return images.permute(0, 3, 1, 2).float() / 255

@@ -1,25 +1,20 @@
 """Suites against plain loops, resuming, sharding, fidelity to the rules about totals, and bad input."""
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from fastreg import metrics
-from fastreg.errors import InputError
 from fastreg.evaluation import Scorecard, evaluate
 from fastreg.evaluation.suites import resolve
 from fastreg.kernels import corrupt
-from tests.fastreg.evaluated import CLASSES, tiny_images, tiny_net
+from tests.fastreg.evaluated import CLASSES, MEAN, STD, tiny_images, tiny_net, to_pixels
 from tests.support import write_tiny_imagenet
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CHEAP = "brightness,pixelate"  # two corruptions that cost little
 
 
@@ -28,10 +23,6 @@ def plain_error(net, pixels, labels):
     mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
     with torch.no_grad():
         return 100 * (net((pixels - mean) / std).argmax(1) != labels).double().mean().item()
-
-
-def to_pixels(images):
-    return images.permute(0, 3, 1, 2).float() / 255
 
 
 @pytest.fixture(scope="module")
@@ -250,134 +241,6 @@ def test_pixels_that_do_not_fit_lie_elsewhere_and_give_the_same(net, tmp_path, m
     assert places == ["scratch file"]
     assert tight.summary()["clean_error"] == usual.summary()["clean_error"]
     assert usual.data["n"] == 4 * CLASSES
-
-
-def test_ood_scores_against_a_plain_version(net, tmp_path):
-    from PIL import Image
-
-    images, labels = tiny_images(40, size=32)
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "LSUN" / "test"
-    folder.mkdir(parents=True)
-    others = rng.integers(0, 256, (25, 36, 36, 3), dtype=np.uint8)  # with a border of two
-    for i, image in enumerate(others):
-        Image.fromarray(image).save(folder / f"{i:02}.png")
-    card = evaluate(net, "ood", (images, labels), ood_dir=tmp_path, batch_size=512)
-    rows = card.results("ood")
-    assert list(rows) == ["lsun_crop", "gaussian", "uniform"]
-    assert rows["gaussian"]["n"] == 40  # as many as the data has
-    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
-
-    def scores(pixels):
-        with torch.no_grad():
-            return net((pixels - mean) / std).softmax(1).amax(1)
-
-    inside = scores(to_pixels(images))
-    outside = scores(to_pixels(torch.from_numpy(others[:, 2:-2, 2:-2])))
-    assert rows["lsun_crop"]["detection_error"] == pytest.approx(metrics.detection_error(inside, outside))
-    assert rows["lsun_crop"]["auroc"] == pytest.approx(metrics.auroc(inside, outside))
-    assert rows["lsun_crop"]["stored_px"] == 36
-    assert card.summary()["ood_sets"] == 3
-    assert any("3 of the paper's 7 sets" in note for note in card.notes())
-    assert "ece" in card.summary()
-
-
-def test_the_noise_sets_have_their_distributions():
-    from fastreg.evaluation.ood import _noise
-    from fastreg.evaluation.plan import Place
-
-    place = Place(torch.device("cpu"), 0, 1, 200, {})
-    gaussian = next(_noise("gaussian", range(200), 32, 0)(place)).images
-    uniform = next(_noise("uniform", range(200), 32, 0)(place)).images
-    # N(0.5, 1) clipped to [0, 1] piles up Phi(-0.5) of its mass at each end
-    assert (gaussian == 0).float().mean() == pytest.approx(0.3085, abs=0.003)
-    assert (gaussian == 1).float().mean() == pytest.approx(0.3085, abs=0.003)
-    assert uniform.mean() == pytest.approx(0.5, abs=0.003)
-    assert uniform.var() == pytest.approx(1 / 12, abs=0.001)
-
-
-def test_nan_logits_are_counted_and_named(data):
-    class Broken(nn.Module):
-        def forward(self, x):
-            out = torch.zeros(len(x), CLASSES)
-            out[:, 0] = torch.where(x[:, 0, 0, 0] > x[:, 0, 0, 0].median(), torch.nan, 1.0) if len(x) > 1 else 0
-            return out
-
-    card = evaluate(Broken(), "clean", data, batch_size=30)
-    assert card.results("clean")["clean"]["nonfinite"] == 15
-    assert any("clean: 15 of 30 images gave NaN logits, counted as errors" in note for note in card.notes())
-    assert math.isfinite(card.summary()["ece"])
-
-
-class Named(nn.Module):
-    """Eight classes of which the data holds six, in another order."""
-
-    def __init__(self, net, order):
-        super().__init__()
-        self.net, self.order = net, order
-
-    def forward(self, x):
-        return self.net(x)[:, self.order]
-
-
-def test_data_with_some_of_the_models_classes(tmp_path):
-    from PIL import Image
-
-    net, (images, labels) = tiny_net(classes=8), tiny_images(24, size=64)
-    for i, (image, label) in enumerate(zip(images, labels)):
-        folder = tmp_path / "variant" / f"class{label}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image.numpy()).resize((96, 96)).save(folder / f"{i:02}.png")
-    names = [f"class{i}" for i in range(8)]
-    plain = evaluate(net, "clean", f"folder:{tmp_path}/variant", classes=names, size=64)
-    order = [7, 3, 1, 0, 6, 2, 5, 4]
-    shuffled = evaluate(Named(net, order), "clean", tmp_path / "variant", classes=[names[i] for i in order], size=64)
-    assert plain.summary()["clean_error"] == shuffled.summary()["clean_error"]
-    assert plain.data["classes"] == 6
-    with pytest.raises(InputError, match="'class0'"):
-        evaluate(net, "clean", tmp_path / "variant", classes=["zebra", *names[1:]], size=64)
-    with pytest.raises(InputError, match="the model has 8 classes but the data has 6"):
-        evaluate(net, "clean", tmp_path / "variant", size=64)
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"suites": "imagenetc"}, "did you mean 'imagenet-c'"),
-        ({"suites": "imagenet-c", "corruptions": "gausian_noise"}, "did you mean 'gaussian_noise'"),
-        ({"suites": "imagenet-c", "severities": [0, 6]}, "severities are 1 to 5"),
-        ({"precision": "int8"}, "unknown precision"),
-        ({"fidelity": "jpeg"}, "unknown fidelity"),
-        ({"epsilon": 8.0}, "pixels lie in"),
-        ({"suites": "cifar-c"}, "cifar-c does not fit 64 px images: use --suite imagenet-c"),
-        ({"device": "cuda"}, "no GPU is visible"),
-        ({"suites": "imagenet-c", "imagenet_c_dir": "nowhere"}, "no ImageNet-C folder at nowhere"),
-        ({"suites": "ood", "ood_dir": "nowhere"}, "nowhere holds no images"),
-        ({"suites": "imagenet-c", "frost_dir": "nowhere", "corruptions": "frost"}, "frost photographs"),
-    ],
-)
-def test_bad_input_is_one_sentence(net, data, change, said):
-    if change.get("device") == "cuda" and torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
-    arguments = {"suites": "clean", **change}
-    with pytest.raises(InputError) as caught:
-        evaluate(net, arguments.pop("suites"), data, **arguments)
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_models_and_images_of_the_wrong_shape(net, data):
-    images, labels = data
-    with pytest.raises(InputError, match="one tensor of logits"):
-        evaluate(nn.Conv2d(3, 6, 3), "clean", data)
-    with pytest.raises(InputError, match="labels go up to 5"):
-        evaluate(tiny_net(classes=3), "clean", data)
-    with pytest.raises(InputError, match="square uint8"):
-        evaluate(net, "clean", (images.float(), labels))
-    with pytest.raises(InputError, match="29 images"):
-        evaluate(net, "clean", (images[1:], labels))
-    with pytest.raises(InputError, match="arrays are not resized"):
-        evaluate(net, "clean", data, size=32)
 
 
 def test_paper_means_the_columns_of_that_data_set():
