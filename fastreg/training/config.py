@@ -47,7 +47,9 @@ class Config:
     size: int = 224
     eval_size: int = 224
     min_size: int | None = None  # progressive resizing: start here ...
-    size_ramp: tuple[float, float] = (0.75, 0.875)  # ... and grow to size between these fractions of the run
+    size_ramp: tuple[float, ...] = (0.75, 0.875)  # ... and grow to size between these fractions of the run
+    color_jitter: float = 0.0  # brightness, contrast and saturation by up to this share, as the paper on ImageNet
+    lighting: float = 0.0  # standard deviation of PCA lighting
     loader: str = "auto"
     workers: int | None = None
     on_bad_image: str = "error"
@@ -98,6 +100,8 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "size": (8, 4096, True),
     "eval_size": (8, 4096, True),
     "min_size": (8, 4096, True),
+    "color_jitter": (0.0, 1.0, True),
+    "lighting": (0.0, math.inf, True),
     "mixup_off_epoch": (0, math.inf, True),
     "workers": (1, 1024, True),
     "recovery_interval": (1, math.inf, True),

@@ -1,6 +1,6 @@
 """One training step, whoever calls it: a run's loop, or a benchmark.
 
-bytes -> one plan from the method -> one ``augment`` launch -> forward -> loss -> backward -> update.
+bytes -> (the recipe's colours) -> one plan from the method -> one ``augment`` launch -> forward -> loss -> backward -> update.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fastreg import methods
 from fastreg.kernels import augment, mixed_cross_entropy
 from fastreg.models import Normalized, branch_layers, set_fields
 from fastreg.training import setup
+from fastreg.training.colour import colouring
 from fastreg.training.config import Config
 from fastreg.training.schedule import learning_rate
 
@@ -44,6 +45,7 @@ class Engine:
             scope=config.scope,
             **config.reg_args,
         )
+        self.colour = colouring(jitter=config.color_jitter, lighting=config.lighting, seed=config.seed)
         self.plain = methods.create("none", seed=config.seed, dataset=config.dataset, size=config.size)
         self.mixing = True  # False after mixup_off_epoch: the method draws no plan, its model stays
         self.model_args = {**self.method.model, **({"blurpool": True} if config.blurpool else {})}
@@ -70,7 +72,7 @@ class Engine:
         mean, std = ((0.0,) * 3, (1.0,) * 3) if method.pixels else (self.mean, self.std)
         dtype = torch.float32 if method.pixels else self.dtype
         images = augment(
-            batch.images,
+            self.colour(batch.images, batch.indices, epoch),
             plan,
             mean=mean,
             std=std,

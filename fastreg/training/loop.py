@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -164,8 +164,7 @@ class Run:
         self.best = min(self.best, error)
         if self.place.rank == 0:
             self.log.epoch(row)
-            for key in ("train_loss", "val_loss", "val_top1_error") if self.board else ():
-                self.board.add_scalar(key, row[key], self.step)
+            self.scalars(row, ("train_loss", "val_loss", "val_top1_error"))
             if better:
                 kept = self.ema if self.ema is not None else self.model
                 runs.save_checkpoint(self.folder / "best.pt", {**self._header(epoch), "model": kept.state_dict()})
@@ -176,10 +175,15 @@ class Run:
     def record(self, rows: list[dict[str, Any]], bar: Any) -> None:
         if rows and self.place.rank == 0:
             self.log.steps(rows)
-            for row in rows if self.board else ():
-                for key in ("loss", "lr", "images_per_second", "data_wait"):
-                    self.board.add_scalar(key, row[key], row["step"])
+            for row in rows:
+                self.scalars(row, ("loss", "lr", "images_per_second", "data_wait"))
             bar.advance(0, note=f"loss {rows[-1]['loss']:.3f}, data wait {100 * rows[-1]['data_wait']:.0f} %")
+
+    def scalars(self, row: dict[str, Any], keys: Sequence[str]) -> None:
+        """Show figures of a log row in TensorBoard, where the run writes for it."""
+        if self.board is not None:
+            for key in keys:
+                self.board.add_scalar(key, row[key], row["step"])
 
     def save(self, epoch: int) -> None:
         if self.place.rank == 0:
