@@ -114,6 +114,11 @@ def augment_peers(images: Tensor, labels: Tensor, dtype: torch.dtype) -> Iterato
         normalise = augmentation.Normalize(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)).to(device)
         return lambda x: mix(normalise(x.permute(0, 3, 1, 2).float() / 255), labels)
 
+    def timm_prefetch() -> Callable:
+        need("timm")
+        return prefetched
+
+    yield "augment normalise", "timm PrefetchLoader", timm_prefetch
     yield "augment mixup", "timm batch", lambda: timm_mixup(mixup_alpha=1.0, mode="batch")
     yield "augment mixup per sample", "timm elem", lambda: timm_mixup(mixup_alpha=1.0, mode="elem")
     yield "augment cutmix", "timm batch", lambda: timm_mixup(mixup_alpha=0.0, cutmix_alpha=1.0, mode="batch")

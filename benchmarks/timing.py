@@ -19,6 +19,7 @@ import torch
 Call = Callable[[int], Any]
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 60
+FEWEST_ROUNDS = 3  # where five would take three times the seconds asked for
 GRAPH_CALLS = 20  # calls in one graph, at least: its own launch costs about ten microseconds
 L2_MULTIPLE = 3  # the buffers of all sets together hold that many times the L2 cache
 
@@ -68,7 +69,8 @@ def measure(
             sample[name], how[name] = _on_cpu(call, sets), "clock"
     first = {name: take() for name, take in sample.items()}  # a last warm-up, and how long a sample is
     round_seconds = sum(spent for _, spent in first.values())
-    rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(seconds / max(round_seconds, 1e-9))))
+    least = MIN_ROUNDS if MIN_ROUNDS * round_seconds <= 3 * seconds else FEWEST_ROUNDS
+    rounds = max(least, min(MAX_ROUNDS, int(seconds / max(round_seconds, 1e-9))))
     seen: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, take in sample.items():

@@ -38,7 +38,7 @@ def test_variants_are_interleaved_and_walk_through_the_sets():
 
         return one
 
-    measure({"a": call("a"), "b": call("b")}, CPU, sets=3, seconds=0.0)
+    measure({"a": call("a"), "b": call("b")}, CPU, sets=3, seconds=0.05)
     tail = [name for name, _ in seen[-2 * MIN_ROUNDS :]]
     assert tail == ["a", "b"] * MIN_ROUNDS
     assert {i for name, i in seen if name == "a"} == {0, 1, 2}
