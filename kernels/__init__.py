@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastreg.kernels.augmentation import augment
+    from fastreg.kernels.color import color_jitter
     from fastreg.kernels.corruptions import (
         CORRUPTION_CATEGORIES,
         CORRUPTIONS,
@@ -28,6 +29,7 @@ _EXPORTS = {
     "augmentation": ("augment",),
     "loss": ("mixed_cross_entropy", "scored_cross_entropy"),
     "fgsm": ("fgsm_attack", "fgsm_step", "zero_sign_share"),
+    "color": ("color_jitter",),
     "corruptions": ("corrupt", "draw_fields", "CORRUPTIONS", "EXTRA_CORRUPTIONS", "CORRUPTION_CATEGORIES"),
     "jpeg": ("jpeg_round_trip",),
     "modules": ("BatchAugment", "MixedCrossEntropy"),
@@ -45,6 +47,7 @@ __all__ = [
     "fgsm_step",
     "fgsm_attack",
     "zero_sign_share",
+    "color_jitter",
     "corrupt",
     "draw_fields",
     "CORRUPTIONS",

@@ -46,6 +46,8 @@ OPERATIONS: dict[str, int] = {
     "order_window": 26,
     "ood_gaussian": 24,
     "ood_uniform": 25,
+    "color_jitter": 27,
+    "lighting": 28,
     "gaussian_noise": 64,  # 64 to 95: corruptions; their step is the severity
     "speckle_noise": 65,
     "shot_noise": 66,
