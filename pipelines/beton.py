@@ -54,7 +54,7 @@ class BetonSource(Source):
     def __init__(self, path: Path, name: str, split: str, spec: Dataset):
         self.path = path
         try:
-            self._memory = np.memmap(path, np.uint8, "r")
+            self._memory = np.memmap(path, np.uint8, "r").view(np.ndarray)  # plain views are cheaper
         except (OSError, ValueError) as error:
             raise InputError(f"cannot open {path}: {error}; write it anew with `fastreg data prepare`.") from None
         header = self._table(0, 1, HEADER)[0]

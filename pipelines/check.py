@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastreg.pipelines.datasets import SPLITS, find, open_dataset
+from fastreg.pipelines.datasets import SPLITS, find, open_dataset, stored
 from fastreg.pipelines.image import ERRORS, header, open_image, pixels, reason
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.work import Job, Pool, ahead, cancel_all, default_workers
@@ -22,7 +22,7 @@ def _splits(name: str, data_dir: str | Path | None) -> list[Source]:
     root = find(name, data_dir)
     if root.suffix == ".beton":
         return [open_dataset(name, "val" if "val" in root.stem.lower() else "train", root)]
-    there = [split for split in SPLITS if (root / split).is_dir() or (root / f"{split}.beton").is_file()]
+    there = [split for split in SPLITS if stored(root, split)[0]]
     return [open_dataset(name, split, root) for split in there or SPLITS]
 
 
@@ -38,8 +38,8 @@ def verify(name: str, data_dir: str | Path | None = None, workers: int | None = 
                 found = []
                 for index in job.indices[first:stop].tolist():
                     try:
-                        stored = source.read(index)
-                        pixels(stored, header(stored).plain)
+                        data = source.read(index)
+                        pixels(data, header(data).plain)
                     except (*ERRORS, RuntimeError) as error:
                         found.append((source.describe(index), reason(error)))
                 return found
@@ -70,12 +70,12 @@ def info(name: str, data_dir: str | Path | None = None) -> dict[str, Any]:
         sides = []
         for index in np.unique(np.linspace(0, len(source) - 1, _LOOK).astype(int)).tolist():
             try:
-                stored = source.read(index)
-                image = open_image(stored)
+                data = source.read(index)
+                image = open_image(data)
             except ERRORS:
                 formats["broken"] += 1
                 continue
-            formats[image.format if isinstance(stored, bytes) else "raw"] += 1
+            formats[image.format if isinstance(data, bytes) else "raw"] += 1
             sides += image.size
         counts = np.bincount(source.labels, minlength=len(source.classes))
         splits[source.split] = {

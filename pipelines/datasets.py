@@ -81,11 +81,26 @@ def open_dataset(name: str, split: str, data_dir: str | Path | None = None) -> S
         from fastreg.pipelines.svhn import open_svhn
 
         return open_svhn(name, split, root, spec)
-    for beton in (root, root / f"{split}.beton"):
-        if beton.suffix == ".beton" and beton.is_file() and not (root / split).is_dir():
-            from fastreg.pipelines.beton import BetonSource
+    kind, path = stored(root, split)
+    if kind == "beton":
+        from fastreg.pipelines.beton import BetonSource
 
-            return BetonSource(beton, name, split, spec)
+        return BetonSource(path, name, split, spec)
+    if kind == "tar":
+        from fastreg.pipelines.tar import TarSource
+
+        return TarSource(path, name, split, spec)
     from fastreg.pipelines.source import FolderSource
 
     return FolderSource(root, name, split, spec)
+
+
+def stored(root: Path, split: str) -> tuple[str, Path]:
+    """How a split of images lies at ``root``: ("folder" | "beton" | "tar" | "", where); class folders come first."""
+    if (root / split).is_dir():
+        return "folder", root / split
+    for beton in (root, root / f"{split}.beton"):
+        if beton.suffix == ".beton" and beton.is_file():
+            return "beton", beton
+    tar = root / f"ILSVRC2012_img_{split}.tar"
+    return ("tar", tar) if tar.is_file() else ("", root)

@@ -28,15 +28,20 @@ _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR = 1, 2, 4
 
 
-def load_mat(path: str | Path) -> dict[str, Any]:
-    """The variables of a MATLAB 5 file: arrays in MATLAB's shape, text as str, structs as a list of dicts.
-
-    Raises InputError for anything else.
-    """
+def load_mat(path: Path) -> dict[str, Any]:
+    """``parse_mat`` of a file."""
     try:
-        data = Path(path).read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.") from None
+    return parse_mat(data, path)
+
+
+def parse_mat(data: bytes, where: str | Path) -> dict[str, Any]:
+    """The variables of a MATLAB 5 file: arrays in MATLAB's shape, text as str, structs as a list of dicts.
+
+    Raises InputError naming ``where`` for anything else.
+    """
     try:
         if data[:10] != b"MATLAB 5.0" or data[126:128] != b"IM":
             raise ValueError("it does not begin as one")
@@ -50,7 +55,7 @@ def load_mat(path: str | Path) -> dict[str, Any]:
                 variables[name] = value
         return variables
     except (ValueError, IndexError, KeyError, zlib.error) as error:
-        raise InputError(f"{path} is not a whole MATLAB 5 file ({error}): fetch it anew.") from None
+        raise InputError(f"{where} is not a whole MATLAB 5 file ({error}): fetch it anew.") from None
 
 
 def _element(data: bytes, at: int) -> tuple[int, bytes, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,30 +78,14 @@ class FolderSource(Source):
             raise InputError(f"{base} has no class folders: images must lie in {base}/<class>/.")
         if split != "train" and (root / "train").is_dir():
             _compare(classes, _folders(root / "train"), base, root / "train")
-        names, sizes = hashlib.sha256("\0".join(classes).encode()), hashlib.sha256()
-        self._base, self._files, labels, total = base, [], [], 0
-        for label, folder in enumerate(classes):
-            files = sorted(
-                (entry.name, entry.stat().st_size)
-                for entry in os.scandir(base / folder)
-                if entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith(".")
-            )
-            if not files:
-                raise InputError(
-                    f"class folder {base / folder} has no images ({', '.join(EXTENSIONS)}): "
-                    f"fill it, or remove it from every split."
-                )
-            for file, size in files:
-                names.update(f"{label}/{file}\0".encode())
-                sizes.update(size.to_bytes(8, "little"))
-                total += size
-            self._files += [f"{folder}/{file}" for file, _ in files]
-            labels.append(np.full(len(files), label, np.int64))
-        fingerprint = (
-            f"{len(self._files)} images, {len(classes)} classes, {total} bytes, "
-            f"names {names.hexdigest()[:12]}, sizes {sizes.hexdigest()[:12]}"
-        )
-        super().__init__(name, split, root, spec, np.concatenate(labels), classes, fingerprint)
+        self._base = base
+        try:
+            files = [_images(base / folder) for folder in classes]
+        except OSError as error:
+            raise InputError(f"cannot list {error.filename}: {error.strerror}; mend or remove it.") from None
+        self._files = [f"{folder}/{file}" for folder, row in zip(classes, files) for file, _ in row]
+        labels = np.repeat(np.arange(len(classes)), [len(row) for row in files])
+        super().__init__(name, split, root, spec, labels, classes, fingerprint_of(classes, files))
 
     def read(self, index: int) -> bytes:
         try:
@@ -116,6 +100,34 @@ class FolderSource(Source):
 
 def _folders(base: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images(folder: Path) -> list[tuple[str, int]]:
+    """(name, bytes) of the images of a class, sorted."""
+    images = sorted(
+        (entry.name, entry.stat().st_size)
+        for entry in os.scandir(folder)
+        if entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith(".")
+    )
+    if not images:
+        raise InputError(
+            f"class folder {folder} has no images ({', '.join(EXTENSIONS)}): fill it, or remove it from every split."
+        )
+    return images
+
+
+def fingerprint_of(classes: Sequence[str], files: Sequence[Sequence[tuple[str, int]]]) -> str:
+    """What identifies a set of image files: counts and digests of the names and sizes, class by class."""
+    names, sizes = hashlib.sha256("\0".join(classes).encode()), hashlib.sha256()
+    for label, row in enumerate(files):
+        for file, size in row:
+            names.update(f"{label}/{file}\0".encode())
+            sizes.update(size.to_bytes(8, "little"))
+    count, total = sum(map(len, files)), sum(size for row in files for _, size in row)
+    return (
+        f"{count} images, {len(classes)} classes, {total} bytes, "
+        f"names {names.hexdigest()[:12]}, sizes {sizes.hexdigest()[:12]}"
+    )
 
 
 def _compare(classes: list[str], train: list[str], base: Path, train_base: Path) -> None:

@@ -1,6 +1,8 @@
-"""From host buffers to the step's device: pinned buffers reused for life, copies on a side stream."""
+"""From host buffers to the step's device: buffers reused for life, copies on a side stream."""
 
 from __future__ import annotations
+
+import sys
 
 import numpy as np
 import torch
@@ -8,22 +10,29 @@ import torch
 from fastreg.kernels.types import Batch
 
 SLOTS = 5  # batches being decoded, being copied, and in the consumer's hands
+_IDLE = next(sys.getrefcount(memory) for memory in [np.empty(0)])  # references that a scan of a list sees to each item
 
 
 class Staging:
-    """On CUDA: a ring of pinned buffers and one copy stream. On the CPU: fresh buffers, handed over as they are."""
+    """On CUDA: a ring of pinned buffers and one copy stream. On the CPU batches are the buffers themselves; one is used
+    again once nobody holds it."""
 
     def __init__(self, device: torch.device):
         self.device = device
+        self._host: list[np.ndarray] = []
         self._ring: list[tuple[torch.Tensor, torch.cuda.Event]] = []
         self._next = 0
         self._stream: torch.cuda.Stream | None = None
 
     def buffer(self, shape: tuple[int, ...]) -> torch.Tensor:
         """uint8 host tensor to decode into; on CUDA pinned, and free again once its copy has left."""
-        if self.device.type != "cuda":
-            return torch.empty(shape, dtype=torch.uint8)
         size = int(np.prod(shape))
+        if self.device.type != "cuda":
+            idle = [memory for memory in self._host if sys.getrefcount(memory) <= _IDLE and memory.size >= size]
+            own = idle[0] if idle else np.empty(size, np.uint8)
+            if not idle:
+                self._host = [*self._host[1 - SLOTS :], own]
+            return torch.from_numpy(own[:size].reshape(shape))
         slot, self._next = self._next, (self._next + 1) % SLOTS
         if slot == len(self._ring):
             self._ring.append((torch.empty(size, dtype=torch.uint8, pin_memory=True), torch.cuda.Event()))
@@ -56,4 +65,4 @@ class Staging:
         return Batch(moved[0], moved[1], host[1], moved[2] if boxes is not None else None)
 
     def close(self) -> None:
-        self._ring, self._next = [], 0
+        self._host, self._ring, self._next = [], [], 0

@@ -1,0 +1,98 @@
+"""ImageNet as it is published: two tar files and the development kit, read in place without unpacking."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastreg.errors import InputError, RunError
+from fastreg.pipelines.matlab import parse_mat
+from fastreg.pipelines.source import EXTENSIONS, Source, fingerprint_of
+
+if TYPE_CHECKING:
+    from fastreg.pipelines.datasets import Dataset
+
+DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
+File = tuple[str, int, int]  # name, offset in the outer tar, bytes
+
+
+class TarSource(Source):
+    """Samples, order and fingerprint are those of the unpacked class folders.
+
+    Training: a tar of one tar per class. Validation: a tar of all images, whose classes the development kit tells.
+    Raises InputError for a tar that is cut short or not ImageNet's.
+    """
+
+    def __init__(self, path: Path, name: str, split: str, spec: Dataset):
+        self.path, root = path, path.parent
+        try:
+            with open(self.path, "rb") as file:
+                members = _members(file, 0)
+                if split == "train":
+                    classes = {member[0].removesuffix(".tar"): _members(file, member[1]) for member in members}
+                else:
+                    classes = _by_class(members, path)
+        except (OSError, tarfile.TarError) as error:
+            raise InputError(f"cannot read {self.path} as ImageNet's tar file ({error}): fetch it anew.") from None
+        names = sorted(classes)
+        images = [sorted(f for f in classes[name] if f[0].lower().endswith(EXTENSIONS)) for name in names]
+        if not names or not all(images):
+            raise InputError(f"{self.path} does not hold ImageNet's {split} images: fetch it anew.")
+        self._files = [
+            (f"{name}/{file}", offset, size) for name, row in zip(names, images) for file, offset, size in row
+        ]
+        if max(offset + size for _, offset, size in self._files) > self.path.stat().st_size:
+            raise InputError(f"{self.path} is cut short: fetch it anew.")
+        labels = np.repeat(np.arange(len(names)), [len(row) for row in images])
+        fingerprint = fingerprint_of(names, [[(file, size) for file, _, size in row] for row in images])
+        super().__init__(name, split, root, spec, labels, names, fingerprint)
+        self._descriptor = os.open(self.path, os.O_RDONLY)
+
+    def read(self, index: int) -> bytes:
+        _, offset, size = self._files[index]
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise RunError(f"cannot read {self.describe(index)}: {error.strerror}; fetch the tar anew.") from None
+
+    def describe(self, index: int) -> str:
+        return f"{self.path}:{self._files[index][0]}"
+
+    def __del__(self):
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+def _members(file, offset: int) -> list[File]:
+    """The files of the tar that begins at ``offset``; their offsets count from the start of the outer file."""
+    file.seek(offset)
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        return [(Path(m.name).name, m.offset_data, m.size) for m in tar if m.isfile()]
+
+
+def _by_class(members: list[File], path: Path) -> dict[str, list[File]]:
+    kit = path.with_name(DEVKIT)
+    if not kit.is_file():
+        raise InputError(f"{kit} is missing: it tells the classes of {path.name}; put it beside it.")
+    with tarfile.open(kit) as tar:
+        content = {
+            Path(m.name).name: tar.extractfile(m).read()  # type: ignore[union-attr]
+            for m in tar
+            if m.isfile() and Path(m.name).name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")
+        }
+    try:
+        synsets = parse_mat(content["meta.mat"], f"{kit}:meta.mat")["synsets"]
+        wnid = {int(np.ravel(row["ILSVRC2012_ID"])[0]): str(row["WNID"]) for row in synsets}
+        truth = [wnid[int(line)] for line in content["ILSVRC2012_validation_ground_truth.txt"].split()]
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{kit} is not ImageNet's development kit (it lacks {error}): fetch it anew.") from None
+    if len(truth) != len(members):
+        raise InputError(f"{path} has {len(members)} files and {kit} {len(truth)} labels: fetch both anew.")
+    classes: dict[str, list[File]] = {}
+    for name, member in zip(truth, sorted(members)):
+        classes.setdefault(name, []).append(member)
+    return classes
