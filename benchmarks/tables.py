@@ -49,6 +49,8 @@ def suite_block(suite: str, found: list[Record]) -> str:
         rows = [row for _, row in record.rows_of(one, suite)]
         parts.append(f"**{title(one, content)}**")
         parts.append(corruption_table(rows) if suite == "corruptions" else markdown(*table(rows)))
+        if suite == "kernels" and any(row.limit_us for row in rows):
+            parts.append(f"![images per second against the limit](results/{one['machine']['slug']}.png)")
         if not comparable(rows):
             parts.append(f"{NO_COMPARISON}: fewer than two peers present.")
         parts.append("\n".join(f"* {line}" for line in remarks(content)))
