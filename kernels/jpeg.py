@@ -1,3 +1,5 @@
+# Tuples grow while a kernel is unrolled, which Python types cannot follow.
+# mypy: disable-error-code="assignment, misc"
 """The JPEG round trip: what Pillow's (libjpeg-turbo's) save and load at 4:2:0 make of an image, without the file.
 
 Everything in integers, so that results are bit-equal: 16-bit fixed-point RGB to YCbCr, 2x2 chroma means with a bias of

@@ -32,7 +32,7 @@ def _times(side: int, rows: tuple) -> tuple:
     return tuple(tuple(side * value for value in row) for row in rows)
 
 
-IMAGENET224 = {
+IMAGENET224: dict[str, tuple] = {
     "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),  # sigma
     "shot_noise": (60, 25, 12, 5, 3),  # photons at full white
     "impulse_noise": (0.03, 0.06, 0.09, 0.17, 0.27),  # share of values replaced
@@ -88,7 +88,7 @@ IMAGENET299 = IMAGENET224 | {
     "jpeg_compression": (23, 16, 13, 8, 5),
 }
 
-CIFAR32 = {
+CIFAR32: dict[str, tuple] = {
     "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
     "shot_noise": (500, 250, 100, 75, 50),
     "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07),
