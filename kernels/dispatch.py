@@ -5,6 +5,7 @@ Kernel files take ``triton`` and ``tl`` from here, so that they can be imported 
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,7 @@ from torch import Tensor
 triton: Any
 tl: Any
 try:
-    import triton
-    import triton.language as tl
+    triton, tl = import_module("triton"), import_module("triton.language")
 except ImportError:  # Triton has wheels for Linux only; the plain route needs none of it
     triton = SimpleNamespace(jit=lambda kernel=None, **_: kernel or (lambda kernel: kernel))
     tl = None

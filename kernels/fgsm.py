@@ -80,7 +80,7 @@ def fgsm_step_plain(
 ) -> Tensor:
     """The reference, after the arguments are checked."""
     out = images + epsilon * torch.where(grad.isnan(), grad, grad.sign()).float()
-    if origin is not None:
+    if origin is not None and radius is not None:
         out = out.clamp(origin - radius, origin + radius)
     return out.clamp(0, 1) if clip else out
 

@@ -119,7 +119,8 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad, *_):
-        return _backward(grad, *ctx.saved_tensors, ctx.smoothing, ctx.reduction), *[None] * 7
+        saved: list = [*ctx.saved_tensors, ctx.smoothing, ctx.reduction]
+        return _backward(grad, *saved), *[None] * 7
 
 
 # What torch.compile sees: two opaque operators.
@@ -173,8 +174,8 @@ def _check(logits, targets, label_smoothing, reduction, check_labels) -> tuple[T
         _check_row("label_smoothing", label_smoothing, torch.float32, B, None)
     elif not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must lie in [0, 1], got {label_smoothing}")
-    a, b, lam = (*(f.contiguous() for f in fields.values()), None, None)[:3]
-    return a, b, lam
+    a, *pair = (field.contiguous() for field in fields.values())
+    return a, pair[0] if pair else None, pair[1] if pair else None
 
 
 def _check_row(name: str, field: Tensor, dtype: torch.dtype, B: int, device: torch.device | None) -> None:

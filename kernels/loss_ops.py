@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from fastreg.kernels.loss import mixed_cross_entropy, scored_cross_entropy
 from fastreg.kernels.loss_backward import FLAT, backward_flat_kernel, backward_tile_kernel
@@ -46,20 +47,22 @@ def _scored(**arguments) -> tuple[Tensor, ...]:
     return _with_gradient(scored_cross_entropy, **arguments)
 
 
+def _rows64(logits: Tensor, targets: Targets, eps: float) -> tuple[Tensor, Tensor]:
+    z = logits.double()
+    a, b = (cross_entropy(z, t, reduction="none", label_smoothing=eps) for t in (targets.a, targets.b))
+    return a, b
+
+
 def _loss64(logits: Tensor, targets: Targets, label_smoothing: float) -> Tensor:
     """torch's own cross-entropy in float64, on each label."""
-    z = logits.double()
-    rows = {"reduction": "none", "label_smoothing": label_smoothing}
-    each = [torch.nn.functional.cross_entropy(z, t, **rows) for t in (targets.a, targets.b)]
+    a, b = _rows64(logits, targets, label_smoothing)
     weights = [s * (t >= 0) for s, t in ((targets.lam, targets.a), (1 - targets.lam, targets.b))]
-    return (weights[0] * each[0] + weights[1] * each[1]).sum() / (weights[0] + weights[1]).sum()
+    return (weights[0] * a + weights[1] * b).sum() / (weights[0] + weights[1]).sum()
 
 
 def _scores64(logits: Tensor, targets: Targets, label_smoothing: float) -> tuple[Tensor, Tensor, Tensor]:
-    z = logits.double()
-    rows = {"reduction": "none", "label_smoothing": label_smoothing}
-    a, b = (torch.nn.functional.cross_entropy(z, t, **rows) for t in (targets.a, targets.b))
-    confidence, best = z.detach().softmax(1).max(1)
+    a, b = _rows64(logits, targets, label_smoothing)
+    confidence, best = logits.detach().double().softmax(1).max(1)
     hit = targets.lam * (best == targets.a) + (1 - targets.lam) * (best == targets.b)
     return targets.lam * a + (1 - targets.lam) * b, hit, confidence
 

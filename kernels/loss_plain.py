@@ -30,15 +30,19 @@ def _weights(labels: Labels, C: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return wa, wb, wa + wb, torch.where(bad, torch.nan, 0.0)
 
 
-def forward_plain(logits: Tensor, labels: Labels, reduction: int, score: bool):
+def _resolved(labels: Labels) -> tuple[Tensor, Tensor, Tensor]:
+    """a, b and eps: hard labels are a pair of equals, and a smoothing of all rows is a scalar."""
     a, b, _, eps, smoothing = labels
-    b, eps = a if b is None else b, smoothing if eps is None else eps
+    return a, a if b is None else b, torch.tensor(smoothing, device=a.device) if eps is None else eps
+
+
+def forward_plain(logits: Tensor, labels: Labels, reduction: int, score: bool):
+    a, b, eps = _resolved(labels)
     z, C = logits.float(), logits.shape[1]
     wa, wb, w, poison = _weights(labels, C)
     lse = z.logsumexp(dim=1)
     loss = w * lse - (1 - eps) * (_picked(wa, z, a) + _picked(wb, z, b))
-    smooth = torch.as_tensor(eps, device=z.device)
-    loss = loss - torch.where(smooth > 0, w * (smooth / C) * z.sum(dim=1), 0.0)
+    loss = loss - torch.where(eps > 0, w * (eps / C) * z.sum(dim=1), 0.0)
     loss = torch.where(w == 0, 0.0, loss) + poison
     hit, confidence = z.new_empty(0), z.new_empty(0)
     if score:
@@ -57,8 +61,7 @@ def _picked(weight: Tensor, z: Tensor, label: Tensor) -> Tensor:
 
 
 def backward_plain(grad: Tensor, logits: Tensor, lse: Tensor, total: Tensor, labels: Labels, reduction: int) -> Tensor:
-    a, b, _, eps, smoothing = labels
-    b, eps = a if b is None else b, torch.as_tensor(smoothing, device=a.device) if eps is None else eps
+    a, b, eps = _resolved(labels)
     C = logits.shape[1]
     wa, wb, w, poison = (t.unsqueeze(1) for t in _weights(labels, C))
     eps = eps.view(-1, 1)

@@ -13,6 +13,7 @@ Source: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,7 @@ def words(seed: int, element, sample, step, operation: str) -> np.ndarray:
     if operation not in OPERATIONS:
         raise ValueError(f"unknown random operation {operation!r}: add it to philox.OPERATIONS")
     c0, c1, c2 = (np.asarray(c).astype(np.int64).astype(np.uint64) & _LOW for c in (element, sample, step))
-    c3 = np.uint64(OPERATIONS[operation])
+    c3: Any = np.uint64(OPERATIONS[operation])
     out = np.empty((*np.broadcast_shapes(c0.shape, c1.shape, c2.shape), 4), np.uint32)
     low, high = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
     for _ in range(10):

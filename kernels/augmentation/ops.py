@@ -110,7 +110,7 @@ _SIGNATURE = {
 
 
 def _stream(fields: tuple[str, ...], label: str, out: str = "*bf16") -> Variant:
-    switches = variant(Plan(**dict.fromkeys(fields, True)), draw=True)
+    switches = variant(Plan(**dict.fromkeys(fields, torch.empty(0))), draw=True)
     chunks = 1 if switches["NOISE"] else 7
     constants = {"N": 224 * 224 * 3, "ROW": 224 * 3, "CHUNKS": chunks, "EMULATE": False, **switches}
     flags = sum((bool(switches["FLIP"]), bool(switches["FLIP"] and switches["PARTNER"]), bool(switches["FILL"])))
@@ -119,7 +119,7 @@ def _stream(fields: tuple[str, ...], label: str, out: str = "*bf16") -> Variant:
 
 
 def _gather(fields: tuple[str, ...], label: str, resize: bool) -> Variant:
-    switches = variant(Plan(**dict.fromkeys(fields, True)), draw=True)
+    switches = variant(Plan(**dict.fromkeys(fields, torch.empty(0))), draw=True)
     constants = {"h": 224, "w": 224, "CROP": resize, "RESIZE": resize, "BLOCK": BLOCK, **switches}
     signature = {"out": "*bf16", **_SIGNATURE}
     return Variant(label, resample_kernel, signature, constants, BLOCK * 3, divisible=("H", "W"), kind="gather")
@@ -139,7 +139,7 @@ def _rows():
     for name, fields in _FIELDS.items():
         bare = tuple(f for f in fields if f != "flip")
         variants = [_stream(fields, f"augment_{name}")]
-        if bare != fields and bare and "noise" not in bare:
+        if name in ("mixup", "cutmix"):
             variants.append(_stream(bare, f"augment_{name}, no flip"))
         if name == "mixup":
             variants.append(_stream(fields, "augment_mixup, fp32", "*fp32"))
@@ -149,7 +149,7 @@ def _rows():
     level = {"tolerance": 2e-6, "rare": 0.03, "rare_tolerance": 1.01 / (255 * min(STD))}
     for name in ("flip", "mixup", "cutmix", "all"):
         fields = ("crop", *_FIELDS[name])
-        aot = (_gather(fields, f"augment_crop_{name}", True),)
+        aot = () if name == "cutmix" else (_gather(fields, f"augment_crop_{name}", True),)
         yield _op(f"crop_{name}", fields, (3, 19, 13, 8, 7), (256, 256, 256, 224, 224), aot, **level)
     odd = (_gather(_FIELDS["all"], "augment_odd_all", False),)
     yield _op("odd_all", _FIELDS["all"], (3, 9, 7, 9, 7), (256, 225, 225, 225, 225), odd, tolerance=2e-6)
