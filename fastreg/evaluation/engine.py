@@ -135,6 +135,8 @@ def _run(
     left = [(suite, key) for suite, w in work.items() for key in w.steps if key not in rows[suite]]
     if not left:
         return
+    if path is not None:
+        card.save(path)  # a folder that cannot be written is found before the work
     canvas = subject.canvas(
         device=place.device, batch_size=place.batch_size, rank=place.rank, world=place.world, **place.loading
     )

@@ -172,7 +172,10 @@ class Scorecard:
             raise InputError(f"{path} is not a scorecard ({error}): move it away and evaluate again.") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"{path} is not a scorecard of this version: move it away and evaluate again.")
-        return cls(**{key: content[key] for key in cls.__dataclass_fields__})
+        try:
+            return cls(**{key: content[key] for key in cls.__dataclass_fields__})
+        except KeyError as error:
+            raise InputError(f"{path} lacks {error}: move it away and evaluate again.") from error
 
 
 def previous(path: Path) -> Scorecard | None:

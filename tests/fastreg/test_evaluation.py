@@ -1,4 +1,4 @@
-"""Suites against plain loops, resuming, sharding, fidelity to the rules about totals, and bad input."""
+"""Suites against plain loops, resuming, sharding, and the rules about totals and settings."""
 
 import json
 import subprocess

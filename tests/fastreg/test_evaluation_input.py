@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fastreg import metrics
-from fastreg.errors import InputError
+from fastreg.errors import InputError, RunError
 from fastreg.evaluation import evaluate
 from tests.fastreg.evaluated import CLASSES, MEAN, STD, tiny_images, tiny_net, to_pixels
 
@@ -65,6 +65,15 @@ def test_the_noise_sets_have_their_distributions():
     assert (gaussian == 1).float().mean() == pytest.approx(0.3085, abs=0.003)
     assert uniform.mean() == pytest.approx(0.5, abs=0.003)
     assert uniform.var() == pytest.approx(1 / 12, abs=0.001)
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(net, data, tmp_path, monkeypatch):
+    from fastreg.evaluation import conditions
+
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(conditions, "clean", lambda *a: pytest.fail("worked for nothing"))
+    with pytest.raises(RunError, match="cannot write"):
+        evaluate(net, "clean", data, out=tmp_path / "file" / "below")
 
 
 def test_nan_logits_are_counted_and_named(data):

@@ -158,6 +158,9 @@ def test_reports_of_what_is_not_there(tmp_path):
     (tmp_path / "scorecard.json").write_text("{")
     with pytest.raises(InputError, match="not a scorecard"):
         write_report([tmp_path])
+    (tmp_path / "scorecard.json").write_text('{"format": "fastreg-scorecard-1"}')
+    with pytest.raises(InputError, match="lacks 'model'"):
+        write_report([tmp_path])
     with pytest.raises(InputError, match=r"\.html"):
         write_report([make_run(tmp_path, "x")], tmp_path / "report.pdf")
 
