@@ -87,7 +87,9 @@ def shot_noise(key: Key, n: int, parameter, images: Tensor | None) -> dict:
     """Counts by inversion, one word per value; the rate is the pixel's own, so the images are needed."""
     if images is None:
         raise ValueError("shot_noise counts photons of the pixels: pass images= to draw its fields.")
-    return {"counts": key.field("poisson", "shot_noise", n, n, 3, span=parameter, levels=images.to(key.device))}
+    return {
+        "counts": key.field("poisson", "shot_noise", n, n, 3, span=parameter, levels=images.to(key.device).contiguous())
+    }
 
 
 def impulse_noise(key: Key, n: int, parameter, images) -> dict:
