@@ -73,6 +73,12 @@ def train(
     ] = None,
     size: Annotated[int | None, _option("--size", "--img-size", help="Training pixels.", panel="Pixels")] = None,
     eval_size: Annotated[int | None, _option("--eval-size", help="Validation pixels.", panel="Pixels")] = None,
+    color_jitter: Annotated[
+        float | None, _option("--color-jitter", help="Brightness, contrast, saturation by up to this.", panel="Pixels")
+    ] = None,
+    lighting: Annotated[
+        float | None, _option("--lighting", help="Standard deviation of PCA lighting.", panel="Pixels")
+    ] = None,
     precision: Annotated[str | None, _option("--precision", help="auto, bf16, fp16 or fp32.", panel="Engine")] = None,
     device: Annotated[str | None, _option("--device", help="auto, cpu, cuda, cuda:1 ...", panel="Engine")] = None,
     gpus: Annotated[int, _option("--gpus", help="Start that many processes with torchrun.", panel="Engine")] = 1,
@@ -147,8 +153,14 @@ def _with_torchrun(gpus: int) -> None:
 def recipes(
     pattern: Annotated[str, typer.Argument(help="Show only names that contain this.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the resolved settings as JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the paper's rows as a table.")] = False,
 ) -> None:
     """List the named recipes with their settings."""
+    if markdown:
+        from fastreg.training.table import recipe_table
+
+        typer.echo(recipe_table(), nl=False)
+        return
     from fastreg.recipes import ALL
 
     chosen = {name: recipe for name, recipe in ALL.items() if pattern in name}

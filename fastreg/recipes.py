@@ -23,6 +23,8 @@ _IMAGENET: Recipe = {
     "sched": "step",
     "milestones": (0.25, 0.5, 0.75),
     "weight_decay": 1e-4,
+    "color_jitter": 0.4,
+    "lighting": 0.1,
     "size": 224,
     "eval_size": 224,
 }

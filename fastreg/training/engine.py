@@ -1,6 +1,7 @@
 """One training step, whoever calls it: a run's loop, or a benchmark.
 
-bytes -> (the recipe's colours) -> one plan from the method -> one ``augment`` launch -> forward -> loss -> backward -> update.
+bytes -> the recipe's colours -> one plan from the method -> one ``augment`` launch -> forward -> loss -> backward
+-> update.
 """
 
 from __future__ import annotations

@@ -1,0 +1,91 @@
+"""Every row of the paper takes two real optimiser steps: its own model at full depth, few pixels, two pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fastreg.kernels import Batch
+from fastreg.recipes import PAPER
+from fastreg.training import Config
+from fastreg.training.engine import Engine
+from fastreg.training.setup import World
+from fastreg.training.table import paper_config, recipe_table
+from tests.support import ROOT, fastreg
+
+PIXELS = {"cifar100": 8, "imagenet": 32}  # the fewest that both models' last stage can take a batch norm over
+PARAMETERS = {"cifar100": 26_844_952, "imagenet": 25_557_032}
+STATISTICS = ((0.5,) * 3, (0.25,) * 3)
+
+
+class Generator(nn.Module):
+    """Stands for a trained one: latents to pixels in [-1, 1]."""
+
+    latent = 12
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return z.view(-1, 3, 2, 2).tanh()
+
+
+OOD = {"ood_svhn": torch.arange(3 * 8 * 8 * 3).view(3, 8, 8, 3).to(torch.uint8), "ood_gan": Generator()}
+
+
+def small(name: str) -> Config:
+    """The recipe as it stands, on a small batch of small pictures."""
+    config = paper_config(name)
+    config.size = config.eval_size = PIXELS[config.dataset]
+    config.batch_size, config.device = 2, "cpu"
+    if config.reg in OOD:
+        config.reg_args = {"ood": OOD[config.reg]}
+    return config
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_there_are_34():
+    assert len(PAPER) == 34
+    assert sum(name.startswith("paper/cifar100/") for name in PAPER) == 22
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_two_steps_at_full_depth(name, one_thread):
+    config = small(name)
+    classes = 100 if config.dataset == "cifar100" else 1000
+    engine = Engine(config, classes, *STATISTICS, World(0, 1, torch.device("cpu")))
+    parameters = list(engine.model.parameters())
+    assert sum(p.numel() for p in parameters) == PARAMETERS[config.dataset]
+    generator = torch.Generator().manual_seed(3)
+    for step in range(2):
+        shape = (2, config.size, config.size, 3)
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        labels = torch.randint(0, classes, (2,), generator=generator)
+        before = [p.detach().clone() for p in parameters]
+        loss = engine.forward_backward(Batch(images, labels, torch.tensor([11, 5]) + step, None), step, 0, config.size)
+        assert torch.isfinite(loss)
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in parameters)
+        assert engine.update(step, 2 * len(config.milestones)) == config.lr
+        moved = sum(not torch.equal(p, old) for p, old in zip(parameters, before))
+        assert moved == len(parameters)
+        assert all(torch.isfinite(p).all() for p in parameters)
+
+
+def test_table_of_recipes_is_up_to_date():
+    assert (Path(ROOT) / "fastreg" / "RECIPES.md").read_text() == recipe_table(), (
+        "write it anew: fastreg recipes --markdown > fastreg/RECIPES.md"
+    )
+    assert recipe_table().count("| `paper/") == 34
+
+
+def test_command_prints_the_table():
+    done = fastreg("recipes", "--markdown")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == recipe_table()
