@@ -29,7 +29,7 @@ def timed(
     sets: int,
     images: int,
     moved: int,
-    seconds: float = 3.0,
+    seconds: float = 2.0,
     eager: Collection[str] = (),
 ) -> Iterator[Row | Absent]:
     """Rows of one case, its variants interleaved; on a GPU with the launches and the host's share of an eager call.

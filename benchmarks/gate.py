@@ -3,7 +3,7 @@
 Needs torch with CUDA, triton, numpy, opencv and typer; everything else that is missing is named in the results. Each
 part is a process of its own with a time limit, the most valuable first; what a part has measured is on disk before the
 next begins. The last thing printed is a short table and the judge's verdict; exit 1 when a check, a part or a target
-failed.
+failed. A suite that its limit stops keeps its rows and is no failure; unfinished checks are one.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("parity", 90),
-    Part("kernels", 140, "kernels"),
+    Part("parity", 120),
+    Part("kernels", 125, "kernels"),
     Part("loss", 55, "loss"),
-    Part("throughput", 100, "throughput"),
-    Part("corruptions", 80, "corruptions"),
+    Part("throughput", 95, "throughput"),
+    Part("corruptions", 75, "corruptions"),
     Part("eval", 40, "eval"),
     Part("loaders", 20, "loaders"),
 )
@@ -107,7 +107,9 @@ def verdict(out: Path, parts: list[dict[str, object]]) -> int:
     from fastreg.benchmarks.show import duration
 
     failed = [
-        f"part {part['name']}: {part['status']} ({part['last_line']})" for part in parts if part["status"] != "passed"
+        f"part {part['name']}: {part['status']} ({part['last_line']})"
+        for part in parts
+        if part["status"] == "failed" or (part["status"] != "passed" and part["name"] == "parity")
     ]
     if (out / "parity.json").is_file():
         checks = json.loads((out / "parity.json").read_text())

@@ -113,7 +113,7 @@ def bare_step(config: Config, job: Job, ready: list[Batch], classes: int) -> Cal
 
 def _ready_steps(config: Config, job: Job, ready: list[Batch], classes: int) -> Iterator[Row | Absent]:
     variants: Variants = {}
-    for reg in METHODS[:2] if job.quick else METHODS:
+    for reg in METHODS[:2] if job.quick and not job.gpu else METHODS:
         variants["step " + reg, OURS] = over(step_of(configure(job, reg=reg), job, classes), ready)
     variants["step none", "bare loop"] = bare_step(config, job, ready, classes)
     yield from together(job, variants, config.batch_size or 0)

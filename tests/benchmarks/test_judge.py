@@ -103,8 +103,11 @@ def test_the_gate_ends_with_the_verdict(tmp_path, capsys, monkeypatch):
     assert gate.verdict(tmp_path, passed) == 1
     assert "FAILED check augment: a race" in capsys.readouterr().out
     (tmp_path / "parity.json").unlink()
-    assert gate.verdict(tmp_path, [{"name": "loss", "status": "stopped at its limit", "last_line": "x"}]) == 1
-    assert "part loss: stopped at its limit" in capsys.readouterr().out
+    stopped = {"status": "stopped at its limit", "last_line": "x"}
+    assert gate.verdict(tmp_path, [{"name": "loss", **stopped}]) == 0  # its rows are kept
+    assert gate.verdict(tmp_path, [{"name": "parity", **stopped}]) == 1
+    assert gate.verdict(tmp_path, [{"name": "loss", "status": "failed", "last_line": "boom"}]) == 1
+    assert "part loss: failed (boom)" in capsys.readouterr().out
     (tmp_path / "nvidia-h200.json").write_text(json.dumps(doubled(gpu_record(), "step none")))
     assert gate.verdict(tmp_path, passed) == 1
     assert "FAILED throughput: step none: at least 5,500 images/s" in capsys.readouterr().out
