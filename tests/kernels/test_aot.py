@@ -43,10 +43,14 @@ def _check(variant: Variant, code: Code) -> None:
 
 
 @pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces the compiler")
-@pytest.mark.parametrize(("capability", "variant"), CASES, ids=lambda x: x.label if isinstance(x, Variant) else f"sm_{x}")
+@pytest.mark.parametrize(
+    ("capability", "variant"), CASES, ids=lambda x: x.label if isinstance(x, Variant) else f"sm_{x}"
+)
 def test_machine_code(capability, variant, folder):
     code = read(variant, capability, folder)
-    memory = ", ".join(f"{n} {name.replace('global.', '')}" for name, n in sorted(code.memory.items()) if "global" in name)
+    memory = ", ".join(
+        f"{n} {name.replace('global.', '')}" for name, n in sorted(code.memory.items()) if "global" in name
+    )
     print(
         f"| {variant.label} | sm_{capability} | {code.registers} | {code.instructions:.1f} | {code.shared} | {memory} |"
     )
