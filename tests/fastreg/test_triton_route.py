@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from fastreg import runs
+from fastreg.models import create_model
 from tests.support import fastreg, train_words, write_tiny_imagenet
 
 INTERPRET = {"TRITON_INTERPRET": "1"}
@@ -37,8 +39,20 @@ def test_train_steps_agree(output):
         for name in ("plain", "triton")
     )
     assert len(plain) == len(triton) == 2
-    for a, b in zip(plain, triton):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+    # the second loss comes after an update; batch norm over four values magnifies rounding differences
+    assert plain[0]["loss"] == pytest.approx(triton[0]["loss"], rel=1e-4)
+    assert plain[1]["loss"] == pytest.approx(triton[1]["loss"], rel=2e-3)
+
+
+def test_updates_agree(output):
+    """The way that two optimiser steps went, compared by length of the difference: a wrong gradient is of order one."""
+    one, two = (runs.load_checkpoint(output / name / "last.pt") for name in ("plain", "triton"))
+    torch.manual_seed(one["config"]["seed"])
+    start = dict(create_model(one["config"]["model"], one["config"]["num_classes"]).named_parameters())
+    way = torch.cat([(one["model"][name] - value.detach()).flatten() for name, value in start.items()])
+    other = torch.cat([(two["model"][name] - value.detach()).flatten() for name, value in start.items()])
+    assert way.norm() > 0
+    assert (way - other).norm() / way.norm() < 0.02
 
 
 def test_evaluations_agree(output, data, tmp_path):
