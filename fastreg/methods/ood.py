@@ -123,10 +123,11 @@ def from_pool(setting: Setting, pictures: np.ndarray | Tensor) -> Draw:
 def from_generator(setting: Setting, generator: nn.Module) -> Draw:
     """Samples of a generator in evaluation mode; its ``latent`` is the length of z."""
     generator = generator.eval().requires_grad_(False)
+    latent = int(generator.latent)  # type: ignore[arg-type]
 
     def draw(keys: Keys, device: torch.device) -> Tensor:
         generator.to(device)
-        z = philox.field(philox.normal, setting.seed, keys.samples, generator.latent, keys.epoch, "gan_latent")
+        z = philox.field(philox.normal, setting.seed, keys.samples, latent, keys.epoch, "gan_latent")
         with torch.no_grad():
             return generator(ship({"z": z}, device)["z"]).float() / 2 + 0.5
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -33,8 +35,8 @@ def augment(
     images: Tensor,
     plan: Plan,
     *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
+    mean: Sequence[float],
+    std: Sequence[float],
     dtype: torch.dtype,
     size: int | tuple[int, int] | None = None,
     seed: int = 0,
