@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -118,6 +119,11 @@ class Engine:
         if self.ema is not None:
             _average(self.ema, self.model, self.config.model_ema_decay or 0.0)
         return lr
+
+    def finite(self) -> bool:
+        """Whether all weights are numbers. Waits for the device: ask before a checkpoint, not in a step."""
+        largest = torch._foreach_norm([p.detach() for p in self.model.parameters()], math.inf)
+        return bool(torch.stack(list(largest)).isfinite().all())
 
     def _ddp(self) -> Any:
         net = self.net.model if isinstance(self.net, Normalized) else self.net

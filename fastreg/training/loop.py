@@ -108,7 +108,7 @@ class Run:
         self.loader.size = train_size(config, epoch)
         self.engine.mixing = not 0 < config.mixup_off_epoch <= epoch
         self.engine.net.train()
-        window = LossWindow(config.log_interval, self.place)
+        window = LossWindow(config.log_interval, self.place, self.folder / "last.pt")
         first = self.step
         micro = 0
         done = (self.step % self.per_epoch) * self.loader.global_batch
@@ -144,11 +144,18 @@ class Run:
                 stop = window.stop if self.place.size > 1 else stopping()
                 end = self.step % self.per_epoch == 0
                 if (stop and not end) or (not end and (self.step - first) % config.recovery_interval == 0):
-                    self.record(window.flush(wait=True), bar)
+                    self.settle(window, bar, epoch)
                     self.save(epoch)
                     if stop:
                         raise RunError(f"stopped at step {self.step}; continue with --resume auto ({self.folder}).")
-            self.record(window.flush(wait=True), bar)
+            self.settle(window, bar, epoch)
+
+    def settle(self, window: LossWindow, bar: Any, epoch: int) -> None:
+        """Before a checkpoint: read every loss, and refuse weights that are not finite, whose loss is yet to come."""
+        self.record(window.flush(wait=True), bar)
+        if not self.engine.finite():
+            row = {"step": self.step, "epoch": epoch, "lr": self.engine.optimizer.param_groups[0]["lr"]}
+            raise window.diverged("the weights are no longer finite", row)
 
     def end_epoch(self, epoch: int) -> None:
         start = time.perf_counter()

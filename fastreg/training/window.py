@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ class LossWindow:
     The last slot carries each rank's wish to stop, so that all ranks leave at the same step.
     """
 
-    def __init__(self, length: int, place: World):
-        self.length, self.place = length, place
+    def __init__(self, length: int, place: World, checkpoint: Path):
+        self.length, self.place, self.checkpoint = length, place, checkpoint
         self.values = torch.zeros(length + 1, device=place.device)
         self.rows: list[dict[str, Any]] = []
         self.travelling: list[tuple[torch.Tensor, Any, list[dict[str, Any]]]] = []
@@ -64,10 +65,14 @@ class LossWindow:
             self.stop = self.stop or values[-1] > 0
             for row, loss in zip(rows, values):
                 if not math.isfinite(loss):
-                    raise RunError(
-                        f"the loss is {loss} at step {row['step']} (epoch {row['epoch']}, learning rate "
-                        f"{row['lr']:g}): lower --lr or set --clip-grad, then continue with --resume auto; "
-                        "the last checkpoint is from before it."
-                    )
+                    raise self.diverged(f"the loss is {loss}", row)
                 arrived.append({**row, "loss": loss})
         return arrived
+
+    def diverged(self, what: str, row: dict[str, Any]) -> RunError:
+        """The error of a run that has left the numbers at the step of ``row``: what to do, and from where."""
+        last = f"{self.checkpoint} is from before it" if self.checkpoint.is_file() else "there is no checkpoint yet"
+        return RunError(
+            f"{what} at step {row['step']} (epoch {row['epoch']}, learning rate {row['lr']:g}): lower --lr or set "
+            f"--clip-grad, then continue with --resume auto --allow-changes; {last}."
+        )
