@@ -62,11 +62,11 @@ def color_jitter(
     if B == 0:
         return torch.empty_like(images)
     images = images.contiguous()
-    factors = [value.contiguous() for value in (brightness, contrast, saturation)]
+    b, c, s = brightness.contiguous(), contrast.contiguous(), saturation.contiguous()
     shift = None if lighting is None else lighting.contiguous()
     if use_triton(images) and color_kernels.fits(images):
-        return color_kernels.jitter_triton(images, *factors, shift, _unit(images))
-    return color_jitter_plain(images, *factors, shift)
+        return color_kernels.jitter_triton(images, b, c, s, shift, _unit(images))
+    return color_jitter_plain(images, b, c, s, shift)
 
 
 def color_jitter_plain(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastreg.recipes import PAPER
 from fastreg.training.config import Config
 
-_COLUMNS = ("recipe", "model", "--reg", "--ls", "epochs", "batch", "optimiser", "rate, times 0.1 at epoch")
-_COLUMNS += ("weight decay", "pixels", "jitter, lighting")
+_COLUMNS = ["recipe", "model", "--reg", "--ls", "epochs", "batch", "optimiser", "rate, times 0.1 at epoch"]
+_COLUMNS += ["weight decay", "pixels", "jitter, lighting"]
 
 
 def paper_config(name: str) -> Config:
@@ -35,6 +35,6 @@ def _row(name: str) -> str:
     optimiser = f"SGD, {nesterov}{c.momentum:g}" if c.opt == "sgd" else "Adam"
     drops = ", ".join(f"{c.epochs * m:g}" for m in c.milestones)
     colours = f"{c.color_jitter:g}, {c.lighting:g}" if c.color_jitter or c.lighting else ""
-    cells = (f"`{name}`", c.model, c.reg, f"{c.ls:g}", f"{c.epochs}", f"{c.global_batch}", optimiser)
-    cells += (f"{c.lr:g}: {drops}", f"{c.weight_decay:g}", f"{c.size}", colours)
+    cells = [f"`{name}`", c.model, c.reg, f"{c.ls:g}", f"{c.epochs}", f"{c.global_batch}", optimiser]
+    cells += [f"{c.lr:g}: {drops}", f"{c.weight_decay:g}", f"{c.size}", colours]
     return "| " + " | ".join(cells) + " |"
