@@ -36,7 +36,7 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
     settings |= {"model": config.model, "size": size, "batch_size": batch, "precision": precision}
     settings["images"] = photographs(job.data_dir)[1]
     model = create_model(config.model, 1000).eval()
-    given = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "device": job.device, "precision": precision}
+    given: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "device": job.device, "precision": precision}
     classifier = Classifier(model, **given, batch_size=batch)
     labels = torch.randint(1000, (batch,), generator=torch.Generator().manual_seed(0)).to(job.device)
     ready = [

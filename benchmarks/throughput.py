@@ -137,7 +137,8 @@ def together(job: Job, variants: Variants, batch: int) -> Iterator[Row | Absent]
     """Time whole steps interleaved, 3 to 4 seconds for each."""
     keyed = {f"{name}|{variant}": call for (name, variant), call in variants.items()}
     for absent in working("", keyed):
-        yield Absent(*absent.variant.split("|"), absent.reason)
+        name, variant = absent.variant.split("|")
+        yield Absent(name, variant, absent.reason)
     if not keyed:
         return
     seconds = job.seconds(4.0 if job.gpu else 6.0) * len(keyed)
