@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 from pathlib import Path
@@ -43,7 +44,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": environment["python"],
-        "platform": environment["platform"],
+        "platform": f"{platform.system()} {platform.machine()}",
         "commit": environment["commit"],
         "modified": environment["modified"],
         "versions": runs.installed(*_PACKAGES, *PEERS),

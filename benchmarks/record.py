@@ -62,7 +62,15 @@ class Absent:
     reason: str
 
 
-_SUITE_KEYS = {"date": str, "seconds": (int, float), "quick": bool, "settings": dict, "rows": list, "absent": list}
+_SUITE_KEYS = {
+    "date": str,
+    "commit": (str, type(None)),
+    "seconds": (int, float),
+    "quick": bool,
+    "settings": dict,
+    "rows": list,
+    "absent": list,
+}
 _MACHINE_KEYS = {"slug": str, "device": str, "name": str, "commit": (str, type(None)), "versions": dict}
 
 
@@ -118,10 +126,19 @@ def _keys(content: Any, kinds: dict[str, Any], here: str) -> None:
             raise InputError(f"{here} lacks {key!r}, or it has the wrong type.")
 
 
-def suite(date: str, seconds: float, quick: bool, settings: dict[str, Any], rows: list[Row], absent: list[Absent]):
-    """The content of one suite, as it stands in the JSON."""
+def suite(
+    date: str,
+    seconds: float,
+    quick: bool,
+    settings: dict[str, Any],
+    rows: list[Row],
+    absent: list[Absent],
+    commit: str | None = None,
+) -> dict[str, Any]:
+    """The content of one suite, as it stands in the JSON; ``commit`` is the one that was measured."""
     return {
         "date": date,
+        "commit": commit,
         "seconds": round(seconds, 1),
         "quick": quick,
         "settings": settings,

@@ -53,7 +53,8 @@ def run(
         date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         for found in module.rows(job, settings):
             (rows if isinstance(found, record.Row) else absent).append(found)
-            content = record.suite(date, time.perf_counter() - begun, quick, settings, rows, absent)
+            seconds, commit = time.perf_counter() - begun, whole["machine"]["commit"]
+            content = record.suite(date, seconds, quick, settings, rows, absent, commit)
             whole["suites"][name] = content
             if path is not None:
                 record.merge(path, whole)

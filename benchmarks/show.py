@@ -87,7 +87,10 @@ def show(suite: str, record: dict[str, Any], say: Callable[[str], None] = print)
 
 def remarks(content: dict[str, Any]) -> list[str]:
     """What must be read beside a suite's table: who was absent and why, and the settings."""
-    lines = [f"absent: {one['name']} / {one['variant']}: {one['reason']}" for one in content["absent"]]
+    absent: dict[tuple[str, str], list[str]] = {}
+    for one in content["absent"]:
+        absent.setdefault((one["variant"], one["reason"]), []).append(one["name"])
+    lines = [f"absent: {variant} in {', '.join(names)}: {why}" for (variant, why), names in absent.items()]
     settings = {k: v for k, v in content["settings"].items() if k not in ("before", "after")}
     if settings:
         lines.append("settings: " + ", ".join(f"{key} {value}" for key, value in settings.items()))

@@ -61,9 +61,10 @@ def suite_block(suite: str, found: list[Record]) -> str:
 
 def title(one: Record, content: dict[str, Any]) -> str:
     machine, before = one["machine"], content["settings"].get("before", {})
-    where = f"{machine['name']}" + (f", {machine['cores']} cores" if machine["device"] == "cpu" else "")
+    threads = f", {machine['cores']} cores, torch on {machine.get('threads')}" if machine["device"] == "cpu" else ""
+    where = machine["name"] + threads
     load = f", load average {before['load_average'][0]}" if before.get("load_average") else ""
-    commit = f", commit {machine['commit'][:10]}" if machine["commit"] else ""
+    commit = f", commit {content['commit'][:10]}" if content["commit"] else ""
     quick = ", quick" if content["quick"] else ""
     return f"{where}, torch {machine['versions'].get('torch')}, {content['date'][:10]}{commit}{load}{quick}"
 

@@ -96,7 +96,7 @@ def test_the_shown_table_says_what_is_absent(capsys):
     show("loss", found, said.append)
     text = "\n".join(said)
     assert "no comparison" in text
-    assert "absent: loss x / Liger: liger_kernel is not installed" in text
+    assert "absent: Liger in loss x: liger_kernel is not installed" in text
 
 
 def test_durations():
