@@ -34,10 +34,10 @@ def pip(*words: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def where(code: str, cwd: Path, **env: str) -> str:
+def where(code: str, cwd: Path, *flags: str, **env: str) -> str:
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, env={**clean, **env}, capture_output=True, text=True, timeout=120
+        [sys.executable, *flags, "-c", code], cwd=cwd, env={**clean, **env}, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -71,13 +71,14 @@ def test_wheel_holds_only_fastreg_and_runs(source, tmp_path):
 
 
 def test_editable_install_imports_the_tree(source, tmp_path):
+    """Without the environment's own .pth files, since an editable fastreg there has a finder of the same name."""
     pip("install", "-e", str(source), "--target", str(tmp_path / "site"))
+    packages = [path for path in sys.path if path.endswith("site-packages")]
     code = (
-        f"import site, sys; site.addsitedir({str(tmp_path / 'site')!r}); import importlib\n"
-        f"sys.meta_path.insert(0, sys.meta_path.pop())\n"
+        f"import site, sys; site.addsitedir({str(tmp_path / 'site')!r}); sys.path += {packages}; import importlib\n"
         f"[print(importlib.import_module(m).__file__) for m in {MODULES}]"
     )
-    files = where(code, tmp_path).split()
+    files = where(code, tmp_path, "-S").split()
     assert len(files) == len(MODULES)
     assert all(file.startswith(str(source)) for file in files), files
 
