@@ -47,6 +47,8 @@ def main() -> None:
         if debug:
             raise
         if hasattr(error, "format_message"):  # what click raises for a wrong flag or value
+            if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed already
+                sys.exit(2)
             usage = getattr(error, "ctx", None)
             where = usage.command_path if usage is not None else "fastreg"
             _leave(f"{error.format_message().rstrip('.')}. See {where} --help.", getattr(error, "exit_code", 2))

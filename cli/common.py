@@ -26,5 +26,7 @@ def world_and_gpu(device: str | None) -> tuple[int, bool]:
     """``(number of processes, whether the run uses a GPU)``."""
     import torch
 
-    gpu = torch.cuda.is_available() if device in (None, "auto") else device.startswith("cuda")
+    from fastreg.training.setup import device_named
+
+    gpu = torch.cuda.is_available() if device in (None, "auto") else device_named(device).type == "cuda"
     return int(os.environ.get("WORLD_SIZE", "1")), gpu

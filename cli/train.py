@@ -161,9 +161,12 @@ def recipes(
 
         typer.echo(recipe_table(), nl=False)
         return
+    from fastreg.errors import unknown
     from fastreg.recipes import ALL
 
     chosen = {name: recipe for name, recipe in ALL.items() if pattern in name}
+    if not chosen:
+        raise unknown("recipe", pattern, ["auto", *sorted({name.rsplit("/", 1)[0] for name in ALL})])
     if as_json:
         typer.echo(json.dumps(chosen, indent=2))
         return

@@ -9,9 +9,10 @@ Sources: Chun et al. 2020 (sections 3 and 4); its ImageNet scheme is that of Yun
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
-from fastreg.errors import InputError, unknown
+from fastreg.errors import InputError
 
 Recipe = dict[str, Any]
 
@@ -170,7 +171,9 @@ def resolve(name: str, dataset: str, *, gpu: bool) -> tuple[Recipe, str]:
         if dataset.startswith("cifar") != made_for.startswith("cifar"):
             raise InputError(f"recipe {name!r} is for {made_for}, not for {dataset}: fastreg recipes lists all.")
     else:
-        raise unknown("recipe", name, ["auto", *ALL])
+        nearest = difflib.get_close_matches(name, ["auto", *ALL], n=3, cutoff=0.3)
+        hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+        raise InputError(f"unknown recipe {name!r}: {hint}`fastreg recipes` lists all {len(ALL)}, auto chooses one.")
     recipe = ALL[chosen]
     line = (
         f"recipe {chosen} ({why}): {recipe['model']}, {recipe['size']} px, {recipe['epochs']} epochs, "

@@ -6,7 +6,6 @@ the previous file whole. Logs are appended; what a killed run wrote past its che
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import platform
@@ -113,6 +112,7 @@ def checkpoint_path(path: Path | str) -> Path:
 def newest(root: Path | str = "runs") -> Path:
     """The run folder under ``root`` whose checkpoint was written last."""
     saved = [path for path in Path(root).glob("*/*.pt") if path.name in ("last.pt", "best.pt")]
+    saved = [path for path in saved if (path.parent / "config.json").is_file()]  # leaves out a trained GAN
     if not saved:
         raise InputError(f"no run with a checkpoint under {root}/: train one (fastreg train imagenet) or name a file.")
     return max(saved, key=lambda path: path.stat().st_mtime).parent
@@ -125,6 +125,8 @@ def load_model(path: Path | str) -> tuple[Any, dict[str, Any]]:
     path = checkpoint_path(path)
     state = load_checkpoint(path)
     config = state["config"]
+    if "model" not in state or "num_classes" not in config:
+        raise InputError(f"{path} holds no classifier (a GAN's generator?): name a run of `fastreg train imagenet`.")
     model = create_model(config["model"], config["num_classes"], stem=config["stem"], **config["model_args"])
     try:
         model.load_state_dict(state["model"])
@@ -174,11 +176,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError:
                 continue
     return rows
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @contextmanager

@@ -106,6 +106,7 @@ RANGES: dict[str, tuple[float, float, bool]] = {
     "workers": (1, 1024, True),
     "recovery_interval": (1, math.inf, True),
     "log_interval": (1, math.inf, True),
+    "profile": (0, math.inf, True),
 }
 
 
@@ -135,10 +136,18 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
     ``gpu`` and ``world`` decide what ``auto`` means and the batch per process. An explicit batch without an explicit
     rate scales the recipe's rate linearly, and says so.
     """
+    from fastreg import methods
+
     given = {key: value for key, value in overrides.items() if value is not None}
+    if dataset == "svhn":
+        raise InputError("svhn is the out-of-distribution set of ood_svhn: train on imagenet, cifar100 or cifar10.")
     recipe, line = resolve(given.get("recipe", "auto"), dataset, gpu=gpu)
     lines = [line]
     base = {"dataset": dataset, "stem": "cifar" if dataset.startswith("cifar") else "imagenet", **recipe}
+    method = methods.create(given.get("reg", recipe.get("reg", "none")), dataset=dataset, **given.get("reg_args", {}))
+    if method.optimizer and not given.keys() & {"opt", "recipe"}:
+        given["opt"] = method.optimizer
+        lines.append(f"{method.name} is trained with {method.optimizer}, as its source does: --opt sgd overrides it")
     if given.get("opt") == "adam" and recipe.get("opt", "sgd") == "sgd":
         base["lr"] = 1e-3  # a rate for SGD means nothing to Adam
     if "size" in given and "eval_size" not in given:

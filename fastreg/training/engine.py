@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from fastreg import methods
@@ -33,6 +35,8 @@ class Engine:
 
     def __init__(self, config: Config, num_classes: int, mean: Sequence[float], std: Sequence[float], place: Any):
         if config.deterministic:
+            # cuBLAS repeats its sums only with a fixed workspace, and torch refuses to multiply on CUDA without one
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = not config.deterministic
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -124,6 +128,13 @@ class Engine:
         """Whether all weights are numbers. Waits for the device: ask before a checkpoint, not in a step."""
         largest = torch._foreach_norm([p.detach() for p in self.model.parameters()], math.inf)
         return bool(torch.stack(list(largest)).isfinite().all())
+
+    def share_buffers(self) -> None:
+        """Give every rank rank 0's running statistics, which are the ones that a checkpoint keeps."""
+        if self.place.size > 1:
+            for module in (self.model, *([self.ema] if self.ema is not None else [])):
+                for buffer in module.buffers():
+                    dist.broadcast(buffer, src=0)
 
     def _ddp(self) -> Any:
         net = self.net.model if isinstance(self.net, Normalized) else self.net

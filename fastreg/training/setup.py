@@ -38,9 +38,7 @@ def world(config: Config) -> Iterator[World]:
     name = config.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {name}: this machine has no CUDA device; leave the flag out to train on the CPU.")
-    device = torch.device(name)
+    device = device_named(name)
     if device.type == "cuda":
         device = torch.device(
             "cuda", device.index if device.index is not None else int(os.environ.get("LOCAL_RANK", "0"))
@@ -53,6 +51,17 @@ def world(config: Config) -> Iterator[World]:
     finally:
         if size > 1:
             dist.destroy_process_group()
+
+
+def device_named(name: str) -> torch.device:
+    """The torch device of ``--device NAME``. Raises InputError for one that is not there."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device {name} is not a device: give auto, cpu, cuda or cuda:1.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: this machine has no CUDA device; leave the flag out to train on the CPU.")
+    return device
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -126,7 +135,7 @@ def _choose(config: Config, resume: str | None) -> tuple[Path, bool]:
     root = Path(config.output)
     if resume not in (None, "auto"):
         path = Path(resume)
-        folder = path if path.is_dir() else path.parent
+        folder = path.parent if path.name == "last.pt" else path
         if not (folder / "last.pt").is_file():
             raise InputError(f"--resume {resume}: no last.pt there; give a run folder, or --resume auto.")
         return folder, True

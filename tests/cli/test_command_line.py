@@ -86,6 +86,10 @@ def test_version_by_command_and_by_module(call):
         ("train imagenet --data-dir {data} --ls 1.5", ["--ls", "at most 1"]),
         ("train imagenet --data-dir {data} --loader foldr", ["unknown loader", "folder"]),
         ("train imagenet --data-dir {data} --device cuda -b 4", ["no CUDA device"]),
+        ("train imagenet --data-dir {data} --device foo -b 4", ["--device foo"]),
+        ("train imagenet --data-dir {data} --profile -1 -b 4", ["--profile"]),
+        ("train svhn", ["svhn", "cifar100"]),
+        ("recipes zzz", ["zzz", "paper/imagenet"]),
         ("train imagenet --data-dir {data} -b 64", ["64", "12"]),
         ("train imagenet --data-dir {data} --reg-args nonsense", ["--reg-args", "JSON"]),
         ("train imagenet --data-dir nowhere", ["nowhere"]),
@@ -107,6 +111,14 @@ def test_bad_input_is_one_sentence_and_exit_code_2(call, data, words, must_say):
     assert code == 2, sentence
     for text in must_say:
         assert text in sentence
+
+
+@pytest.mark.parametrize("words", ["", "train", "show", "data"])
+def test_no_arguments_print_the_help_alone(call, words):
+    code, out, errors = call(*words.split())
+    assert code == 2
+    assert "Usage" in out + errors
+    assert "fastreg: " not in errors
 
 
 def test_truncated_jpeg_names_the_file(call, data, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import signal
@@ -15,8 +16,10 @@ import torch
 
 from fastreg import runs
 from fastreg.errors import InputError
+from fastreg.pipelines import make_loader, open_dataset
 from fastreg.training import Config, make_config
 from fastreg.training.schedule import learning_rate, train_size
+from fastreg.training.validate import validate
 from tests.support import command, environment, fastreg, train_words, write_tiny_imagenet
 
 
@@ -42,7 +45,8 @@ def test_run_folder_is_complete_and_learns(whole):
     names = {path.name for path in whole.iterdir()}
     assert {"config.json", "environment.json", "log.csv", "log.jsonl", "last.pt", "best.pt", "curves.png"} <= names
     assert [row["step"] for row in steps_of(whole)] == list(range(1, 17))
-    assert [int(row["step"]) for row in runs.read_csv(whole / "log.csv")] == list(range(1, 17))
+    with open(whole / "log.csv", newline="") as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, 17))
     config = json.loads((whole / "config.json").read_text())
     assert (config["reg"], config["ls"], config["num_classes"], config["sample"]) == ("mixup", 0.1, 4, False)
     first, last = (row for row in runs.read_rows(whole / "log.jsonl") if row["kind"] == "epoch")
@@ -120,6 +124,42 @@ def test_two_processes_equal_one_that_accumulates(data, tmp_path):
     for name, value in one_pt.items():
         if "running" not in name and "num_batches" not in name:  # statistics are per process
             torch.testing.assert_close(value, two_pt[name], rtol=1e-3, atol=1e-4)
+
+
+def test_the_logged_validation_of_two_processes_is_that_of_the_saved_model(data, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fastreg"]
+    done = subprocess.run(
+        [*torchrun, *train_words(data, tmp_path, "two", "--epochs", "1")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = (row for row in runs.read_rows(tmp_path / "two" / "log.jsonl") if row["kind"] == "epoch")
+    model, config = runs.load_model(tmp_path / "two")
+    source = open_dataset("imagenet", "val", data)
+    loader = make_loader(source, train=False, batch_size=4, size=config["eval_size"])
+    alone = validate(model, loader, source.mean, source.std, torch.float32)
+    assert row["val_top1_error"] == alone["val_top1_error"]
+    assert row["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-5)
+
+
+def test_the_newest_run_is_a_classifier(whole, tmp_path):
+    generator = tmp_path / "gan"
+    runs.save_checkpoint(generator / "last.pt", {"config": {"latent": 128}, "generator": {}})
+    with pytest.raises(InputError, match="no run with a checkpoint"):
+        runs.newest(tmp_path)
+    with pytest.raises(InputError, match="no classifier"):
+        runs.load_model(generator / "last.pt")
+
+
+def test_a_method_brings_its_optimiser_unless_one_is_named():
+    config, lines = make_config("cifar100", gpu=True, reg="adversarial")
+    assert (config.opt, config.lr) == ("adam", 1e-3)
+    assert any("adam" in line for line in lines)
+    config, _ = make_config("cifar100", gpu=True, reg="adversarial", opt="sgd")
+    assert (config.opt, config.lr) == ("sgd", 0.25)
 
 
 def test_resume_refuses_other_settings_and_other_data(whole, data, tmp_path):
