@@ -73,19 +73,29 @@ def decode(
     return Canvas(images[:n], labels[:n], indices[:n], device, where)
 
 
-def from_arrays(images: Any, labels: Any, device: torch.device, rank: int, world: int) -> Canvas:
-    """A Canvas of decoded images uint8 [N, S, S, 3] and labels [N] (numpy or torch); rank r takes every world-th."""
-    images, labels = torch.as_tensor(images), torch.as_tensor(labels, dtype=torch.int64)
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
-        raise InputError(
-            f"images must be square uint8 [N, S, S, 3], but are {str(images.dtype)[6:]} {list(images.shape)}."
-        )
-    if labels.shape != images.shape[:1]:
-        raise InputError(f"{len(images)} images but labels of shape {list(labels.shape)}: give one label per image.")
+def from_arrays(images: Tensor, labels: Tensor, device: torch.device, rank: int, world: int) -> Canvas:
+    """A Canvas of decoded images uint8 [N, S, S, 3] and labels int64 [N]; rank r takes every world-th."""
     own = torch.arange(rank, len(images), world)
     mine = images if world == 1 else images[own]
     fits = device.type == "cpu" or mine.nbytes < _free(device) / 2
     return Canvas(mine.to(device) if fits else mine, labels[own], own, device, "device" if fits else "host")
+
+
+def device_named(name: str | torch.device) -> torch.device:
+    """The CPU or the GPU of that name. Raises InputError when it is neither, or not there."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device {name} is not known: give cpu, cuda, or one of several GPUs, such as cuda:1.")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("no GPU is visible to PyTorch: give --device cpu, or see `fastreg doctor`.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {name} is not there: PyTorch sees {torch.cuda.device_count()}, counted from cuda:0."
+        )
+    return device
 
 
 def _storage(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, str]:

@@ -70,14 +70,16 @@ def run(
         folder /= "on-" + data.removeprefix("folder:").strip("./").replace("/", "-")
     own = {key: config[key] for key in ("mean", "std", "classes") if config.get(key)}
     kept = ("checkpoint", "checkpoint_epoch", "model", "recipe", "reg", "ls", "epochs", "dataset", "data_dir")
+    if size is None and (source is None or not source.canvas):
+        size = config.get("eval_size")
     card = evaluate(
         net,
         suites,
         source if source is not None else data,
         device=where,
         precision=precision,
-        batch_size=batch_size or (GPU_BATCH if gpu else CPU_BATCH),
-        size=size or (None if source is not None and source.canvas else config.get("eval_size")),
+        batch_size=(GPU_BATCH if gpu else CPU_BATCH) if batch_size is None else batch_size,
+        size=size,
         out=folder,
         name=config["model"],
         provenance={"training": {key: config[key] for key in kept if key in config}},

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastreg.errors import InputError, unknown
-from fastreg.evaluation.canvas import Canvas
+from fastreg.evaluation.canvas import Canvas, device_named
 from fastreg.evaluation.classifier import DTYPES, Classifier, in_eval_mode
 from fastreg.evaluation.plan import Options, Place, Step, Work, plan
 from fastreg.evaluation.scorecard import Scorecard, previous, set_aside
@@ -59,7 +59,7 @@ def evaluate(
     """Evaluate a classifier and return its Scorecard (figures in percent).
 
     ``model`` takes normalised [B, 3, h, w] and returns logits [B, K]; with ``mean=None`` it takes pixels in [0, 1], and
-    by default the data set's own mean and std are used. ``suites``: a name, a list, or names joined by commas
+    by default the data set's own mean and std are used, for arrays ImageNet's. ``suites``: a name, a list, or names joined by commas
     (``fastreg.evaluation.SUITES``). ``data``: a Source of ``fastreg.pipelines``, the path of a folder of class folders,
     or ``(images uint8 [N, S, S, 3], labels [N])``. ``classes``: the names of the model's outputs, for data that holds
     only some of them.
@@ -71,7 +71,8 @@ def evaluate(
     ``out``: a folder that gets scorecard.json after every condition; what it holds already for this model, data and
     settings is not run again. Under torchrun every rank takes its share and all return the same card.
 
-    Raises InputError for unknown names, a model and data that do not fit each other, and missing assets.
+    Raises InputError for unknown names, data without images, a model and data that do not fit each other, and missing
+    assets.
     """
     if precision not in DTYPES:
         raise unknown("precision", precision, DTYPES)
@@ -79,6 +80,8 @@ def evaluate(
         raise unknown("fidelity", fidelity, ("auto", "dataset", "memory"))
     if not 0 < epsilon <= 1:
         raise InputError(f"--epsilon is {epsilon:g}, but pixels lie in [0, 1]: give it on that scale, such as 8/255.")
+    if batch_size < 1:
+        raise InputError(f"--batch-size {batch_size}: it must be 1 or more.")
     options = Options(
         seed=seed,
         epsilon=epsilon,
@@ -220,9 +223,7 @@ def _continue(card: Scorecard, path: Path | None) -> None:
 def _placed(device: str | torch.device, batch_size: int, loading: dict[str, Any]) -> Iterator[Place]:
     """This process among those that torchrun started; joins them, and leaves again, unless the caller has joined."""
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
-    where = torch.device(device)
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("no GPU is visible to PyTorch: give --device cpu, or see `fastreg doctor`.")
+    where = device_named(device)
     if where.type == "cuda" and where.index is None:
         where = torch.device("cuda", local)
         torch.cuda.set_device(where)

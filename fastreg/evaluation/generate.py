@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from fastreg.errors import InputError
-from fastreg.evaluation.canvas import Canvas
+from fastreg.evaluation.canvas import Canvas, device_named
 from fastreg.evaluation.layouts import file_names, write_array, write_folder, write_labels
 from fastreg.evaluation.subject import Subject
 from fastreg.evaluation.suites import SEVERITIES, corruption_conditions
@@ -51,6 +51,8 @@ def corrupt_dataset(
     Every part is read back before it enters the manifest. Raises InputError for unknown names, a ``dst`` that holds
     another set and missing assets, RunError when a part cannot be written or does not read back.
     """
+    if batch_size < 1:
+        raise InputError(f"--batch-size {batch_size}: it must be 1 or more.")
     subject = Subject(_open(src, split), size)
     names = (*CORRUPTIONS, *EXTRA_CORRUPTIONS) if corruptions == "all" else corruptions
     pairs = corruption_conditions(names, _numbers(severities))
@@ -71,7 +73,7 @@ def corrupt_dataset(
         drawn["textures"] = load_frost(frost_dir)
     if not left:
         return manifest
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    where = device_named(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     canvas = subject.canvas(device=where, batch_size=batch_size, rank=0, world=1, loader="auto", workers=workers)
     n, labels = len(canvas), canvas.labels.cpu().numpy()
     files = file_names([subject.source.describe(i) for i in range(n)], subject.names, labels.tolist())

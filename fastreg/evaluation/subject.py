@@ -16,16 +16,20 @@ from fastreg.evaluation.canvas import Canvas
 
 
 class Subject:
-    """``size``: side of the evaluated images. ``names``: the classes, none for arrays. ``classes``: their number."""
+    """``size``: side of the evaluated images. ``names``: the classes, none for arrays. ``classes``: their number.
+
+    Raises InputError for data without images, arrays of the wrong shape or type, and a size they cannot have.
+    """
 
     def __init__(self, data: Any, size: int | None = None):
-        self.arrays: tuple[Any, Any] | None = None
+        if size is not None and size < 1:
+            raise InputError(f"--size {size}: images have 1 pixel or more per side.")
+        self.arrays: tuple[Tensor, Tensor] | None = None
         self.source: Any = None
         if isinstance(data, tuple) and len(data) == 2:
-            images, labels = data
-            self.arrays = torch.as_tensor(images), torch.as_tensor(labels, dtype=torch.int64)
+            self.arrays = _checked(*data)
             self.size, self.names = int(self.arrays[0].shape[1]), ()
-            self.classes = int(self.arrays[1].max()) + 1 if len(self.arrays[1]) else 0
+            self.classes = int(self.arrays[1].max()) + 1
             self.mean, self.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
             if size not in (None, self.size):
                 raise InputError(
@@ -33,6 +37,8 @@ class Subject:
                 )
             return
         self.source = _open_folder(data) if isinstance(data, str | Path) else data
+        if not len(self.source):
+            raise InputError(f"{self.source.name} {self.source.split} at {self.source.root} holds no images.")
         stored = getattr(self.source, "canvas", None)
         if stored and size not in (None, stored[0]):
             raise InputError(f"{self.source.name} images are {stored[0]} px, they are not resized to --size {size}.")
@@ -105,6 +111,21 @@ def _open_folder(path: str | Path) -> Any:
         return FolderSource(root, "folder", "val", DATASETS["folder"])
     root = root.absolute()
     return FolderSource(root.parent, "folder", root.name, DATASETS["folder"])
+
+
+def _checked(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
+    images, labels = torch.as_tensor(images), torch.as_tensor(labels, dtype=torch.int64)
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
+        raise InputError(
+            f"images must be square uint8 [N, S, S, 3], but are {str(images.dtype)[6:]} {list(images.shape)}."
+        )
+    if labels.shape != images.shape[:1]:
+        raise InputError(f"{len(images)} images but labels of shape {list(labels.shape)}: give one label per image.")
+    if not len(images):
+        raise InputError("there are no images to evaluate on: give one or more.")
+    if labels.min() < 0:
+        raise InputError(f"labels count from 0, but the smallest is {int(labels.min())}.")
+    return images, labels
 
 
 def _digest(images: Tensor, labels: Tensor) -> str:

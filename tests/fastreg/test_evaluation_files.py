@@ -240,6 +240,10 @@ def test_the_command_finds_the_newest_run_its_data_and_its_normalisation(imagene
     )
     assert place == tmp_path / "runs" / "theirs"
     assert foreign.data["n"] == len(imagenet)
+    with pytest.raises(InputError, match="--batch-size 0"):
+        run(folder, batch_size=0)
+    with pytest.raises(InputError, match="--size 0"):
+        run(folder, size=0)
     with pytest.raises(InputError, match="choose one"):
         run(folder, weights=tmp_path / "theirs.pth", model="resnet18", data_dir=imagenet.root)
     with pytest.raises(InputError, match="needs --weights"):

@@ -131,6 +131,9 @@ def test_data_with_some_of_the_models_classes(tmp_path):
         ({"epsilon": 8.0}, "pixels lie in"),
         ({"suites": "cifar-c"}, "cifar-c does not fit 64 px images: use --suite imagenet-c"),
         ({"device": "cuda"}, "no GPU is visible"),
+        ({"device": "foo"}, "--device foo is not known"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"size": 0}, "--size 0"),
         ({"suites": "imagenet-c", "imagenet_c_dir": "nowhere"}, "no ImageNet-C folder at nowhere"),
         ({"suites": "ood", "ood_dir": "nowhere"}, "nowhere holds no images"),
         ({"suites": "imagenet-c", "frost_dir": "nowhere", "corruptions": "frost"}, "frost photographs"),
@@ -156,5 +159,11 @@ def test_models_and_images_of_the_wrong_shape(net, data):
         evaluate(net, "clean", (images.float(), labels))
     with pytest.raises(InputError, match="29 images"):
         evaluate(net, "clean", (images[1:], labels))
+    with pytest.raises(InputError, match="square uint8"):
+        evaluate(net, "clean", (labels, labels))
+    with pytest.raises(InputError, match="no images"):
+        evaluate(net, "clean", (images[:0], labels[:0]))
+    with pytest.raises(InputError, match="the smallest is -1"):
+        evaluate(net, "clean", (images, labels - 1))
     with pytest.raises(InputError, match="arrays are not resized"):
         evaluate(net, "clean", data, size=32)
