@@ -59,8 +59,8 @@ def evaluate(
     """Evaluate a classifier and return its Scorecard (figures in percent).
 
     ``model`` takes normalised [B, 3, h, w] and returns logits [B, K]; with ``mean=None`` it takes pixels in [0, 1], and
-    by default the data set's own mean and std are used, for arrays ImageNet's. ``suites``: a name, a list, or names joined by commas
-    (``fastreg.evaluation.SUITES``). ``data``: a Source of ``fastreg.pipelines``, the path of a folder of class folders,
+    by default the data set's own mean and std are used; for arrays, which have none, ImageNet's. ``suites``: a name, a
+    list, or names joined by commas (``fastreg.evaluation.SUITES``). ``data``: a Source of ``fastreg.pipelines``, the path of a folder of class folders,
     or ``(images uint8 [N, S, S, 3], labels [N])``. ``classes``: the names of the model's outputs, for data that holds
     only some of them.
 

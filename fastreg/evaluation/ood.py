@@ -21,20 +21,12 @@ from fastreg.errors import InputError, RunError
 from fastreg.evaluation.canvas import Pixels
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.subject import Subject
+from fastreg.evaluation.suites import NOISES, PHOTOGRAPHS
 from fastreg.kernels import philox
 
 if TYPE_CHECKING:
     from fastreg.evaluation.plan import Options, Place, Step
 
-# set -> the folders it may lie in: this project's name, then the one in ODIN's archive
-PHOTOGRAPHS = {
-    "tiny_imagenet_crop": ("tiny_imagenet_crop", "Imagenet"),
-    "tiny_imagenet_resize": ("tiny_imagenet_resize", "Imagenet_resize"),
-    "lsun_crop": ("lsun_crop", "LSUN"),
-    "lsun_resize": ("lsun_resize", "LSUN_resize"),
-    "isun": ("isun", "iSUN"),
-}
-NOISES = ("gaussian", "uniform")
 NOISE_IMAGES = 10_000
 _TUNING = 1000  # ODIN's drivers keep the first thousand of each set for tuning
 

@@ -38,7 +38,7 @@ FIGURES = {
     "brier": ("Brier", "Brier score summed over classes, %"),
     "nll": ("NLL", "negative log-likelihood, nats"),
     "confidence": ("Confidence", "average top-1 probability, %"),
-    "ood_error": ("OOD", "out-of-distribution detection error, %"),
+    "ood_error": ("OOD", "out-of-distribution detection error, mean of the seven sets, %"),
 }
 SECONDARY = ("top5_error", "relative_mce", "brier", "nll", "confidence")  # a table of their own on the page
 

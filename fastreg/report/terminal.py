@@ -11,7 +11,7 @@ from fastreg.report.columns import FIGURES
 
 
 def print_scorecard(card: Scorecard) -> None:
-    """Print what was measured: totals, the error of each corruption by severity, and the notes."""
+    """Print what was measured: totals, each corruption by severity, each out-of-distribution set, and the notes."""
     if os.environ.get("RANK", "0") != "0":
         return  # one of several processes speaks
     from rich.console import Console
@@ -27,15 +27,26 @@ def print_scorecard(card: Scorecard) -> None:
     table.add_column("meaning", style="dim")
     for key, (heading, meaning) in FIGURES.items():
         if key in summary:
-            of = f", {summary['ood_sets']} of 7 sets" if key == "ood_error" and summary["ood_sets"] < 7 else ""
-            table.add_row(heading, f"{summary[key]:.2f}", meaning + of)
+            table.add_row(heading, f"{summary[key]:.2f}", meaning)
     console.print(table)
     for suite in CORRUPTED:
         errors = card.severity_errors(suite)
         if errors:
             console.print(_severities(suite, card.suites[suite]["settings"], errors, Table))
+    if rows := card.results("ood"):
+        console.print(_detection(rows, Table))
     for note in card.notes():
         console.print(f"[yellow]{note}[/]", soft_wrap=True)
+
+
+def _detection(rows: dict[str, dict[str, Any]], table_class: Any) -> Any:
+    table = table_class(title="ood: telling each set from the data, in percent")
+    table.add_column("set")
+    for heading in ("images", "detection error", "AUROC", "FPR at 95 % TPR"):
+        table.add_column(heading, justify="right")
+    for name, row in rows.items():
+        table.add_row(name, f"{row['n']:,}", *(f"{row[key]:.2f}" for key in ("detection_error", "auroc", "fpr95")))
+    return table
 
 
 def _severities(suite: str, settings: dict[str, Any], errors: dict[str, dict[int, float]], table_class: Any) -> Any:
