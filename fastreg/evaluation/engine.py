@@ -17,7 +17,7 @@ from fastreg.errors import InputError, unknown
 from fastreg.evaluation.canvas import Canvas, device_named
 from fastreg.evaluation.classifier import DTYPES, Classifier, in_eval_mode
 from fastreg.evaluation.plan import Options, Place, Step, Work, plan
-from fastreg.evaluation.scorecard import Scorecard, previous, set_aside
+from fastreg.evaluation.scorecard import Keeper, Scorecard
 from fastreg.evaluation.subject import Subject
 from fastreg.evaluation.suites import DERIVED, resolve
 from fastreg.metrics import Tally, auroc, detection_error, fpr95
@@ -60,9 +60,9 @@ def evaluate(
 
     ``model`` takes normalised [B, 3, h, w] and returns logits [B, K]; with ``mean=None`` it takes pixels in [0, 1], and
     by default the data set's own mean and std are used; for arrays, which have none, ImageNet's. ``suites``: a name, a
-    list, or names joined by commas (``fastreg.evaluation.SUITES``). ``data``: a Source of ``fastreg.pipelines``, the path of a folder of class folders,
-    or ``(images uint8 [N, S, S, 3], labels [N])``. ``classes``: the names of the model's outputs, for data that holds
-    only some of them.
+    list, or names joined by commas (``fastreg.evaluation.SUITES``). ``data``: a Source of ``fastreg.pipelines``, the
+    path of a folder of class folders, or ``(images uint8 [N, S, S, 3], labels [N])``. ``classes``: the names of the
+    model's outputs, for data that holds only some of them.
 
     ``epsilon`` and ``clip`` belong to fgsm and pgd, in pixel space. ``fidelity``: "dataset" (with ImageNet-C's JPEG
     step, the default) or "memory". ``corruptions`` and ``severities`` restrict a corruption suite, which then has no
@@ -116,30 +116,28 @@ def evaluate(
             data=subject.describe(),
             settings={"precision": precision, "seed": seed},
         )
-        path = Path(out) / "scorecard.json" if out is not None and place.rank == 0 else None
-        _continue(card, path)
+        keeper = Keeper(Path(out) / "scorecard.json" if out is not None and place.rank == 0 else None)
+        _continue(card, keeper)
         # whatever is missing is said here, before anything is decoded
         work = {suite: plan(suite, subject, options) for suite in wanted if suite not in DERIVED}
         card.provenance = {**environment(), **(provenance or {}), "world_size": place.world}
-        _run(card, work, classifier, subject, place, path)
-    if path is not None:
-        card.save(path)
+        _run(card, work, classifier, subject, place, keeper)
+    keeper.save(card)
     return card
 
 
 def _run(
-    card: Scorecard, work: dict[str, Work], classifier: Classifier, subject: Subject, place: Place, path: Path | None
+    card: Scorecard, work: dict[str, Work], classifier: Classifier, subject: Subject, place: Place, keeper: Keeper
 ) -> None:
     """Run the conditions that have no row yet, one pass each, saving the card after every one."""
     for suite in work:
-        if suite in card.suites and card.suites[suite]["settings"] != work[suite].settings and path is not None:
+        if suite in card.suites and card.suites[suite]["settings"] != work[suite].settings and keeper.path is not None:
             print(f"{suite} was measured with other settings: it is measured again.")
     rows = {suite: card.begin(suite, w.settings, list(w.steps)) for suite, w in work.items()}
     left = [(suite, key) for suite, w in work.items() for key in w.steps if key not in rows[suite]]
     if not left:
         return
-    if path is not None:
-        card.save(path)  # a folder that cannot be written is found before the work
+    keeper.probe()  # a folder that cannot be written is found before the work
     canvas = subject.canvas(
         device=place.device, batch_size=place.batch_size, rank=place.rank, world=place.world, **place.loading
     )
@@ -162,8 +160,7 @@ def _run(
                 row.pop("bins", None)
             rows[suite][key] = {**row, **step.extra, "seconds": round(time.monotonic() - start, 3)}
             card.suites[suite]["measured"] = {key: card.provenance[key] for key in ("date", "gpu", "packages")}
-            if path is not None:
-                card.save(path)
+            keeper.save(card)
 
 
 def _pass(
@@ -208,15 +205,14 @@ def _detection(inside: Tensor, outside: Tensor, row: dict[str, Any]) -> dict[str
     }
 
 
-def _continue(card: Scorecard, path: Path | None) -> None:
-    """Take over what the folder's scorecard holds already, on every rank; one of another model gets a new name."""
-    older = previous(path) if path is not None else None
+def _continue(card: Scorecard, keeper: Keeper) -> None:
+    """Take over what the folder's scorecard holds already, on every rank, unless it is another model's."""
+    older = keeper.previous()
     if dist.is_initialized():
         shared = [older]
         dist.broadcast_object_list(shared, src=0)
         older = shared[0]
-    if not card.adopt(older) and older is not None and path is not None:
-        print(f"{path} belongs to another model, data set or setting; it is now {set_aside(path)}.")
+    keeper.foreign = not card.adopt(older) and older is not None
 
 
 @contextmanager

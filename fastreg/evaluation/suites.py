@@ -22,8 +22,8 @@ SUITES = {
 DERIVED = ("calibration", "confidence")
 CORRUPTED = ("imagenet-c", "cifar-c")
 SEVERITIES = (1, 2, 3, 4, 5)
-# the paper's seven out-of-distribution sets. Of photographs: set -> the folders it may lie in, this project's name, then
-# the one in ODIN's archive; and two that are drawn
+# the paper's seven out-of-distribution sets: five of photographs -> the folders they may lie in (this project's name,
+# then the one in ODIN's archive), and two that are drawn
 PHOTOGRAPHS = {
     "tiny_imagenet_crop": ("tiny_imagenet_crop", "Imagenet"),
     "tiny_imagenet_resize": ("tiny_imagenet_resize", "Imagenet_resize"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from fastreg.errors import RunError
 from fastreg.evaluation import Scorecard, evaluate
 from fastreg.evaluation.suites import resolve
 from fastreg.kernels import corrupt
@@ -187,6 +188,20 @@ def test_other_settings_are_run_again_and_another_model_keeps_the_old_card(net, 
     other = evaluate(tiny_net(seed=1), "clean", data, out=tmp_path)
     assert not other.results("fgsm")
     assert Scorecard.load(tmp_path / "scorecard.1.json").results("fgsm")
+
+
+@pytest.mark.parametrize("change", [{"model": tiny_net(seed=1)}, {"epsilon": 2 / 255}])
+def test_a_failed_evaluation_leaves_the_old_card(net, data, tmp_path, monkeypatch, change):
+    from fastreg.evaluation import subject
+
+    evaluate(net, "clean,fgsm", data, out=tmp_path)
+    before = (tmp_path / "scorecard.json").read_bytes()
+    monkeypatch.setattr(subject.Subject, "canvas", lambda *a, **k: (_ for _ in ()).throw(RunError("a broken image")))
+    arguments = {"model": net, "suites": "fgsm", "data": data, "out": tmp_path, **change}
+    with pytest.raises(RunError, match="a broken image"):
+        evaluate(**arguments)
+    assert [f.name for f in tmp_path.iterdir()] == ["scorecard.json"]
+    assert (tmp_path / "scorecard.json").read_bytes() == before
 
 
 def test_the_batch_size_changes_nothing(net, data):
