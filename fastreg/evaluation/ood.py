@@ -32,7 +32,10 @@ _TUNING = 1000  # ODIN's drivers keep the first thousand of each set for tuning
 
 
 def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str, Step]]:
-    """One step per set that is there. Raises InputError when a folder was named and holds none."""
+    """One step per set that is there.
+
+    Raises InputError when a folder was named and holds none, or a set ends within ODIN's tuning images.
+    """
     from fastreg.evaluation.plan import Step
 
     root = options.ood_dir or Path(os.environ.get("FASTREG_DATA", "data")) / "ood"
@@ -41,6 +44,7 @@ def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str,
     for name, folders in PHOTOGRAPHS.items():
         files = next((f for f in (_images(Path(root) / folder) for folder in folders) if f), None)
         if files:
+            _enough(len(files), first, files[0].parent)
             extra = {"stored_px": _side(files[0])}  # some archives have a border, which is cropped off
             found[name] = Step(
                 on_pixels, _photographs(files[first:], subject.size), len(files) - first, extra, out=True
@@ -51,10 +55,18 @@ def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str,
             raise InputError(f"{root} holds no images: put sets in folders named {', '.join(PHOTOGRAPHS)}.")
         found[Path(root).name] = Step(on_pixels, _photographs(own, subject.size), len(own), out=True)
     last = min(NOISE_IMAGES, len(subject))
+    _enough(last, first, "the data")
     for name in NOISES:
         drawn = _noise(name, range(first, last), subject.size, options.seed)
         found[name] = Step(on_pixels, drawn, last - first, out=True)
     return {"score": "largest softmax probability", "folder": str(root), "first": first}, found
+
+
+def _enough(n: int, first: int, what: object) -> None:
+    if first and n <= first:
+        raise InputError(
+            f"--odin-split leaves out the first {first:,} images, but {what} has only {n:,}: leave the flag out."
+        )
 
 
 def on_pixels(classifier: Classifier, batch: Pixels) -> Tensor:

@@ -54,6 +54,16 @@ def test_ood_scores_against_a_plain_version(net, tmp_path):
     assert "ece" in card.summary()
 
 
+def test_odins_split_needs_more_images_than_it_leaves_out(net, tmp_path):
+    images, labels = torch.zeros(1001, 32, 32, 3, dtype=torch.uint8), torch.zeros(1001, dtype=torch.int64)
+    with pytest.raises(InputError, match="--odin-split leaves out the first 1,000 images, but the data has only 1,000"):
+        evaluate(net, "ood", (images[:1000], labels[:1000]), odin_split=True)
+    (tmp_path / "iSUN").mkdir()
+    (tmp_path / "iSUN" / "0.png").touch()
+    with pytest.raises(InputError, match=r"--odin-split .*iSUN has only 1:"):
+        evaluate(net, "ood", (images, labels), odin_split=True, ood_dir=tmp_path)
+
+
 def test_only_the_papers_seven_sets_have_a_mean(net, data):
     card = evaluate(net, "clean", data)
     errors = dict(zip(OOD_SETS, (10.0, 20.0, 30.0, 40.0, 5.0, 6.0, 8.0)))
