@@ -104,7 +104,11 @@ def bad_image(source: Source, index: int, why: object, on_bad_image: str) -> Non
     """Raise RunError naming the sample, or name it in the log when bad images are skipped."""
     message = f"cannot decode {source.describe(int(index))}: {why}"
     if on_bad_image != "skip":
-        raise RunError(f"{message}; replace the file, or pass --on-bad-image skip to go on without it.")
+        # evaluation comes here too, and must not leave images out
+        raise RunError(
+            f"{message}; replace the file (`fastreg data verify` lists all such). Training and `fastreg data prepare` "
+            "can go on without it: --on-bad-image skip."
+        )
     log.warning("skipped: %s", message)
 
 

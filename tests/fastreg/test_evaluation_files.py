@@ -204,6 +204,15 @@ def test_weights_that_do_not_fit_are_one_sentence(tmp_path, content, model, clas
     assert "\n" not in str(caught.value)
 
 
+def test_a_broken_image_is_named_and_the_advice_is_not_a_flag_of_evaluation(tmp_path):
+    write_tiny_imagenet(tmp_path / "imagenet")
+    source = open_dataset("imagenet", "val", tmp_path / "imagenet")
+    broken = next((source.root / "val").rglob("*.JPEG"))
+    broken.write_bytes(b"not a picture")
+    with pytest.raises(RunError, match=f"{broken.name}.*`fastreg data verify`.*Training and"):
+        evaluate(tiny_net(len(source.classes)), "clean", source, size=32, loader="folder")
+
+
 def save_run(folder, source, model="resnet18"):
     """A run folder as training leaves it, with weights of a fixed seed."""
     from fastreg import runs
