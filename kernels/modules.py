@@ -18,10 +18,13 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class BatchAugment(nn.Module):
     """``images, targets = batch_augment(images, labels, indices)``: draw a method's plan, then one launch.
 
-    ``method``: what ``fastreg.methods.create`` returns, or anything with ``draw(labels, indices, step) -> (Plan,
-    Targets)``. Takes uint8 [B, H, W, 3] and int64 [B]; returns ``dtype`` [B, 3, h, w] in channels_last layout and
-    ``Targets``. ``indices`` (int64 [B], on the CPU) are the samples' places in the data set: with them the draws belong
-    to the samples; without, to the places in the batch. In ``eval()`` mode images are only normalised.
+    ``method``: what ``fastreg.methods.create`` returns, or anything with ``draw(labels, indices, step, *, size=None) ->
+    (Plan, Targets)``, where ``size`` is the (height, width) of the images that come out: boxes lie in it. ValueError if
+    the method has a training step of its own, or fields for the model, which this module would leave out.
+
+    Takes uint8 [B, H, W, 3] and int64 [B]; returns ``dtype`` [B, 3, h, w] in channels_last layout and ``Targets``.
+    ``indices`` (int64 [B], on the CPU) are the samples' places in the data set: with them the draws belong to the
+    samples; without, to the places in the batch. In ``eval()`` mode images are only normalised.
 
     ``step`` counts the calls in training mode and keys the draws: a buffer on the CPU, which a checkpoint carries on.
     """
@@ -38,6 +41,17 @@ class BatchAugment(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
+        name = getattr(method, "name", type(method).__name__)
+        if getattr(method, "step", None) is not None:
+            raise ValueError(
+                f"method {name!r} changes the training step, and BatchAugment only makes images and targets: "
+                "train with fastreg train, or call method.step(model, images, targets, loss) in your loop."
+            )
+        if getattr(method, "fields", None) is not None:
+            raise ValueError(
+                f"method {name!r} also draws for the model: pass method._replace(fields=None) here, and before each "
+                "forward call fastreg.models.set_fields(model, method.fields(indices, step, device, layers=...))."
+            )
         self.method, self.seed = method, seed
         self.given: dict[str, Any] = {"mean": mean, "std": std, "dtype": dtype, "size": size}
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
@@ -55,7 +69,9 @@ class BatchAugment(nn.Module):
             indices = torch.arange(len(images))
         step = int(self.step)
         self.step += 1
-        plan, targets = self.method.draw(labels, indices, step)
+        size = self.given["size"] or tuple(images.shape[1:3])
+        height, width = (size, size) if isinstance(size, int) else size
+        plan, targets = self.method.draw(labels, indices, step, size=(height, width))
         plan = plan._replace(crop=crop) if crop is not None else plan
         return augment(images, plan, seed=self.seed, indices=indices, step=step, **self.given), targets
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fastreg import methods
 from fastreg.kernels import BatchAugment, Plan, Targets, augment, fgsm_step, mixed_cross_entropy, scored_cross_entropy
 from fastreg.kernels.augmentation.ops import MEAN, STD, draw_plan
 from tests.kernels.losses import labels
@@ -70,7 +71,7 @@ def test_a_compiled_step_is_one_graph_and_the_same_numbers():
 class Half:
     """The least that BatchAugment asks of a method."""
 
-    def draw(self, labels, indices, step):
+    def draw(self, labels, indices, step, *, size=None):
         partner = torch.arange(len(labels)).roll(1 + step)
         lam = torch.full((len(labels),), 0.25)
         return Plan(partner=partner, lam=lam), Targets(labels, labels[partner], lam)
@@ -91,6 +92,32 @@ def test_batch_augment_draws_in_training_and_only_normalises_in_eval():
     whole, targets = module.eval()(IMAGES, y)
     assert torch.equal(whole, plain)
     assert targets.lam.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("size", [None, 64, (64, 48)])
+def test_batch_augment_draws_boxes_in_the_pictures_that_come_out(size):
+    """Dark pictures and a bright partner: the bright area is what the labels say, whatever size create() was told."""
+    images = torch.zeros(2, *((64, 64) if size is None else (96, 96)), 3, dtype=torch.uint8)
+    images[1] = 255
+    module = BatchAugment(methods.create("cutmix"), (0, 0, 0), (1, 1, 1), size=size)
+    areas = []
+    for _ in range(8):
+        x, targets = module(images, torch.arange(2))
+        swapped = targets.b != targets.a
+        pasted = (x.mean((1, 2, 3)) - torch.tensor([0.0, 1.0])).abs()
+        assert torch.allclose(pasted, (1 - targets.lam) * swapped, atol=1e-5)
+        areas += pasted.tolist()
+    assert max(areas) > 0.05
+
+
+def test_batch_augment_refuses_what_it_cannot_do():
+    with pytest.raises(ValueError, match="'adversarial' changes the training step"):
+        BatchAugment(methods.create("adversarial"))
+    method = methods.create("shakedrop")
+    with pytest.raises(ValueError, match=r"'shakedrop' also draws for the model: pass method._replace\(fields=None\)"):
+        BatchAugment(method)
+    x, _ = BatchAugment(method._replace(fields=None))(IMAGES, torch.arange(4))
+    assert x.shape == (4, 3, 16, 16)
 
 
 def test_kernels_import_where_triton_is_missing():
