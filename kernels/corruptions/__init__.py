@@ -156,7 +156,10 @@ def draw_fields(
 ) -> dict[str, Tensor]:
     """The fields that ``corrupt`` would use for these samples: a dict of tensors, batch first, empty if none is drawn.
 
-    gaussian_noise, speckle_noise: ``normal`` [B,n,n,3]; shot_noise: ``counts`` [B,n,n,3], which needs ``images``;
+    images: uint8 [B,n,n,3], what is to be corrupted. Only shot_noise needs them: how many photons a pixel counts
+    depends on its value, so without ``images`` it raises ValueError. The others draw the same with or without.
+
+    gaussian_noise, speckle_noise: ``normal`` [B,n,n,3]; shot_noise: ``counts`` [B,n,n,3];
     impulse_noise: ``replace``, ``salt`` bool [B,n,n,3]; glass_blur: ``dx``, ``dy`` [B,passes,n,n] pixels; motion_blur:
     ``angle`` [B] degrees; snow: ``normal`` [B,n,n], ``angle`` [B]; frost: ``texture`` uint8 [B,n,n,3]; fog: ``plasma``
     [B,n,n] in [0,1]; elastic_transform: ``corner_shift`` [B,3,2] pixels (x, y), ``dx``, ``dy`` [B,n,n] in (-1,1) before

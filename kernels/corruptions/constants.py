@@ -153,10 +153,10 @@ CONSTANTS = {"imagenet224": IMAGENET224, "imagenet299": IMAGENET299, "tiny64": T
 
 
 def nearest(kind: str, name: object, known: tuple[str, ...]) -> str:
-    """The sentence for a name that is not in ``known``: the nearest one, and all of them."""
+    """The sentence for a name that is not in ``known``: all of them, and the nearest one."""
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown {kind} {name!r}: {hint}Known are {', '.join(known)}."
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"unknown {kind} {name!r}: known are {', '.join(known)}{hint}"
 
 
 def resolve(constants: str, size: int) -> str:
@@ -166,7 +166,8 @@ def resolve(constants: str, size: int) -> str:
             return SIZES[size]
         sets = ", ".join(f"{name!r} (made for {side} px)" for side, name in SIZES.items())
         raise ValueError(
-            f"no published constants fit images of {size} px: choose by name with constants=, one of {sets}."
+            f"no published constants fit images of {size} px: name the constants (constants= in Python, --constants on "
+            f"the command line), one of {sets}."
         )
     if constants not in CONSTANTS:
         raise ValueError(nearest("constants", constants, ("auto", *CONSTANTS)))

@@ -33,7 +33,9 @@ FIELD = {"normal": torch.zeros(2, 32, 32, 3)}
         ((IMAGES[0], "contrast", 1), {}, ValueError, "channels last"),
         ((IMAGES[:, :30], "contrast", 1), {}, ValueError, "must be square; got 30 x 32"),
         ((IMAGES[:, :30, :30], "contrast", 1), {}, ValueError, "no published constants fit images of 30 px"),
+        ((IMAGES[:, :30, :30], "contrast", 1), {}, ValueError, "constants= in Python, --constants on the command line"),
         ((IMAGES, "contrast", 1), {"constants": "cifar"}, ValueError, "did you mean 'cifar32'"),
+        ((IMAGES, "contrast", 1), {"constants": "?"}, ValueError, "unknown constants '?': known are auto, "),
         ((IMAGES, "gaussian_noise", 1), {}, ValueError, "pass indices="),
         ((IMAGES, "gaussian_noise", 1), {"indices": torch.arange(3)}, ValueError, "indices must be 2 whole numbers"),
         ((IMAGES, "gaussian_noise", 1), {"indices": torch.rand(2)}, ValueError, "indices must be 2 whole numbers"),
@@ -68,6 +70,7 @@ def test_bad_input(arguments, keywords, error, words):
 def test_bad_input_of_draw_fields():
     with pytest.raises(ValueError, match="pass images="):
         draw_fields("shot_noise", 1, seed=0, indices=INDICES, size=32)
+    assert draw_fields("shot_noise", 1, seed=0, indices=INDICES, size=32, images=IMAGES)["counts"].shape == IMAGES.shape
     with pytest.raises(ValueError, match="images must be uint8"):
         draw_fields("shot_noise", 1, seed=0, indices=INDICES, size=32, images=IMAGES[:1])
     with pytest.raises(ValueError, match="no published constants"):
