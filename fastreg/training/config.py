@@ -144,7 +144,8 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
     recipe, line = resolve(given.get("recipe", "auto"), dataset, gpu=gpu)
     lines = [line]
     base = {"dataset": dataset, "stem": "cifar" if dataset.startswith("cifar") else "imagenet", **recipe}
-    method = methods.create(given.get("reg", recipe.get("reg", "none")), dataset=dataset, **given.get("reg_args", {}))
+    reg = str(given.get("reg") or recipe.get("reg", "none"))
+    method = methods.create(reg, dataset=dataset, **given.get("reg_args", {}))
     if method.optimizer and not given.keys() & {"opt", "recipe"}:
         given["opt"] = method.optimizer
         lines.append(f"{method.name} is trained with {method.optimizer}, as its source does: --opt sgd overrides it")
