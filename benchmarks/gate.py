@@ -3,7 +3,8 @@
 Needs torch with CUDA, triton, numpy, opencv and typer; everything else that is missing is named in the results. Each
 part is a process of its own with a time limit, the most valuable first; what a part has measured is on disk before the
 next begins. The last thing printed is a short table and the judge's verdict; exit 1 when a check, a part or a target
-failed. A suite that its limit stops keeps its rows and is no failure; unfinished checks are one.
+failed, or when nothing was checked. A suite that its limit stops keeps its rows and is no failure; unfinished checks
+are one. What earlier runs of the same parts left in DIR is deleted first; only what this run measured is judged.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 TOTAL = 520.0  # seconds
+NOT_RUN = "not run"
 
 
 class Part(NamedTuple):
@@ -78,21 +80,36 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda", help="cpu only tries the gate itself")
     parser.add_argument("--parts", help="only these, joined by commas")
     given = parser.parse_args(arguments)
+    sys.path[:] = [str(ROOT), *(p for p in sys.path if Path(p or ".").resolve() != ROOT / "benchmarks")]
     import torch
 
+    from fastreg.errors import InputError, unknown
+
+    names = [part.name for part in PARTS]
+    wanted = given.parts.split(",") if given.parts else names
+    for name in wanted:
+        if name not in names:
+            print(f"gate: {unknown('part', name, names)}", file=sys.stderr)
+            return 2
     if given.device.startswith("cuda") and not torch.cuda.is_available():
         print("gate: this machine has no CUDA device; run it where there is one.", file=sys.stderr)
         return 1
     out = Path(given.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
+    chosen = [part for part in PARTS if part.name in wanted]
+    try:
+        clear(out, chosen)
+    except InputError as error:
+        print(f"gate: {error} Or give another folder with --out.", file=sys.stderr)
+        return 2
     end = time.monotonic() + TOTAL
-    wanted = given.parts.split(",") if given.parts else [part.name for part in PARTS]
     parts: list[dict[str, object]] = []
-    for part in PARTS:
+    for part in chosen:
         left = end - time.monotonic()
-        if part.name not in wanted or left < 5:
-            continue
-        parts.append(run_part(part, out, given.device, given.quick, min(part.seconds, left)))
+        if left < 5:
+            parts.append({"name": part.name, "status": NOT_RUN, "seconds": 0.0, "last_line": "no time was left"})
+        else:
+            parts.append(run_part(part, out, given.device, given.quick, min(part.seconds, left)))
         print(f"{part.name}: {parts[-1]['status']} in {parts[-1]['seconds']} s", flush=True)
         (out / "gate.json").write_text(
             json.dumps({"device": given.device, "quick": given.quick, "parts": parts}, indent=2)
@@ -100,25 +117,55 @@ def main(arguments: list[str] | None = None) -> int:
     return verdict(out, parts)
 
 
+def records(out: Path) -> list[Path]:
+    return [path for path in sorted(out.glob("*.json")) if path.name not in ("gate.json", "parity.json")]
+
+
+def clear(out: Path, parts: list[Part]) -> None:
+    """Delete what earlier runs of these parts left: logs, checks, and their suites in the records, no other suite."""
+    from fastreg import runs
+    from fastreg.benchmarks import record
+
+    suites = {part.suite for part in parts}
+    for path in records(out):
+        old = record.read(path)
+        kept = {suite: content for suite, content in old["suites"].items() if suite not in suites}
+        if kept:
+            runs.write_json(path, {**old, "suites": kept})
+        else:
+            path.unlink()
+    stale = [f"{part.name}.log" for part in parts] + ["gate.json"]
+    stale += [] if all(part.suite for part in parts) else ["parity.json"]
+    for name in stale:
+        (out / name).unlink(missing_ok=True)
+
+
 def verdict(out: Path, parts: list[dict[str, object]]) -> int:
-    """The short table, then the judge's word on what was measured; 1 when anything failed."""
-    sys.path[:] = [str(ROOT), *(p for p in sys.path if Path(p or ".").resolve() != ROOT / "benchmarks")]
-    from fastreg.benchmarks import RESULTS, judge, record
+    """The short table, then the judge's word on what these parts measured; 1 when anything failed or nothing ran."""
+    from fastreg.benchmarks import RESULTS, judge, parity, record
     from fastreg.benchmarks.show import duration
 
+    ran = {part["name"] for part in parts if part["status"] != NOT_RUN}
     failed = [
         f"part {part['name']}: {part['status']} ({part['last_line']})"
         for part in parts
         if part["status"] == "failed" or (part["status"] != "passed" and part["name"] == "parity")
     ]
-    if (out / "parity.json").is_file():
-        checks = json.loads((out / "parity.json").read_text())
+    failed += [] if ran else ["no part ran"]
+    if "parity" in ran:
+        path = out / "parity.json"
+        checks = json.loads(path.read_text()) if path.is_file() else []
         failed += [f"check {check['name']}: {check['detail']}" for check in checks if not check["ok"]]
+        if all(check["detail"].startswith(parity.UNCHECKED) for check in checks):
+            failed.append("part parity: it checked nothing")
+    left = {part.name for part in PARTS if part.suite} & ran  # suites that have yet to show results
+    asked = bool(left)
     verdicts: list[judge.Verdict] = []
-    for path in sorted(out.glob("*.json")):
-        if path.name in ("gate.json", "parity.json"):
-            continue
+    for path in records(out):
         found = record.read(path)
+        suites = {part.suite for part in PARTS if part.name in ran}
+        found["suites"] = {suite: content for suite, content in found["suites"].items() if suite in suites}
+        left -= found["suites"].keys()
         earlier = RESULTS / path.name
         verdicts += judge.judge(found, record.read(earlier) if earlier.is_file() else None)
         for suite, content in found["suites"].items():
@@ -132,9 +179,10 @@ def verdict(out: Path, parts: list[dict[str, object]]) -> int:
                 rate = f"{row.images_per_second:12,.0f} images/s" if row.images else ""
                 copy = f"{100 * row.of_copy:4.0f} % of copy" if row.limit_us else ""
                 print(f"{suite:11} {row.name:32} {duration(row.us):>9} {rate:24} {copy}")
+    failed += [f"part {name}: it left no results" for name in sorted(left)]
     for text in failed:
         print(f"FAILED {text}")
-    judged = judge.report(verdicts) if verdicts else 0
+    judged = judge.report(verdicts) if asked else 0
     return int(bool(failed) or judged > 0)
 
 

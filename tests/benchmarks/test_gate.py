@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fastreg.benchmarks import gate, parity
+from tests.benchmarks.recorded import gpu_record
 from tests.support import ROOT, environment
 
 
@@ -47,6 +48,35 @@ def test_a_part_writes_its_results(tmp_path, monkeypatch):
     assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "parity"]) == 0
     assert [part["status"] for part in json.loads((tmp_path / "gate.json").read_text())["parts"]] == ["passed"]
     assert len(json.loads((tmp_path / "parity.json").read_text())) == 2
+
+
+def test_an_unknown_part_is_bad_usage(tmp_path, capsys):
+    assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "parity,kernel"]) == 2
+    assert capsys.readouterr().err.startswith("gate: unknown part 'kernel': known are parity, kernels, loss, ")
+
+
+def test_no_time_is_no_pass(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gate, "TOTAL", 1.0)
+    (tmp_path / "parity.json").write_text(json.dumps([{"name": "old", "ok": True, "detail": ""}]))
+    assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "parity,loss"]) == 1
+    assert "FAILED part parity: not run" in capsys.readouterr().out
+    assert not (tmp_path / "parity.json").exists()
+    assert [p["status"] for p in json.loads((tmp_path / "gate.json").read_text())["parts"]] == ["not run"] * 2
+    assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "loss"]) == 1
+    assert "FAILED no part ran" in capsys.readouterr().out
+
+
+def test_old_rows_of_a_part_never_count(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "nvidia-h200.json"
+    path.write_text(json.dumps(gpu_record()))
+    (tmp_path / "loss.log").write_text("old")
+    monkeypatch.setattr(gate, "command", lambda *_: [sys.executable, "-c", ""])
+    assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "loss"]) == 1
+    said = capsys.readouterr().out
+    assert "FAILED part loss: it left no results" in said
+    assert "nothing could be judged" in said
+    assert set(json.loads(path.read_text())["suites"]) == gpu_record()["suites"].keys() - {"loss"}
+    assert (tmp_path / "loss.log").read_text() == ""
 
 
 def test_a_wrong_value_a_race_and_an_exception_are_failures():
