@@ -93,7 +93,8 @@ def test_a_target_is_missed_beyond_its_tolerance_only():
 
 
 def test_the_gate_ends_with_the_verdict(tmp_path, capsys, monkeypatch):
-    passed = [{"name": "kernels", "status": "passed", "last_line": ""}]
+    names = ["parity", *gpu_record()["suites"]]
+    passed = [{"name": name, "status": "passed", "last_line": ""} for name in names]
     monkeypatch.setattr("fastreg.benchmarks.RESULTS", tmp_path / "none")
     (tmp_path / "nvidia-h200.json").write_text(json.dumps(gpu_record()))
     (tmp_path / "parity.json").write_text(json.dumps([{"name": "augment", "ok": True, "detail": ""}]))
@@ -102,11 +103,11 @@ def test_the_gate_ends_with_the_verdict(tmp_path, capsys, monkeypatch):
     (tmp_path / "parity.json").write_text(json.dumps([{"name": "augment", "ok": False, "detail": "a race"}]))
     assert gate.verdict(tmp_path, passed) == 1
     assert "FAILED check augment: a race" in capsys.readouterr().out
-    (tmp_path / "parity.json").unlink()
+    (tmp_path / "parity.json").write_text(json.dumps([{"name": "augment", "ok": True, "detail": ""}]))
     stopped = {"status": "stopped at its limit", "last_line": "x"}
-    assert gate.verdict(tmp_path, [{"name": "loss", **stopped}]) == 0  # its rows are kept
-    assert gate.verdict(tmp_path, [{"name": "parity", **stopped}]) == 1
-    assert gate.verdict(tmp_path, [{"name": "loss", "status": "failed", "last_line": "boom"}]) == 1
+    assert gate.verdict(tmp_path, [*passed[:-1], {**passed[-1], **stopped}]) == 0  # its rows are kept
+    assert gate.verdict(tmp_path, [{"name": "parity", **stopped}, *passed[1:]]) == 1
+    assert gate.verdict(tmp_path, [*passed, {"name": "loss", "status": "failed", "last_line": "boom"}]) == 1
     assert "part loss: failed (boom)" in capsys.readouterr().out
     (tmp_path / "nvidia-h200.json").write_text(json.dumps(doubled(gpu_record(), "step none")))
     assert gate.verdict(tmp_path, passed) == 1
