@@ -46,6 +46,7 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) -e '.[dali,sample,dev]'
+	$(PIP) --no-deps torchattacks robustbench  # judges; their own requirements pin old releases
 	@ldconfig -p 2>/dev/null | grep -q libMagickWand-6.Q16.so.6 || \
 		echo 'ImageMagick judges are left out; to have them: apt-get install $(MAGICK_SYSTEM)'
 	@touch $@

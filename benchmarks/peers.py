@@ -5,8 +5,10 @@ Kernels' peers are in kernel_peers.py, loaders' in loader_peers.py.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,12 +21,33 @@ Build = Callable[..., Callable[[int], Any]]
 
 def need(package: str, pip: str | None = None) -> Any:
     """The imported package; ImportError says how to install it or why it cannot be imported."""
+    _admit_torchvision()
     try:
         return importlib.import_module(package)
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if not package.startswith(str(error.name)):
+            raise ImportError(f"{package} cannot be imported ({error})") from None
         raise ImportError(f"{package} is not installed (pip install {pip or package.split('.')[0]})") from None
     except Exception as error:  # torchvision beside another torch build raises RuntimeError
         raise ImportError(f"{package} cannot be imported ({str(error).splitlines()[0]})") from None
+
+
+@cache
+def _admit_torchvision() -> None:
+    """Import PyPI's torchvision, which is built for CUDA, beside a torch without it, for all that imports torchvision.
+
+    Its compiled library cannot be loaded there, and its Python part then stops at two box operators whose schemas it
+    expects from that library. They are declared, never implemented: transforms and models do not call them.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except ModuleNotFoundError:
+        pass
+    except RuntimeError:
+        for name in ("nms", "qnms"):
+            _BOXES.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        with contextlib.suppress(Exception):  # what else is wrong with it is said by the import that wants it
+            importlib.import_module("torchvision")
 
 
 def training_peers() -> Iterator[tuple[str, str, Build]]:
@@ -83,4 +106,5 @@ def _torchvision(config: Any, job: Any, ready: list[Batch], classes: int) -> Cal
     return step
 
 
+_BOXES = torch.library.Library("torchvision", "FRAGMENT")
 _STATS = (IMAGENET_MEAN, IMAGENET_STD)
