@@ -57,8 +57,8 @@ def augment(
     per output pixel and channel, or the field itself as ``normal``, float32 [B, h, w, 3].
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, layout, device or combination. Values (partner in
-    [0, B), lam in [0, 1], noise >= 0) are checked on CPU tensors; on the GPU, where a check would stop the stream, a
-    sample whose partner or lam is out of range comes back as NaN.
+    [0, B), lam in [0, 1], noise >= 0, crops that have a size) are checked on CPU tensors; on the GPU, where a check
+    would stop the stream, a sample whose partner, lam or crop is out of range comes back as NaN.
 
     Sources: Mixup, Zhang et al. 2018; CutMix, Yun et al. 2019; Cutout, DeVries and Taylor 2017 (mean fill).
     """
@@ -182,5 +182,6 @@ def _check_values(plan: Plan, B: int) -> None:
         field = getattr(plan, name)
         if field is not None and not field.is_cuda and not ((field >= low) & (field <= high)).all():
             raise ValueError(f"plan.{name} must lie in [{low}, {high}], got {field.tolist()[:8]}")
-    if plan.crop is not None and not plan.crop.is_cuda and not (plan.crop[:, 2:] > 0).all():
-        raise ValueError("plan.crop needs positive heights and widths")
+    if plan.crop is not None and not plan.crop.is_cuda:
+        if not plan.crop.isfinite().all() or not (plan.crop[:, 2:] > 0).all():
+            raise ValueError("plan.crop needs positive heights and widths, all of it finite")

@@ -52,9 +52,10 @@ def augment_triton(
         words = images.view(-1).view(torch.int32)
         stream.stream_kernel[grid](words=words, N=H * W * 3, ROW=W * 3, CHUNKS=chunks, **shared)
     else:
-        grid = (triton.cdiv(h * w, resample.BLOCK), B)
+        tile = {"ROWS": resample.ROWS, "COLUMNS": resample.COLUMNS, "num_warps": resample.WARPS}
+        grid = (triton.cdiv(h, resample.ROWS) * triton.cdiv(w, resample.COLUMNS), B)
         shapes = {"H": H, "W": W, "h": h, "w": w, "CROP": plan.crop is not None, "RESIZE": resized}
-        resample.resample_kernel[grid](images=images, crop=plan.crop, BLOCK=resample.BLOCK, **shapes, **shared)
+        resample.resample_kernel[grid](images=images, crop=plan.crop, **tile, **shapes, **shared)
     return out.permute(0, 3, 1, 2)
 
 

@@ -1,20 +1,23 @@
 """The kernel that gathers: crops, resizing, and images whose rows are not a multiple of 8 pixels.
 
-Per output pixel it loads 3 bytes without resampling, 12 when enlarging (2 x 2 taps), 3 * ceil(2 sx) * ceil(2 sy) when
-shrinking by sx, sy; twice that with a partner. Neighbouring pixels share their taps through the cache, so device memory
-sees each canvas byte about once: 256 canvases of 256 x 256 to 224 x 224 in bf16 move 127 MB, 30 us at 4.3 TB/s (H200);
-instructions, not bytes, are the limit. Last measured: not yet measured.
+Per output pixel it loads 3 bytes without resampling, 12 when enlarging (2 x 2 taps), 27 when shrinking by up to 1.5 and
+about 12 s * s by s; twice that with a partner, left out of tiles that a pasted box does not reach. Neighbouring pixels
+share their taps through the cache, so device memory sees each canvas byte about once: 256 canvases of 256 x 256 to
+224 x 224 in bf16 move 127 MB, 30 us at 4.3 TB/s (H200). Instructions are the limit: compiled for sm_90, a pixel takes
+152 of them by 2 x 2 taps and 201 by 3 x 3, with a blended partner 274 and 373; at one per scheduler and clock (132 SMs,
+1.755 GHz) that batch takes 66 and 87 us, 119 and 161 us. Last measured: not yet measured.
 
-The filter is Pillow's antialiased bilinear, horizontal then vertical, each pass rounded to a byte, with weights in
-float32 where Pillow has 22-bit integers: a result may differ from Pillow's by one level, rarely.
+The filter is Pillow's antialiased bilinear, horizontal then vertical, in Pillow's integers: 22-bit weights, each pass
+rounded to a byte. The weights come from float32 where Pillow has float64: a result may differ by one level, rarely.
 """
 
 from __future__ import annotations
 
+from fastreg.kernels.augmentation.stream import partner_of
 from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.philox import triton_normal, triton_words
 
-BLOCK = 256
+ROWS, COLUMNS, WARPS = 16, 32, 4  # a program's tile; a thread has four pixels of one column, which share its weights
 
 
 @triton.jit
@@ -27,51 +30,98 @@ def _normal_at(seed, element, sample, step, OPERATION: tl.constexpr):
 
 
 @triton.jit
-def _window(position, start, length, out: tl.constexpr):
-    """Where the filter stands for each output position: its centre, reach, first tap and end."""
-    scale = length / out
-    reach = tl.maximum(scale, 1.0)
-    center = start + (position.to(tl.float32) + 0.5) * scale
-    first = tl.maximum(tl.floor(center - reach + 0.5), tl.floor(start))
-    end = tl.minimum(tl.floor(center + reach + 0.5), tl.ceil(start + length))
-    return center, reach, first, end
+def _axis(position, start, length, out: tl.constexpr):
+    """One axis of a crop, as a tuple that ``_weight`` and the like read: the filter's first pixel at each output
+    position; its centre as a pixel and the way from there to that pixel's middle, so that no digit is lost in wide
+    canvases; 1 / reach; and the crop, [low, high)."""
+    reach = tl.maximum(length / out, 1.0)
+    product = (position * 2 + 1).to(tl.float32) * length  # the centre times 2 out: whole if the crop is
+    pixel = tl.floor(product / (2 * out))
+    low = tl.floor(start)
+    part = (product - pixel * (2 * out)) / (2 * out) + (start - low)
+    pixel += low
+    return pixel + tl.floor(part - reach + 0.5), pixel, 0.5 - part, 1.0 / reach, low, tl.ceil(start + length)
 
 
 @triton.jit
-def _weight(tap, center, reach, end):
-    """The unnormalised triangle filter at pixel ``tap``."""
-    weight = tl.maximum(1.0 - tl.abs((tap + 0.5 - center) / reach), 0.0)
-    return tl.where(tap < end, weight, 0.0)
+def _inside(axis, low, high, taps):
+    """The first of ``taps`` pixels in [low, high) that hold all of the filter that lies there."""
+    return tl.maximum(tl.minimum(axis[0], high - taps), low)
 
 
 @triton.jit
-def _row(image, y, center, reach, first, end, taps, H, W, live):
-    """One canvas row, filtered horizontally and rounded: red, green, blue. Outside the canvas is black."""
-    red = center * 0.0
-    green = center * 0.0
-    blue = center * 0.0
-    total = center * 0.0
-    inside_rows = live & (y >= 0) & (y < H)
+def _weight(axis, pixel):
+    """The triangle at ``pixel``, before it is normalised."""
+    return tl.maximum(1.0 - tl.abs(pixel - axis[1] + axis[2]) * axis[3], 0.0)
+
+
+@triton.jit
+def _unit(axis, first, taps):
+    """What brings the weights of the crop's pixels, also of those outside the canvas, to a sum of 2 ** 22."""
+    total = axis[1] * 0.0
     for i in range(taps):
-        tap = first + i
-        weight = _weight(tap, center, reach, end)
-        x = tap.to(tl.int32)
-        inside = inside_rows & (x >= 0) & (x < W) & (weight > 0)
-        at = image + (y * W + x) * 3
-        red += weight * tl.load(at, mask=inside, other=0).to(tl.int32).to(tl.float32)
-        green += weight * tl.load(at + 1, mask=inside, other=0).to(tl.int32).to(tl.float32)
-        blue += weight * tl.load(at + 2, mask=inside, other=0).to(tl.int32).to(tl.float32)
-        total += weight
-    share = 1.0 / total
-    return tl.floor(red * share + 0.5), tl.floor(green * share + 0.5), tl.floor(blue * share + 0.5)
+        total += tl.where((first + i >= axis[4]) & (first + i < axis[5]), _weight(axis, first + i), 0.0)
+    return 4194304.0 / total
+
+
+@triton.jit
+def _filtered(image, W, rows, y, unit_y, taps_y, columns, x, unit_x, taps_x):
+    """Red, green and blue of rows ([ROWS, 1]) by columns ([1, COLUMNS]); y and x are the first pixels, all of them in
+    the canvas. Plain numbers of taps unroll the loops, and what does not depend on the row leaves the inner one."""
+    half = tl.full([y.shape[0], x.shape[1]], 1 << 21, tl.int32)
+    red = half
+    green = half
+    blue = half
+    at = image + (y.to(tl.int32) * (W * 3) + x.to(tl.int32) * 3)
+    for i in range(taps_y):
+        down = (_weight(rows, y + i) * unit_y + 0.5).to(tl.int32)
+        r = half
+        g = half
+        b = half
+        for j in range(taps_x):
+            across = (_weight(columns, x + j) * unit_x + 0.5).to(tl.int32)
+            r += across * tl.load(at + j * 3).to(tl.int32)
+            g += across * tl.load(at + (j * 3 + 1)).to(tl.int32)
+            b += across * tl.load(at + (j * 3 + 2)).to(tl.int32)
+        at += W * 3
+        red += down * (r >> 22)
+        green += down * (g >> 22)
+        blue += down * (b >> 22)
+    return (red >> 22).to(tl.float32), (green >> 22).to(tl.float32), (blue >> 22).to(tl.float32)
+
+
+@triton.jit
+def _few(image, W, rows, columns, TAPS: tl.constexpr):
+    """``_filtered`` by TAPS x TAPS pixels, for crops that the canvas has whole."""
+    y = _inside(rows, rows[4], rows[5], TAPS)
+    x = _inside(columns, columns[4], columns[5], TAPS)
+    return _filtered(image, W, rows, y, _unit(rows, y, TAPS), TAPS, columns, x, _unit(columns, x, TAPS), TAPS)
+
+
+@triton.jit
+def _many(image, H, W, rows, most_y, columns, most_x):
+    """``_filtered`` for any crop: what it has outside the canvas is black, but has its share in the weights' sum."""
+    unit_y = _unit(rows, rows[0], most_y)
+    unit_x = _unit(columns, columns[0], most_x)
+    low_y = tl.maximum(rows[4], 0.0)
+    low_x = tl.maximum(columns[4], 0.0)
+    high_y = tl.minimum(rows[5], H)
+    high_x = tl.minimum(columns[5], W)
+    taps_y = tl.minimum(most_y, high_y - low_y)
+    taps_x = tl.minimum(most_x, high_x - low_x)
+    y = _inside(rows, low_y, high_y, taps_y)
+    x = _inside(columns, low_x, high_x, taps_x)
+    return _filtered(image, W, rows, y, unit_y, taps_y.to(tl.int32), columns, x, unit_x, taps_x.to(tl.int32))
 
 
 @triton.jit
 def _source(
-    images, crop, sample, y, x, H, W, live, h: tl.constexpr, w: tl.constexpr, CROP: tl.constexpr, RESIZE: tl.constexpr
+    images, crop, sample, y, x, H, W, h: tl.constexpr, w: tl.constexpr, CROP: tl.constexpr, RESIZE: tl.constexpr
 ):
-    """Red, green and blue, 0 to 255, of the output pixels (y, x) of ``sample``, before any flip."""
+    """Red, green and blue, 0 to 255, of the output pixels (y, x) of ``sample``, before any flip; and NaN if its crop
+    makes no sense, else 0."""
     image = images + sample * H * W * 3
+    poison = tl.to_tensor(0.0)
     if RESIZE:
         top = 0.0
         left = 0.0
@@ -82,38 +132,40 @@ def _source(
             left = tl.load(crop + sample * 4 + 1)
             height = tl.load(crop + sample * 4 + 2)
             width = tl.load(crop + sample * 4 + 3)
-        cy, reach_y, first_y, end_y = _window(y, top, height, h)
-        cx, reach_x, first_x, end_x = _window(x, left, width, w)
-        taps_x = tl.ceil(2.0 * reach_x).to(tl.int32)
-        red = cx * 0.0
-        green = cx * 0.0
-        blue = cx * 0.0
-        total = cx * 0.0
-        for i in range(tl.ceil(2.0 * reach_y).to(tl.int32)):
-            tap = first_y + i
-            weight = _weight(tap, cy, reach_y, end_y)
-            r, g, b = _row(image, tap.to(tl.int32), cx, reach_x, first_x, end_x, taps_x, H, W, live & (weight > 0))
-            red += weight * r
-            green += weight * g
-            blue += weight * b
-            total += weight
-        share = 1.0 / total
-        return tl.floor(red * share + 0.5), tl.floor(green * share + 0.5), tl.floor(blue * share + 0.5)
+            good = (height > 0) & (width > 0) & (height + width + tl.abs(top) + tl.abs(left) < 1e6)
+            poison = tl.where(good, 0.0, float("nan"))
+            height = tl.where(good, height, 1.0)  # no endless loop over an endless crop
+            width = tl.where(good, width, 1.0)
+        rows = _axis(y, top, height, h)
+        columns = _axis(x, left, width, w)
+        most_y = tl.ceil(2.0 * tl.maximum(height / h, 1.0)).to(tl.int32)
+        most_x = tl.ceil(2.0 * tl.maximum(width / w, 1.0)).to(tl.int32)
+        whole = (top >= 0) & (left >= 0) & (top + height <= H) & (left + width <= W)
+        room = tl.minimum(rows[5] - rows[4], columns[5] - columns[4])
+        taps = tl.where(whole & (room >= 3), tl.maximum(most_y, most_x), 4)
+        # branches of the whole sample: no thread takes another than its neighbours
+        if taps <= 2:
+            r, g, b = _few(image, W, rows, columns, 2)
+        elif taps == 3:
+            r, g, b = _few(image, W, rows, columns, 3)
+        else:
+            r, g, b = _many(image, H, W, rows, most_y, columns, most_x)
+        return r, g, b, poison
     else:
         at = image + (y * W + x) * 3
-        red = tl.load(at, mask=live, other=0).to(tl.int32).to(tl.float32)
-        green = tl.load(at + 1, mask=live, other=0).to(tl.int32).to(tl.float32)
-        blue = tl.load(at + 2, mask=live, other=0).to(tl.int32).to(tl.float32)
-        return red, green, blue
+        red = tl.load(at).to(tl.int32).to(tl.float32)
+        green = tl.load(at + 1).to(tl.int32).to(tl.float32)
+        blue = tl.load(at + 2).to(tl.int32).to(tl.float32)
+        return red, green, blue, poison
 
 
 @triton.jit
-def _noisy(value, sigma, element, base, normal, sample, seed, step, live, DRAW: tl.constexpr, OPERATION: tl.constexpr):
+def _noisy(value, sigma, element, base, normal, sample, seed, step, DRAW: tl.constexpr, OPERATION: tl.constexpr):
     """clip(value + 255 * sigma * normal, 0, 255)."""
     if DRAW:
         field = _normal_at(seed, element, sample, step, OPERATION)
     else:
-        field = tl.load(normal + base + element, mask=live, other=0.0)
+        field = tl.load(normal + base + element)
     return tl.minimum(tl.maximum(value + sigma * 255.0 * field, 0.0), 255.0)
 
 
@@ -153,78 +205,81 @@ def resample_kernel(
     BOX: tl.constexpr,
     FILL: tl.constexpr,
     OPERATION: tl.constexpr,
-    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):
-    """The arithmetic of ``stream_kernel``, one pixel per lane instead of eight bytes."""
+    """The arithmetic of ``stream_kernel``, on a tile of pixels of one sample."""
     b = tl.program_id(1).to(tl.int64)
-    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    live = pixel < h * w
-    pixel = tl.minimum(pixel, h * w - 1)
-    y = pixel // w
-    x = pixel - y * w
+    across = (w + COLUMNS - 1) // COLUMNS
+    top = tl.program_id(0) // across * ROWS
+    left = tl.program_id(0) % across * COLUMNS
+    y = top + tl.arange(0, ROWS)[:, None]
+    x = left + tl.arange(0, COLUMNS)[None, :]
+    live = (y < h) & (x < w)
+    y = tl.minimum(y, h - 1)
+    x = tl.minimum(x, w - 1)
     H = tl.to_tensor(H)
     W = tl.to_tensor(W)
     N = h * w * 3
-    poison = 0.0
-    p = b
-    weight = 1.0
-    if PARTNER:
-        p = tl.load(partner + b)
-        known = (p >= 0) & (p < B)
-        poison += tl.where(known, 0.0, float("nan"))
-        p = tl.where(known, p, b)
-    if BLEND:
-        weight = tl.load(lam + b)
-        poison += tl.where((weight >= 0) & (weight <= 1), 0.0, float("nan"))
+    p, weight, poison = partner_of(b, partner, lam, B, PARTNER, BLEND)
     own_x = x
     if FLIP:
         own_x = tl.where(tl.load(flip + b) != 0, w - 1 - x, x)
-    own = _source(images, crop, b, y, own_x, H, W, live, h, w, CROP, RESIZE)
+    own = _source(images, crop, b, y, own_x, H, W, h, w, CROP, RESIZE)
+    poison += own[3]
+    wanted = b >= 0  # whether this tile needs its partner
     inside = live
     fill = tl.to_tensor(0)
     share = tl.to_tensor(1.0)
     if BOX:
-        inside = (y >= tl.load(box + b * 4)) & (x >= tl.load(box + b * 4 + 1))
-        inside = inside & (y < tl.load(box + b * 4 + 2)) & (x < tl.load(box + b * 4 + 3))
+        y0 = tl.load(box + b * 4)
+        x0 = tl.load(box + b * 4 + 1)
+        y1 = tl.load(box + b * 4 + 2)
+        x1 = tl.load(box + b * 4 + 3)
+        inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
         if FILL:
             fill = tl.load(box_fill + b).to(tl.int32)
         share = tl.where(fill == 0, 1.0, tl.where(fill == 1, 1.0 - weight, 0.0))
-    wanted = live
+        if not BLEND:
+            wanted = (share > 0) & (y0 < top + ROWS) & (y1 > top) & (x0 < left + COLUMNS) & (x1 > left)
     other = own
     if PARTNER:
-        if not BLEND:
-            wanted = live & inside & (x < tl.where(share > 0, w, 0))
-        other_x = x
-        if FLIP:
-            other_x = tl.where(tl.load(flip + p) != 0, w - 1 - x, x)
-        other = _source(images, crop, p, y, other_x, H, W, wanted, h, w, CROP, RESIZE)
+        red = own[0] * 0.0
+        green = red
+        blue = red
+        bad = poison
+        if wanted:
+            other_x = x
+            if FLIP:
+                other_x = tl.where(tl.load(flip + p) != 0, w - 1 - x, x)
+            red, green, blue, bad = _source(images, crop, p, y, other_x, H, W, h, w, CROP, RESIZE)
+        other = red, green, blue
+        poison += bad
     own_sigma = 0.0
     other_sigma = 0.0
     own_index = b
     other_index = p
     if NOISE:
         own_sigma = tl.load(noise + b)
-        other_sigma = tl.load(noise + p)
+        other_sigma = tl.where(wanted, tl.load(noise + p), 0.0)
         if DRAW:
             own_index = tl.load(indices + b)
             other_index = tl.load(indices + p)
     for c in tl.static_range(3):
         scale = s0 if c == 0 else (s1 if c == 1 else s2)
         bias = (t0 if c == 0 else (t1 if c == 1 else t2)) + poison
-        element = pixel * 3 + c
+        element = (y * w + x) * 3 + c
         value = own[c]
         if NOISE:
             if own_sigma > 0:
-                value = _noisy(value, own_sigma, element, b * N, normal, own_index, seed, step, live, DRAW, OPERATION)
+                value = _noisy(value, own_sigma, element, b * N, normal, own_index, seed, step, DRAW, OPERATION)
         result = value * (scale * weight) + bias
         replaced = tl.where(fill == 2, 0.0, bias)
         if PARTNER:
             value = other[c]
             if NOISE:
                 if other_sigma > 0:
-                    value = _noisy(
-                        value, other_sigma, element, p * N, normal, other_index, seed, step, wanted, DRAW, OPERATION
-                    )
+                    value = _noisy(value, other_sigma, element, p * N, normal, other_index, seed, step, DRAW, OPERATION)
             if BLEND:
                 result = value * (scale * (1.0 - weight)) + result
             replaced = value * (scale * share) + replaced

@@ -87,6 +87,38 @@ def _unpack(first, second):
     return ((word >> ((j & 3) * 8)) & 255).to(tl.float32)
 
 
+@triton.jit
+def partner_of(b, partner, lam, B, PARTNER: tl.constexpr, BLEND: tl.constexpr):
+    """A sample's partner, its own weight, and NaN if one of them is out of range, else 0: that shows in all its pixels.
+    Without a partner it is its own."""
+    p = b
+    weight = tl.to_tensor(1.0)
+    poison = tl.to_tensor(0.0)
+    if PARTNER:
+        p = tl.load(partner + b)
+        known = (p >= 0) & (p < B)
+        poison = tl.where(known, 0.0, float("nan"))
+        p = tl.where(known, p, b)
+    if BLEND:
+        weight = tl.load(lam + b)
+        poison += tl.where((weight >= 0) & (weight <= 1), 0.0, float("nan"))
+    return p, weight, poison
+
+
+@triton.jit
+def _noisy(
+    value, sigma, group, base, normal, sample, seed, step, mask, N: tl.constexpr, DRAW: tl.constexpr,
+    OPERATION: tl.constexpr,
+):  # fmt: skip
+    """clip(value + sigma * normal, 0, 255) of the groups' elements; ``sigma`` on the 0-255 scale."""
+    if DRAW:
+        field = normals(seed, group[:, None] * 8, sample, step, OPERATION)
+    else:
+        at = group[:, None] * 8 + tl.arange(0, 8)[None, :]
+        field = tl.load(normal + base * N + at, mask=mask[:, None], other=0.0)
+    return tl.minimum(tl.maximum(value + sigma * field, 0.0), 255.0)
+
+
 @triton.jit(do_not_specialize=["seed", "step"])
 def stream_kernel(
     out,
@@ -132,17 +164,11 @@ def stream_kernel(
     channel = (first_channel[:, None] + j) % 3
     scale = _by_channel(channel, s0, s1, s2)
     bias = _by_channel(channel, t0, t1, t2)
-    own_scale = scale
-
-    p = b
+    p, weight, poison = partner_of(b, partner, lam, B, PARTNER, BLEND)
     if PARTNER:
-        p = tl.load(partner + b)
-        known = (p >= 0) & (p < B)
-        bias += tl.where(known, 0.0, float("nan"))  # a partner that is not in the batch shows
-        p = tl.where(known, p, b)
+        bias += poison
+    own_scale = scale
     if BLEND:
-        weight = tl.load(lam + b)
-        bias += tl.where((weight >= 0) & (weight <= 1), 0.0, float("nan"))
         own_scale = scale * weight
         partner_scale = scale * (1.0 - weight)
     own_flipped = b == p
@@ -157,6 +183,9 @@ def stream_kernel(
         if DRAW:
             own_index = tl.load(indices + b)
             partner_index = tl.load(indices + p)
+        else:
+            own_index = b
+            partner_index = p
     if BOX:
         y0 = tl.load(box + b * 4)
         x0 = tl.maximum(tl.load(box + b * 4 + 1), 0) * 3
@@ -182,11 +211,7 @@ def stream_kernel(
         own = _unpack(*_group(words + b * (N // 4), group, first_channel, own_flipped, mask, ROW, N, FLIP, EMULATE))
         if NOISE:
             if own_sigma > 0:
-                if DRAW:
-                    field = normals(seed, group[:, None] * 8, own_index, step, OPERATION)
-                else:
-                    field = tl.load(normal + b * N + at, mask=mask[:, None], other=0.0)
-                own = tl.minimum(tl.maximum(own + own_sigma * field, 0.0), 255.0)
+                own = _noisy(own, own_sigma, group, b, normal, own_index, seed, step, mask, N, DRAW, OPERATION)
         if BOX:
             row = group // (ROW // 8)
             column = (group - row * (ROW // 8)) * 8 - x0
@@ -202,11 +227,9 @@ def stream_kernel(
             )
             if NOISE:
                 if partner_sigma > 0:
-                    if DRAW:
-                        field = normals(seed, group[:, None] * 8, partner_index, step, OPERATION)
-                    else:
-                        field = tl.load(normal + p * N + at, mask=wanted[:, None], other=0.0)
-                    other = tl.minimum(tl.maximum(other + partner_sigma * field, 0.0), 255.0)
+                    other = _noisy(
+                        other, partner_sigma, group, p, normal, partner_index, seed, step, wanted, N, DRAW, OPERATION
+                    )
         if PASTE:
             own = tl.where(inside, other, own)
         result = own * own_scale + bias
