@@ -19,6 +19,7 @@ from torch import Tensor
 from fastreg import methods, runs
 from fastreg.benchmarks.corruptions import _frost
 from fastreg.benchmarks.images import image_batch
+from fastreg.benchmarks.replays import replays
 from fastreg.kernels import (
     CORRUPTIONS,
     EXTRA_CORRUPTIONS,
@@ -65,6 +66,7 @@ def checks(quick: bool = False) -> Iterator[Check]:
     yield from _augment(quick)
     yield from _loss(quick)
     yield from _attack()
+    yield from _graphs()
     yield from _jpeg(quick)
     yield from _corruptions(quick)
 
@@ -152,6 +154,11 @@ def _attack() -> Iterator[Check]:
         yield Check(f"fgsm_step {str(layout).removeprefix('torch.')}", make, Close(1e-7))
 
 
+def _graphs() -> Iterator[Check]:
+    for name, make, tolerance in replays():
+        yield Check(name, make, Close(tolerance, relative=1e-5))
+
+
 def _jpeg(quick: bool) -> Iterator[Check]:
     for size, quality in itertools.product((224, 37), (7, 25, 85) if quick else (1, 7, 10, 15, 25, 75, 85, 95, 100)):
         for kind, images in (("photograph", image_batch(4, size, CPU)), ("noise", _noise((4, size, size, 3), 1))):
@@ -211,7 +218,7 @@ def _compare(first: tuple[Tensor, ...], second: tuple[Tensor, ...], wanted: tupl
         got, right = a.cpu().double(), reference.double()
         difference = (got - right).abs()
         difference = torch.where(got.isnan() & right.isnan(), 0.0, difference)
-        beyond = ~(difference <= close.largest + close.relative * right.abs())
+        beyond = ~(difference <= close.largest + close.relative * right.abs().nan_to_num())
         share = float((difference > 0).double().mean())
         if beyond.any() or share > close.share:
             return f"largest difference {float(difference.max()):.3g}, {share:.3%} of values differ (allowed {close})"

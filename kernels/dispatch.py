@@ -9,6 +9,7 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 triton: Any
@@ -23,5 +24,28 @@ INTERPRETED: bool = tl is not None and bool(triton.knobs.runtime.interpret)
 
 
 def use_triton(*tensors: Tensor | None) -> bool:
-    """True when these tensors are to be worked on by Triton kernels: one is on CUDA, or the interpreter is on."""
-    return tl is not None and (INTERPRETED or any(t is not None and t.is_cuda for t in tensors))
+    """True when these tensors are to be worked on by Triton kernels: one is on CUDA, or the interpreter is on.
+
+    ValueError if they lie on another GPU than the current one, where Triton would launch.
+    """
+    if tl is None or INTERPRETED:
+        return tl is not None
+    for t in tensors:
+        if t is not None and t.is_cuda:
+            if t.get_device() != torch.cuda.current_device():
+                raise ValueError(
+                    f"kernels run on the current GPU, {torch.cuda.current_device()}, but a tensor is on {t.device}: "
+                    f"call torch.cuda.set_device({t.get_device()}) first"
+                )
+            return True
+    return False
+
+
+def sent(x: Tensor, device: torch.device, name: str) -> Tensor:
+    """``x``, contiguous, on ``device``, which is not waited for.
+
+    ValueError while a CUDA graph is captured and ``x`` lies elsewhere: its replays would read memory that is long gone.
+    """
+    if x.device != device and device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        raise ValueError(f"{name} is on {x.device}: what a CUDA graph captures must lie on {device} before")
+    return x.to(device, non_blocking=True).contiguous()

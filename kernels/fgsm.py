@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels import philox
-from fastreg.kernels.dispatch import use_triton
+from fastreg.kernels.dispatch import sent, use_triton
 from fastreg.kernels.fgsm_kernels import start_triton, step_triton
 from fastreg.kernels.loss import mixed_cross_entropy
 from fastreg.kernels.types import Targets
@@ -142,7 +142,7 @@ def zero_sign_share(grad: Tensor) -> Tensor:
 def start_in_ball(images: Tensor, epsilon: float, seed: int, indices: Tensor, clip: bool = True) -> Tensor:
     """``images`` moved uniformly inside the epsilon ball: each pixel's move belongs to its sample, not to the batch."""
     if use_triton(images):
-        return start_triton(images, epsilon, seed, indices.to(images.device, non_blocking=True).contiguous(), clip)
+        return start_triton(images, epsilon, seed, sent(indices, images.device, "indices"), clip)
     return start_in_ball_plain(images, epsilon, seed, indices, clip)
 
 

@@ -19,6 +19,8 @@ def _images(device, small: bool) -> torch.Tensor:
 def _step(device="cpu", small: bool = True) -> dict[str, Any]:
     images = _images(device, small)
     grad = torch.randn(images.shape, generator=torch.Generator().manual_seed(1)).to(images)
+    if not small:  # the small one stays in another layout than the images, and is copied first
+        grad = grad.to(memory_format=torch.channels_last)
     grad[0, 0, 0, :3] = torch.tensor([0.0, float("nan"), -0.0])
     return {"images": images, "grad": grad, "epsilon": 8 / 255, "clip": True, "origin": None, "radius": None}
 

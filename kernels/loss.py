@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastreg.kernels.dispatch import use_triton
+from fastreg.kernels.dispatch import sent, use_triton
 from fastreg.kernels.loss_backward import backward_triton
 from fastreg.kernels.loss_forward import forward_triton
 from fastreg.kernels.loss_plain import IGNORE, backward_plain, forward_plain
@@ -61,7 +61,7 @@ def scored_cross_entropy(
 def _loss(logits, targets, smoothing, reduction, score, check_labels) -> tuple[Tensor, Tensor, Tensor]:
     a, b, lam = _check(logits, targets, smoothing, reduction, check_labels)
     eps, smoothing = (smoothing, 0.0) if isinstance(smoothing, Tensor) else (None, float(smoothing))
-    eps = eps if eps is None else eps.to(logits.device, non_blocking=True).contiguous()
+    eps = eps if eps is None else sent(eps, logits.device, "label_smoothing")
     arguments = (logits.contiguous(), a, b, lam, eps, smoothing, _REDUCTIONS.index(reduction), score)
     run = _forward_op if torch.compiler.is_compiling() else _CrossEntropy.apply
     loss, _, _, hit, confidence = run(*arguments)

@@ -13,7 +13,7 @@ from torch import Tensor
 from fastreg.kernels import philox
 from fastreg.kernels.augmentation.launch import augment_triton
 from fastreg.kernels.augmentation.plain import augment_plain, drawn_normals
-from fastreg.kernels.dispatch import use_triton
+from fastreg.kernels.dispatch import sent, use_triton
 from fastreg.kernels.types import Plan
 
 __all__ = ["augment"]
@@ -60,6 +60,9 @@ def augment(
     [0, B), lam in [0, 1], noise >= 0, crops that have a size) are checked on CPU tensors; on the GPU, where a check
     would stop the stream, a sample whose partner, lam or crop is out of range comes back as NaN.
 
+    In a CUDA graph, ``seed`` and ``step`` are constants: there give the noise as ``normal``. Whatever is captured must
+    lie on the device before.
+
     Sources: Mixup, Zhang et al. 2018; CutMix, Yun et al. 2019; Cutout, DeVries and Taylor 2017 (mean fill).
     """
     size_ = _check(images, plan, mean, std, dtype, size)
@@ -96,12 +99,12 @@ def _augment(
     normal: Tensor | None,
 ) -> Tensor:
     device = images.device
-    fields = (crop, flip, noise, partner, lam, box, box_fill)
-    plan = Plan(*(f if f is None else f.to(device, non_blocking=True).contiguous() for f in fields))
+    fields = dict(zip(_FIELDS, (crop, flip, noise, partner, lam, box, box_fill)))
+    plan = Plan(**{name: f if f is None else sent(f, device, f"plan.{name}") for name, f in fields.items()})
     normal = normal if normal is None else normal.contiguous()
     size, mean_, std_ = (height, width), tuple(mean), tuple(std)
     if use_triton(images):
-        indices = indices if indices is None else indices.to(device, non_blocking=True).contiguous()
+        indices = indices if indices is None else sent(indices, device, "indices")
         return augment_triton(
             images,
             plan,

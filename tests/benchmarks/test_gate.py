@@ -99,6 +99,14 @@ def test_a_wrong_value_a_race_and_an_exception_are_failures():
     assert (result["ok"], result["detail"]) == (False, "RuntimeError: no kernel")
 
 
+def test_a_nan_that_belongs_there_is_no_difference_and_one_that_does_not_is():
+    cpu, close = torch.device("cpu"), parity.Close(1e-7, relative=1e-7)
+    same = parity.Check("nan", lambda device: (torch.tensor([0.5, float("nan")]),), close)
+    assert parity.run_check(same, cpu)["ok"]
+    answers = iter([torch.tensor([0.5, 0.5]), *[torch.tensor([0.5, float("nan")])] * 2])
+    assert not parity.run_check(parity.Check("nan", lambda device: (next(answers),), close), cpu)["ok"]
+
+
 def test_a_reference_that_lacks_a_package_is_not_checked_and_says_so():
     def needs_more(device):
         raise ModuleNotFoundError("No module named 'PIL'")
@@ -108,8 +116,8 @@ def test_a_reference_that_lacks_a_package_is_not_checked_and_says_so():
 
 
 def test_every_kind_of_check_runs():
-    """The first check of each group, on the CPU, where both sides are the reference."""
-    groups = (parity._registered(), parity._augment(True), parity._loss(True), parity._attack(), parity._jpeg(True))
-    for group in (*groups, parity._corruptions(True)):
-        result = parity.run_check(next(iter(group)), torch.device("cpu"))
+    """Every row of the registry and the first check of each other group, on the CPU."""
+    groups = (parity._augment(True), parity._loss(True), parity._attack(), parity._jpeg(True), parity._corruptions(True))
+    for check in (*parity._registered(), *(next(iter(group)) for group in groups)):
+        result = parity.run_check(check, torch.device("cpu"))
         assert result["ok"], result

@@ -1,0 +1,147 @@
+"""What the launch paths do around their kernels on a GPU, seen without one: fake tensors on "cuda", launches recorded.
+
+Nothing waits for the device, nothing crosses between host and device, and the launches are as many as the pages say:
+then a step can be captured into a CUDA graph (which ``benchmarks/parity.py`` does where there is a GPU).
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from fastreg.kernels import Plan, Targets, augment, fgsm_step, mixed_cross_entropy, scored_cross_entropy
+from fastreg.kernels.augmentation.ops import MEAN, STD
+from fastreg.kernels.dispatch import INTERPRETED
+from fastreg.kernels.loss import _backward, _forward
+from fastreg.kernels.registry import operations
+from tests.kernels.losses import labels
+
+jit = pytest.importorskip("triton.runtime.jit", reason="Triton is not installed")
+pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces the launcher")
+
+aten = torch.ops.aten
+# how often a registered operation launches; the losses and what has a folder of its own are not here
+LAUNCHES = {op.name: 1 for op in operations() if op.name.startswith("augment")}
+LAUNCHES |= {"fgsm_step": 1, "pgd_step": 1, "random_start": 1, "color_jitter": 2}
+AUGMENT = {"mean": MEAN, "std": STD, "dtype": torch.bfloat16}
+
+
+class Watch(TorchDispatchMode):
+    """Raises where an operation waits for the device, or reads host and device memory at once."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not aten._local_scalar_dense.default, "a tensor's value was read"
+        assert func is not aten.nonzero.default, "a size was read from the device"
+        out = func(*args, **(kwargs or {}))
+        seen: set[str] = set()
+        tree_map_only(torch.Tensor, lambda t: seen.add(t.device.type), (args, kwargs, out))
+        assert seen <= {"cuda"}, f"{func} works on {seen}"
+        return out
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The kernels that were launched, by name; the machine seems to have one GPU."""
+    names: list[str] = []
+
+    def run(kernel, *args, grid, warmup, **options):
+        assert all(n >= 1 for n in grid), f"{kernel.__name__} has the empty grid {grid}"
+        for value in (*args, *options.values()):
+            assert not isinstance(value, torch.Tensor) or value.is_cuda, f"{kernel.__name__} was given host memory"
+        names.append(kernel.__name__)
+
+    monkeypatch.setattr(jit.JITFunction, "run", run)
+    monkeypatch.setattr(FakeTensor, "data_ptr", lambda self: 0)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    return names
+
+
+def fake(values, device: str = "cuda:0"):
+    """The same structure with fake tensors on the device, of the same strides."""
+
+    def one(t: torch.Tensor) -> torch.Tensor:
+        return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=device)
+
+    return tree_map_only(torch.Tensor, one, values)
+
+
+@pytest.mark.parametrize(
+    "forbidden", [aten.nonzero, aten._local_scalar_dense, lambda x: x.to("cpu"), lambda x: x + torch.ones(1)]
+)
+def test_the_watch_sees_what_it_is_for(forbidden, launched):
+    with FakeTensorMode(), Watch(), pytest.raises(AssertionError, match=r"works on|read"):
+        forbidden(torch.empty(1, device="cuda:0"))
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_registered_operations(name, launched):
+    op = next(op for op in operations() if op.name == name)
+    arguments = op.example("cpu", small=True)
+    if "grad" in arguments:
+        arguments["grad"] = arguments["images"].clone()  # the small example has another layout, and copies
+    with torch.no_grad(), FakeTensorMode():
+        arguments = fake(arguments)
+        with Watch():
+            out = op.triton(**arguments)
+    assert out.is_cuda
+    assert len(launched) == LAUNCHES[name]
+
+
+@pytest.mark.parametrize("C", [10, 1000, 21841])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("score", [False, True])
+def test_losses(C, reduction, score, launched):
+    """One launch each way for ``none``, one more forward for ``mean``."""
+    whole = reduction == "mean"
+    with torch.no_grad(), FakeTensorMode():
+        logits, targets, eps = fake((torch.empty(6, C, dtype=torch.bfloat16), labels(6, C), torch.rand(6)))
+        with Watch():
+            loss = scored_cross_entropy if score else mixed_cross_entropy
+            loss(logits, targets, eps if score else 0.1, reduction)
+            assert len(launched) == 1 + whole
+            value, lse, total, *_ = _forward(logits, *targets, None, 0.1, 2 * whole, score)
+            launched.clear()
+            grad = _backward(torch.empty_like(value), logits, lse, total, *targets, None, 0.1, 2 * whole)
+    assert (grad.shape, grad.dtype) == (logits.shape, logits.dtype)
+    assert len(launched) == 1
+
+
+def test_what_lies_on_the_host_is_sent_but_not_captured(launched, monkeypatch):
+    capturing = False
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+    with torch.no_grad(), FakeTensorMode():
+        images, logits = fake((torch.empty(4, 8, 8, 3, dtype=torch.uint8), torch.empty(4, 5)))
+        plan, y = Plan(flip=torch.zeros(4, dtype=torch.bool)), fake(torch.zeros(4, dtype=torch.int64))
+        calls = {
+            r"plan\.flip is on cpu": lambda: augment(images, plan, **AUGMENT),
+            "indices is on cpu": lambda: augment(
+                images, Plan(noise=fake(torch.ones(4))), indices=torch.arange(4), **AUGMENT
+            ),
+            "label_smoothing is on cpu": lambda: mixed_cross_entropy(logits, y, torch.zeros(4)),
+        }
+        for words, call in calls.items():
+            capturing = False
+            call()
+            capturing = True
+            with pytest.raises(ValueError, match=f"{words}: what a CUDA graph captures must lie on cuda:0 before"):
+                call()
+
+
+def test_another_gpu_than_the_current_one_is_named(launched):
+    words = r"current GPU, 0, but a tensor is on cuda:1: call torch.cuda.set_device\(1\)"
+    with torch.no_grad(), FakeTensorMode():
+        x, pixels, z, y = fake(
+            (torch.empty(2, 8, 8, 3, dtype=torch.uint8), torch.empty(2, 3, 4, 4), torch.empty(2, 5), torch.arange(2)),
+            "cuda:1",
+        )
+        for call in (
+            lambda: augment(x, Plan(), **AUGMENT),
+            lambda: fgsm_step(pixels, pixels, 0.1),
+            lambda: mixed_cross_entropy(z, Targets(y, y, torch.ones(2, device="cuda:1"))),
+        ):
+            with pytest.raises(ValueError, match=words):
+                call()
+    assert not launched
