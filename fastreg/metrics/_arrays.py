@@ -20,8 +20,9 @@ def tensor(values: Any, what: str) -> Tensor:
 
 
 def scores(values: Any, what: str) -> Tensor:
-    """A flat float64 vector without NaN."""
-    result = tensor(values, what).double().flatten()
+    """A flat vector without NaN: float32 as it is, anything else float64; both order and compare exactly."""
+    result = tensor(values, what).flatten()
+    result = result if result.dtype == torch.float32 else result.double()
     if bool(result.isnan().any()):
         raise InputError(f"{what} has {int(result.isnan().sum())} NaN values: find the images that give them first")
     return result

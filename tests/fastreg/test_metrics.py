@@ -165,6 +165,25 @@ def test_detection_metrics_against_plain_versions(grain):
         assert metrics.aupr(inside, outside, positive) == pytest.approx(100 * area, abs=1e-9)
 
 
+def test_scores_of_two_precisions_are_compared_as_they_are():
+    """0.1 in float32 lies above 0.1 in float64, so it is no tie."""
+    single, double = torch.tensor([0.1]), torch.tensor([0.1], dtype=torch.float64)
+    assert metrics.auroc(single, double) == 100
+    assert metrics.auroc(double, single) == 0
+    assert metrics.auroc(single, single) == 50
+
+
+@pytest.mark.parametrize("n", [1, 19, 20, 21, 40, 1000])
+def test_fpr95_keeps_at_least_95_percent_and_no_more_than_needed(n):
+    inside = np.arange(1, n + 1)
+    assert metrics.fpr95(inside, np.arange(n + 1)) == pytest.approx(100 * (n + 1 - (n // 20 + 1)) / (n + 1))
+
+
+def test_the_positives_are_named():
+    with pytest.raises(InputError, match="unknown positive"):
+        metrics.aupr([0.1], [0.2], "inside")
+
+
 def test_nan_scores_are_refused():
     with pytest.raises(InputError, match="1 NaN"):
         metrics.detection_error([0.1, math.nan], [0.2])
@@ -225,15 +244,3 @@ def test_logits_without_a_softmax_are_counted_and_never_hits():
     assert result["confidence"] == pytest.approx(100 * torch.tensor([1.0, 0.0]).softmax(0)[0].item(), rel=1e-6)
     assert sum(result["bins"]["count"]) == 2
     assert math.isfinite(result["ece"])
-
-
-def test_the_oracle_of_the_library():
-    torchmetrics = pytest.importorskip("torchmetrics", reason="torchmetrics is not installed")
-    rng = np.random.default_rng(1)
-    p = rng.dirichlet([0.5] * 10, 2000).astype(np.float32)
-    y = rng.integers(0, 10, 2000)
-    theirs = torchmetrics.functional.classification.multiclass_calibration_error(
-        torch.from_numpy(p), torch.from_numpy(y), num_classes=10, n_bins=20
-    )
-    ours = metrics.expected_calibration_error(p.max(1), p.argmax(1) == y)
-    assert ours == pytest.approx(100 * theirs.item(), abs=1e-3)
