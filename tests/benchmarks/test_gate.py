@@ -116,7 +116,7 @@ def test_a_reference_that_lacks_a_package_is_not_checked_and_says_so():
 
 
 def test_every_kind_of_check_runs():
-    """Every row of the registry and the first check of each other group, on the CPU."""
+    """Every row of the registry, every replay and the first check of each other group, on the CPU."""
     groups = (
         parity._augment(True),
         parity._loss(True),
@@ -124,6 +124,6 @@ def test_every_kind_of_check_runs():
         parity._jpeg(True),
         parity._corruptions(True),
     )
-    for check in (*parity._registered(), *(next(iter(group)) for group in groups)):
+    for check in (*parity._registered(), *parity._graphs(), *(next(iter(group)) for group in groups)):
         result = parity.run_check(check, torch.device("cpu"))
         assert result["ok"], result
