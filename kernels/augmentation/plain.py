@@ -31,28 +31,26 @@ def augment_plain(
     """``augment`` after its arguments are checked; ``normal`` is given whenever ``plan.noise`` is."""
     if plan.crop is not None or tuple(images.shape[1:3]) != size:
         images = crop_and_resize(images, plan.crop, size)
-    pixels = images.float() / 255
     if plan.flip is not None:
-        pixels = torch.where(_per_sample(plan.flip), pixels.flip(2), pixels)
+        images = torch.where(_per_sample(plan.flip), images.flip(2), images)
+    pixels = images.float().div_(255)
     if plan.noise is not None:
         assert normal is not None
-        pixels = (pixels + _per_sample(plan.noise) * normal).clamp(0, 1)
-    mean_, std_ = torch.tensor(mean, device=images.device), torch.tensor(std, device=images.device)
-    own = (pixels - mean_) / std_
+        pixels = (pixels + _per_sample(plan.noise) * normal).clamp_(0, 1)
+    # one value per byte of a row: an inner loop of 3 would be several times slower
+    mean_, std_ = (torch.tensor(v, device=images.device).repeat(size[1], 1) for v in (mean, std))
+    own = pixels.sub_(mean_).div_(std_)
     partner = own[plan.partner] if plan.partner is not None else None
-    if plan.box is None:
-        inside = fill = None
-    else:
-        inside = _inside(plan.box, *size)
-        fill = torch.zeros_like(inside, dtype=torch.int8) if plan.box_fill is None else _per_sample(plan.box_fill)
+    inside = None if plan.box is None else _inside(plan.box, *size)
+    fill = None if plan.box_fill is None else _per_sample(plan.box_fill)
+    if inside is not None and fill is not None:
         own = torch.where(inside & (fill == 1), -mean_ / std_, own)
     if plan.lam is not None:
         assert partner is not None
-        lam = _per_sample(plan.lam)
-        own = lam * own + (1 - lam) * partner
-    if inside is not None:
-        if partner is not None:
-            own = torch.where(inside & (fill == 0), partner, own)
+        own = torch.lerp(partner, own, _per_sample(plan.lam))
+    if inside is not None and partner is not None:
+        own = torch.where(inside if fill is None else inside & (fill == 0), partner, own)
+    if inside is not None and fill is not None:
         own = own.masked_fill(inside & (fill == 2), 0)
     return own.to(dtype).permute(0, 3, 1, 2)
 
@@ -112,4 +110,5 @@ def _inside(box: Tensor, height: int, width: int) -> Tensor:
     y = torch.arange(height, device=box.device).view(1, -1, 1)
     x = torch.arange(width, device=box.device).view(1, 1, -1)
     y0, x0, y1, x1 = box.view(-1, 4, 1, 1).unbind(1)
-    return ((y >= y0) & (y < y1) & (x >= x0) & (x < x1)).unsqueeze(-1)
+    inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
+    return inside.unsqueeze(-1).expand(-1, -1, -1, 3).contiguous()
