@@ -83,16 +83,17 @@ def compiled_augment(images: Tensor, plan: Plan, dtype: torch.dtype) -> Tensor:
     return _compiled_plan(tuple(given), dtype)(images, *given.values())
 
 
-def augment_peers(images: Tensor, labels: Tensor, dtype: torch.dtype) -> Iterator[tuple[str, str, Callable]]:
-    """``(case, peer, build)``: build() returns a function of uint8 NHWC images; all end normalised, none makes targets
-    but where its API always does.
+def augment_peers(labels: Tensor, dtype: torch.dtype) -> Iterator[tuple[str, str, Callable]]:
+    """``(case, peer, build)``: build() returns a function of uint8 NCHW images, which all of them are given ready, in
+    their own layout. All end normalised, in ``dtype`` where their documentation has a way to it (timm), else float32.
+    All that mix make targets, because their API always does; none flips, which their loaders do and our cases do too.
     """
-    device = images.device
-    mean, std = (torch.tensor([255 * x for x in v], device=device).view(1, 3, 1, 1) for v in _STATS)
+    device = labels.device
+    mean, std = (torch.tensor([255 * x for x in v], device=device, dtype=dtype).view(1, 3, 1, 1) for v in _STATS)
 
     def prefetched(x: Tensor) -> Tensor:
         """timm's PrefetchLoader: uint8 NCHW to float, minus mean, over std, in place."""
-        return x.permute(0, 3, 1, 2).to(dtype).sub_(mean).div_(std)
+        return x.to(dtype).sub_(mean).div_(std)
 
     def timm_mixup(**how: Any) -> Callable:
         mixup = need("timm.data").Mixup(num_classes=1000, **how)
@@ -106,13 +107,13 @@ def augment_peers(images: Tensor, labels: Tensor, dtype: torch.dtype) -> Iterato
         v2 = need("torchvision.transforms.v2")
         mix = getattr(v2, name)(alpha=1.0, num_classes=1000)
         ready = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(*_STATS)])
-        return lambda x: mix(ready(x.permute(0, 3, 1, 2)), labels)
+        return lambda x: mix(ready(x), labels)
 
-    def kornia_mix(name: str) -> Callable:
+    def kornia_mix(name: str, **how: Any) -> Callable:
         augmentation = need("kornia.augmentation")
-        mix = getattr(augmentation, name)(data_keys=["input", "class"], p=1.0)
+        mix = getattr(augmentation, name)(data_keys=["input", "class"], p=1.0, **how)
         normalise = augmentation.Normalize(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)).to(device)
-        return lambda x: mix(normalise(x.permute(0, 3, 1, 2).float() / 255), labels)
+        return lambda x: mix(normalise(x.float() / 255), labels)
 
     def timm_prefetch() -> Callable:
         need("timm")
@@ -127,7 +128,7 @@ def augment_peers(images: Tensor, labels: Tensor, dtype: torch.dtype) -> Iterato
     yield "augment mixup", "torchvision v2", lambda: torchvision_mix("MixUp")
     yield "augment cutmix", "torchvision v2", lambda: torchvision_mix("CutMix")
     yield "augment mixup per sample", "kornia", lambda: kornia_mix("RandomMixUpV2")
-    yield "augment cutmix per sample", "kornia", lambda: kornia_mix("RandomCutMixV2")
+    yield "augment cutmix per sample", "kornia", lambda: kornia_mix("RandomCutMixV2", use_correct_lambda=True)
 
 
 _STATS = (IMAGENET_MEAN, IMAGENET_STD)

@@ -53,7 +53,7 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
     settings |= {"size": size, "batch_size": batch, "dtype": str(dtype).removeprefix("torch.")}
     settings["images"] = photographs(job.data_dir)[1]
     labels = torch.randint(1000, (batch,), generator=torch.Generator().manual_seed(0)).to(job.device)
-    peers = list(augment_peers(image_batch(batch, size, job.device), labels, dtype))
+    peers = list(augment_peers(labels, dtype))
     timed_already = {"fgsm_step"}
     for case in cases(job, batch, size):
         timed_already.add(case.name.replace(" ", "_"))
@@ -114,9 +114,10 @@ def _augment(
     if case.plain:
         variants[EAGER] = lambda i: plain_augment(images[i], case.plan, dtype)
         variants[COMPILED] = lambda i: compiled_augment(images[i], case.plan, dtype)
+    planes = [x.permute(0, 3, 1, 2).contiguous() for x in images] if peers else []
     for peer, build in peers:
         try:
-            variants[peer] = over(build(), images)
+            variants[peer] = over(build(), planes)
         except ImportError as error:
             yield Absent(case.name, peer, str(error))
     if case.reads:

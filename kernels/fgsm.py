@@ -79,10 +79,11 @@ def fgsm_step_plain(
     images: Tensor, grad: Tensor, epsilon: float, clip: bool, origin: Tensor | None, radius: float | None
 ) -> Tensor:
     """The reference, after the arguments are checked."""
-    out = images + epsilon * torch.where(grad.isnan(), grad, grad.sign()).float()
+    out = torch.where(grad.isnan(), grad, grad.sign()).float().mul_(epsilon)
+    out = torch.add(images, out, out=torch.empty_like(images))
     if origin is not None and radius is not None:
-        out = out.clamp(origin - radius, origin + radius)
-    return out.clamp(0, 1) if clip else out
+        out.clamp_(origin - radius, origin + radius)
+    return out.clamp_(0, 1) if clip else out
 
 
 def fgsm_attack(

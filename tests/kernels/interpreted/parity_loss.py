@@ -20,6 +20,23 @@ def test_loss_and_gradient(dtype, C):
     check(dtype, C, B, 0.0, "sum", hard=True)
 
 
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_the_same_as_ligers_kernel(reduction):
+    liger = pytest.importorskip("liger_kernel.transformers.cross_entropy", reason="liger-kernel is not installed")
+    z, y = torch.randn(5, 300) * 4, torch.tensor([3, 299, -100, 0, 7])
+    upstream = torch.rand(5 if reduction == "none" else ())
+    results = []
+    for loss in (
+        liger.LigerCrossEntropyLoss(label_smoothing=0.1, reduction=reduction),
+        lambda z, y: mixed_cross_entropy(z, y, 0.1, reduction),
+    ):
+        own = z.clone().requires_grad_()
+        value = loss(own * 1.0, y)  # Liger writes its gradient into the logits that it is given
+        value.backward(upstream)
+        results.append((value.detach(), own.grad))
+    torch.testing.assert_close(*results, atol=2e-6, rtol=1e-6)
+
+
 @pytest.mark.parametrize("C", [1000, 8193, 8200])
 def test_bad_values_are_nan_without_a_check(C):
     """As on a GPU, where nothing is checked: a bad label or lam, or a NaN logit, shows in its row and nowhere else."""
