@@ -41,17 +41,18 @@ def augment_plain(
     mean_, std_ = (torch.tensor(v, device=images.device).repeat(size[1], 1) for v in (mean, std))
     own = pixels.sub_(mean_).div_(std_)
     partner = own[plan.partner] if plan.partner is not None else None
-    inside = None if plan.box is None else _inside(plan.box, *size)
-    fill = None if plan.box_fill is None else _per_sample(plan.box_fill)
-    if inside is not None and fill is not None:
-        own = torch.where(inside & (fill == 1), -mean_ / std_, own)
+    boxes = _boxes(plan)
+    for place, fill in boxes:
+        if fill == 1:
+            own[place] = (-mean_ / std_)[0]
     if plan.lam is not None:
         assert partner is not None
         own = torch.lerp(partner, own, _per_sample(plan.lam))
-    if inside is not None and partner is not None:
-        own = torch.where(inside if fill is None else inside & (fill == 0), partner, own)
-    if inside is not None and fill is not None:
-        own = own.masked_fill(inside & (fill == 2), 0)
+    for place, fill in boxes:
+        if fill == 2:
+            own[place] = 0
+        elif fill == 0 and partner is not None:
+            own[place] = partner[place]
     return own.to(dtype).permute(0, 3, 1, 2)
 
 
@@ -105,10 +106,10 @@ def _per_sample(field: Tensor) -> Tensor:
     return field.view(-1, 1, 1, 1)
 
 
-def _inside(box: Tensor, height: int, width: int) -> Tensor:
-    """bool [B, h, w, 1]: the pixels in each sample's half-open box, which may leave the image or be empty."""
-    y = torch.arange(height, device=box.device).view(1, -1, 1)
-    x = torch.arange(width, device=box.device).view(1, 1, -1)
-    y0, x0, y1, x1 = box.view(-1, 4, 1, 1).unbind(1)
-    inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
-    return inside.unsqueeze(-1).expand(-1, -1, -1, 3).contiguous()
+def _boxes(plan: Plan) -> list[tuple[tuple[int, slice, slice], int]]:
+    """Each sample's box as an index, with its fill; boxes may leave the image or be empty."""
+    if plan.box is None:
+        return []
+    fills = [0] * len(plan.box) if plan.box_fill is None else plan.box_fill.tolist()
+    corners = plan.box.clamp(min=0).tolist()
+    return [((i, slice(y0, y1), slice(x0, x1)), fills[i]) for i, (y0, x0, y1, x1) in enumerate(corners)]
