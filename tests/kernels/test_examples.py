@@ -1,0 +1,80 @@
+"""The training loops of the pages, run as they stand there."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fastreg.benchmarks.peers import need
+from tests.support import ROOT, write_tiny_imagenet
+
+SIDE, CLASSES = 64, 4
+
+
+def block(page: str, words: str) -> str:
+    """The page's one Python block that contains ``words``."""
+    found = [text for text in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S) if words in text]
+    assert len(found) == 1, f"{page} has {len(found)} Python blocks with {words!r}"
+    return found[0]
+
+
+def run(code: str, **given: Any) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"device": torch.device("cpu"), **given}
+    exec(compile(code, "page", "exec"), namespace)
+    return namespace
+
+
+def small_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, CLASSES)
+    )
+
+
+def trained(result: dict[str, Any], images: str) -> None:
+    """The last step's loss is a number, its gradients are there, and the images are what the modules promise."""
+    assert result["loss"].isfinite()
+    assert result["loss"].dtype == torch.float32
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in result["model"].parameters())
+    assert next(result["model"].parameters()).grad.abs().sum() > 0
+    x, targets = result[images], result["targets"]
+    assert x.dtype == torch.bfloat16
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert x.abs().max() < 3  # normalised, not bytes
+    assert targets.a.shape == targets.b.shape == targets.lam.shape == x.shape[:1]
+
+
+@pytest.mark.parametrize(("page", "images"), [("README.md", "inputs"), ("kernels/README.md", "images")])
+def test_a_plain_loop(page, images):
+    side = 224 if page == "README.md" else SIDE  # what its loop says
+    bytes_ = torch.randint(0, 256, (2, 4, side, side, 3), dtype=torch.uint8)
+    loader = [(x, torch.arange(4)) for x in bytes_]
+    if page != "README.md":
+        loader = [(*batch, torch.arange(4) + 4 * i) for i, batch in enumerate(loader)]
+    model = small_model()
+    before = next(model.parameters()).detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    code = block(page, "BatchAugment" if page == "README.md" else "indices in loader")
+    optimizer.zero_grad = lambda: None  # keep the last gradients: one page clears them after the step
+    trained(run(code, loader=loader, model=model, optimizer=optimizer), images)
+    assert not torch.equal(next(model.parameters()).detach(), before)
+
+
+def test_timms_loop(tmp_path):
+    try:
+        need("timm")
+    except ImportError as error:
+        pytest.skip(str(error))
+    root = write_tiny_imagenet(tmp_path, classes=CLASSES, train=4, val=1)
+    code = block("kernels/README.md", "fast_collate")
+    result = run(code, root=root, size=SIDE, batch_size=8, workers=0)
+    trained(result, "images")
+    assert result["model"].bn1.num_batches_tracked == 2
+    assert len(result["optimizer"].state) > 0
+    assert result["mixup_fn"].step == 2
+    assert result["images"].shape == (8, 3, SIDE, SIDE)
+    assert len(result["labels"].unique()) > 1
