@@ -48,7 +48,7 @@ class Op:
     rare_tolerance: float = 0.0
 
 
-_MODULES = ("augmentation.ops", "loss_ops", "fgsm_ops", "color_ops", "corruptions.ops")
+_MODULES = ("augmentation.ops", "loss_ops", "fgsm_ops", "color_ops", "corruptions.ops", "corruptions.pixel_ops")
 
 
 def operations() -> list[Op]:

@@ -45,19 +45,23 @@ class Corruption(NamedTuple):
     apply: Callable[..., Tensor]  # (images, parameter, fields) -> uint8
     draw: Callable[..., dict[str, Tensor]] | None = None  # (Key, n, parameter, images) -> fields
     fields: Mapping[str, tuple[str, tuple]] = MappingProxyType({})  # name -> kind, shape behind the batch
+    fused: Callable[..., Tensor] | None = None  # (name, images, parameter, Key) -> uint8: draws and applies in a kernel
 
     def generate(self, images: Tensor, parameter: Any, key: Key, name: str) -> Tensor:
-        """Draw and apply; a noise does both in one kernel where kernels run."""
+        """Draw and apply."""
         assert self.draw is not None
-        if self.apply in _NOISES and use_triton(images):
-            return noise_kernels.noise(name, images, parameter, key)
+        if self.fused and use_triton(images):
+            return self.fused(name, images, parameter, key)
         return self.apply(images, parameter, self.draw(key, images.shape[1], parameter, images))
 
 
-_NOISES = (noise.gaussian_noise, noise.speckle_noise, noise.shot_noise, noise.impulse_noise)
+def _frosted(name: str, images: Tensor, parameter: tuple[float, float], key: Key) -> Tensor:
+    return weather.frosted(images, parameter, *drawn.frost_crops(key, images.shape[1]))
+
 
 # "n" and "passes" stand for the side of the image and the passes of the severity
 _NORMAL = {"normal": ("float", ("n", "n", 3))}
+_COUNTS = {"counts": ("integer", ("n", "n", 3))}
 _FLAGS = {"replace": ("bool", ("n", "n", 3)), "salt": ("bool", ("n", "n", 3))}
 _SHUFFLE = {"dx": ("integer", ("passes", "n", "n")), "dy": ("integer", ("passes", "n", "n"))}
 _SHIFT = {
@@ -67,22 +71,22 @@ _SHIFT = {
 }
 
 TABLE = {
-    "gaussian_noise": Corruption(noise.gaussian_noise, drawn.gaussian_noise, _NORMAL),
-    "shot_noise": Corruption(noise.shot_noise, drawn.shot_noise, {"counts": ("integer", ("n", "n", 3))}),
-    "impulse_noise": Corruption(noise.impulse_noise, drawn.impulse_noise, _FLAGS),
+    "gaussian_noise": Corruption(noise.gaussian_noise, drawn.gaussian_noise, _NORMAL, noise_kernels.noise),
+    "shot_noise": Corruption(noise.shot_noise, drawn.shot_noise, _COUNTS, noise_kernels.noise),
+    "impulse_noise": Corruption(noise.impulse_noise, drawn.impulse_noise, _FLAGS, noise_kernels.noise),
     "defocus_blur": Corruption(blur.defocus_blur),
     "glass_blur": Corruption(blur.glass_blur, drawn.glass_blur, _SHUFFLE),
     "motion_blur": Corruption(blur.motion_blur, drawn.motion_blur, {"angle": ("float", ())}),
     "zoom_blur": Corruption(blur.zoom_blur),
     "snow": Corruption(weather.snow, drawn.snow, {"normal": ("float", ("n", "n")), "angle": ("float", ())}),
-    "frost": Corruption(weather.frost, drawn.frost, {"texture": ("uint8", ("n", "n", 3))}),
+    "frost": Corruption(weather.frost, drawn.frost, {"texture": ("uint8", ("n", "n", 3))}, _frosted),
     "fog": Corruption(weather.fog, drawn.fog, {"plasma": ("float", ("n", "n"))}),
     "brightness": Corruption(colour.brightness),
     "contrast": Corruption(colour.contrast),
     "elastic_transform": Corruption(elastic.elastic_transform, drawn.elastic_transform, _SHIFT),
     "pixelate": Corruption(digital.pixelate),
     "jpeg_compression": Corruption(digital.jpeg_compression),
-    "speckle_noise": Corruption(noise.speckle_noise, drawn.speckle_noise, _NORMAL),
+    "speckle_noise": Corruption(noise.speckle_noise, drawn.speckle_noise, _NORMAL, noise_kernels.noise),
     "gaussian_blur": Corruption(blur.gaussian_blur),
     "spatter": Corruption(spatter.spatter, drawn.spatter, {"normal": ("float", ("n", "n"))}),
     "saturate": Corruption(colour.saturate),

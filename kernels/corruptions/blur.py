@@ -18,7 +18,7 @@ from fastreg.kernels.dispatch import use_triton
 
 def gaussian_blur(images: Tensor, sigma: float, fields: dict) -> Tensor:
     """Gaussian filter, edge clamped."""
-    return quantise(filters.gaussian_blur(unit(images), float(sigma)))
+    return filters.gaussian_levels(images, float(sigma))
 
 
 @lru_cache(maxsize=64)
@@ -38,26 +38,27 @@ def disc(radius: float, soft: float) -> np.ndarray:
 def defocus_blur(images: Tensor, parameter: tuple[float, float], fields: dict) -> Tensor:
     """Correlation with a soft disc, border reflect-101, in float64; large discs through the Fourier transform."""
     kernel = disc(*parameter)
-    return quantise((correlated if images.is_cuda else correlated_by_opencv)(unit(images), kernel))
+    return quantise((correlated if use_triton(images) else correlated_by_opencv)(images, kernel))
 
 
-def correlated_by_opencv(x: Tensor, kernel: np.ndarray) -> Tensor:
-    """float64 [B,n,n,3] correlated with ``kernel`` on the CPU."""
+def correlated_by_opencv(images: Tensor, kernel: np.ndarray) -> Tensor:
+    """uint8 [B,n,n,3] as numbers in [0,1], float64, correlated with ``kernel`` on the CPU."""
     import cv2
 
-    return torch.from_numpy(np.stack([cv2.filter2D(image, -1, kernel) for image in x.numpy()]))
+    return torch.from_numpy(np.stack([cv2.filter2D(image, -1, kernel) for image in unit(images).numpy()]))
 
 
-def correlated(x: Tensor, kernel: np.ndarray) -> Tensor:
-    """float64 [B,n,n,3] correlated with ``kernel`` by the Fourier transform, all images at once."""
+def correlated(images: Tensor, kernel: np.ndarray) -> Tensor:
+    """What ``correlated_by_opencv`` gives, by the Fourier transform, for all images at once."""
     reach = len(kernel) // 2
-    n = x.shape[1]
-    index = filters.on(filters.border(n, reach, reach, "mirror101"), x.device)
-    x = x.permute(0, 3, 1, 2).index_select(2, index).index_select(3, index)
+    n = images.shape[1]
     side = next(size for size in range(n + 2 * reach, 4 * (n + 2 * reach)) if _smooth(size))
+    # what lies beyond the lower right border is never read: the transform's own padding, done with the border's
+    index = filters.on(filters.border(n, reach, side - n - reach, "mirror101"), images.device)
+    x = unit(images.permute(0, 3, 1, 2).index_select(2, index).index_select(3, index))
     spectrum = torch.fft.rfft2(filters.on(kernel, x.device).double(), s=(side, side)).conj()
-    blurred = torch.fft.irfft2(torch.fft.rfft2(x, s=(side, side)).mul_(spectrum), s=(side, side))[..., :n, :n]
-    return blurred.permute(0, 2, 3, 1).contiguous()
+    blurred = torch.fft.irfft2(torch.fft.rfft2(x).mul_(spectrum), s=(side, side))[..., :n, :n]
+    return blurred.permute(0, 2, 3, 1)
 
 
 def _smooth(size: int) -> bool:
@@ -72,10 +73,9 @@ def glass_blur(images: Tensor, parameter: tuple[float, int, int], fields: dict) 
     """Blur, move pixels about by up to ``reach``, blur. The published raster loops, from the lower right corner up,
     *copy* the pixel they meant to swap; so each pixel is written once, and the result is a gather."""
     sigma, reach, _ = parameter
-    levels = filters.gaussian_blur(unit(images), float(sigma)).mul_(255).to(torch.uint8)
+    levels = filters.gaussian_levels(images, float(sigma))
     shuffle = filter_kernels.glass if use_triton(levels) else plain_glass
-    levels = shuffle(levels, fields["dx"], fields["dy"], reach)
-    return quantise(filters.gaussian_blur(unit(levels), float(sigma)))
+    return filters.gaussian_levels(shuffle(levels, fields["dx"], fields["dy"], reach), float(sigma))
 
 
 def plain_glass(levels: Tensor, dx: Tensor, dy: Tensor, reach: int) -> Tensor:

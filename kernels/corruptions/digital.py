@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions import digital_kernels
 from fastreg.kernels.corruptions.filters import on
+from fastreg.kernels.dispatch import use_triton
 from fastreg.kernels.jpeg import jpeg_round_trip
 
 
@@ -30,35 +32,21 @@ def box_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
     return taken.argmax(1), taken.sum(1)
 
 
-def box_resize(images: Tensor, target: int) -> Tensor:
-    """uint8 [B,h,w,3] to [B,target,target,3], bit-equal to Pillow's BOX: columns first, each pass rounded to uint8 with
-    22-bit integer weights."""
-    for axis in (2, 1):
-        first, count = (on(a, images.device) for a in box_taps(images.shape[axis], target))
-        shape = [1, 1, 1, 1]
-        shape[axis] = target
-        most = int(box_taps(images.shape[axis], target)[1].max())
-        total = images.index_select(axis, first).to(torch.int32)
-        if most == 1:
-            images = total.to(torch.uint8)
-            continue
-        for k in range(1, most):
-            taken = (count > k).to(torch.int32).view(shape)
-            total += images.index_select(axis, (first + k).clamp_(max=images.shape[axis] - 1)) * taken
-        weight = (2**22 / count + 0.5).to(torch.int32).view(shape)
-        images = (total * weight + 2**21 >> 22).to(torch.uint8)
-    return images
-
-
 def pixelate(images: Tensor, scale: float, fields: dict) -> Tensor:
-    """BOX down to int(n * scale), BOX up again (which repeats pixels); on the CPU Pillow shrinks."""
+    """BOX down to int(n * scale), BOX up again (which repeats pixels)."""
     side = images.shape[1]
     small = max(1, int(side * scale))
-    if images.is_cuda:
-        return box_resize(box_resize(images, small), side)
+    if not use_triton(images):
+        return pillow_pixelate(images, small)
+    first, count = (taps[box_taps(small, side)[0]] for taps in box_taps(side, small))
+    return digital_kernels.pixelate(images, on(first, images.device), on(count, images.device), int(count.max()))
+
+
+def pillow_pixelate(images: Tensor, small: int) -> Tensor:
+    """Pillow shrinks to ``small`` pixels a side."""
     from PIL import Image
 
-    place = box_taps(small, side)[0]
+    place = box_taps(small, images.shape[1])[0]
     out = torch.empty_like(images)
     for source, target in zip(images.numpy(), out.numpy()):
         shrunk = np.asarray(Image.fromarray(source).resize((small, small), Image.Resampling.BOX))

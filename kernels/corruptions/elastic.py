@@ -18,20 +18,26 @@ from fastreg.kernels.dispatch import use_triton
 def elastic_transform(images: Tensor, parameter: tuple[float, float, float], fields: dict) -> Tensor:
     """Affine warp by ``corner_shift``, then displacement by ``dx``, ``dy`` smoothed with sigma and scaled by alpha."""
     alpha, sigma, _ = parameter
-    n = images.shape[1]
-    line = torch.arange(n, device=images.device, dtype=torch.float64)
-    y, x = line[:, None], line[None, :]
-
-    m = affine_inverse(fields["corner_shift"], n)[:, :, :, None, None]  # [B,2,3,1,1]
-    read = filter_kernels.bilinear if use_triton(images) else plain_bilinear
-    warped = read(
-        unit(images, torch.float32),
-        m[:, 1, 0] * x + m[:, 1, 1] * y + m[:, 1, 2],
-        m[:, 0, 0] * x + m[:, 0, 1] * y + m[:, 0, 2],
-        True,
+    warp, displace = (
+        (filter_kernels.warp, filter_kernels.displace) if use_triton(images) else (plain_warp, plain_displace)
     )
-    dx, dy = (gaussian_field(fields[name], sigma, "mirror", 3.0).mul_(alpha).float() for name in ("dx", "dy"))
-    return quantise(read(warped, y + dy.double(), x + dx.double(), False))
+    warped = warp(unit(images, torch.float32), affine_inverse(fields["corner_shift"], images.shape[1]))
+    shifts = torch.stack((fields["dx"], fields["dy"])).double()
+    return displace(warped, gaussian_field(shifts, sigma, "mirror", 3.0), on(np.array([alpha], float), images.device))
+
+
+def plain_warp(x: Tensor, matrix: Tensor) -> Tensor:
+    """float32 [B,n,n,3] read at ``matrix`` (x, y, 1), float64 [B,2,3]."""
+    line = torch.arange(x.shape[1], device=x.device, dtype=torch.float64)
+    column, row = (m[:, 0] * line + m[:, 1] * line[:, None] + m[:, 2] for m in matrix[..., None, None].unbind(1))
+    return plain_bilinear(x, row, column, True)
+
+
+def plain_displace(x: Tensor, shifts: Tensor, alpha: Tensor) -> Tensor:
+    """Levels uint8 of float32 [B,n,n,3] read ``alpha`` times ``shifts`` float64 [2 (x, y),B,n,n] away."""
+    line = torch.arange(x.shape[1], device=x.device, dtype=torch.float64)
+    dx, dy = (shifts * alpha).float().double().unbind()
+    return quantise(plain_bilinear(x, line[:, None] + dy, line + dx, False))
 
 
 def affine_inverse(corner_shift: Tensor, n: int) -> Tensor:

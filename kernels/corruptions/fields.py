@@ -117,8 +117,7 @@ def snow(key: Key, n: int, parameter, images) -> dict:
 def fog(key: Key, n: int, parameter, images) -> dict:
     """The plasma map of the next power of two, cropped."""
     side = map_side(n)
-    uniform = key.field("uniform", "fog", side, side).double().mul_(2).sub_(1)
-    return {"plasma": plasma(uniform, parameter[1])[:, :n, :n].float()}
+    return {"plasma": plasma(key.field("uniform", "fog", side, side), parameter[1], n)}
 
 
 def elastic_transform(key: Key, n: int, parameter, images) -> dict:
@@ -134,6 +133,15 @@ def spatter(key: Key, n: int, parameter, images) -> dict:
 
 def frost(key: Key, n: int, parameter, images) -> dict:
     """A photograph out of the five, then a corner: rows in [0, H - n), columns in [0, W - n)."""
+    pixels, first, stride = frost_crops(key, n)
+    line = torch.arange(n, device=key.device)
+    place = (first[:, None, None] + line[:, None] * stride[:, None, None] + line).view(-1)
+    return {"texture": pixels.index_select(0, place).view(-1, n, n, 3)}
+
+
+def frost_crops(key: Key, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """All photographs' pixels uint8 [P,3], and of each sample's crop the first pixel and the pixels in a row of its
+    photograph, int64 [B]."""
     if key.textures is None:
         raise ValueError(
             "frost needs its five photographs: pass textures= (fastreg.pipelines.frost.load_frost() has them)."
@@ -150,11 +158,8 @@ def frost(key: Key, n: int, parameter, images) -> dict:
     which = philox.integers(words[:, 0], len(rows))
     top = philox.integers(words[:, 1], rows[which] - n)
     left = philox.integers(words[:, 2], columns[which] - n)
-    first = on(start[which] + top * columns[which] + left, key.device)
-    stride = on(columns[which], key.device)
-    line = torch.arange(n, device=key.device)
-    place = (first[:, None, None] + line[:, None] * stride[:, None, None] + line).view(-1)
-    return {"texture": pixels.index_select(0, place).view(-1, n, n, 3)}
+    first = start[which] + top * columns[which] + left
+    return pixels, on(first, key.device), on(columns[which], key.device)
 
 
 _prepared: dict = {}  # the last photographs seen, scaled and joined on their device

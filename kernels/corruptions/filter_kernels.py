@@ -4,9 +4,9 @@ Each repeats the arithmetic of the plain version beside its caller operation for
 contraction of multiply and add off. One program works on BLOCK neighbouring values of one image; grid (blocks, images).
 
 Loads and bytes per value (uint8 in and out unless said), T taps, Z zooms:
-    gaussian   2 T float64 loads, 32 bytes (two passes, float64 in and out)
+    gaussian   2 T float64 loads, 32 bytes (two passes, float64 in and out), 25 where levels come out
     motion     T byte loads, 2 bytes           zoom   4 Z float32 loads, 5 bytes
-    bilinear   4 float32 loads, 24 bytes       glass  2 int16 loads per step of the chain, 3 bytes per pass
+    bilinear   4 float32 loads, 8 bytes        glass  2 int16 loads per step of the chain, 3 bytes per pass
 Speed on a GPU: not yet measured.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions.pixel_kernels import _level
 from fastreg.kernels.dispatch import tl, triton
 
 BLOCK = 512
@@ -38,6 +39,7 @@ def gaussian_kernel(
     n,
     radius,
     DOWN: tl.constexpr,  # along the rows' axis, else along the columns'
+    LEVELS: tl.constexpr,  # out is uint8
     CHANNELS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -51,19 +53,20 @@ def gaussian_kernel(
         near = tl.load(line + tl.maximum(place - j, 0) * stride, mask=live, other=0.0)
         far = tl.load(line + tl.minimum(place + j, n - 1) * stride, mask=live, other=0.0)
         total += (near + far) * tl.load(weights_ptr + radius + j)
-    tl.store(out_ptr + first + value, total, mask=live)
+    tl.store(out_ptr + first + value, _level(total) if LEVELS else total, mask=live)
 
 
-def gaussian(x: Tensor, weights: Tensor) -> Tensor:
-    """float64 [B,n,n,C] filtered with ``weights`` [2 radius + 1] down, then across."""
+def gaussian(x: Tensor, weights: Tensor, levels: bool = False) -> Tensor:
+    """float64 [B,n,n,C] filtered with ``weights`` [2 radius + 1] down, then across; ``levels``: as uint8."""
     batch, n, _, channels = x.shape
     x = x.contiguous()
     grid = (triton.cdiv(n * n * channels, BLOCK), batch)
     for down in (True, False):
-        out = torch.empty_like(x)
+        cut = levels and not down
+        out = torch.empty_like(x, dtype=torch.uint8 if cut else x.dtype)
         gaussian_kernel[grid](
             x, out, weights, n, len(weights) // 2,
-            DOWN=down, CHANNELS=channels, BLOCK=BLOCK, enable_fp_fusion=False,
+            DOWN=down, LEVELS=cut, CHANNELS=channels, BLOCK=BLOCK, enable_fp_fusion=False,
         )  # fmt: skip
         x = out
     return x
@@ -161,40 +164,63 @@ def _folded(i, n, MIRROR101: tl.constexpr):
 @triton.jit
 def bilinear_kernel(
     x_ptr,  # float32 [B,n,n,3]
-    rows_ptr,  # float64 [B,n,n]
-    columns_ptr,
-    out_ptr,  # float32 [B,n,n,3]
+    place_ptr,  # float64: the map [B,2,3], or the displacements (x, y) [2,B,n,n]
+    alpha_ptr,  # float64 [1]: times the displacements
+    out_ptr,  # float32 [B,n,n,3], or uint8
     n,
-    MIRROR101: tl.constexpr,
+    AFFINE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    value, live, _y, _x, c, first = _block(n, 3, BLOCK)
-    pixel = tl.program_id(1).to(tl.int64) * (n * n) + value // 3
-    row = tl.load(rows_ptr + pixel, mask=live, other=0.0)
-    column = tl.load(columns_ptr + pixel, mask=live, other=0.0)
+    """AFFINE: read at a map of the place, folded about the edge pixels. Else: at a displaced place, folded about the
+    edges, and cut to levels."""
+    value, live, y, x, c, first = _block(n, 3, BLOCK)
+    image = tl.program_id(1).to(tl.int64)
+    if AFFINE:
+        m = place_ptr + image * 6
+        y = y.to(tl.float64)
+        x = x.to(tl.float64)
+        row = tl.load(m + 3) * x + tl.load(m + 4) * y + tl.load(m + 5)
+        column = tl.load(m) * x + tl.load(m + 1) * y + tl.load(m + 2)
+    else:
+        pixel = image * (n * n) + value // 3
+        alpha = tl.load(alpha_ptr)
+        along = tl.load(place_ptr + pixel, mask=live, other=0.0) * alpha
+        down = tl.load(place_ptr + tl.num_programs(1).to(tl.int64) * (n * n) + pixel, mask=live, other=0.0) * alpha
+        row = y.to(tl.float64) + down.to(tl.float32).to(tl.float64)
+        column = x.to(tl.float64) + along.to(tl.float32).to(tl.float64)
     top = tl.floor(row)
     left = tl.floor(column)
     fy = row - top
     fx = column - left
-    y0 = _folded(top.to(tl.int32), n, MIRROR101) * n
-    y1 = _folded(top.to(tl.int32) + 1, n, MIRROR101) * n
-    x0 = _folded(left.to(tl.int32), n, MIRROR101)
-    x1 = _folded(left.to(tl.int32) + 1, n, MIRROR101)
+    y0 = _folded(top.to(tl.int32), n, AFFINE) * n
+    y1 = _folded(top.to(tl.int32) + 1, n, AFFINE) * n
+    x0 = _folded(left.to(tl.int32), n, AFFINE)
+    x1 = _folded(left.to(tl.int32) + 1, n, AFFINE)
     image = x_ptr + first + c
     a = tl.load(image + (y0 + x0) * 3, mask=live, other=0.0).to(tl.float64)
     b = tl.load(image + (y1 + x0) * 3, mask=live, other=0.0).to(tl.float64)
     a += (tl.load(image + (y0 + x1) * 3, mask=live, other=0.0).to(tl.float64) - a) * fx
     b += (tl.load(image + (y1 + x1) * 3, mask=live, other=0.0).to(tl.float64) - b) * fx
-    tl.store(out_ptr + first + value, (a + (b - a) * fy).to(tl.float32), mask=live)
+    a = (a + (b - a) * fy).to(tl.float32)
+    tl.store(out_ptr + first + value, a if AFFINE else _level(a), mask=live)
 
 
-def bilinear(x: Tensor, rows: Tensor, columns: Tensor, mirror101: bool) -> Tensor:
-    """float32 [B,n,n,3] read at float64 places [B,n,n]."""
+def warp(x: Tensor, matrix: Tensor) -> Tensor:
+    """float32 [B,n,n,3] read at ``matrix`` (x, y, 1), float64 [B,2,3], folded about the edge pixels."""
+    return _bilinear(x, matrix.contiguous(), matrix, torch.float32)
+
+
+def displace(x: Tensor, shifts: Tensor, alpha: Tensor) -> Tensor:
+    """Levels uint8 of float32 [B,n,n,3] read at ``alpha`` float64 [1] times ``shifts`` float64 [2 (x, y),B,n,n] from
+    each place, folded about the edges."""
+    return _bilinear(x, shifts.contiguous(), alpha, torch.uint8)
+
+
+def _bilinear(x: Tensor, places: Tensor, alpha: Tensor, dtype: torch.dtype) -> Tensor:
     batch, n = x.shape[:2]
-    out = torch.empty_like(x)
+    out = torch.empty_like(x, dtype=dtype)
     bilinear_kernel[(triton.cdiv(n * n * 3, BLOCK), batch)](
-        x, rows.contiguous(), columns.contiguous(), out, n,
-        MIRROR101=mirror101, BLOCK=BLOCK, enable_fp_fusion=False,
+        x, places, alpha, out, n, AFFINE=dtype == torch.float32, BLOCK=BLOCK, enable_fp_fusion=False
     )  # fmt: skip
     return out
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.kernels.corruptions import filter_kernels
+from fastreg.kernels.corruptions import filter_kernels, pixel_kernels
 from fastreg.kernels.dispatch import use_triton
 
 
@@ -24,11 +24,15 @@ def on(values: np.ndarray, device: torch.device) -> Tensor:
 
 def unit(images: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """uint8 levels as numbers in [0,1]."""
+    if use_triton(images):
+        return pixel_kernels.unit(images, dtype)
     return images.to(dtype).div_(255)
 
 
 def quantise(x: Tensor) -> Tensor:
-    """Numbers on the 0-1 scale to uint8: clip, times 255, truncate. ``x`` is overwritten."""
+    """Numbers on the 0-1 scale to uint8: clip, times 255, truncate. ``x`` may be overwritten."""
+    if use_triton(x):
+        return pixel_kernels.quantise(x)
     return x.clamp_(0, 1).mul_(255).to(torch.uint8)
 
 
@@ -58,6 +62,14 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
     if len(weights) == 1:
         return x * float(weights[0])
     return (filter_kernels.gaussian if use_triton(x) else plain_gaussian)(x, on(weights, x.device))
+
+
+def gaussian_levels(images: Tensor, sigma: float) -> Tensor:
+    """``gaussian_blur`` of uint8 [B,n,n,C], truncated to uint8 again."""
+    weights = gaussian_weights(sigma)
+    if len(weights) > 1 and use_triton(images):
+        return filter_kernels.gaussian(unit(images), on(weights, images.device), levels=True)
+    return quantise(gaussian_blur(unit(images), sigma))
 
 
 def plain_gaussian(x: Tensor, weights: Tensor) -> Tensor:
@@ -105,12 +117,6 @@ def zoom_grid(n: int, zoom: float) -> tuple[np.ndarray, np.ndarray]:
     place = np.arange(trim, trim + n) * ((side - 1) / (stretched - 1) if stretched > 1 else 0.0)
     left = np.minimum(place.astype(np.int64), max(side - 2, 0))
     return left + (n - side) // 2, place - left
-
-
-def zoom_centre(x: Tensor, zoom: float) -> Tensor:
-    """Bilinear zoom into the centre of [B,n,n,C]."""
-    left, weight = zoom_grid(x.shape[1], zoom)
-    return zoomed(x, on(left, x.device), on(weight, x.device).to(x.dtype))
 
 
 def zoomed(x: Tensor, left: Tensor, weight: Tensor) -> Tensor:

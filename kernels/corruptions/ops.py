@@ -51,14 +51,16 @@ def _zoom(device="cpu", small: bool = True) -> dict[str, Any]:
     return {"x": x, "left": left, "weight": weight.float()}
 
 
-def _bilinear(mirror101: bool):
-    def example(device="cpu", small: bool = True) -> dict[str, Any]:
-        x = filters.unit(_levels(device, small), torch.float32)
-        n = x.shape[1]
-        rows, columns = ((_uniform(device, small, 2, len(x), n, n).double() * 3 - 1) * n).unbind(0)
-        return {"x": x, "rows": rows, "columns": columns, "mirror101": mirror101}
+def _warp(device="cpu", small: bool = True) -> dict[str, Any]:
+    x = filters.unit(_levels(device, small), torch.float32)
+    corners = (_uniform(device, small, len(x), 3, 2) - 0.5) * x.shape[1]
+    return {"x": x, "matrix": elastic.affine_inverse(corners, x.shape[1])}
 
-    return example
+
+def _displace(device="cpu", small: bool = True) -> dict[str, Any]:
+    x = filters.unit(_levels(device, small), torch.float32)
+    shifts = _uniform(device, small, 2, *x.shape[:3]).double() - 0.5
+    return {"x": x, "shifts": shifts, "alpha": filters.on(np.array([2.0 * x.shape[1]]), x.device)}
 
 
 def _glass(device="cpu", small: bool = True) -> dict[str, Any]:
@@ -142,7 +144,8 @@ def _variant(label: str, kernel, elements: int, types: dict[str, str], kind: str
 
 _F, _C, _B = filter_kernels, field_kernels, filter_kernels.BLOCK
 _BYTES, _DOUBLES = {"out_ptr": "*u8"}, {"x_ptr": "*fp64", "out_ptr": "*fp64"}
-_FLOATS = {"x_ptr": "*fp32", "out_ptr": "*fp32"}
+_LAST = _DOUBLES | _BYTES
+_FLOATS = {"x_ptr": "*fp32", "out_ptr": "*fp32", "place_ptr": "*fp64", "alpha_ptr": "*fp64"}
 _RAY, _SHIFT = (
     _BYTES | dict.fromkeys(("dx_ptr", "dy_ptr"), "*i32"),
     _BYTES | dict.fromkeys(("dx_ptr", "dy_ptr"), "*i16"),
@@ -180,7 +183,8 @@ OPS = (
     Op("jpeg_round_trip", jpeg._triton, _pillow, _jpeg, _touched, _jpeg_variants()),
     Op(
         "gaussian_filter", _F.gaussian, filters.plain_gaussian, _gaussian, _touched,
-        (_variant("gaussian_filter", _F.gaussian_kernel, _B, _DOUBLES, DOWN=True, CHANNELS=3, BLOCK=_B),),
+        (_variant("gaussian_filter", _F.gaussian_kernel, _B, _DOUBLES, DOWN=True, LEVELS=False, CHANNELS=3, BLOCK=_B),
+         _variant("gaussian_levels", _F.gaussian_kernel, _B, _LAST, DOWN=False, LEVELS=True, CHANNELS=3, BLOCK=_B)),
     ),
     Op(
         "motion_taps", _F.motion, filters.plain_motion, _motion, _touched,
@@ -191,10 +195,13 @@ OPS = (
         (_variant("zoom_mean", _F.zoom_kernel, _B, {"x_ptr": "*fp32", "out_ptr": "*u8"}, BLOCK=_B),),
     ),
     Op(
-        "bilinear_mirror101", _F.bilinear, elastic.plain_bilinear, _bilinear(True), _touched,
-        (_variant("bilinear_mirror101", _F.bilinear_kernel, _B, _FLOATS, MIRROR101=True, BLOCK=_B),),
+        "elastic_warp", _F.warp, elastic.plain_warp, _warp, _touched,
+        (_variant("elastic_warp", _F.bilinear_kernel, _B, _FLOATS, AFFINE=True, BLOCK=_B),),
     ),
-    Op("bilinear_mirror", _F.bilinear, elastic.plain_bilinear, _bilinear(False), _touched),
+    Op(
+        "elastic_displace", _F.displace, elastic.plain_displace, _displace, _touched,
+        (_variant("elastic_displace", _F.bilinear_kernel, _B, _FLOATS | _BYTES, AFFINE=False, BLOCK=_B),),
+    ),
     Op(
         "glass_shuffle", _F.glass, blur.plain_glass, _glass, _touched,
         (_variant("glass_shuffle", _F.glass_kernel, _B, _SHIFT, BLOCK=_B),),

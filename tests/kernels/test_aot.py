@@ -10,11 +10,15 @@ from triton import knobs
 
 from fastreg.kernels.dispatch import INTERPRETED
 from fastreg.kernels.registry import Variant, operations
+from tests.kernels import aot
 from tests.kernels.aot import Code, read
 
 VARIANTS = [variant for op in operations() for variant in op.aot]
 FIRST = list({variant.kernel: variant for variant in reversed(VARIANTS)}.values())
 CASES = [(90, v) for v in VARIANTS] + [(capability, v) for capability in (80, 100) for v in FIRST]
+
+
+CODES: dict[tuple[int, str], Code] = {}  # what has been read, for the test of the page
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,7 @@ def _check(variant: Variant, code: Code) -> None:
     assert code.stack == code.local == 0, "spills"
     assert not any(".local" in name for name in code.memory), "local memory"
     if variant.kind in ("stream", "ragged"):
-        assert code.memory["ld.global.v4.b32"] + code.memory["ld.global.v2.b32"] + code.memory["ld.global.b32"] > 0
+        assert sum(code.memory[f"ld.global.{width}"] for width in ("v4.b32", "v2.b32", "b32", "v2.b64")) > 0
         assert code.memory["ld.global.b8"] <= variant.flags, "byte loads"
     if variant.kind == "stream":
         assert _stored(code, "b8") == _stored(code, "b16") == 0, "stores narrower than a word"
@@ -47,11 +51,17 @@ def _check(variant: Variant, code: Code) -> None:
     ("capability", "variant"), CASES, ids=lambda x: x.label if isinstance(x, Variant) else f"sm_{x}"
 )
 def test_machine_code(capability, variant, folder):
-    code = read(variant, capability, folder)
-    memory = ", ".join(
-        f"{n} {name.replace('global.', '')}" for name, n in sorted(code.memory.items()) if "global" in name
-    )
-    print(
-        f"| {variant.label} | sm_{capability} | {code.registers} | {code.instructions:.1f} | {code.shared} | {memory} |"
-    )
+    code = CODES[capability, variant.label] = read(variant, capability, folder)
+    print(f"| sm_{capability} {aot.row(variant, code)}")
     _check(variant, code)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces the compiler")
+def test_the_table_on_the_page_is_current(folder):
+    text = aot.PAGE.read_text()
+    if aot.compiler_on_page(text) != aot.COMPILER:
+        pytest.skip(f"the page's table is of {aot.compiler_on_page(text)}, this is {aot.COMPILER}")
+    codes = [(v, CODES.get((90, v.label)) or read(v, 90, folder)) for v in aot.variants_on_page()]
+    start, end = aot.table(text)
+    now = [aot.row(variant, code) for variant, code in codes]
+    assert text[start:end].split("\n") == now, "run python -m tests.kernels.aot and read what has changed"

@@ -9,7 +9,8 @@ from scipy import stats
 
 from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, TABLE, corrupt, draw_fields
 from fastreg.kernels.corruptions.constants import CONSTANTS, FROST_SCALE
-from fastreg.kernels.corruptions.filters import gaussian_field, gaussian_matrix, motion_blur, quantise, zoom_centre
+from fastreg.kernels.corruptions.filters import gaussian_field, gaussian_matrix, motion_blur, zoom_grid
+from fastreg.kernels.corruptions.weather import plain_flakes
 from tests.kernels.corruption_judges import plasma_loops
 from tests.kernels.test_corruptions import frost_photographs, photograph
 
@@ -157,8 +158,8 @@ def test_snow_texture():
     theirs = {"normal": rng.normal(size=(200, 32, 32)), "angle": rng.uniform(-135, -45, 200)}
     layers = []
     for fields in (ours, theirs):
-        layer = zoom_centre((torch.from_numpy(fields["normal"]).double() * std + mean)[..., None], zoom)
-        layer = quantise(layer.masked_fill(layer < threshold, 0))
+        law = torch.tensor((std, mean, threshold), dtype=torch.float64)
+        layer = plain_flakes(torch.from_numpy(fields["normal"]), *map(torch.from_numpy, zoom_grid(32, zoom)), law)
         layers.append(motion_blur(layer, torch.from_numpy(fields["angle"]), radius, sigma)[..., 0].numpy() / 255)
     assert layers[0].mean() == pytest.approx(layers[1].mean(), rel=0.05)
     for lag in (1, 2, 4):

@@ -1,0 +1,55 @@
+"""What each corruption does on a device, counted in the interpreter: launches, memory, and that the host never waits.
+
+Images are 224 px, the severity is 5, the batch is one image: the tables that a batch shares count in full.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
+from tests.kernels.interpreted.parity_corruptions import wide_blocks
+from tests.kernels.test_corruptions import frost_photographs, photograph
+from tests.kernels.traffic import measured
+
+# at most: launches, bytes alive at once per value of the image (its result among them). The README's table.
+MOST = dict.fromkeys(CORRUPTIONS + EXTRA_CORRUPTIONS, (1, 1.1)) | {
+    "defocus_blur": (12, 34),
+    "glass_blur": (8, 21),
+    "motion_blur": (19, 1.1),
+    "zoom_blur": (4, 5.2),
+    "snow": (23, 3),
+    "fog": (13, 7),
+    "contrast": (2, 1.1),
+    "elastic_transform": (40, 23),
+    "pixelate": (3, 1.1),
+    "jpeg_compression": (2, 1.5),
+    "gaussian_blur": (3, 17),
+    "spatter": (21, 17),  # severities 1 to 3 find the drops' edges in OpenCV, on the host
+}
+WIDE = wide_blocks
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_launches_memory_and_no_waiting(name):
+    images = torch.from_numpy(photograph("coffee", 224))[None]
+    drawn = {"indices": np.array([3]), "textures": frost_photographs()}
+    corrupt(images[:, :32, :32], name, 5, constants="imagenet224", **drawn)  # what is made once is not counted
+    with measured() as traffic:
+        out = corrupt(images, name, 5, **drawn)
+    launches, per_value = MOST[name]
+    print(f"{name}: {traffic.launches} launches, {traffic.peak / out.numel():.1f} bytes per value")
+    assert 0 < traffic.launches <= launches
+    assert out.numel() <= traffic.peak <= per_value * out.numel()
+
+
+def test_waiting_is_noticed():
+    """The meter sees what would make the host wait."""
+    images = torch.from_numpy(photograph("coffee", 32))[None]
+    with pytest.raises(AssertionError, match="would wait"), measured():
+        corrupt(images, "spatter", 1, indices=np.array([3]))
+    for wait in (lambda x: x.sum().item(), lambda x: x[x > 3], lambda x: x.nonzero(), lambda x: bool(x.max())):
+        with pytest.raises(AssertionError, match="wait"), measured():
+            wait(images)
