@@ -1,9 +1,14 @@
-"""Compiles a registry variant without a GPU and reads the machine code."""
+"""Compiles a registry variant without a GPU and reads the machine code.
+
+``python -m tests.kernels.aot`` writes the table of ``kernels/README.md``.
+"""
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +18,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from fastreg.kernels.registry import Variant
+from tests.support import ROOT
 
+PAGE = ROOT / "kernels/README.md"
+ON_PAGE = ("augmentation.ops", "loss_ops", "fgsm_ops", "color_ops")  # the corruptions and JPEG have a page of their own
+COMPILER = f"Triton {triton.__version__}, sm_90"  # a table is of one compiler: another chooses other registers
 _CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]+)", re.MULTILINE)
 
@@ -44,6 +53,30 @@ def read(variant: Variant, capability: int, folder: Path) -> Code:
     return Code(registers, stack, local, shared, per_element, memory)
 
 
+def variants_on_page() -> list[Variant]:
+    modules = [importlib.import_module(f"fastreg.kernels.{name}") for name in ON_PAGE]
+    return [variant for module in modules for op in module.OPS for variant in op.aot]
+
+
+def row(variant: Variant, code: Code) -> str:
+    """A line of the page's table."""
+    found = ((name.replace("global.", ""), n) for name, n in sorted(code.memory.items()) if "global" in name)
+    memory = ", ".join(f"{n} {name}" for name, n in found)
+    return f"| {variant.label} | {code.registers} | {code.instructions:.1f} | {code.shared} | {memory} |"
+
+
+def table(text: str) -> tuple[int, int]:
+    """Where the rows of the page's table begin and end."""
+    head = re.search(r"\n\| kernel \(.*?\) \|.*\n\|[-|]+\|\n", text)
+    assert head, f"{PAGE} has no table of machine code"
+    return head.end(), text.index("\n\n", head.end())
+
+
+def compiler_on_page(text: str) -> str:
+    found = re.search(r"\n\| kernel \((.*?)\) \|", text)
+    return found[1] if found else ""
+
+
 def _source(variant: Variant) -> ASTSource:
     names = variant.kernel.arg_names
     constants = {(i,): variant.constants[n] for i, n in enumerate(names) if n in variant.constants}
@@ -56,3 +89,15 @@ def _source(variant: Variant) -> ASTSource:
 def _dump(what: str, cubin: Path) -> str:
     run = subprocess.run([_CUOBJDUMP, what, cubin], capture_output=True, text=True, check=True)
     return run.stdout + run.stderr
+
+
+def main() -> None:
+    text = PAGE.read_text().replace(f"| kernel ({compiler_on_page(PAGE.read_text())}) |", f"| kernel ({COMPILER}) |")
+    start, end = table(text)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [row(variant, read(variant, 90, Path(folder))) for variant in variants_on_page()]
+    PAGE.write_text(text[:start] + "\n".join(rows) + text[end:])
+
+
+if __name__ == "__main__":
+    main()
