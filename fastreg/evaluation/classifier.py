@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fastreg.errors import InputError, RunError
+from fastreg.evaluation.replay import Replayed
 from fastreg.kernels import augment
 from fastreg.kernels.types import Plan
 
@@ -34,7 +35,10 @@ class Normalised(nn.Module):
         self.register_buffer("columns", columns, persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.logits((pixels - self.mean) / self.std)
+        return self.logits(self.normalise(pixels))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        return (pixels - self.mean) / self.std
 
     def logits(self, x: Tensor) -> Tensor:
         """The same for an input that is normalised already."""
@@ -50,8 +54,8 @@ class Classifier:
     """``images(...)`` and ``pixels(...)`` give float32 logits [B, K]; K is the data set's number of classes.
 
     ``columns`` int64 [K] picks and orders the model's outputs when the data holds only some of its classes.
-    ``mean=None``: the model takes pixels in [0, 1]. ``compiled`` runs torch.compile's graph, with the last batch
-    padded to ``batch_size``.
+    ``mean=None``: the model takes pixels in [0, 1]. ``compiled`` runs torch.compile's graph; else, on a GPU, with a
+    ``batch_size``, the forward pass is captured and replayed (``replay.py``). Both pad the last batch to that size.
     """
 
     def __init__(
@@ -75,21 +79,31 @@ class Classifier:
         self.pad_to = batch_size if compiled else 0
         net = torch.compile(model) if compiled else model
         self.module = Normalised(net, self.mean, self.std, self.dtype, columns).to(device).eval()
+        self.replayed: Replayed | None = None
+        if device.type == "cuda" and batch_size and not compiled:
+            self.replayed, self.pad_to = Replayed(self.module.logits, batch_size), batch_size
 
     def images(self, images: Tensor, plan: Plan | None = None) -> Tensor:
         """Logits of uint8 [B, S, S, 3]; one launch normalises (and occludes) them."""
         x = augment(images, plan or Plan(), mean=self.mean, std=self.std, dtype=self.dtype)
-        with torch.no_grad():
-            return self.module.logits(self._padded(x))[: len(images)]
+        return self._logits(x)
 
     def pixels(self, pixels: Tensor) -> Tensor:
         """Logits of float32 [B, 3, S, S] in [0, 1]."""
-        with torch.no_grad():
-            return self.module(self._padded(pixels))[: len(pixels)]
+        return self._logits(self.module.normalise(pixels))
 
-    def _padded(self, x: Tensor) -> Tensor:
-        short = self.pad_to - len(x)
-        return torch.cat((x, x[-1:].expand(short, -1, -1, -1))) if short > 0 else x
+    def _logits(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            run = self.replayed or self.module.logits
+            return run(self.padded(x))[: len(x)]
+
+    def padded(self, x: Tensor) -> Tensor:
+        """[B, ...] with its last row repeated up to the batch size where one shape is compiled or captured."""
+        if len(x) >= self.pad_to:
+            return x
+        full = torch.empty_strided((self.pad_to, *x.shape[1:]), x.stride(), dtype=x.dtype, device=x.device)
+        full[: len(x)], full[len(x) :] = x, x[-1]  # in x's memory order: another one would be compiled anew
+        return full
 
     def outputs(self, size: int) -> int:
         """How many classes come out, from one forward pass of a black image."""

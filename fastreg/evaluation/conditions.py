@@ -26,9 +26,9 @@ def occlusion(classifier: Classifier, batch: Pixels) -> Tensor:
     """Black in pixel space, rows and columns [S/4, 3S/4): 16 at 32 px, 112 at 224 px (Yun et al. 2019, E.1)."""
     n, size = batch.images.shape[:2]
     low, side = size // 4, size // 2
-    box = torch.tensor([[low, low, low + side, low + side]], dtype=torch.int32, device=batch.images.device)
-    black = torch.ones(n, dtype=torch.int8, device=batch.images.device)
-    return classifier.images(batch.images, Plan(box=box.expand(n, 4).contiguous(), box_fill=black))
+    box = torch.full((n, 4), low, dtype=torch.int32, device=batch.images.device)  # made there: nothing is copied
+    box[:, 2:] += side
+    return classifier.images(batch.images, Plan(box=box, box_fill=torch.ones_like(box[:, 0], dtype=torch.int8)))
 
 
 def attack(*, epsilon: float, clip: bool, steps: int = 1, seed: int = 0) -> Logits:
@@ -38,20 +38,21 @@ def attack(*, epsilon: float, clip: bool, steps: int = 1, seed: int = 0) -> Logi
     """
 
     def logits(classifier: Classifier, batch: Pixels) -> Tensor:
-        x = augment(batch.images, Plan(), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32)
+        n, pad = len(batch.images), classifier.padded  # one shape for a compiled model; a sample's attack is its own
+        x = pad(augment(batch.images, Plan(), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32))
         stepping: dict[str, Any] = {} if steps == 1 else {"step_size": epsilon / 4, "random_start": True}
         x = fgsm_attack(
             classifier.module,
             x,
-            batch.labels,
+            pad(batch.labels),
             epsilon=epsilon,
             steps=steps,
             seed=seed,
-            indices=batch.indices,
+            indices=pad(batch.indices),
             clip=clip,
             **stepping,
         )
-        return classifier.pixels(x)
+        return classifier.pixels(x)[:n]
 
     return logits
 

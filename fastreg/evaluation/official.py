@@ -12,7 +12,7 @@ import torch
 
 from fastreg.errors import InputError
 from fastreg.evaluation import conditions
-from fastreg.evaluation.canvas import Pixels
+from fastreg.evaluation.canvas import Pixels, sent
 from fastreg.evaluation.subject import Subject
 from fastreg.metrics.corruption import CATEGORIES
 
@@ -138,4 +138,5 @@ class _ArrayBatches:
             rows = slice(start, start + step)
             images = torch.from_numpy(np.array(self.images[rows]))
             labels = torch.from_numpy(self.labels[rows])
-            yield Pixels(images.to(place.device), labels.to(place.device), torch.arange(start, start + len(labels)))
+            keys = torch.arange(start, start + len(labels))
+            yield Pixels(sent(images, place.device), sent(labels, place.device), keys)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fastreg.errors import InputError, RunError
-from fastreg.evaluation.canvas import Pixels
+from fastreg.evaluation.canvas import Pixels, sent
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.subject import Subject
 from fastreg.evaluation.suites import NOISES, PHOTOGRAPHS
@@ -96,7 +96,7 @@ def _photographs(files: list[Path], size: int) -> Callable[[Place], Iterator[Pix
     def batches(place: Place) -> Iterator[Pixels]:
         for rows in _rows(0, len(files), place):
             images = np.stack([_read(files[i], size) for i in rows])
-            pixels = torch.from_numpy(images).to(place.device).permute(0, 3, 1, 2).float() / 255
+            pixels = sent(torch.from_numpy(images), place.device).permute(0, 3, 1, 2).float() / 255
             yield _unlabelled(pixels, rows)
 
     return batches
@@ -122,7 +122,7 @@ def _noise(name: str, images: range, size: int, seed: int) -> Callable[[Place], 
         for rows in _rows(images.start, images.stop, place):
             draw = philox.normal if name == "gaussian" else philox.uniform
             values = torch.from_numpy(philox.field(draw, seed, rows, 3 * size * size, 0, f"ood_{name}"))
-            pixels = values.view(len(rows), 3, size, size).to(place.device)
+            pixels = sent(values.view(len(rows), 3, size, size), place.device)
             yield _unlabelled((pixels + 0.5).clamp(0, 1) if name == "gaussian" else pixels, rows)
 
     return batches

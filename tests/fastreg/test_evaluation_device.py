@@ -1,0 +1,192 @@
+"""What evaluation asks of a GPU, seen without one: no waiting between batches, one shape per model, captured once."""
+
+import contextlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from fastreg.evaluation import conditions, evaluate
+from fastreg.evaluation.canvas import Pixels
+from fastreg.evaluation.classifier import Classifier
+from fastreg.evaluation.replay import Replayed
+from fastreg.metrics import Tally
+from tests.fastreg.evaluated import CLASSES, MEAN, STD, tiny_images, tiny_net
+
+aten = torch.ops.aten
+
+
+class Watch(TorchDispatchMode):
+    """Raises where a value is read, where a size depends on values, and where memory of the host is touched."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func not in (aten._local_scalar_dense.default, aten.nonzero.default), f"{func} waits for the device"
+        out = func(*args, **(kwargs or {}))
+        seen = set()
+        tree_map_only(torch.Tensor, lambda t: seen.add(t.device.type), (args, kwargs, out))
+        assert seen <= {"meta"}, f"{func} works on {seen}"
+        return out
+
+
+def augment_without_pixels(images, plan, *, dtype, **more):
+    assert all(field is None or field.device == images.device for field in plan)
+    return images.permute(0, 3, 1, 2).to(dtype)
+
+
+CONDITIONS = {
+    "clean": conditions.clean,
+    "occlusion": conditions.occlusion,
+    "fgsm": conditions.attack(epsilon=8 / 255, clip=True),
+}
+
+
+@pytest.mark.parametrize("columns", [None, torch.tensor([5, 0, 3])], ids=["all classes", "some classes"])
+@pytest.mark.parametrize("suite", CONDITIONS)
+def test_nothing_waits_for_the_device_between_the_batches(suite, columns, monkeypatch):
+    """Tensors without memory stand for the GPU's: the kernels' own launches are in tests/kernels/test_launches.py."""
+    monkeypatch.setattr("fastreg.evaluation.classifier.digest", lambda model: "")
+    for module in ("classifier", "conditions"):
+        monkeypatch.setattr(f"fastreg.evaluation.{module}.augment", augment_without_pixels)
+    monkeypatch.setattr("fastreg.kernels.fgsm.mixed_cross_entropy", F.cross_entropy)
+    monkeypatch.setattr(torch, "autocast", lambda *a, **k: contextlib.nullcontext())
+    device = torch.device("meta")
+    classifier = Classifier(tiny_net(), mean=MEAN, std=STD, device=device, precision="fp32", columns=columns)
+    tally = Tally(device)
+    images = torch.empty(6, 32, 32, 3, dtype=torch.uint8, device=device)
+    labels = torch.empty(6, dtype=torch.int64, device=device)
+    batch = Pixels(images, labels, torch.arange(6))
+    with Watch():
+        for _ in range(2):
+            confidence = tally.update(CONDITIONS[suite](classifier, batch), labels)
+    assert (confidence.shape, confidence.is_meta) == ((6,), True)
+
+
+@pytest.mark.parametrize("forbidden", [lambda x: x + torch.ones(1), lambda x: x.to("cpu"), lambda x: x.clone().item()])
+def test_the_watch_sees_what_it_is_for(forbidden):
+    with Watch(), pytest.raises((AssertionError, NotImplementedError)):
+        forbidden(torch.empty(1, device="meta"))
+
+
+def fake_capture(log):
+    """What a CUDA graph does: the program runs on the memory it was given first, and writes where it wrote first."""
+
+    def make(function, x):
+        output = function(x)
+        log.append(tuple(x.shape))
+        return lambda: output.copy_(function(x)), output
+
+    return make
+
+
+def test_a_model_is_captured_once_and_replayed():
+    calls: list[tuple[int, ...]] = []
+    net = tiny_net()
+    replayed = Replayed(net, 8, fake_capture(calls))
+    batches = [torch.randn(n, 3, 32, 32) for n in (3, 8, 8, 5, 8)]
+    with torch.no_grad():
+        results = [replayed(x) for x in batches]
+        assert all(torch.equal(result, net(x)) for result, x in zip(results, batches))
+    assert calls == [(8, 3, 32, 32)]
+    assert not replayed.refused
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda function, x: (lambda: None, function(x)), "a replay differs from a call"),  # whose output never changes
+        (
+            lambda function, x: (_ for _ in ()).throw(RuntimeError("cannot capture\nmore")),
+            "RuntimeError: cannot capture",
+        ),
+    ],
+)
+def test_what_cannot_be_captured_is_called(make, why):
+    net, replayed = tiny_net(), Replayed(tiny_net(), 4, make)
+    x = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        for _ in range(2):
+            assert torch.equal(replayed(x), net(x))
+    assert why in replayed.refused
+
+
+def test_captured_and_plain_evaluation_agree_whatever_the_last_batch(monkeypatch):
+    """The classifier as it is on a GPU, its graph played by the CPU; 30 images in batches of 8 end with one of 6."""
+    net, data = tiny_net(), tiny_images()
+    plain = evaluate(net, "clean,fgsm,pgd,occlusion,ood", data, batch_size=8, size=64)
+    calls: list[tuple[int, ...]] = []
+    honest = Classifier.__init__
+
+    def on_gpu(self, *args, batch_size=0, **more):
+        honest(self, *args, batch_size=batch_size, **more)
+        self.replayed, self.pad_to = Replayed(self.module.logits, batch_size, fake_capture(calls)), batch_size
+
+    monkeypatch.setattr(Classifier, "__init__", on_gpu)
+    captured = evaluate(net, "clean,fgsm,pgd,occlusion,ood", data, batch_size=8, size=64)
+    assert calls == [(8, 3, 64, 64)]
+    for suite in ("clean", "fgsm", "pgd", "occlusion", "ood"):
+        for condition, row in plain.results(suite).items():
+            for key, value in row.items():
+                if key not in ("seconds", "bins", "histogram_in", "histogram_out"):
+                    assert captured.results(suite)[condition][key] == pytest.approx(value, rel=1e-5), (suite, key)
+
+
+def test_a_compiled_model_sees_one_shape(monkeypatch):
+    """One graph without gradients and one with them, although the last batch is short."""
+    shapes: list[tuple[int, ...]] = []
+
+    def count(module, example):
+        shapes.append(next(tuple(x.shape) for x in example if x.ndim == 4 and x.shape[1] == 3 and x.shape[2] > 8))
+        return module.forward
+
+    whole = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda net, **options: whole(net, backend=count, **options))
+    net, data = tiny_net(), tiny_images()
+    compiled = evaluate(net, "clean,fgsm,pgd,occlusion", data, batch_size=8, compiled=True)
+    assert shapes == [(8, 3, 64, 64)] * 2
+    plain = evaluate(net, "clean,fgsm,pgd,occlusion", data, batch_size=8)
+    assert compiled.summary() == pytest.approx(plain.summary())
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """(a small net that has learnt, uint8 images [4000, 32, 32, 3], labels): classes are angles of noisy stripes."""
+    generator = torch.Generator().manual_seed(0)
+    n, side = 5000, 32
+    labels = torch.randint(CLASSES, (n,), generator=generator)
+    angle = (labels + 0.7 * torch.rand(n, generator=generator)) * torch.pi / CLASSES
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    along = x * angle.cos()[:, None, None] + y * angle.sin()[:, None, None]
+    phase = 6 * torch.rand(n, 1, 1, generator=generator)
+    stripes = 128 + 30 * (along + phase).sin()[..., None] + 90 * torch.randn(n, side, side, 3, generator=generator)
+    images = stripes.clamp(0, 255).byte()
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 5, 2, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.BatchNorm2d(32),
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, CLASSES),
+    )  # fmt: skip
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    inputs = (images[4000:].permute(0, 3, 1, 2) / 255 - mean) / std
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
+    for _ in range(120):
+        rows = torch.randint(1000, (100,), generator=generator)
+        F.cross_entropy(net(inputs[rows]), labels[4000:][rows]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return net.eval(), images[:4000], labels[:4000]
+
+
+def test_bf16_agrees_with_fp32(trained):
+    """Of 4000 predictions of a model that has learnt, at most 2 images (0.05 points) of the error differ."""
+    net, images, labels = trained
+    guesses, errors = [], []
+    for precision in ("fp32", "bf16"):
+        classifier = Classifier(net, mean=MEAN, std=STD, device=torch.device("cpu"), precision=precision)
+        guesses.append(classifier.images(images).argmax(1))
+        card = evaluate(net, "clean", (images, labels), precision=precision, batch_size=500)
+        errors.append(card.summary()["clean_error"])
+    assert 0.2 < errors[0] < 5  # it has learnt, and some images are hard
+    assert abs(errors[0] - errors[1]) <= 0.05
+    assert (guesses[0] != guesses[1]).float().mean() <= 0.001
