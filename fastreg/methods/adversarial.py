@@ -33,4 +33,4 @@ def adversarial(setting: Setting, *, epsilon: float = EPSILON) -> Part:
         examples = craft(model, images[attacked], take(targets, attacked), epsilon)
         return loss(model(torch.cat((images[clean], examples))), targets)
 
-    return Part("adversarial", step=step, pixels=True, optimizer="adam")
+    return Part("adversarial", step=step, pixels=True, attacks=True, optimizer="adam")

@@ -33,4 +33,4 @@ def alp(setting: Setting, *, epsilon: float = EPSILON, weight: float = 0.5) -> P
         clean, attacked = logits.float().chunk(2)
         return loss(logits, join_targets(targets, targets)) + weight * F.mse_loss(clean, attacked)
 
-    return Part("alp", step=step, pixels=True, optimizer="adam")
+    return Part("alp", step=step, pixels=True, attacks=True, optimizer="adam")

@@ -1,7 +1,7 @@
 """What adversarial training and logit pairing share: crafting examples from the model that is being trained.
 
-The attack sees the running statistics of batch norm, which move from micro-batch to micro-batch and differ by rank. So
-here, and only here, two processes agree with one that accumulates their micro-batches to the size of that difference.
+The attack reads batch norm's running statistics. All attacks of a step read them as the step found them, the mean over
+all micro-batches of the step before, whichever processes took those (training/statistics.py).
 """
 
 from __future__ import annotations

@@ -60,6 +60,7 @@ class Part(NamedTuple):
     flip: bool = True
     crop: bool = True
     pixels: bool = False
+    attacks: bool = False
     optimizer: str | None = None
     model: Mapping[str, Any] = MappingProxyType({})
 
@@ -83,6 +84,7 @@ class Method(NamedTuple):
     fields: Callable[..., dict[str, Tensor]] | None = None
     crop: bool = True  # whether training pictures are randomly cropped
     pixels: bool = False  # whether step takes float32 pixels in [0, 1] and a model that normalises them itself
+    attacks: bool = False  # whether step runs the model in evaluation mode: processes must agree on its statistics
     optimizer: str | None = None  # the optimiser that the source trains with, where it is not SGD
     model: Mapping[str, Any] = MappingProxyType({})  # keyword arguments that create_model needs for this method
     name: str = "none"
@@ -133,6 +135,7 @@ def join(setting: Setting, parts: Sequence[Part]) -> Method:
         fields,
         crop=all(part.crop for part in parts),
         pixels=pixels,
+        attacks=any(part.attacks for part in parts),
         model={key: value for part in parts for key, value in part.model.items()},
         optimizer=next((part.optimizer for part in parts if part.optimizer), None),
         name="+".join(part.name for part in parts),

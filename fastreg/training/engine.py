@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from fastreg import methods
@@ -24,6 +23,7 @@ from fastreg.training import setup
 from fastreg.training.colour import colouring
 from fastreg.training.config import Config
 from fastreg.training.schedule import learning_rate
+from fastreg.training.statistics import Statistics
 
 
 class Engine:
@@ -58,6 +58,7 @@ class Engine:
         self.model, self.net = setup.build_model(config, num_classes, place, self.model_args)
         self.layers = branch_layers(self.model)
         self.ema = copy.deepcopy(self.model).eval() if config.model_ema_decay else None
+        self.statistics = Statistics(self.model, config.grad_accum_steps, place.size)
         if self.method.pixels:  # the attack needs pixels, so normalisation moves into the model
             self.net = Normalized(self.net, mean, std)
         self.optimizer = setup.build_optimizer(config, self.model)
@@ -92,6 +93,7 @@ class Engine:
             set_fields(
                 self.model, method.fields(batch.indices, step, self.place.device, layers=self.layers, epoch=epoch)
             )
+        self.statistics.start(micro)
         last = micro == config.grad_accum_steps - 1
         quiet = contextlib.nullcontext() if last or self.place.size == 1 else self._ddp().no_sync()
         with quiet:
@@ -104,6 +106,7 @@ class Engine:
                     )
             loss = loss / config.grad_accum_steps
             self.scaler.scale(loss).backward()
+        self.statistics.end(micro)
         return loss
 
     def loss(self, logits: torch.Tensor, targets: Any) -> torch.Tensor:
@@ -120,6 +123,8 @@ class Engine:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.method.attacks:
+            self.statistics.share()
         if self.ema is not None:
             _average(self.ema, self.model, self.config.model_ema_decay or 0.0)
         return lr
@@ -129,12 +134,11 @@ class Engine:
         largest = torch._foreach_norm([p.detach() for p in self.model.parameters()], math.inf)
         return bool(torch.stack(list(largest)).isfinite().all())
 
-    def share_buffers(self) -> None:
-        """Give every rank rank 0's running statistics, which are the ones that a checkpoint keeps."""
-        if self.place.size > 1:
-            for module in (self.model, *([self.ema] if self.ema is not None else [])):
-                for buffer in module.buffers():
-                    dist.broadcast(buffer, src=0)
+    def share_statistics(self) -> None:
+        """Give every rank the mean running statistics, which are the ones that a checkpoint keeps."""
+        self.statistics.share()
+        if self.ema is not None:
+            _copy_buffers(self.ema, self.model)
 
     def _ddp(self) -> Any:
         net = self.net.model if isinstance(self.net, Normalized) else self.net
@@ -145,8 +149,12 @@ def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
     with torch.no_grad():
         own: list[torch.Tensor] = list(ema.parameters())
         torch._foreach_lerp_(own, list(model.parameters()), 1 - decay)
-        for a, b in zip(ema.buffers(), model.buffers()):
-            a.copy_(b)
+        _copy_buffers(ema, model)
+
+
+def _copy_buffers(to: nn.Module, of: nn.Module) -> None:
+    for a, b in zip(to.buffers(), of.buffers()):
+        a.copy_(b)
 
 
 def _mix(seed: int, step: int, part: int) -> int:

@@ -159,7 +159,7 @@ class Run:
 
     def end_epoch(self, epoch: int) -> None:
         start = time.perf_counter()
-        self.engine.share_buffers()  # what is validated is what is saved
+        self.engine.share_statistics()  # what is validated is what is saved
         row = {"epoch": epoch, "step": self.step, "train_loss": self._train_loss(epoch)}
         row |= validate(self.model, self.val_loader, self.mean, self.std, self.dtype)
         if self.ema is not None:
@@ -194,7 +194,7 @@ class Run:
                 self.board.add_scalar(key, row[key], row["step"])
 
     def save(self, epoch: int) -> None:
-        self.engine.share_buffers()
+        self.engine.share_statistics()
         if self.place.rank == 0:
             state = {
                 **self._header(epoch),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,12 @@ from fastreg.errors import InputError
 from fastreg.training.config import Config, to_dict
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+# torch 2.13 renames the flag and warns of the old name
+_SYNC = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(nn.parallel.DistributedDataParallel).parameters
+)
 # settings that a resumed run may change without becoming another run
 _FREE = {"data_dir", "loader", "workers", "device", "output", "name", "log_interval", "recovery_interval", "profile"}
 _FREE |= {"log_tensorboard", "command", "loader_used", "world_size"}
@@ -33,7 +40,10 @@ class World(NamedTuple):
 
 @contextmanager
 def world(config: Config) -> Iterator[World]:
-    """Join torchrun's processes (NCCL on GPUs, gloo on CPUs), or be alone."""
+    """Join torchrun's processes (NCCL on GPUs, gloo on CPUs) and leave them again, or be alone.
+
+    A caller that has joined them before stays joined.
+    """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     name = config.device
     if name == "auto":
@@ -44,12 +54,13 @@ def world(config: Config) -> Iterator[World]:
             "cuda", device.index if device.index is not None else int(os.environ.get("LOCAL_RANK", "0"))
         )
         torch.cuda.set_device(device)
-    if size > 1:
+    join = size > 1 and not dist.is_initialized()
+    if join:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
     try:
         yield World(rank, size, device)
     finally:
-        if size > 1:
+        if join:
             dist.destroy_process_group()
 
 
@@ -90,10 +101,9 @@ def build_model(
     if config.sync_bn and place.size > 1:
         net = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if place.size > 1:
-        # buffers are never averaged: rank 0's running statistics are the run's, as in a single process
-        net = nn.parallel.DistributedDataParallel(
-            net, device_ids=[place.device.index] if place.device.type == "cuda" else None, broadcast_buffers=False
-        )
+        # DDP's own broadcast would make rank 0's running statistics the run's: statistics.py takes the mean of all
+        devices = [place.device.index] if place.device.type == "cuda" else None
+        net = nn.parallel.DistributedDataParallel(net, device_ids=devices, **{_SYNC: False})
     if config.torchcompile:
         net = torch.compile(net, mode=config.torchcompile)
     return model, net

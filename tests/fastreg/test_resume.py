@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from fastreg import methods, runs
+from fastreg import runs
 from fastreg.cli import main
 from fastreg.errors import RunError
-from fastreg.models import pyramidnet
-from fastreg.models.wgan import Generator
-from fastreg.training import Config, loop, train
+from fastreg.training import train
 from fastreg.training.engine import Engine
-
-RESUMED = [*methods.METHODS, "mixup+cutmix", "cutmix+shakedrop", "mixup+adversarial"]
+from tests.fastreg.tiny import REGS, settings, shrink, silent, write_data
 
 
 class Stopped(Exception):
@@ -27,50 +22,16 @@ class Stopped(Exception):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """What the methods need, where they look for it: CIFAR-100, SVHN, a GAN's checkpoint."""
-    from scipy.io import savemat
-
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    folder = root / "cifar100" / "cifar-100-python"
-    folder.mkdir(parents=True)
-    for split, count in (("train", 16), ("test", 4)):
-        pictures = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
-        content = {"data": pictures, "fine_labels": [i % 4 for i in range(count)]}
-        (folder / split).write_bytes(pickle.dumps(content))
-    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": list("abcd")}))
-    (root / "svhn").mkdir()
-    pictures = rng.integers(0, 256, (32, 32, 3, 5), dtype=np.uint8)
-    savemat(root / "svhn" / "train_32x32.mat", {"X": pictures, "y": np.full((5, 1), 10)})
-    runs.save_checkpoint(root / "gan.pt", {"generator": Generator(6, 8).state_dict()})
-    return root
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
 def quick(monkeypatch, data):
-    """A network of nine blocks, no drawing; the data in their usual places."""
-    monkeypatch.setitem(pyramidnet.PYRAMIDNETS, "tiny", (20, 12, False))
-    monkeypatch.setattr(loop, "draw_curves", lambda folder: None)
-    monkeypatch.setattr(runs, "environment", dict)
-    monkeypatch.setenv("FASTREG_DATA", str(data))
+    shrink(monkeypatch, data)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield monkeypatch
     torch.set_num_threads(threads)
-
-
-def silent(line):
-    """Instead of print."""
-
-
-def settings(reg: str, output: Path, data: Path, **more) -> Config:
-    """Four steps of four pictures, with all that a checkpoint must hold: momentum, an average, a schedule."""
-    own = {"ood": str(data / "gan.pt")} if reg == "ood_gan" else {}
-    return Config(
-        "cifar100", model="tiny", stem="cifar", reg=reg, reg_args=own, ls=0.1, color_jitter=0.4, lighting=0.1,
-        epochs=1, batch_size=4, sched="cosine", lr=0.05, model_ema_decay=0.9, size=16, eval_size=16, device="cpu",
-        workers=1, recovery_interval=2, log_interval=1, output=str(output), name="run", **more,
-    )  # fmt: skip
 
 
 def stop_at(step: int):
@@ -82,7 +43,7 @@ def stop_at(step: int):
     return update
 
 
-@pytest.mark.parametrize("reg", RESUMED)
+@pytest.mark.parametrize("reg", REGS)
 def test_every_method_resumes_bit_identical(reg, data, tmp_path, quick):
     whole = train(settings(reg, tmp_path / "whole", data), say=silent)
     with quick.context() as patch:

@@ -7,7 +7,6 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,10 +15,8 @@ import torch
 
 from fastreg import runs
 from fastreg.errors import InputError
-from fastreg.pipelines import make_loader, open_dataset
 from fastreg.training import Config, make_config
 from fastreg.training.schedule import learning_rate, train_size
-from fastreg.training.validate import validate
 from tests.support import command, environment, fastreg, train_words, write_tiny_imagenet
 
 
@@ -109,48 +106,6 @@ def test_sigterm_saves_and_leaves_a_resumable_run(data, tmp_path):
     assert "Traceback" not in errors
     saved = runs.load_checkpoint(tmp_path / "stopped" / "last.pt")["step"]
     assert saved == steps_of(tmp_path / "stopped")[-1]["step"]
-
-
-def test_two_processes_equal_one_that_accumulates(data, tmp_path):
-    one = fastreg(*train_words(data, tmp_path, "one", "--epochs", "1", "--grad-accum-steps", "2"))
-    assert one.returncode == 0, one.stderr
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fastreg"]
-    two = subprocess.run(
-        [*torchrun, *train_words(data, tmp_path, "two", "--epochs", "1")],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert two.returncode == 0, two.stderr
-    ours, theirs = steps_of(tmp_path / "one"), steps_of(tmp_path / "two")
-    assert len(ours) == len(theirs) == 4
-    for a, b in zip(ours, theirs):
-        assert a["loss"] == pytest.approx(b["loss"], rel=2e-4)
-        assert a["lr"] == b["lr"]
-    one_pt, two_pt = (runs.load_checkpoint(tmp_path / n / "last.pt")["model"] for n in ("one", "two"))
-    for name, value in one_pt.items():
-        if "running" not in name and "num_batches" not in name:  # statistics are per process
-            torch.testing.assert_close(value, two_pt[name], rtol=1e-3, atol=1e-4)
-
-
-def test_the_logged_validation_of_two_processes_is_that_of_the_saved_model(data, tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fastreg"]
-    done = subprocess.run(
-        [*torchrun, *train_words(data, tmp_path, "two", "--epochs", "1")],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    (row,) = (row for row in runs.read_rows(tmp_path / "two" / "log.jsonl") if row["kind"] == "epoch")
-    model, config = runs.load_model(tmp_path / "two")
-    source = open_dataset("imagenet", "val", data)
-    loader = make_loader(source, train=False, batch_size=4, size=config["eval_size"])
-    alone = validate(model, loader, source.mean, source.std, torch.float32)
-    assert row["val_top1_error"] == alone["val_top1_error"]
-    assert row["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-5)
 
 
 def test_the_newest_run_is_a_classifier(whole, tmp_path):

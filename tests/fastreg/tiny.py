@@ -1,0 +1,80 @@
+"""Every method on a network of nine blocks and 16 pictures: data, settings, and all of them trained by one command.
+
+torchrun --nproc-per-node 2 -m tests.fastreg.tiny DATA OUTPUT
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastreg import methods, runs
+from fastreg.models import pyramidnet
+from fastreg.models.wgan import Generator
+from fastreg.training import Config, loop, train
+
+REGS = [*methods.METHODS, "mixup+cutmix", "cutmix+shakedrop", "mixup+adversarial"]
+
+
+def write_data(root: Path) -> Path:
+    """What the methods need, where they look for it: CIFAR-100, SVHN, a GAN's checkpoint."""
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(0)
+    folder = root / "cifar100" / "cifar-100-python"
+    folder.mkdir(parents=True)
+    for split, count in (("train", 16), ("test", 4)):
+        pictures = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        content = {"data": pictures, "fine_labels": [i % 4 for i in range(count)]}
+        (folder / split).write_bytes(pickle.dumps(content))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": list("abcd")}))
+    (root / "svhn").mkdir()
+    pictures = rng.integers(0, 256, (32, 32, 3, 5), dtype=np.uint8)
+    savemat(root / "svhn" / "train_32x32.mat", {"X": pictures, "y": np.full((5, 1), 10)})
+    runs.save_checkpoint(root / "gan.pt", {"generator": Generator(6, 8).state_dict()})
+    return root
+
+
+def settings(reg: str, output: Path, data: Path, **more: Any) -> Config:
+    """Four steps of four pictures, with all that a checkpoint must hold: momentum, an average, a schedule."""
+    own = {"ood": str(data / "gan.pt")} if reg == "ood_gan" else {}
+    chosen: dict[str, Any] = {
+        "model": "tiny", "stem": "cifar", "reg": reg, "reg_args": own, "ls": 0.1, "color_jitter": 0.4, "lighting": 0.1,
+        "epochs": 1, "batch_size": 4, "sched": "cosine", "lr": 0.05, "model_ema_decay": 0.9, "size": 16,
+        "eval_size": 16, "device": "cpu", "workers": 1, "recovery_interval": 2, "log_interval": 1,
+        "output": str(output), "name": "run",
+    }  # fmt: skip
+    return Config("cifar100", **{**chosen, **more})
+
+
+def shrink(patch: Any, data: Path) -> None:
+    """The small network under the name "tiny", no drawing, the data in their usual places."""
+    patch.setitem(pyramidnet.PYRAMIDNETS, "tiny", (20, 12, False))
+    patch.setattr(loop, "draw_curves", lambda folder: None)
+    patch.setattr(runs, "environment", dict)
+    patch.setenv("FASTREG_DATA", str(data))
+
+
+def silent(line: str) -> None:
+    """Instead of print."""
+
+
+def train_all(data: Path, output: Path, **more: Any) -> None:
+    """A run in ``output``/METHOD for each method."""
+    for reg in REGS:
+        train(settings(reg, output / reg, data, **more), say=silent)
+
+
+if __name__ == "__main__":
+    import pytest
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")  # once for all runs
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch, Path(sys.argv[1]))
+        train_all(Path(sys.argv[1]), Path(sys.argv[2]))
