@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fastreg import methods, runs
+from fastreg.benchmarks.agreement import agreements
 from fastreg.benchmarks.corruptions import _frost
 from fastreg.benchmarks.images import image_batch
 from fastreg.benchmarks.replays import replays
@@ -69,6 +70,8 @@ def checks(quick: bool = False) -> Iterator[Check]:
     yield from _graphs()
     yield from _jpeg(quick)
     yield from _corruptions(quick)
+    for name, make, largest, share in agreements():
+        yield Check(name, make, Close(largest, share))
 
 
 def _registered() -> Iterator[Check]:

@@ -5,16 +5,16 @@ import contextlib
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from fastreg.benchmarks import agreement, parity
 from fastreg.evaluation import conditions, evaluate
 from fastreg.evaluation.canvas import Pixels
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.replay import Replayed
 from fastreg.metrics import Tally
-from tests.fastreg.evaluated import CLASSES, MEAN, STD, tiny_images, tiny_net
+from tests.fastreg.evaluated import MEAN, STD, tiny_images, tiny_net
 
 aten = torch.ops.aten
 
@@ -150,43 +150,22 @@ def test_a_compiled_model_sees_one_shape(monkeypatch):
     assert compiled.summary() == pytest.approx(plain.summary())
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """(a small net that has learnt, uint8 images [4000, 32, 32, 3], labels): classes are angles of noisy stripes."""
-    generator = torch.Generator().manual_seed(0)
-    n, side = 5000, 32
-    labels = torch.randint(CLASSES, (n,), generator=generator)
-    angle = (labels + 0.7 * torch.rand(n, generator=generator)) * torch.pi / CLASSES
-    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    along = x * angle.cos()[:, None, None] + y * angle.sin()[:, None, None]
-    phase = 6 * torch.rand(n, 1, 1, generator=generator)
-    stripes = 128 + 30 * (along + phase).sin()[..., None] + 90 * torch.randn(n, side, side, 3, generator=generator)
-    images = stripes.clamp(0, 255).byte()
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(3, 16, 5, 2, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.BatchNorm2d(32),
-        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, CLASSES),
-    )  # fmt: skip
-    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
-    inputs = (images[4000:].permute(0, 3, 1, 2) / 255 - mean) / std
-    optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
-    for _ in range(120):
-        rows = torch.randint(1000, (100,), generator=generator)
-        F.cross_entropy(net(inputs[rows]), labels[4000:][rows]).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return net.eval(), images[:4000], labels[:4000]
-
-
-def test_bf16_agrees_with_fp32(trained):
-    """Of 4000 predictions of a model that has learnt, at most 2 images (0.05 points) of the error differ."""
-    net, images, labels = trained
+def test_bf16_agrees_with_fp32():
+    """Of 4000 predictions of a model that has learnt; the gate compares the GPU's with the CPU's in the same way."""
+    net, images, labels = agreement.trained()
+    given = {"mean": agreement.MEAN, "std": agreement.STD}
     guesses, errors = [], []
     for precision in ("fp32", "bf16"):
-        classifier = Classifier(net, mean=MEAN, std=STD, device=torch.device("cpu"), precision=precision)
+        classifier = Classifier(net, device=torch.device("cpu"), precision=precision, **given)
         guesses.append(classifier.images(images).argmax(1))
-        card = evaluate(net, "clean", (images, labels), precision=precision, batch_size=500)
+        card = evaluate(net, "clean", (images, labels), precision=precision, batch_size=500, **given)
         errors.append(card.summary()["clean_error"])
     assert 0.2 < errors[0] < 5  # it has learnt, and some images are hard
     assert abs(errors[0] - errors[1]) <= 0.05
-    assert (guesses[0] != guesses[1]).float().mean() <= 0.001
+    assert (guesses[0] != guesses[1]).double().mean() <= 0.001
+
+
+def test_the_gates_evaluation_checks_hold_where_both_sides_are_the_cpu():
+    for name, make, largest, share in agreement.agreements():
+        result = parity.run_check(parity.Check(name, make, parity.Close(largest, share)), torch.device("cpu"))
+        assert result["ok"], result
