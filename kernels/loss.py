@@ -34,8 +34,9 @@ def mixed_cross_entropy(
     per row; 1 is the uniform target. ``reduction``: "none", "sum" or "mean". The loss is float32 for every dtype, the
     gradient has the logits' dtype. The smoothing is PyTorch's: eps / C on every class.
 
-    Labels and lam are checked on the CPU always; on the GPU, where the check would stop the stream, only with
-    ``check_labels``. Unchecked, a row with a label outside [0, C) or lam outside [0, 1] has the loss NaN.
+    Labels, lam and a tensor of smoothings are checked on the CPU always; on the GPU, where the check would stop the
+    stream, labels and lam only with ``check_labels``. Unchecked, a row with a label outside [0, C) or lam outside
+    [0, 1] has the loss NaN.
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, device or value.
     """
@@ -172,6 +173,9 @@ def _check(logits, targets, label_smoothing, reduction, check_labels) -> tuple[T
                 raise ValueError(f"{name} must lie in [0, {top}], got {field[~good].tolist()[:8]}")
     if isinstance(label_smoothing, Tensor):
         _check_row("label_smoothing", label_smoothing, torch.float32, B, None)
+        if not label_smoothing.is_cuda and not torch.compiler.is_compiling():
+            if not ((label_smoothing >= 0) & (label_smoothing <= 1)).all():
+                raise ValueError(f"label_smoothing must lie in [0, 1], got {label_smoothing.tolist()[:8]}")
     elif not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must lie in [0, 1], got {label_smoothing}")
     a, *pair = (field.contiguous() for field in fields.values())

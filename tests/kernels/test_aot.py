@@ -37,6 +37,7 @@ def _stored(code: Code, width: str) -> int:
 def _check(variant: Variant, code: Code) -> None:
     assert code.stack == code.local == 0, "spills"
     assert not any(".local" in name for name in code.memory), "local memory"
+    assert not any(name.startswith(("red", "atom")) for name in code.memory), "atomics: sums in no fixed order"
     if variant.kind in ("stream", "ragged"):
         assert sum(code.memory[f"ld.global.{width}"] for width in ("v4.b32", "v2.b32", "b32", "v2.b64")) > 0
         assert code.memory["ld.global.b8"] <= variant.flags, "byte loads"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from fastreg.kernels import Plan, Targets, augment, fgsm_step, mixed_cross_entropy, scored_cross_entropy
 from fastreg.kernels.augmentation.ops import MEAN, STD
 from fastreg.kernels.dispatch import INTERPRETED
+from fastreg.kernels.fgsm import start_in_ball
 from fastreg.kernels.loss import _backward, _forward
 from fastreg.kernels.registry import operations
 from tests.kernels.losses import labels
@@ -109,24 +110,34 @@ def test_losses(C, reduction, score, launched):
     assert len(launched) == 1
 
 
+def test_labels_are_looked_at_only_when_asked(launched):
+    with torch.no_grad(), FakeTensorMode():
+        z, y = fake((torch.empty(4, 5), torch.arange(4)))
+        with Watch():
+            mixed_cross_entropy(z, y)
+        with pytest.raises(DataDependentOutputException):
+            mixed_cross_entropy(z, y, check_labels=True)
+
+
 def test_what_lies_on_the_host_is_sent_but_not_captured(launched, monkeypatch):
     capturing = False
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
     with torch.no_grad(), FakeTensorMode():
-        images, logits = fake((torch.empty(4, 8, 8, 3, dtype=torch.uint8), torch.empty(4, 5)))
-        plan, y = Plan(flip=torch.zeros(4, dtype=torch.bool)), fake(torch.zeros(4, dtype=torch.int64))
-        calls = {
-            r"plan\.flip is on cpu": lambda: augment(images, plan, **AUGMENT),
-            "indices is on cpu": lambda: augment(
-                images, Plan(noise=fake(torch.ones(4))), indices=torch.arange(4), **AUGMENT
-            ),
-            "label_smoothing is on cpu": lambda: mixed_cross_entropy(logits, y, torch.zeros(4)),
-        }
-        for words, call in calls.items():
+        images, pixels = fake((torch.empty(4, 8, 8, 3, dtype=torch.uint8), torch.empty(4, 3, 5, 5)))
+        plan = Plan(flip=torch.zeros(4, dtype=torch.bool))
+        noise = Plan(noise=fake(torch.ones(4)))
+        calls = (
+            ("plan.flip", lambda: augment(images, plan, **AUGMENT)),
+            ("indices", lambda: augment(images, noise, indices=torch.arange(4), **AUGMENT)),
+            ("indices", lambda: start_in_ball(pixels, 0.1, 0, torch.arange(4))),
+        )
+        for name, call in calls:
             capturing = False
             call()
             capturing = True
-            with pytest.raises(ValueError, match=f"{words}: what a CUDA graph captures must lie on cuda:0 before"):
+            with pytest.raises(
+                ValueError, match=f"{name} is on cpu: what a CUDA graph captures must lie on cuda:0 before"
+            ):
                 call()
 
 
