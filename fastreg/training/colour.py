@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from fastreg.kernels import color_jitter, philox
+from fastreg.kernels import Batch, augment, color_jitter, philox
+from fastreg.kernels.types import Plan
 from fastreg.methods.base import ship
 
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
@@ -34,17 +36,25 @@ def draw(samples: np.ndarray, epoch: int, *, jitter: float, lighting: float, see
     return {name: np.ascontiguousarray(value, np.float32) for name, value in drawn.items()}
 
 
-def colouring(*, jitter: float, lighting: float, seed: int) -> Callable[[Tensor, Tensor, int], Tensor]:
-    """``(images uint8 [B, H, W, 3], indices int64 [B] on the host, epoch) -> images``; itself when both are 0.
+def colouring(*, jitter: float, lighting: float, seed: int) -> Callable[[Batch, int, int], Batch]:
+    """``(batch, epoch, size) -> batch`` with other colours; the batch itself when ``jitter`` and ``lighting`` are 0.
 
-    It sees what the loader hands over. Where that is a whole canvas which ``augment`` crops (CIFAR, the resident
-    loader), contrast takes the canvas's mean grey value for the crop's.
+    The colours are the crop's, as in the recipe: contrast turns about its mean grey value, and what a crop takes from
+    beyond the canvas is coloured too. Where the loader leaves cropping to ``augment`` (CIFAR, the resident loader), the
+    pictures are therefore cut to ``size`` pixels first, in one more launch; the batch that comes out has no boxes left.
     """
     if not jitter and not lighting:
-        return lambda images, indices, epoch: images
+        return lambda batch, epoch, size: batch
 
-    def colour(images: Tensor, indices: Tensor, epoch: int) -> Tensor:
-        drawn = draw(indices.to("cpu").numpy(), epoch, jitter=jitter, lighting=lighting, seed=seed)
-        return color_jitter(images, **ship(drawn, images.device))
+    def colour(batch: Batch, epoch: int, size: int) -> Batch:
+        drawn = draw(batch.indices.to("cpu").numpy(), epoch, jitter=jitter, lighting=lighting, seed=seed)
+        images = batch.images if batch.crop is None else cut(batch.images, batch.crop, size)
+        return batch._replace(images=color_jitter(images, **ship(drawn, images.device)), crop=None)
 
     return colour
+
+
+def cut(images: Tensor, crop: Tensor, size: int) -> Tensor:
+    """uint8 [B, H, W, 3] canvases to uint8 [B, size, size, 3], as a decoder crops and resizes."""
+    pixels = augment(images, Plan(crop=crop), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32, size=size)
+    return (255 * pixels).round().byte().permute(0, 2, 3, 1)

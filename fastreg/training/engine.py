@@ -74,12 +74,13 @@ class Engine:
         plan, targets = (method if self.mixing else self.plain).draw(
             batch.labels, batch.indices, step, epoch=epoch, size=size
         )
+        batch = self.colour(batch, epoch, size)
         if batch.crop is not None:
             plan = plan._replace(crop=batch.crop)
         mean, std = ((0.0,) * 3, (1.0,) * 3) if method.pixels else (self.mean, self.std)
         dtype = torch.float32 if method.pixels else self.dtype
         images = augment(
-            self.colour(batch.images, batch.indices, epoch),
+            batch.images,
             plan,
             mean=mean,
             std=std,

@@ -103,7 +103,8 @@ def build_model(
     if place.size > 1:
         # DDP's own broadcast would make rank 0's running statistics the run's: statistics.py takes the mean of all
         devices = [place.device.index] if place.device.type == "cuda" else None
-        net = nn.parallel.DistributedDataParallel(net, device_ids=devices, **{_SYNC: False})
+        options: dict[str, Any] = {"device_ids": devices, _SYNC: False}
+        net = nn.parallel.DistributedDataParallel(net, **options)
     if config.torchcompile:
         net = torch.compile(net, mode=config.torchcompile)
     return model, net

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fastreg.errors import InputError
 from fastreg.kernels import Batch, color_jitter
@@ -51,8 +52,8 @@ def test_draws_belong_to_seed_sample_and_epoch():
 
 
 def test_without_jitter_and_lighting_the_bytes_go_through_untouched():
-    images = torch.zeros(2, 4, 4, 3, dtype=torch.uint8)
-    assert colouring(jitter=0.0, lighting=0.0, seed=0)(images, torch.arange(2), 0) is images
+    batch = Batch(torch.zeros(2, 4, 4, 3, dtype=torch.uint8), torch.arange(2), torch.arange(2), None)
+    assert colouring(jitter=0.0, lighting=0.0, seed=0)(batch, 0, 4) is batch
 
 
 @pytest.mark.parametrize(("jitter", "lighting"), [(0.4, 0.1), (0.4, 0.0), (0.0, 0.1)])
@@ -68,6 +69,31 @@ def test_a_step_trains_on_the_coloured_bytes(jitter, lighting):
         config = Config("imagenet", model="resnet18", reg="mixup", size=16, batch_size=4, seed=5, device="cpu", **own)
         engine = Engine(config, 10, (0.5,) * 3, (0.25,) * 3, World(0, 1, torch.device("cpu")))
         losses.append(engine.forward_backward(Batch(given, labels, indices, None), 7, 0, 16, epoch=2).item())
+    assert losses[0] == losses[1]
+
+
+def test_canvases_are_cut_before_they_are_coloured():
+    """Contrast turns about the crop's mean, by Pillow's own crop and resize; what lies beyond the canvas is black."""
+    images = torch.randint(0, 256, (3, 40, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images[:, :20] //= 4  # the crops' means differ from the canvases'
+    boxes = torch.tensor([[3, 5, 17, 20], [-4, 2, 32, 32], [20, 0, 20, 28]])
+    batch = Batch(images, torch.arange(3), torch.tensor([7, 1, 4]), boxes.float())
+    seen = colouring(jitter=0.4, lighting=0.1, seed=5)(batch, 2, 16)
+    assert seen.crop is None
+    cut = [
+        np.asarray(Image.fromarray(image).crop((x, y, x + w, y + h)).resize((16, 16), Image.Resampling.BILINEAR))
+        for image, (y, x, h, w) in zip(images.numpy(), boxes.tolist())
+    ]
+    drawn = draw(batch.indices.numpy(), 2, jitter=0.4, lighting=0.1, seed=5)
+    crops = torch.from_numpy(np.stack(cut))
+    expected = color_jitter(crops, **{name: torch.from_numpy(value) for name, value in drawn.items()})
+    assert torch.equal(seen.images, expected)
+    config = Config("imagenet", model="resnet18", color_jitter=0.4, lighting=0.1, size=16, batch_size=3, seed=5)
+    config.device = "cpu"
+    losses = []
+    for given in (batch, batch._replace(images=crops, crop=None)):
+        engine = Engine(config, 10, (0.5,) * 3, (0.25,) * 3, World(0, 1, torch.device("cpu")))
+        losses.append(engine.forward_backward(given, 7, 0, 16, epoch=2).item())
     assert losses[0] == losses[1]
 
 
