@@ -15,12 +15,11 @@ import numpy as np
 import torch
 
 from fastreg.benchmarks.cases import working
-from fastreg.benchmarks.images import image_batch, photographs
+from fastreg.benchmarks.images import frost_textures, image_batch, photographs
 from fastreg.benchmarks.job import Job
 from fastreg.benchmarks.peers import need
 from fastreg.benchmarks.record import OURS, Absent, Row
 from fastreg.benchmarks.timing import Timing, buffer_sets, measure, over
-from fastreg.errors import InputError
 from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, jpeg_round_trip
 
 PEER = "imagecorruptions"
@@ -34,30 +33,26 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
     if not job.gpu:
         settings["threads"] = 1
     with _one_thread(job):
-        yield from _rows(job, size, batch, settings["constants"])
+        yield from _rows(job, size, batch, settings)
 
 
-def _rows(job: Job, size: int, batch: int, constants: str) -> Iterator[Row | Absent]:
+def _rows(job: Job, size: int, batch: int, settings: dict[str, Any]) -> Iterator[Row | Absent]:
     names = CORRUPTIONS if job.quick else [*CORRUPTIONS, *EXTRA_CORRUPTIONS]
     severities = (3,) if job.quick else (1, 2, 3, 4, 5)
-    textures = _frost()
-    if textures is None:
-        yield Absent("corrupt frost", OURS, "no frost photographs: fastreg data fetch frost")
+    textures, settings["frost"] = frost_textures()
     peer, why = _peer()
     if peer is None:
         yield Absent("corrupt", PEER, why)
     sets = buffer_sets(job.device, 2 * batch * size * size * 3)
     images = [image_batch(batch, size, job.device, i, job.data_dir) for i in range(sets)]
     single = images[0][0].cpu().numpy()
-    given = {"indices": torch.arange(batch), "constants": constants, "textures": textures}
+    given = {"indices": torch.arange(batch), "constants": settings["constants"], "textures": textures}
     seconds = job.seconds(0.3 if job.gpu else 2.0)
     # the JPEG step of ImageNet-C is a second set of figures where there is time for it
     for jpeg in (False, True) if job.gpu and not job.quick else (False,):
         ending = " jpeg" if jpeg else ""
         ours: dict[tuple[str, int], Timing] = {}
         for name, severity in itertools.product(CORRUPTIONS if jpeg else names, severities):
-            if name == "frost" and textures is None:
-                continue
             case = f"corrupt {name} {severity}{ending}"
             variants: dict[str, Any] = {
                 OURS: over(partial(corrupt, name=name, severity=severity, jpeg=jpeg, **given), images)
@@ -81,15 +76,6 @@ def _mean(timings: list[Timing]) -> Timing:
     """The mean of the medians: images over it is the harmonic mean of the rates."""
     us, low, high = (sum(values) / len(timings) for values in zip(*(t[:3] for t in timings)))
     return Timing(us, low, high, min(t.runs for t in timings), "mean of the rows above")
-
-
-def _frost() -> Any:
-    try:
-        from fastreg.pipelines.frost import load_frost
-
-        return load_frost()
-    except (InputError, ImportError):
-        return None
 
 
 def _peer() -> tuple[Any, str]:

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from fastreg import metrics
-from fastreg.benchmarks.corruptions import _frost
-from fastreg.benchmarks.images import image_batch, photographs
+from fastreg.benchmarks.images import frost_textures, image_batch, photographs
 from fastreg.benchmarks.job import Job
 from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD, need
 from fastreg.benchmarks.record import OURS, Absent, Row
@@ -66,11 +65,9 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
 def _conditions(job: Job, size: int) -> dict[str, conditions.Logits]:
     found: dict[str, conditions.Logits] = {"clean": conditions.clean, "occlusion": conditions.occlusion}
     found["fgsm"] = conditions.attack(epsilon=8 / 255, clip=True)
-    textures = _frost()
+    textures, _ = frost_textures()
     names = ("gaussian_noise", "motion_blur", "fog", "pixelate") if job.quick else CORRUPTIONS
     for name in names:
-        if name == "frost" and textures is None:
-            continue
         constants = CONSTANTS.get(size, "imagenet224")
         for jpeg in (False, True) if not job.quick else (True,):
             case = f"{name} 3{' jpeg' if jpeg else ''}"

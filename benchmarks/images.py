@@ -12,6 +12,7 @@ import torch
 from fastreg.errors import InputError
 
 _GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "corruptions.npz"
+_FROST_SIZES = ((600, 900), (315, 560), (315, 560), (350, 527), (495, 660))
 _SKIMAGE = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "motorcycle_left.png")
 
 
@@ -43,6 +44,20 @@ def _windows(n: int, size: int, seed: int, data_dir: str | None) -> torch.Tensor
         rows, columns = (int(rng.integers(side)) + np.arange(size) for side in image.shape[:2])
         row[:] = np.take(np.take(image, rows, 0, mode="wrap"), columns, 1, mode="wrap")
     return torch.from_numpy(out)
+
+
+@cache
+def frost_textures() -> tuple[list[np.ndarray], str]:
+    """``(five uint8 RGB textures, where they are from)``: the published frost photographs; where they are not, windows
+    of photographs in their sizes, which cost the same work (and would give another corruption: never for a result).
+    """
+    from fastreg.pipelines.frost import load_frost
+
+    try:
+        return load_frost(), "the published photographs"
+    except InputError:
+        whole = _windows(len(_FROST_SIZES), max(w for _, w in _FROST_SIZES), 7, None).numpy()
+        return [x[:h, :w].copy() for x, (h, w) in zip(whole, _FROST_SIZES)], "stand-ins of the same sizes"
 
 
 def _from_data(data_dir: str | None) -> tuple[list[np.ndarray], str] | None:

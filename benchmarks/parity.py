@@ -18,8 +18,7 @@ from torch import Tensor
 
 from fastreg import methods, runs
 from fastreg.benchmarks.agreement import agreements
-from fastreg.benchmarks.corruptions import _frost
-from fastreg.benchmarks.images import image_batch
+from fastreg.benchmarks.images import frost_textures, image_batch
 from fastreg.benchmarks.replays import replays
 from fastreg.kernels import (
     CORRUPTIONS,
@@ -173,11 +172,9 @@ def _jpeg(quick: bool) -> Iterator[Check]:
 
 
 def _corruptions(quick: bool) -> Iterator[Check]:
-    textures = _frost()
+    textures, _ = frost_textures()
     images, keys = image_batch(4, 224, CPU), torch.arange(4) * 11
     for name, severity in itertools.product((*CORRUPTIONS, *EXTRA_CORRUPTIONS), (3,) if quick else (1, 3, 5)):
-        if name == "frost" and textures is None:
-            continue
 
         def make(device: torch.device, name: str = name, severity: int = severity) -> tuple[Tensor, ...]:
             return (corrupt(images.to(device), name, severity, seed=9, indices=keys, textures=textures),)

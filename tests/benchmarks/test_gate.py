@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from fastreg.benchmarks import gate, parity
+from fastreg.benchmarks import RESULTS, gate, parity
 from tests.benchmarks.recorded import gpu_record
 from tests.support import ROOT, environment
 
@@ -50,12 +50,52 @@ def test_a_part_writes_its_results(tmp_path, monkeypatch):
     assert len(json.loads((tmp_path / "parity.json").read_text())) == 2
 
 
+def test_the_packages_own_records_are_never_its_folder(monkeypatch, capsys):
+    before = {path: path.read_bytes() for path in RESULTS.iterdir()}
+    assert gate.main(["--out", str(RESULTS), "--device", "cpu", "--parts", "loss"]) == 2
+    assert "holds the package's own records: give another folder" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in RESULTS.iterdir()} == before
+
+
+def test_without_a_data_set_the_parts_get_the_sample(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FASTREG_DATA", raising=False)
+    gate.write_sample_data(tmp_path / "out")
+    assert list((tmp_path / "out" / gate.SAMPLE / "train").rglob("*.JPEG"))
+    words = gate.command(gate.PARTS[-1], tmp_path / "out", "cpu", True)
+    assert words[words.index("--data-dir") + 1] == str(tmp_path / "out" / gate.SAMPLE)
+    monkeypatch.setenv("FASTREG_DATA", str(tmp_path / "out" / "data"))
+    gate.write_sample_data(tmp_path / "other")  # found: nothing is written
+    assert not (tmp_path / "other").exists()
+    (tmp_path / "taken" / gate.SAMPLE).mkdir(parents=True)
+    (tmp_path / "taken" / gate.SAMPLE / "note.txt").write_text("mine")
+    monkeypatch.delenv("FASTREG_DATA")
+    monkeypatch.chdir(tmp_path / "taken" / "data" / "imagenet")
+    gate.write_sample_data(tmp_path / "taken")
+    assert "gate: the loaders have no photographs" in capsys.readouterr().out
+
+
+def test_a_part_may_use_what_the_parts_before_it_left(tmp_path, monkeypatch):
+    limits = []
+
+    def run(part, out, device, quick, limit):
+        limits.append(limit)
+        return {"name": part.name, "status": "passed", "seconds": 0.0, "last_line": ""}
+
+    monkeypatch.setattr(gate, "run_part", run)
+    monkeypatch.setattr(gate, "write_sample_data", lambda out: None)
+    gate.main(["--out", str(tmp_path), "--device", "cpu"])
+    whole = [sum(part.seconds for part in gate.PARTS[: i + 1]) for i in range(len(gate.PARTS))]
+    assert limits == pytest.approx([min(seconds, gate.TOTAL) for seconds in whole], abs=2)
+
+
 def test_an_unknown_part_is_bad_usage(tmp_path, capsys):
     assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "parity,kernel"]) == 2
     assert capsys.readouterr().err.startswith("gate: unknown part 'kernel': known are parity, kernels, loss, ")
 
 
 def test_no_time_is_no_pass(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gate, "write_sample_data", lambda out: None)
     monkeypatch.setattr(gate, "TOTAL", 1.0)
     (tmp_path / "parity.json").write_text(json.dumps([{"name": "old", "ok": True, "detail": ""}]))
     assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "parity,loss"]) == 1
@@ -67,6 +107,7 @@ def test_no_time_is_no_pass(tmp_path, monkeypatch, capsys):
 
 
 def test_old_rows_of_a_part_never_count(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gate, "write_sample_data", lambda out: None)
     path = tmp_path / "nvidia-h200.json"
     path.write_text(json.dumps(gpu_record()))
     (tmp_path / "loss.log").write_text("old")
