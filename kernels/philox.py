@@ -12,6 +12,7 @@ Source: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -87,9 +88,10 @@ def words(seed: int, element, sample, step, operation: str) -> np.ndarray:
         c0, c2 = (product1 >> _HALF) ^ (c1 ^ np.uint64(low)), (product0 >> _HALF) ^ (c3 ^ np.uint64(high))
         c1, c3 = product1 & _LOW, product0 & _LOW
         low, high = (low + _WEYL[0]) & 0xFFFFFFFF, (high + _WEYL[1]) & 0xFFFFFFFF
-    for k, c in enumerate((c0, c1, c2, c3)):
-        out[..., k] = c
-    return out
+    pairs = out.view(np.uint64)  # two words at a time, the lower one first
+    np.bitwise_or(c0, c1 << _HALF, out=pairs[..., 0])
+    np.bitwise_or(c2, c3 << _HALF, out=pairs[..., 1])
+    return out if sys.byteorder == "little" else out[..., (1, 0, 3, 2)]
 
 
 def signed(seed: int) -> int:

@@ -45,6 +45,7 @@ class Corruption(NamedTuple):
     apply: Callable[..., Tensor]  # (images, parameter, fields) -> uint8
     draw: Callable[..., dict[str, Tensor]] | None = None  # (Key, n, parameter, images) -> fields
     fields: Mapping[str, tuple[str, tuple]] = MappingProxyType({})  # name -> kind, shape behind the batch
+    whole: bool = False  # goes image by image on the CPU, so that it needs no chunks
     fused: Callable[..., Tensor] | None = None  # (name, images, parameter, Key) -> uint8: draws and applies in a kernel
 
     def generate(self, images: Tensor, parameter: Any, key: Key, name: str) -> Tensor:
@@ -71,22 +72,22 @@ _SHIFT = {
 }
 
 TABLE = {
-    "gaussian_noise": Corruption(noise.gaussian_noise, drawn.gaussian_noise, _NORMAL, noise_kernels.noise),
-    "shot_noise": Corruption(noise.shot_noise, drawn.shot_noise, _COUNTS, noise_kernels.noise),
-    "impulse_noise": Corruption(noise.impulse_noise, drawn.impulse_noise, _FLAGS, noise_kernels.noise),
+    "gaussian_noise": Corruption(noise.gaussian_noise, drawn.gaussian_noise, _NORMAL, fused=noise_kernels.noise),
+    "shot_noise": Corruption(noise.shot_noise, drawn.shot_noise, _COUNTS, fused=noise_kernels.noise),
+    "impulse_noise": Corruption(noise.impulse_noise, drawn.impulse_noise, _FLAGS, fused=noise_kernels.noise),
     "defocus_blur": Corruption(blur.defocus_blur),
     "glass_blur": Corruption(blur.glass_blur, drawn.glass_blur, _SHUFFLE),
     "motion_blur": Corruption(blur.motion_blur, drawn.motion_blur, {"angle": ("float", ())}),
     "zoom_blur": Corruption(blur.zoom_blur),
     "snow": Corruption(weather.snow, drawn.snow, {"normal": ("float", ("n", "n")), "angle": ("float", ())}),
-    "frost": Corruption(weather.frost, drawn.frost, {"texture": ("uint8", ("n", "n", 3))}, _frosted),
+    "frost": Corruption(weather.frost, drawn.frost, {"texture": ("uint8", ("n", "n", 3))}, fused=_frosted),
     "fog": Corruption(weather.fog, drawn.fog, {"plasma": ("float", ("n", "n"))}),
     "brightness": Corruption(colour.brightness),
     "contrast": Corruption(colour.contrast),
     "elastic_transform": Corruption(elastic.elastic_transform, drawn.elastic_transform, _SHIFT),
-    "pixelate": Corruption(digital.pixelate),
-    "jpeg_compression": Corruption(digital.jpeg_compression),
-    "speckle_noise": Corruption(noise.speckle_noise, drawn.speckle_noise, _NORMAL, noise_kernels.noise),
+    "pixelate": Corruption(digital.pixelate, whole=True),
+    "jpeg_compression": Corruption(digital.jpeg_compression, whole=True),
+    "speckle_noise": Corruption(noise.speckle_noise, drawn.speckle_noise, _NORMAL, fused=noise_kernels.noise),
     "gaussian_blur": Corruption(blur.gaussian_blur),
     "spatter": Corruption(spatter.spatter, drawn.spatter, {"normal": ("float", ("n", "n"))}),
     "saturate": Corruption(colour.saturate),
@@ -133,7 +134,7 @@ def corrupt(
         key = _key(severity, seed, indices, batch, constants, images.device, textures)
 
     images = images.contiguous()
-    step = max(1, CHUNK.get(images.device.type, CHUNK["cpu"]) // max(1, n * n * 3))
+    step = max(1, CHUNK["cuda" if row.whole or images.is_cuda else "cpu"] // (n * n * 3))
     parts = []
     for start in range(0, batch, step):
         here = slice(start, start + step)

@@ -43,15 +43,32 @@ def pixelate(images: Tensor, scale: float, fields: dict) -> Tensor:
 
 
 def pillow_pixelate(images: Tensor, small: int) -> Tensor:
-    """Pillow shrinks to ``small`` pixels a side."""
+    """Pillow shrinks to ``small`` pixels a side, OpenCV repeats its pixels."""
+    import cv2
     from PIL import Image
 
-    place = box_taps(small, images.shape[1])[0]
+    side = images.shape[1]
+    place = box_taps(small, side)[0]
+    nearest = _is_nearest(small, side)
     out = torch.empty_like(images)
     for source, target in zip(images.numpy(), out.numpy()):
         shrunk = np.asarray(Image.fromarray(source).resize((small, small), Image.Resampling.BOX))
-        np.take(np.take(shrunk, place, 1), place, 0, out=target)
+        if nearest:
+            cv2.resize(shrunk, (side, side), dst=target, interpolation=cv2.INTER_NEAREST_EXACT)
+        else:
+            np.take(np.take(shrunk, place, 1), place, 0, out=target)
     return out
+
+
+@lru_cache(maxsize=64)
+def _is_nearest(small: int, side: int) -> bool:
+    """Whether OpenCV's nearest pixel is the one that BOX repeats; it was at every size tried."""
+    import cv2
+
+    line = np.arange(small, dtype=np.float32)[None]
+    return np.array_equal(
+        cv2.resize(line, (side, 1), interpolation=cv2.INTER_NEAREST_EXACT)[0], box_taps(small, side)[0]
+    )
 
 
 def jpeg_compression(images: Tensor, quality: int, fields: dict) -> Tensor:

@@ -95,7 +95,7 @@ def shot_noise(key: Key, n: int, parameter, images: Tensor | None) -> dict:
 def impulse_noise(key: Key, n: int, parameter, images) -> dict:
     """The word against an even threshold says whether to replace, its lowest bit with what: independent draws."""
     code = key.field("impulse", "impulse_noise", n, n, 3, span=2 * round(parameter * 2**31))
-    return {"replace": (code & 1).bool(), "salt": (code & 2).bool()}
+    return {"replace": (code & 1).view(torch.bool), "salt": (code >> 1).view(torch.bool)}
 
 
 def glass_blur(key: Key, n: int, parameter, images) -> dict:

@@ -35,5 +35,6 @@ def photon_levels(photons: int) -> np.ndarray:
 
 
 def impulse_noise(images: Tensor, share: float, fields: dict) -> Tensor:
-    """Replaced by 255 (salt) or 0."""
-    return torch.where(fields["replace"], fields["salt"].to(torch.uint8).mul_(255), images)
+    """Replaced by 255 (salt) or 0. Bits do what ``where`` would, several times as fast on a CPU."""
+    replace, salt = (fields[name].to(torch.uint8).neg_() for name in ("replace", "salt"))  # 255 or 0
+    return salt.bitwise_xor_(images).bitwise_and_(replace).bitwise_xor_(images)

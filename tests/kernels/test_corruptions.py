@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, blur, corrupt, draw_fields
+from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, blur, corrupt, digital, draw_fields
 from fastreg.kernels.corruptions.constants import CONSTANTS, SIZES
 from fastreg.kernels.corruptions.filters import quantise
 from fastreg.kernels.corruptions.plasma import plasma
@@ -145,6 +145,21 @@ def test_glass_follows_the_longest_chain():
         images[0].numpy(), CONSTANTS["tiny64"]["glass_blur"][3], {k: v[0].numpy() for k, v in fields.items()}
     )
     assert (ours == theirs).all()
+
+
+@pytest.mark.parametrize("nearest", [True, False])
+def test_pixelate_at_every_scale(nearest, monkeypatch):
+    """Whether OpenCV repeats the pixels or numpy, which does where OpenCV's nearest pixel is another one."""
+    if nearest:
+        assert digital._is_nearest(89, 224)
+    else:
+        monkeypatch.setattr(digital, "_is_nearest", lambda small, side: False)
+    for size in (32, 45, 77, 224, 299):
+        images = torch.from_numpy(photograph("coffee", size))[None]
+        for scale in {scale for constants in CONSTANTS.values() for scale in constants["pixelate"]}:
+            assert (
+                digital.pixelate(images, scale, {})[0].numpy() == judge("pixelate")(images[0].numpy(), scale, {})
+            ).all()
 
 
 @pytest.mark.parametrize("size", [32, 45, 77, 224])

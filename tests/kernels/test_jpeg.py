@@ -1,4 +1,4 @@
-"""The JPEG round trip: Pillow on the CPU, integer kernels in Triton that equal it."""
+"""The JPEG round trip: OpenCV or Pillow on the CPU, integer kernels in Triton, all three equal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fastreg.kernels import jpeg
 from fastreg.kernels.jpeg import jpeg_round_trip
 from fastreg.kernels.jpeg_blocks import steps
 from tests.support import ROOT, environment
@@ -38,6 +39,25 @@ def test_is_pillow_on_the_cpu(height, width):
             assert np.array_equal(one.numpy(), np.asarray(Image.open(buffer)))
     assert torch.equal(images, before)
     assert jpeg_round_trip(images[:0], 85).shape == (0, height, width, 3)
+
+
+def test_opencv_equals_pillow_at_every_quality():
+    """On noise and on a smooth image, of sizes that are and are not whole blocks."""
+    assert jpeg._opencv_is_pillow()
+    line = torch.arange(53)
+    smooth = (line[:37, None, None] * 3 + line[None, :, None] * 2 + torch.tensor([0, 40, 90])).to(torch.uint8)
+    noise = torch.randint(0, 256, smooth.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    images = torch.stack((smooth, noise))
+    for quality in range(1, 101):
+        for cut in (images, images[:, :32, 5:21], images[:, :2, :3]):
+            assert torch.equal(jpeg._opencv(cut, quality), jpeg._pillow(cut, quality))
+
+
+def test_an_opencv_that_differs_is_not_used(monkeypatch):
+    monkeypatch.setattr(jpeg, "_opencv", lambda images, quality: 255 - images)
+    monkeypatch.setattr(jpeg, "_opencv_is_pillow", jpeg._opencv_is_pillow.__wrapped__)
+    images = torch.arange(48, dtype=torch.uint8).view(1, 4, 4, 3)
+    assert torch.equal(jpeg_round_trip(images, 50), jpeg._pillow(images, 50))
 
 
 def test_bad_input():
