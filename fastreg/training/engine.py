@@ -37,7 +37,7 @@ class Engine:
         if config.deterministic:
             # cuBLAS repeats its sums only with a fixed workspace, and torch refuses to multiply on CUDA without one
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(config.deterministic)  # of the whole process: the last engine's wish holds
         torch.backends.cudnn.benchmark = not config.deterministic
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         self.config, self.place, self.mean, self.std = config, place, mean, std
@@ -62,6 +62,12 @@ class Engine:
         if self.method.pixels:  # the attack needs pixels, so normalisation moves into the model
             self.net = Normalized(self.net, mean, std)
         self.optimizer = setup.build_optimizer(config, self.model)
+        # A CUDA graph of torch.compile writes gradients into memory that its next replay uses again. An accumulating
+        # step must add them up elsewhere, or torch raises or sums wrongly (pytorch issues 169545 and 96693).
+        self.keep_grads = config.torchcompile in ("reduce-overhead", "max-autotune") and config.grad_accum_steps > 1
+        if self.keep_grads:
+            for parameter in self.model.parameters():
+                parameter.grad = torch.zeros_like(parameter)
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.precision == "fp16")
 
     def forward_backward(self, batch: Any, step: int, micro: int, size: int, epoch: int = 0) -> torch.Tensor:
@@ -123,7 +129,7 @@ class Engine:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=not self.keep_grads)
         if self.method.attacks:
             self.statistics.share()
         if self.ema is not None:

@@ -106,7 +106,8 @@ def build_model(
         options: dict[str, Any] = {"device_ids": devices, _SYNC: False}
         net = nn.parallel.DistributedDataParallel(net, **options)
     if config.torchcompile:
-        net = torch.compile(net, mode=config.torchcompile)
+        # one program for each size of picture and batch, of which a run has few: convolutions want their sizes known
+        net = torch.compile(net, mode=config.torchcompile, dynamic=False)
     return model, net
 
 
