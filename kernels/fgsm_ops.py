@@ -32,7 +32,13 @@ def _projected(device="cpu", small: bool = True) -> dict[str, Any]:
 
 def _start(device="cpu", small: bool = True) -> dict[str, Any]:
     images = _images(device, small)
-    return {"images": images, "epsilon": 8 / 255, "seed": 5, "indices": torch.arange(len(images)) + 2**31, "clip": True}
+    return {
+        "images": images,
+        "epsilon": 8 / 255,
+        "seed": 2**40 + 5,
+        "indices": torch.arange(len(images)) + 2**31,
+        "clip": True,
+    }
 
 
 def _bytes(arguments: dict[str, Any]) -> int:
@@ -46,9 +52,9 @@ _SIGNATURE = _POINTERS | _NUMBERS | dict.fromkeys(("n", "W", *(f"stride_{d}" for
 
 
 def _variant(label: str, kernel, elements: int, warps: int, kind: str, **constants) -> Variant:
-    return Variant(
-        label, kernel, _SIGNATURE, {"BLOCK": elements, "CLIP": True, **constants}, elements, warps, ("n",), kind
-    )
+    constants |= {"BLOCK": elements, "CLIP": True}
+    divisible = ("n", "W", "stride_b", "stride_y")
+    return Variant(label, kernel, _SIGNATURE, constants, elements, warps, divisible, kind)
 
 
 OPS = (
@@ -62,6 +68,6 @@ OPS = (
     ),
     Op(
         "random_start", start_in_ball, start_in_ball_plain, _start, _bytes,
-        (_variant("random_start", start_kernel, START, 4, "compute", C=3, OPERATION=17),), tolerance=1e-7,
+        (_variant("random_start", start_kernel, START, 4, "compute", C=3, OPERATION=17, stride_c=1),), tolerance=1e-7,
     ),
 )  # fmt: skip

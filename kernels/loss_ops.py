@@ -96,7 +96,7 @@ def _variant(label: str, kernel, elements: int, warps: int, kind: str = "stream"
     constants = {"PAIR": True, "EPS": False, "SMOOTH": True, "SCORE": False, "WEIGH": True, "MEAN": True, **constants}
     signature = _SIGNATURE | ({"out": "*fp32"} if kernel is reduce_kernel else {})
     constants = {k: v for k, v in constants.items() if k in kernel.arg_names}
-    return Variant(label, kernel, signature, constants, elements, warps, kind=kind)
+    return Variant(label, kernel, signature, constants, elements, warps, ("B", "grad_stride"), kind)
 
 
 _AOT = {

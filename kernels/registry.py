@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Variant:
-    """One compilation of a kernel, as its launcher would ask for it."""
+    """One compilation of a kernel, as its launcher asks for it: ``tests/kernels/test_launches.py`` compares the two."""
 
     label: str
     kernel: Any  # the @triton.jit function

@@ -9,7 +9,7 @@ import torch
 
 from fastreg.kernels import philox
 from fastreg.kernels.augmentation import augment
-from fastreg.kernels.augmentation.launch import variant
+from fastreg.kernels.augmentation.launch import chunks_for, variant
 from fastreg.kernels.augmentation.plain import augment_plain, drawn_normals
 from fastreg.kernels.augmentation.resample import COLUMNS, ROWS, WARPS, resample_kernel
 from fastreg.kernels.augmentation.stream import stream_kernel
@@ -92,7 +92,7 @@ _SIGNATURE = {
     "images": "*u8",
     "words": "*i32",
     "crop": "*fp32",
-    "flip": "*i1",
+    "flip": "*u1",
     "noise": "*fp32",
     "partner": "*i64",
     "lam": "*fp32",
@@ -111,18 +111,20 @@ _SIGNATURE = {
 
 def _stream(fields: tuple[str, ...], label: str, out: str = "*bf16") -> Variant:
     switches = variant(Plan(**dict.fromkeys(fields, torch.empty(0))), draw=True)
-    chunks = 1 if switches["NOISE"] else 7
+    chunks = chunks_for(224 * 224 * 3, draw=bool(switches["NOISE"]))
     constants = {"N": 224 * 224 * 3, "ROW": 224 * 3, "CHUNKS": chunks, "EMULATE": False, **switches}
     flags = sum((bool(switches["FLIP"]), bool(switches["FLIP"] and switches["PARTNER"]), bool(switches["FILL"])))
     kind = "compute" if switches["NOISE"] else "stream"
-    return Variant(label, stream_kernel, {"out": out, **_SIGNATURE}, constants, 1024 * chunks, kind=kind, flags=flags)
+    signature = {"out": out, **_SIGNATURE}
+    return Variant(label, stream_kernel, signature, constants, 1024 * chunks, 4, ("B",), kind, flags)
 
 
-def _gather(fields: tuple[str, ...], label: str, resize: bool) -> Variant:
+def _gather(fields: tuple[str, ...], label: str, side: int, resize: bool) -> Variant:
     switches = variant(Plan(**dict.fromkeys(fields, torch.empty(0))), draw=True)
-    constants = {"h": 224, "w": 224, "CROP": resize, "RESIZE": resize, "ROWS": ROWS, "COLUMNS": COLUMNS, **switches}
+    constants = {"h": side, "w": side, "CROP": resize, "RESIZE": resize, "ROWS": ROWS, "COLUMNS": COLUMNS, **switches}
     signature = {"out": "*bf16", **_SIGNATURE}
-    return Variant(label, resample_kernel, signature, constants, ROWS * COLUMNS * 3, WARPS, ("H", "W"), "gather")
+    divisible = ("B", "H", "W") if resize else ("B",)
+    return Variant(label, resample_kernel, signature, constants, ROWS * COLUMNS * 3, WARPS, divisible, "gather")
 
 
 def _op(name: str, fields: tuple[str, ...], small, large, aot, **tolerance) -> Op:
@@ -149,9 +151,9 @@ def _rows():
     level = {"tolerance": 2e-6, "rare": 0.003, "rare_tolerance": 1.01 / (255 * min(STD))}
     for name in ("flip", "mixup", "cutmix", "all"):
         fields = ("crop", *_FIELDS[name])
-        aot = () if name == "cutmix" else (_gather(fields, f"augment_crop_{name}", True),)
+        aot = () if name == "cutmix" else (_gather(fields, f"augment_crop_{name}", 224, True),)
         yield _op(f"crop_{name}", fields, (3, 19, 13, 8, 7), (256, 256, 256, 224, 224), aot, **level)
-    odd = (_gather(_FIELDS["all"], "augment_odd_all", False),)
+    odd = (_gather(_FIELDS["all"], "augment_odd_all", 225, False),)
     yield _op("odd_all", _FIELDS["all"], (3, 9, 7, 9, 7), (256, 225, 225, 225, 225), odd, tolerance=2e-6)
 
 

@@ -40,7 +40,7 @@ class Code(NamedTuple):
 
 def read(variant: Variant, capability: int, folder: Path) -> Code:
     compiled = triton.compile(
-        _source(variant), target=GPUTarget("cuda", capability, 32), options={"num_warps": variant.warps}
+        source(variant), target=GPUTarget("cuda", capability, 32), options={"num_warps": variant.warps}
     )
     cubin = folder / "kernel.cubin"
     cubin.write_bytes(compiled.asm["cubin"])
@@ -77,12 +77,13 @@ def compiler_on_page(text: str) -> str:
     return found[1] if found else ""
 
 
-def _source(variant: Variant) -> ASTSource:
+def source(variant: Variant) -> ASTSource:
+    """What the compiler is given; ``kind`` aside, all that a variant says."""
     names = variant.kernel.arg_names
     constants = {(i,): variant.constants[n] for i, n in enumerate(names) if n in variant.constants}
     types = {n: "constexpr" if n in variant.constants else variant.signature[n] for n in names}
-    aligned = [i for i, n in enumerate(names) if types[n].startswith("*") or n in variant.divisible]
-    attributes = {(i,): [["tt.divisibility", 16]] for i in aligned}
+    divisible = [n for n in names if types[n].startswith("*") or (n in variant.divisible and types[n] != "constexpr")]
+    attributes = {(names.index(n),): [["tt.divisibility", 16]] for n in divisible}
     return ASTSource(fn=variant.kernel, signature=types, constexprs=constants, attrs=attributes)
 
 
