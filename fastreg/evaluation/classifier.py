@@ -72,9 +72,8 @@ class Classifier:
     ):
         self.mean, self.std = tuple(mean or (0.0, 0.0, 0.0)), tuple(std or (1.0, 1.0, 1.0))
         self.dtype, self.device, self.columns = DTYPES[precision], device, columns
-        model.to(device)
-        if device.type == "cuda":
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # the pixels' own order: no layout is changed inside, on a GPU or a CPU
+        model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.digest = digest(model)
         self.pad_to = batch_size if compiled else 0
         net = torch.compile(model) if compiled else model

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,13 @@ def _run(
     if not left:
         return
     keeper.probe()  # a folder that cannot be written is found before the work
-    canvas = subject.canvas(
-        device=place.device, batch_size=place.batch_size, rank=place.rank, world=place.world, **place.loading
-    )
+
+    @cache
+    def canvas() -> Canvas:  # decoded when a condition first needs it: those over files never do
+        return subject.canvas(
+            device=place.device, batch_size=place.batch_size, rank=place.rank, world=place.world, **place.loading
+        )
+
     inside: Tensor | None = None  # confidences of the clean images, for out-of-distribution scores
     total = sum(work[suite].steps[key].n or len(subject) for suite, key in left) // place.world
     with progress("evaluate", total) as bar:
@@ -164,12 +169,12 @@ def _run(
 
 
 def _pass(
-    classifier: Classifier, step: Step, canvas: Canvas, place: Place, bar: Any, note: str
+    classifier: Classifier, step: Step, canvas: Callable[[], Canvas], place: Place, bar: Any, note: str
 ) -> tuple[dict[str, Any], Tensor]:
     """One pass over a condition's images: its row, and all confidences in the set's order. Synchronises at its end."""
     tally = Tally(place.device)
     confidences, indices = [], []
-    for batch in step.batches(place) if step.batches else canvas.batches(place.batch_size):
+    for batch in step.batches(place) if step.batches else canvas().batches(place.batch_size):
         confidences.append(tally.update(step.logits(classifier, batch), batch.labels))
         indices.append(batch.indices)
         if bar is not None:

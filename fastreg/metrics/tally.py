@@ -31,7 +31,7 @@ class Tally:
         logits = logits.detach().float()
         log_p = logits.log_softmax(1)
         own = log_p.gather(1, labels[:, None]).squeeze(1)
-        finite = ~log_p.isnan().any(1)
+        finite = ~own.isnan()  # a NaN or infinite logit makes the whole row NaN
         p = log_p.exp()
         confidence = p.amax(1)
         rank = rank_of_label(logits, labels)

@@ -56,6 +56,16 @@ def test_generated_and_read_give_the_same_errors(imagenet, folder):
     assert "imagenet_c_error" not in partial.summary()
 
 
+def test_official_files_alone_leave_the_clean_images_alone(imagenet, folder, monkeypatch):
+    from fastreg.evaluation.subject import Subject
+
+    monkeypatch.setattr(Subject, "canvas", lambda *a, **k: pytest.fail("decoded for nothing"))
+    card = evaluate(
+        tiny_net(classes=4), "imagenet-c", imagenet, imagenet_c_dir=folder, corruptions="brightness", size=64
+    )
+    assert len(card.results("imagenet-c")) == 5
+
+
 def test_official_folders_that_do_not_fit(imagenet, folder, tmp_path):
     net = tiny_net(classes=4)
     with pytest.raises(InputError, match="64 x 64 px, not 96"):

@@ -244,3 +244,16 @@ def test_logits_without_a_softmax_are_counted_and_never_hits():
     assert result["confidence"] == pytest.approx(100 * torch.tensor([1.0, 0.0]).softmax(0)[0].item(), rel=1e-6)
     assert sum(result["bins"]["count"]) == 2
     assert math.isfinite(result["ece"])
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_one_bad_logit_anywhere_spoils_its_row(classes, bad):
+    logits = torch.randn(classes + 2, classes, generator=torch.Generator().manual_seed(0))
+    logits[range(classes), range(classes)] = bad
+    logits[classes, 1:] = -math.inf  # a softmax of one class
+    tally = metrics.Tally()
+    confidence = tally.update(logits, torch.zeros(classes + 2, dtype=torch.int64))
+    assert tally.result()["nonfinite"] == classes
+    assert confidence[:classes].isnan().all()
+    assert confidence[classes] == 1
