@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from torch import nn
@@ -51,26 +52,30 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
 
 
 def _timm(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError(f'model timm:{name} needs timm: pip install "fastreg[timm]".') from error
+    timm = _need("timm", f"timm:{name}", 'pip install "fastreg[timm]"')
     if name not in timm.list_models():
         raise unknown("timm model", name, timm.list_models())
     return timm.create_model(name, num_classes=num_classes, **kw)
 
 
 def _torchvision(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
-    try:
-        from torchvision import models
-    except (ImportError, RuntimeError) as error:  # a torchvision built for another torch fails while registering
-        raise InputError(
-            f"model torchvision:{name} needs a torchvision built for this torch ({type(error).__name__}: {error}): "
-            "pip install torchvision, from the same index as torch."
-        ) from error
+    models = _need("torchvision", f"torchvision:{name}", "pip install torchvision").models
     if name not in models.list_models():
         raise unknown("torchvision model", name, models.list_models())
     return models.get_model(name, weights=None, num_classes=num_classes, **kw)
+
+
+def _need(package: str, model: str, install: str) -> Any:
+    """The imported package. Raises InputError where it is missing, or meets another torch than it was built for."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise InputError(f"model {model} needs {error.name}, which is not installed: {install}.") from error
+    except (ImportError, RuntimeError) as error:  # torchvision beside another torch fails while it registers itself
+        raise InputError(
+            f"model {model} needs a torchvision built for this torch ({type(error).__name__}: {error}): "
+            "pip install torchvision, from the same index as torch."
+        ) from error
 
 
 _PACKAGES = {"timm": _timm, "torchvision": _torchvision}

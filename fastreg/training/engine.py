@@ -145,7 +145,7 @@ class Engine:
         """Give every rank the mean running statistics, which are the ones that a checkpoint keeps."""
         self.statistics.share()
         if self.ema is not None:
-            _copy_buffers(self.ema, self.model)
+            Statistics(self.ema, 1, self.place.size).share()
 
     def _ddp(self) -> Any:
         net = self.net.model if isinstance(self.net, Normalized) else self.net
@@ -153,15 +153,14 @@ class Engine:
 
 
 def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move an average of all that a model has learnt: its weights, and the running statistics that belong to them."""
+    pairs = [*zip(ema.parameters(), model.parameters()), *zip(ema.buffers(), model.buffers())]
     with torch.no_grad():
-        own: list[torch.Tensor] = list(ema.parameters())
-        torch._foreach_lerp_(own, list(model.parameters()), 1 - decay)
-        _copy_buffers(ema, model)
-
-
-def _copy_buffers(to: nn.Module, of: nn.Module) -> None:
-    for a, b in zip(to.buffers(), of.buffers()):
-        a.copy_(b)
+        real = [(a, b) for a, b in pairs if a.is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in real], [b for _, b in real], 1 - decay)
+        for a, b in pairs:
+            if not a.is_floating_point():
+                a.copy_(b)
 
 
 def _mix(seed: int, step: int, part: int) -> int:

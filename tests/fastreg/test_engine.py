@@ -9,15 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastreg.kernels import Batch
 from fastreg.models import create_model
 from fastreg.training import Config
 from fastreg.training.engine import Engine
-from fastreg.training.setup import World, build_optimizer
+from fastreg.training.setup import build_optimizer
 from tests.fastreg import tiny
-
-ALONE = World(0, 1, torch.device("cpu"))
-STATISTICS = ((0.5,) * 3, (0.25,) * 3)
+from tests.fastreg.tiny import ALONE, STATISTICS, advance, batch
 
 
 @pytest.fixture
@@ -31,21 +28,6 @@ def quick(monkeypatch, tmp_path):
 
 def config(tmp_path, reg: str, **more) -> Config:
     return tiny.settings(reg, tmp_path, tmp_path, **more)
-
-
-def batch(step: int, count: int = 4, side: int = 16) -> Batch:
-    generator = torch.Generator().manual_seed(step)
-    images = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=generator)
-    return Batch(images, torch.randint(0, 4, (count,), generator=generator), torch.arange(count) + count * step, None)
-
-
-def advance(engine: Engine, steps: range) -> list[float]:
-    losses = []
-    for step in steps:
-        for micro in range(engine.config.grad_accum_steps):
-            losses.append(engine.forward_backward(batch(7 * step + micro), step, micro, 16).item())
-        engine.update(step, 8)
-    return losses
 
 
 @pytest.mark.parametrize("reg", ["cutmix+shakedrop", "adversarial"])

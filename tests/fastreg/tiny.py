@@ -14,11 +14,16 @@ import numpy as np
 import torch
 
 from fastreg import methods, runs
+from fastreg.kernels import Batch
 from fastreg.models import pyramidnet
 from fastreg.models.wgan import Generator
 from fastreg.training import Config, loop, train
+from fastreg.training.engine import Engine
+from fastreg.training.setup import World
 
 REGS = [*methods.METHODS, "mixup+cutmix", "cutmix+shakedrop", "mixup+adversarial"]
+ALONE = World(0, 1, torch.device("cpu"))
+STATISTICS = ((0.5,) * 3, (0.25,) * 3)
 
 
 def write_data(root: Path) -> Path:
@@ -58,6 +63,23 @@ def shrink(patch: Any, data: Path) -> None:
     patch.setattr(loop, "draw_curves", lambda folder: None)
     patch.setattr(runs, "environment", dict)
     patch.setenv("FASTREG_DATA", str(data))
+
+
+def batch(step: int, count: int = 4, side: int = 16) -> Batch:
+    """Random pictures of four classes, whose samples no other step sees."""
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=generator)
+    return Batch(images, torch.randint(0, 4, (count,), generator=generator), torch.arange(count) + count * step, None)
+
+
+def advance(engine: Engine, steps: range) -> list[float]:
+    """Train some of eight steps; the losses of all micro-batches."""
+    losses = []
+    for step in steps:
+        for micro in range(engine.config.grad_accum_steps):
+            losses.append(engine.forward_backward(batch(7 * step + micro), step, micro, 16).item())
+        engine.update(step, 8)
+    return losses
 
 
 def silent(line: str) -> None:
