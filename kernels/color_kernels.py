@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastreg.kernels.dispatch import tl, triton
+from fastreg.kernels.dispatch import cdiv, tl, triton
 
 GROUPS = 128  # of 16 pixels per program
 
@@ -144,13 +144,13 @@ def jitter_triton(
 ) -> Tensor:
     """``color_jitter`` after its arguments are checked, for images that ``fits``."""
     B, H, W, _ = images.shape
-    parts = triton.cdiv(H * W, 16 * GROUPS)
+    parts = cdiv(H * W, 16 * GROUPS)
     sums = torch.empty((B, parts), dtype=torch.int32, device=images.device)
     out = torch.empty_like(images)
     words = images.view(-1).view(torch.int32)
     grey_kernel[(parts, B)](sums, words, H * W, GROUPS)
     jitter_kernel[(parts, B)](
         out.view(-1).view(torch.int32), words, sums, brightness, contrast, saturation, lighting, unit, parts,
-        H * W, GROUPS, triton.next_power_of_2(parts), lighting is not None,
+        H * W, GROUPS, 1 << (parts - 1).bit_length(), lighting is not None,
     )  # fmt: skip
     return out

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastreg.kernels.dispatch import tl, triton
+from fastreg.kernels.dispatch import cdiv, tl, triton
 from fastreg.kernels.philox import OPERATIONS, signed, triton_uniform, triton_words
 
 STEP = 4096
@@ -88,7 +88,7 @@ def step_triton(
     """``fgsm_step`` after its arguments are checked and laid out alike."""
     out = torch.empty_like(images)
     n = images.numel()
-    step_kernel[(triton.cdiv(n, STEP),)](
+    step_kernel[(cdiv(n, STEP),)](
         out, images, grad, origin, float(epsilon), float(radius or 0), n, STEP, clip, origin is not None, num_warps=8
     )
     return out
@@ -99,7 +99,7 @@ def start_triton(images: Tensor, epsilon: float, seed: int, indices: Tensor, cli
     B, C, H, W = images.shape
     out = torch.empty_like(images)
     n = C * H * W
-    grid = (triton.cdiv(n, START), B)
+    grid = (cdiv(n, START), B)
     operation = OPERATIONS["attack_start"]
     start_kernel[grid](
         out, images, indices, float(epsilon), signed(seed), *images.stride(), W, n, C, START, clip, operation

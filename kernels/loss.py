@@ -106,6 +106,7 @@ def _save(ctx, inputs, output) -> None:
     ctx.save_for_backward(logits, lse, total, a, b, lam, eps)
     ctx.smoothing, ctx.reduction = smoothing, reduction
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # or every backward would fill zeros for these outputs, a launch each
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastreg.kernels.dispatch import tl, triton
+from fastreg.kernels.dispatch import cdiv, tl, triton
 from fastreg.kernels.loss_forward import TILE, pair, pointers, tile_of
 from fastreg.kernels.loss_plain import MEAN, NONE, Labels
 
@@ -108,10 +108,10 @@ def backward_triton(grad: Tensor, logits: Tensor, lse: Tensor, total: Tensor, la
         "total_ptr": total, "out": out, "B": B, "C": C, "MEAN": reduction == MEAN,
     }  # fmt: skip
     if C % 8 and C > TILE:
-        backward_flat_kernel[(triton.cdiv(B * C, FLAT),)](BLOCK=FLAT, num_warps=4, **shared)
+        backward_flat_kernel[(cdiv(B * C, FLAT),)](BLOCK=FLAT, num_warps=4, **shared)
     else:
         tile = tile_of(min(C, WIDE))
-        backward_tile_kernel[(triton.cdiv(B, tile["ROWS"]), triton.cdiv(C, tile["BLOCK"]))](
+        backward_tile_kernel[(cdiv(B, tile["ROWS"]), cdiv(C, tile["BLOCK"]))](
             num_warps=4 if tile["BLOCK"] <= 2048 else 8, **shared, **tile
         )
     return out

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastreg.kernels.dispatch import tl, triton
+from fastreg.kernels.dispatch import cdiv, tl, triton
 from fastreg.kernels.loss_plain import MEAN, NONE, Labels
 
 TILE = 8192  # classes up to which a row is one tile
@@ -163,7 +163,7 @@ def pointers(labels: Labels) -> dict:
 
 def tile_of(C: int) -> dict:
     """Rows and classes per tile: about 1024 elements where classes are few."""
-    block = triton.next_power_of_2(C)
+    block = 1 << (C - 1).bit_length()
     return {"ROWS": max(1, 1024 // block), "BLOCK": block}
 
 
@@ -180,7 +180,7 @@ def forward_triton(logits: Tensor, labels: Labels, reduction: int, score: bool):
     if C <= TILE:
         tile = tile_of(C)
         warps = 4 if tile["BLOCK"] <= 2048 else 8
-        forward_tile_kernel[(triton.cdiv(B, tile["ROWS"]),)](num_warps=warps, **shared, **tile)
+        forward_tile_kernel[(cdiv(B, tile["ROWS"]),)](num_warps=warps, **shared, **tile)
     else:
         forward_long_kernel[(B,)](num_warps=8, BLOCK=LONG, **shared)
     if reduction == NONE:

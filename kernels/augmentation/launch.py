@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels.augmentation import resample, stream
-from fastreg.kernels.dispatch import triton
+from fastreg.kernels.dispatch import cdiv
 from fastreg.kernels.philox import OPERATIONS, signed
 from fastreg.kernels.types import Plan
 
@@ -48,12 +48,12 @@ def augment_triton(
     }
     if not resized and W % 8 == 0 and images.data_ptr() % 16 == 0:
         chunks = chunks_for(H * W * 3, draw=plan.noise is not None)
-        grid = (3 * triton.cdiv(H * W * 3, 3 * stream.BLOCK * chunks), B)
+        grid = (3 * cdiv(H * W * 3, 3 * stream.BLOCK * chunks), B)
         words = images.view(-1).view(torch.int32)
         stream.stream_kernel[grid](words=words, N=H * W * 3, ROW=W * 3, CHUNKS=chunks, **shared)
     else:
         tile = {"ROWS": resample.ROWS, "COLUMNS": resample.COLUMNS, "num_warps": resample.WARPS}
-        grid = (triton.cdiv(h, resample.ROWS) * triton.cdiv(w, resample.COLUMNS), B)
+        grid = (cdiv(h, resample.ROWS) * cdiv(w, resample.COLUMNS), B)
         shapes = {"H": H, "W": W, "h": h, "w": w, "CROP": plan.crop is not None, "RESIZE": resized}
         resample.resample_kernel[grid](images=images, crop=plan.crop, **tile, **shapes, **shared)
     return out.permute(0, 3, 1, 2)
@@ -76,5 +76,5 @@ def variant(plan: Plan, draw: bool) -> dict[str, bool | int]:
 def chunks_for(n: int, draw: bool) -> int:
     """How many blocks a program walks: enough to pay for its constants and to keep loads in flight, no remainder if
     possible; drawing noise is arithmetic, and two suffice."""
-    blocks = triton.cdiv(n, 3 * stream.BLOCK)
+    blocks = cdiv(n, 3 * stream.BLOCK)
     return next((c for c in ((2,) if draw else (7, 6, 5, 4)) if blocks % c == 0), min(blocks, 2 if draw else 4))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastreg.kernels import MixedCrossEntropy, Targets, mixed_cross_entropy, scored_cross_entropy
+from fastreg.kernels import loss as loss_module
 from tests.kernels.losses import check, labels
 
 REDUCTIONS = ("none", "sum", "mean")
@@ -115,6 +117,24 @@ def test_logits_that_are_not_contiguous():
     assert torch.allclose(loss, theirs, atol=1e-6)
     mine, expected = (torch.autograd.grad(x, z)[0] for x in (loss, theirs))
     assert torch.allclose(mine, expected, atol=1e-7)
+
+
+def test_a_backward_is_its_kernel_and_nothing_else(monkeypatch):
+    """No zeros are made for the outputs that have no gradient: on a GPU each would be a launch."""
+    seen: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func.name())
+            return func(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(loss_module, "backward_plain", lambda grad, logits, *_: torch.empty_like(logits))
+    z = torch.randn(4, 5, requires_grad=True)
+    rows, _, _ = scored_cross_entropy(z, torch.arange(4))
+    upstream = torch.ones(4)
+    with Watch():
+        torch.autograd.grad(rows, z, upstream)
+    assert set(seen) <= {"aten::empty_like", "aten::detach"}
 
 
 def test_module():
