@@ -1,4 +1,5 @@
-"""Images per second of each corruption at each severity, draws included, beside imagecorruptions.
+"""Images per second of each corruption at each severity, draws included, beside imagecorruptions, kornia and plain
+torch.
 
 On a CPU both run on one thread, so that the figures are per core.
 """
@@ -15,12 +16,14 @@ import numpy as np
 import torch
 
 from fastreg.benchmarks.cases import working
+from fastreg.benchmarks.corruption_peers import peers
 from fastreg.benchmarks.images import frost_textures, image_batch, photographs
 from fastreg.benchmarks.job import Job
 from fastreg.benchmarks.peers import need
 from fastreg.benchmarks.record import OURS, Absent, Row
 from fastreg.benchmarks.timing import Timing, buffer_sets, measure, over
 from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, jpeg_round_trip
+from fastreg.kernels.corruptions.constants import CONSTANTS
 
 PEER = "imagecorruptions"
 SIZES = {224: "imagenet224", 299: "imagenet299", 64: "tiny64", 32: "cifar32"}
@@ -43,6 +46,9 @@ def _rows(job: Job, size: int, batch: int, settings: dict[str, Any]) -> Iterator
     peer, why = _peer()
     if peer is None:
         yield Absent("corrupt", PEER, why)
+    batched, why = peers()
+    if why:
+        yield Absent("corrupt brightness, saturate, gaussian_blur, defocus_blur", "kornia", why)
     sets = buffer_sets(job.device, 2 * batch * size * size * 3)
     images = [image_batch(batch, size, job.device, i, job.data_dir) for i in range(sets)]
     single = images[0][0].cpu().numpy()
@@ -59,10 +65,14 @@ def _rows(job: Job, size: int, batch: int, settings: dict[str, Any]) -> Iterator
             }
             if peer is not None and not jpeg:
                 variants[PEER] = lambda i, name=name, severity=severity: peer(single, name, severity)
+            for (other, who), function in batched.items() if not jpeg else ():
+                if other == name:
+                    parameter = CONSTANTS[settings["constants"]][name][severity - 1]
+                    variants[who] = over(partial(function, parameter=parameter), images)
             yield from working(case, variants)
             timings = measure(variants, job.device, sets=sets, seconds=seconds, eager=variants) if variants else {}
             for variant, timing in timings.items():
-                yield Row.of(case, variant, timing, images=batch if variant == OURS else 1)
+                yield Row.of(case, variant, timing, images=1 if variant == PEER else batch)
             if OURS in timings:
                 ours[name, severity] = timings[OURS]
         complete = [timing for (name, _), timing in ours.items() if name in CORRUPTIONS]

@@ -1,28 +1,36 @@
-"""Images per second of evaluation, condition by condition, beside the bare model on floats that lie ready; and the
-metrics beside torchmetrics.
+"""Images per second of evaluation: condition by condition beside the bare model on floats that lie ready, from files
+beside RobustBench's loop, attacks beside torchattacks, metrics beside torchmetrics.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
-from fastreg import metrics
+from fastreg.benchmarks.cases import working
+from fastreg.benchmarks.evaluation_peers import EPSILON, attacks, metric_cases, robustbench_folder
 from fastreg.benchmarks.images import frost_textures, image_batch, photographs
 from fastreg.benchmarks.job import Job
-from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD, need
+from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.benchmarks.record import OURS, Absent, Row
 from fastreg.benchmarks.throughput import configure, grouped
 from fastreg.benchmarks.timing import measure, over
-from fastreg.evaluation import conditions
+from fastreg.evaluation import conditions, official
 from fastreg.evaluation.canvas import Pixels
 from fastreg.evaluation.classifier import Classifier
+from fastreg.evaluation.plan import Place
+from fastreg.evaluation.subject import Subject
 from fastreg.kernels import CORRUPTIONS
+from fastreg.metrics import Tally
 from fastreg.models import create_model
 
+FILES = 128  # images in one pass over a folder
 SETS = 4
 SCORES = 50_000  # confidences in one call of a metric: ImageNet's validation set
 CONSTANTS = {224: "imagenet224", 299: "imagenet299", 64: "tiny64", 32: "cifar32"}
@@ -51,20 +59,25 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
     for name, logits in _conditions(job, size).items():
         variants[f"evaluate {name}", OURS] = over(partial(logits, classifier), ready)
     try:
-        variants["evaluate fgsm", "torchattacks"] = _torchattacks(classifier, ready)
+        for name, attack in attacks(classifier, ready, pgd=not job.quick).items():
+            variants[f"evaluate {name}", "torchattacks"] = attack
     except ImportError as error:
-        yield Absent("evaluate fgsm", "torchattacks", str(error))
+        yield Absent("evaluate fgsm, pgd", "torchattacks", str(error))
     seconds = job.seconds(1.0 if job.gpu else 3.0) * len(variants)
     keyed = {"|".join(key): call for key, call in variants.items()}
-    timings = measure(keyed, job.device, sets=SETS, seconds=seconds, eager=keyed, sample_seconds=0.1)
+    eager = keyed.keys() - {"evaluate clean|bare loop"}  # fastreg's model is one captured graph, and so is the peer's
+    timings = measure(keyed, job.device, sets=SETS, seconds=seconds, eager=eager, sample_seconds=0.1)
     for name, variant in grouped(variants):
         yield Row.of(name, variant, timings[f"{name}|{variant}"], images=batch)
     yield from _metrics(job)
+    yield from _files(job, classifier, size, batch)
 
 
 def _conditions(job: Job, size: int) -> dict[str, conditions.Logits]:
     found: dict[str, conditions.Logits] = {"clean": conditions.clean, "occlusion": conditions.occlusion}
-    found["fgsm"] = conditions.attack(epsilon=8 / 255, clip=True)
+    found["fgsm"] = conditions.attack(epsilon=EPSILON, clip=True)
+    if not job.quick:
+        found["pgd"] = conditions.attack(epsilon=EPSILON, clip=True, steps=conditions.PGD_STEPS)
     textures, _ = frost_textures()
     names = ("gaussian_noise", "motion_blur", "fog", "pixelate") if job.quick else CORRUPTIONS
     for name in names:
@@ -75,37 +88,41 @@ def _conditions(job: Job, size: int) -> dict[str, conditions.Logits]:
     return found
 
 
-def _torchattacks(classifier: Classifier, ready: list[Pixels]) -> Callable[[int], Any]:
-    """FGSM as torchattacks' README has it, then the model on its images; pixels lie ready as floats in [0, 1]."""
-    attack = need("torchattacks").FGSM(classifier.module, eps=8 / 255)
-    pixels = [(b.images.float() / 255).permute(0, 3, 1, 2).contiguous() for b in ready]
+def _files(job: Job, classifier: Classifier, size: int, batch: int) -> Iterator[Row | Absent]:
+    """A condition of ImageNet-C read from its files, beside RobustBench's way; one call is one pass over them."""
+    name = "read imagenet-c"
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / "brightness" / "3"
+        pixels = image_batch(FILES, size, torch.device("cpu"), 9, job.data_dir).numpy()
+        for i, image in enumerate(pixels):
+            (part / f"class{i % 4}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(part / f"class{i % 4}" / f"{i:05}.JPEG", quality=85)
+        subject = Subject(part, size)
+        place = Place(job.device, 0, 1, batch, {"loader": "auto", "workers": None})
+        step = official.imagenet_c(Path(folder), subject, [("brightness", 3)])[1]["brightness/3"]
 
-    def call(i: int) -> torch.Tensor:
-        return classifier.pixels(attack(pixels[i], ready[i].labels))
+        def ours(i: int) -> float:
+            tally = Tally(job.device)
+            for read in step.batches(place) if step.batches else ():
+                tally.update(step.logits(classifier, read), read.labels)
+            return tally.result()["error"]
 
-    return call
+        variants: dict[str, Callable[[int], Any]] = {OURS: ours}
+        try:
+            variants["RobustBench loop"] = robustbench_folder(classifier, part, FILES)
+        except ImportError as error:
+            yield Absent(name, "RobustBench loop", str(error))
+        yield from working(name, variants)
+        timings = measure(variants, job.device, seconds=job.seconds(8), eager=variants, sample_seconds=0.1)
+        for variant, timing in timings.items():
+            yield Row.of(name, variant, timing, images=FILES)
 
 
 def _metrics(job: Job) -> Iterator[Row | Absent]:
-    generator = torch.Generator().manual_seed(1)
-    confidence = torch.rand(SCORES, generator=generator).to(job.device)
-    correct = (torch.rand(SCORES, generator=generator).to(job.device) < confidence).to(job.device)
-    other = torch.rand(SCORES, generator=generator).to(job.device) ** 2
-    both, inside = torch.cat([confidence, other]), torch.arange(2 * SCORES, device=job.device) < SCORES
-    cases: dict[str, dict[str, Callable[[int], Any]]] = {
-        "expected_calibration_error": {OURS: lambda i: metrics.expected_calibration_error(confidence, correct)},
-        "detection_error": {OURS: lambda i: metrics.detection_error(confidence, other)},
-        "auroc": {OURS: lambda i: metrics.auroc(confidence, other)},
-    }
-    try:
-        peer = need("torchmetrics.functional.classification")
-        cases["expected_calibration_error"]["torchmetrics"] = lambda i: peer.binary_calibration_error(
-            confidence, correct.long(), n_bins=20
-        )
-        cases["auroc"]["torchmetrics"] = lambda i: peer.binary_auroc(both, inside.long())
-    except ImportError as error:
-        yield Absent("metrics", "torchmetrics", str(error))
+    cases, why = metric_cases(job.device, SCORES)
+    if why:
+        yield Absent("metrics", "torchmetrics", why)
     for name, variants in cases.items():
         timings = measure(variants, job.device, seconds=job.seconds(2), eager=variants)
         for variant, timing in timings.items():
-            yield Row.of(f"metric {name}", variant, timing, images=SCORES)
+            yield Row.of(f"metric {name}", variant, timing, images=256 if name == "tally" else SCORES)

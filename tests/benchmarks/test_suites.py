@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from fastreg import methods
-from fastreg.benchmarks import images, record, run, runner, throughput
+from fastreg.benchmarks import corruption_peers, images, record, run, runner, throughput
 from fastreg.benchmarks.job import Job
 from fastreg.benchmarks.kernel_peers import compiled, plain_augment, plain_fgsm, plain_loss
 from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.benchmarks.record import OURS, Absent
 from fastreg.errors import InputError, RunError
-from fastreg.kernels import augment, fgsm_step, mixed_cross_entropy
+from fastreg.kernels import augment, corrupt, fgsm_step, mixed_cross_entropy
+from fastreg.kernels.corruptions.constants import CONSTANTS
 from fastreg.kernels.types import Plan
 from tests.support import fastreg, write_tiny_imagenet
 
@@ -43,6 +44,24 @@ def test_the_plain_peer_occludes_and_attacks_alike():
     torch.testing.assert_close(plain_augment(pixels, plan, torch.float32), mine, rtol=0, atol=3e-6)
     x, g = torch.rand(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(plain_fgsm(x, g, 8 / 255), fgsm_step(x, g, 8 / 255), rtol=0, atol=1e-7)
+
+
+def test_the_peers_of_the_corruptions_give_the_same_pixels():
+    """To a level: they work in float32. Of the noise, which each draws by itself, the standard deviation."""
+    pixels = images.image_batch(2, 224, torch.device("cpu"))
+    found, why = corruption_peers.peers()
+    if why:
+        pytest.skip(why)
+    for (name, peer), function in found.items():
+        for severity in (1, 5):
+            theirs = function(pixels, CONSTANTS["imagenet224"][name][severity - 1]).float()
+            ours = corrupt(pixels, name, severity, indices=torch.arange(2)).float()
+            if name == "gaussian_noise":
+                spread = [(out - pixels).std().item() for out in (theirs, ours)]
+                assert spread[0] == pytest.approx(spread[1], rel=0.01)
+            else:
+                assert (theirs - ours).abs().mean() < 0.6, (name, peer, severity)
+                assert (theirs - pixels).abs().mean() > 2
 
 
 def test_the_compiled_peer_never_falls_back_to_eager_code(monkeypatch):
