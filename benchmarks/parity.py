@@ -232,6 +232,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args(arguments)
     device = torch.device(given.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     results: list[dict[str, Any]] = []
     written = time.monotonic()
     for check in checks(given.quick):

@@ -91,7 +91,10 @@ def from_arrays(images: Tensor, labels: Tensor, device: torch.device, rank: int,
 
 
 def device_named(name: str | torch.device) -> torch.device:
-    """The CPU or the GPU of that name. Raises InputError when it is neither, or not there."""
+    """The CPU or the GPU of that name, which becomes the current one: kernels run there, nowhere else.
+
+    Raises InputError when it is neither, or not there.
+    """
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -104,6 +107,8 @@ def device_named(name: str | torch.device) -> torch.device:
         raise InputError(
             f"--device {name} is not there: PyTorch sees {torch.cuda.device_count()}, counted from cuda:0."
         )
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 
