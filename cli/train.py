@@ -42,7 +42,7 @@ def train(
         str | None, _option("--scope", "--mix-scope", help="Draw per batch (the paper) or per sample.", panel="Method")
     ] = None,
     reg_args: Annotated[
-        str | None, _option("--reg-args", help="The method's own parameters as JSON.", panel="Method")
+        str | None, _option("--reg-args", help="The method's (or the GAN's) own parameters as JSON.", panel="Method")
     ] = None,
     mixup_off_epoch: Annotated[
         int | None, _option("--mixup-off-epoch", help="From here on nothing is mixed.", panel="Method")
@@ -111,7 +111,7 @@ def train(
     """Train a classifier; results go to runs/NAME."""
     flags = {k: v for k, v in locals().items() if k not in ("gpus", "resume", "allow_changes", "reg_args")}
     if dataset == "gan":
-        return _gan(flags, resume)
+        return _gan(flags, reg_args, resume)
     if gpus > 1 and "RANK" not in os.environ:
         _with_torchrun(gpus)
     from fastreg.cli.common import parse_object, world_and_gpu
@@ -127,16 +127,25 @@ def train(
         typer.echo(f"next: fastreg eval {folder} --suite imagenet-c" if dataset == "imagenet" else f"run: {folder}")
 
 
-def _gan(flags: dict, resume: str | None) -> None:
+def _gan(flags: dict, reg_args: str | None, resume: str | None) -> None:
     """``fastreg train gan``: the flags that mean something to it; the rest are refused."""
-    from fastreg.errors import InputError
+    from fastreg.cli.common import parse_object
+    from fastreg.errors import InputError, unknown
     from fastreg.training.gan import train_gan
 
     takes = ("data_dir", "batch_size", "lr", "seed", "device", "output", "name", "recovery_interval")
     given = {key: value for key, value in flags.items() if value is not None and key != "dataset"}
     stray = [key for key in given if key not in takes]
     if stray:
-        raise InputError(f"train gan has no --{stray[0].replace('_', '-')}: it takes {', '.join(takes)} and resume.")
+        raise InputError(
+            f"train gan has no --{stray[0].replace('_', '-')}: it takes {', '.join(takes)}, reg_args and resume."
+        )
+    for key, value in (parse_object("--reg-args", reg_args) or {}).items():
+        if key not in ("steps", "width", "latent"):
+            raise unknown("parameter of the GAN", key, ["steps", "width", "latent"])
+        if not isinstance(value, int):
+            raise InputError(f"--reg-args: {key} of the GAN must be a whole number, but is {value!r}.")
+        given[key] = value
     if "recovery_interval" in given:
         given["save_every"] = given.pop("recovery_interval")
     folder = train_gan(**given, resume=resume is not None)

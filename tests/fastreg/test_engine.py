@@ -82,15 +82,14 @@ def test_deterministic_is_asked_of_torch_and_given_back(quick, tmp_path):
         os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
 
 
-@pytest.mark.parametrize("reg", ["none", "cutmix"])
-def test_a_step_costs_at_most_three_percent_more_than_a_bare_loop(reg, quick):
-    """ResNet-18 at 64 px against forward, backward and update alone, on floats that lie ready.
+def test_a_step_costs_at_most_three_percent_more_than_a_bare_loop(quick):
+    """CutMix on ResNet-18 at 64 px against forward, backward and update alone, on floats that lie ready.
 
     CPU time of one thread, turn about; the least of each, since whatever else the machine does only adds. On a busy
     machine more turns come before the verdict.
     """
     size, ready = 64, batch(0, count=16, side=64)
-    own = Config("imagenet", model="resnet18", reg=reg, batch_size=16, size=size, lr=1e-3, device="cpu")
+    own = Config("imagenet", model="resnet18", reg="cutmix", batch_size=16, size=size, lr=1e-3, device="cpu")
     engine = Engine(own, 10, *STATISTICS, ALONE)
     model = create_model("resnet18", 10).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(own, model)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from fastreg import methods, runs
+from fastreg.cli import main
 from fastreg.errors import InputError
 from fastreg.kernels import Targets, mixed_cross_entropy
 from fastreg.training.gan import train_gan
@@ -76,3 +77,20 @@ def test_bad_input_is_told(cifar, tmp_path):
         train_gan(steps=1, resume=True, lr=1.0, **common)
     with pytest.raises(InputError, match="at least 1"):
         train_gan(steps=0, **common)
+
+
+def test_the_command_takes_its_sizes_as_json(cifar, tmp_path, monkeypatch, capsys):
+    def command(more: str) -> int:
+        words = f"fastreg train gan --data-dir {cifar} --device cpu -b 4 --output {tmp_path} --reg-args"
+        monkeypatch.setattr("sys.argv", [*words.split(), more])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code or 0
+
+    assert command('{"steps": 1, "width": 8, "latent": 6}') == 0
+    state = runs.load_checkpoint(tmp_path / "gan" / "last.pt")
+    assert state["config"] | {"steps": 1, "width": 8, "latent": 6, "batch_size": 4} == state["config"]
+    capsys.readouterr()
+    for wrong, told in (('{"depth": 3}', "known are steps"), ('{"steps": 1.5}', "must be a whole number, but is 1.5")):
+        assert command(wrong) == 2
+        assert told in capsys.readouterr().err
