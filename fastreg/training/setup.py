@@ -98,6 +98,8 @@ def build_model(
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     net: Any = model
+    if config.sync_bn and place.device.type != "cuda":
+        raise InputError("--sync-bn needs GPUs: torch's SyncBatchNorm has no other; leave the flag out.")
     if config.sync_bn and place.size > 1:
         net = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if place.size > 1:

@@ -1,0 +1,157 @@
+"""Flags do what they say: mixing ends, sizes grow, gradients are clipped, half precision scales, traces are made."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fastreg import methods, runs
+from fastreg.errors import InputError
+from fastreg.training import loop, setup, train
+from fastreg.training.engine import Engine
+from tests.fastreg import tiny
+from tests.fastreg.tiny import ALONE, STATISTICS, batch, settings
+from tests.support import ROOT
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return tiny.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, data):
+    tiny.shrink(monkeypatch, data)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield monkeypatch
+    torch.set_num_threads(threads)
+
+
+def make(data: Path, reg: str = "none", **more) -> Engine:
+    return Engine(settings(reg, data, data, color_jitter=0.0, lighting=0.0, **more), 4, *STATISTICS, ALONE)
+
+
+def seen(quick, config) -> list[tuple[int, int, bool]]:
+    """(epoch, size, whether the method draws) of every step of a run."""
+    steps = []
+
+    def watch(self, batch, step, micro, size, epoch=0, run=Engine.forward_backward):
+        steps.append((epoch, size, self.mixing))
+        return run(self, batch, step, micro, size, epoch)
+
+    quick.setattr(Engine, "forward_backward", watch)
+    train(config, say=tiny.silent)
+    return steps
+
+
+def test_the_loop_knows_no_method_by_name():
+    """``none`` apart, which the engine draws from when mixing ends."""
+    for path in Path(ROOT, "fastreg", "training").glob("*.py"):
+        found = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        assert not methods.METHODS.keys() - {"none"} & {value for value in found if isinstance(value, str)}, path
+
+
+def test_mixing_ends_with_its_epoch_and_then_nothing_is_drawn(quick, data, tmp_path):
+    steps = seen(quick, settings("cutmix", tmp_path, data, epochs=3, batch_size=16, mixup_off_epoch=2))
+    assert [mixing for _, _, mixing in steps] == [True, True, False]
+    cutmix, plain = make(data, "cutmix", reg_args={"prob": 1.0}), make(data)
+    assert cutmix.forward_backward(batch(1), 0, 0, 16) != plain.forward_backward(batch(1), 0, 0, 16)
+    cutmix.mixing = False
+    cutmix.model.load_state_dict(plain.model.state_dict())
+    assert cutmix.forward_backward(batch(2), 1, 0, 16) == plain.forward_backward(batch(2), 1, 0, 16)
+
+
+def test_pictures_grow_between_the_ramps_ends(quick, data, tmp_path):
+    more = {"min_size": 32, "size": 64, "eval_size": 32, "size_ramp": (0.25, 0.5), "model_ema_decay": None}
+    steps = seen(quick, settings("none", tmp_path, data, epochs=4, batch_size=16, **more))
+    assert [size for _, size, _ in steps] == [32, 32, 64, 64]
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for(data):
+    moved = {}
+    for clip in (None, 1e-3):
+        engine = make(data, clip_grad=clip, momentum=0.0, nesterov=False, weight_decay=0.0, lr=0.5)
+        before = [p.detach().clone() for p in engine.model.parameters()]
+        engine.forward_backward(batch(0), 0, 0, 16)
+        engine.update(0, 8)
+        moved[clip] = math.sqrt(sum((p - q).square().sum().item() for p, q in zip(engine.model.parameters(), before)))
+    assert moved[1e-3] == pytest.approx(0.5 * 1e-3, rel=1e-2)
+    assert moved[None] > 10 * moved[1e-3]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_near_float32(precision, data):
+    half, full = make(data, precision=precision), make(data, precision="fp32")
+    assert half.scaler.is_enabled() == (precision == "fp16")
+    for step in range(2):
+        losses = [engine.forward_backward(batch(step), step, 0, 16).item() for engine in (half, full)]
+        assert losses[0] == pytest.approx(losses[1], rel=0.05)
+        assert all(p.grad.dtype == torch.float32 for p in half.model.parameters())
+        for engine in (half, full):
+            engine.update(step, 8)
+
+
+def test_a_step_that_overflows_in_fp16_is_left_out_and_the_scale_halved(data):
+    engine = make(data, precision="fp16")
+    before = [p.detach().clone() for p in engine.model.parameters()]
+    scale = engine.scaler.get_scale()
+    for step, broken in ((0, True), (1, False)):
+        engine.forward_backward(batch(step), step, 0, 16)
+        if broken:
+            next(engine.model.parameters()).grad[0, 0, 0, 0] = math.inf
+        engine.update(step, 8)
+        same = all(torch.equal(p, q) for p, q in zip(engine.model.parameters(), before))
+        assert same == broken
+    assert engine.scaler.get_scale() == scale / 2
+
+
+def test_sync_bn_replaces_every_norm_where_there_are_gpus(quick, data):
+    quick.setattr(nn.parallel, "DistributedDataParallel", lambda net, **options: net)
+    config = settings("none", data, data, sync_bn=True)
+    with pytest.raises(InputError, match="--sync-bn needs GPUs"):
+        setup.build_model(config, 4, setup.World(0, 2, torch.device("cpu")), {})
+    with torch.device("meta"):
+        quick.setattr(nn.Module, "to", lambda self, *args, **more: self)
+        model, net = setup.build_model(config, 4, setup.World(0, 2, torch.device("cuda", 0)), {})
+        plain, _ = setup.build_model(settings("none", data, data), 4, ALONE, {})
+    assert net is model
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) == sum(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    assert list(model.state_dict()) == list(plain.state_dict())
+
+
+def test_a_profile_is_traced_once_and_says_what_dominates(data, tmp_path):
+    said: list[str] = []
+    folder = train(settings("none", tmp_path, data, profile=1, recovery_interval=100), say=said.append)
+    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    assert any("convolution" in str(event.get("name")) for event in events)
+    assert any("convolution" in line and "Self CPU" in line for line in said)
+    assert any(f"trace of 1 steps: {folder / 'trace.json'}" in line for line in said)
+
+
+def test_scalars_go_to_tensorboard_where_it_is_asked_for(quick, data, tmp_path):
+    written = []
+
+    class Board:
+        def add_scalar(self, key, value, step):
+            written.append((key, value, step))
+
+    with quick.context() as patch:
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        with pytest.raises(InputError, match=r'pip install "fastreg\[tensorboard\]"'):
+            train(settings("none", tmp_path / "without", data, log_tensorboard=True), say=tiny.silent)
+    quick.setattr(loop, "tensorboard", lambda folder: Board())
+    folder = train(settings("none", tmp_path, data, log_tensorboard=True), say=tiny.silent)
+    rows = runs.read_rows(folder / "log.jsonl")
+    logged = [("loss", row["loss"], row["step"]) for row in rows if row["kind"] == "step"]
+    assert [entry for entry in written if entry[0] == "loss"] == logged
+    assert ("val_top1_error", rows[-1]["val_top1_error"], 4) in written
