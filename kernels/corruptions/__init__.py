@@ -136,9 +136,8 @@ def corrupt(
     images = images.contiguous()
     step = max(1, CHUNK["cuda" if row.whole or images.is_cuda else "cpu"] // (n * n * 3))
     parts = []
-    for start in range(0, batch, step):
+    for start, part in zip(range(0, batch, step), images.split(step)):
         here = slice(start, start + step)
-        part = images[here]
         if fields is not None:
             part = row.apply(part, parameter, {field: values[here] for field, values in fields.items()})
         elif key is not None:

@@ -138,7 +138,7 @@ _POINTERS = {
 
 
 def _variant(label: str, kernel, elements: int, types: dict[str, str], kind: str = "gather", **constants) -> Variant:
-    divisible = ("n", "count", "width") if constants.pop("EVEN", True) else ()
+    divisible = ("n", "count", "height", "width") if constants.pop("EVEN", True) else ()
     return Variant(label, kernel, _POINTERS | types, constants, elements, 4, divisible, kind)
 
 
@@ -184,11 +184,14 @@ OPS = (
     Op(
         "gaussian_filter", _F.gaussian, filters.plain_gaussian, _gaussian, _touched,
         (_variant("gaussian_filter", _F.gaussian_kernel, _B, _DOUBLES, DOWN=True, LEVELS=False, CHANNELS=3, BLOCK=_B),
-         _variant("gaussian_levels", _F.gaussian_kernel, _B, _LAST, DOWN=False, LEVELS=True, CHANNELS=3, BLOCK=_B)),
+         _variant("gaussian_levels", _F.gaussian_kernel, _B, _LAST, DOWN=False, LEVELS=True, CHANNELS=3, BLOCK=_B),
+         *(_variant(f"gaussian_filter, grey, {way}", _F.gaussian_kernel, _B, _DOUBLES, DOWN=way == "down", LEVELS=False,
+                    CHANNELS=1, BLOCK=_B) for way in ("down", "across"))),
     ),
     Op(
         "motion_taps", _F.motion, filters.plain_motion, _motion, _touched,
-        (_variant("motion_taps", _F.motion_kernel, _B, _RAY, CHANNELS=3, BLOCK=_B),),
+        (_variant("motion_taps", _F.motion_kernel, _B, _RAY, CHANNELS=3, BLOCK=_B),
+         _variant("motion_taps, grey", _F.motion_kernel, _B, _RAY, CHANNELS=1, BLOCK=_B)),
     ),
     Op(
         "zoom_mean", _F.zoom, blur.plain_zoom, _zoom, _touched,

@@ -120,7 +120,7 @@ def contrast_kernel(images_ptr, out_ptr, sums_ptr, factor_ptr, pixels, parts, PA
     part = tl.arange(0, PARTS)
     for c in tl.static_range(3):
         total = tl.load(sums_ptr + (image * 3 + c) * parts + part, mask=part < parts, other=0).to(tl.int64)
-        mean = tl.sum(total, 0).to(tl.float64) / (tl.to_tensor(pixels).to(tl.float64) * 255.0)
+        mean = tl.sum(total, 0).to(tl.float64) / (tl.cast(pixels, tl.float64) * 255.0)
         place = (image * pixels + pixel) * 3 + c
         x = tl.load(images_ptr + place, mask=pixel < pixels, other=0).to(tl.float64) / 255.0
         tl.store(out_ptr + place, _level((x - mean) * factor + mean), mask=pixel < pixels)

@@ -144,7 +144,7 @@ _POINTERS = {
 
 
 def _variant(label: str, kernel, block: int, kind: str = "compute", types: dict | None = None, **constants) -> Variant:
-    divisible = ("count", "pixels", "n", "side")
+    divisible = ("count", "pixels", "n", "side", *constants.pop("divisible", ()))
     return Variant(
         label, kernel, _POINTERS | (types or {}), {"BLOCK": block, **constants}, block, divisible=divisible, kind=kind
     )
@@ -162,7 +162,8 @@ OPS = (
     ),
     Op(
         "quantise", _P.quantise, _plain_quantise, _quantise, lambda a: 9 * a["x"].numel(),
-        (_variant("quantise", _P.quantise_kernel, _P.BLOCK, "stream"),),
+        (_variant("quantise", _P.quantise_kernel, _P.BLOCK, "stream"),
+         _variant("quantise_float", _P.quantise_kernel, _P.BLOCK, "stream", {"x_ptr": "*fp32"})),
     ),
     Op("hsv", _P.hsv, _plain_hsv, _hsv, _touched, (_variant("hsv", _P.hsv_kernel, _P.PIXELS),)),
     Op(
@@ -177,6 +178,7 @@ OPS = (
     Op(
         "plasma", W.plasma, plasma.plain_plasma, _plasma, lambda a: 18 * a["uniform"].numel(),
         (_variant("plasma", W.plasma_kernel, W.CELLS, "gather"),
+         _variant("plasma, large cells", W.plasma_kernel, W.CELLS, "gather", divisible=("step",)),
          _variant("stretch", W.stretch_kernel, W.BLOCK, "gather", {"out_ptr": "*fp32"})),
     ),
     Op("fog", W.fog, _plain_fog, _fog, _touched, (_variant("fog", W.fog_kernel, W.BLOCK, "gather"),)),
