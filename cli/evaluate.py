@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -117,7 +118,7 @@ def paper(
 
     if commands:
         for words in rows.commands(table, str(runs), flags.split()):
-            typer.echo("fastreg " + " ".join(words))
+            typer.echo(shlex.join(["fastreg", *words]))
         return
     if run:
         rows.run(table, str(runs), flags.split())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 from fastreg import recipes
-from fastreg.errors import RunError
+from fastreg.errors import InputError, RunError
 from fastreg.report import published
 from fastreg.report.papertables import DATASET
 
@@ -15,8 +18,11 @@ from fastreg.report.papertables import DATASET
 def commands(table: str, output: str = "runs", flags: Sequence[str] = ()) -> list[list[str]]:
     """The words after ``fastreg`` for every row of ``table1`` to ``table4``: a training, then its evaluation.
 
-    ``flags`` go to every training. Each command continues where it was stopped. Raises InputError for another table.
+    The row of ``ood_gan`` trains its generator first. ``flags`` go to every training (to the GAN's only where data lie
+    and on what to train). Each command continues where it was stopped. Raises InputError for another table.
     """
+    if table == "figure1":
+        raise InputError("figure1 is drawn from the runs of the tables: train those of table1 or table4.")
     published.rows(table)  # a wrong name is said before anything else
     words = []
     for name, recipe in recipes.PAPER.items():
@@ -24,8 +30,13 @@ def commands(table: str, output: str = "runs", flags: Sequence[str] = ()) -> lis
         if dataset != DATASET[table] or published.match(recipe, table) is None:
             continue
         run = name.removeprefix("paper/").replace("/", "-")
+        own = []
+        if recipe["reg"] == "ood_gan":
+            shared = [w for pair in pairwise(flags) if pair[0] in ("--data-dir", "--device") for w in pair]
+            words.append(["train", "gan", "--output", output, "--resume", "auto", *shared])
+            own = ["--reg-args", json.dumps({"ood": f"{output}/gan"})]
         words.append(
-            ["train", dataset, "--recipe", name, "--output", output, "--name", run, "--resume", "auto", *flags]
+            ["train", dataset, "--recipe", name, "--output", output, "--name", run, "--resume", "auto", *own, *flags]
         )
         words.append(["eval", f"{output}/{run}", "--suite", "paper"])
     return words
@@ -34,8 +45,7 @@ def commands(table: str, output: str = "runs", flags: Sequence[str] = ()) -> lis
 def run(table: str, output: str = "runs", flags: Sequence[str] = ()) -> None:
     """Run :func:`commands` in turn. Raises RunError at the first that fails; a second call goes on from there."""
     for words in commands(table, output, flags):
-        print("$ fastreg " + " ".join(words), flush=True)
+        line = shlex.join(["fastreg", *words])
+        print(f"$ {line}", flush=True)
         if subprocess.run([sys.executable, "-m", "fastreg", *words]).returncode:
-            raise RunError(
-                f"`fastreg {' '.join(words)}` failed: mend it and run this command again to go on from there."
-            )
+            raise RunError(f"`{line}` failed: mend it and run this command again to go on from there.")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from fastreg.errors import InputError, RunError
 from fastreg.kernels import Batch
 from fastreg.recipes import PAPER
+from fastreg.report import commands
 from fastreg.training import Config
 from fastreg.training.engine import Engine
 from fastreg.training.setup import World
@@ -89,3 +93,48 @@ def test_command_prints_the_table():
     done = fastreg("recipes", "--markdown")
     assert done.returncode == 0, done.stderr
     assert done.stdout == recipe_table()
+
+
+def trained(table: str) -> list[str]:
+    """The recipes that a table's commands train."""
+    return [words[words.index("--recipe") + 1] for words in commands.commands(table) if "--recipe" in words]
+
+
+def test_the_tables_commands_train_and_evaluate_all_rows():
+    counts = {table: len(trained(table)) for table in ("table1", "table2", "table3", "table4")}
+    assert counts == {"table1": 22, "table2": 4, "table3": 8, "table4": 12}
+    assert sorted(trained("table1") + trained("table4")) == sorted(PAPER)
+    words = commands.commands("table4", "out", ["--workers", "3"])
+    assert [w[0] for w in words] == ["train", "eval"] * 12
+    line = "train imagenet --recipe paper/imagenet/ls --output out --name imagenet-ls --resume auto --workers 3"
+    assert shlex.join(words[2]) == line
+    assert words[3] == ["eval", "out/imagenet-ls", "--suite", "paper"]
+    with pytest.raises(InputError, match="figure1 is drawn from the runs"):
+        commands.commands("figure1")
+
+
+def test_the_row_of_the_gan_trains_its_generator_first_and_finds_it():
+    *_, gan, row, _ = commands.commands("table3", "out", ["--data-dir", "where", "--epochs", "2"])
+    assert shlex.join(gan) == "train gan --output out --resume auto --data-dir where"
+    assert row[row.index("--reg-args") + 1] == '{"ood": "out/gan"}'
+    done = fastreg("paper", "table3", "--commands", "--runs", "out", "--train-flags", "--data-dir where --epochs 2")
+    assert [shlex.split(line) for line in done.stdout.splitlines()][-2] == ["fastreg", *row]
+
+
+def test_a_table_is_run_row_by_row_until_one_fails_and_then_from_there(monkeypatch, capsys):
+    """Commands that end well are whole: a second call finds them complete, since each resumes."""
+    ran, failing = [], {5}
+
+    def child(words):
+        ran.append(words[words.index("fastreg") + 1 :])
+        return subprocess.CompletedProcess(words, int(len(ran) in failing))
+
+    monkeypatch.setattr(commands.subprocess, "run", child)
+    with pytest.raises(RunError, match=r"`fastreg train .*paper/cifar100/alp.*` failed: mend it and run this command"):
+        commands.run("table2")
+    assert ran == commands.commands("table2")[:5]
+    ran.clear()
+    failing.clear()
+    commands.run("table2")
+    assert ran == commands.commands("table2")
+    assert capsys.readouterr().out.count("$ fastreg ") == 5 + 8
