@@ -76,7 +76,7 @@ def backward_flat_kernel(
     at = start + tl.arange(0, BLOCK)
     row = (start // C).to(tl.int32)
     i = ((start - row.to(tl.int64) * C) + tl.arange(0, BLOCK)).to(tl.int32)
-    end = tl.to_tensor(B).to(tl.int64) * C  # B is a plain 1 for a batch of one
+    end = tl.cast(B, tl.int64) * C  # B is a plain 1 for a batch of one
     whole = start + BLOCK <= end
     if whole:
         z = tl.load(logits + at).to(tl.float32)

@@ -225,9 +225,9 @@ def poisson(words: np.ndarray, row: np.ndarray, table: np.ndarray) -> np.ndarray
 def triton_words(seed, element, sample, step, operation):
     """The four words of ``words``, uint32, each of ``element``'s shape."""
     c0 = element.to(tl.uint32)
-    c1 = tl.to_tensor(sample).to(tl.uint32)
-    c2 = tl.to_tensor(step).to(tl.uint32)
-    c3 = tl.to_tensor(operation).to(tl.uint32)
+    c1 = tl.cast(sample, tl.uint32)
+    c2 = tl.cast(step, tl.uint32)
+    c3 = tl.cast(operation, tl.uint32)
     return tl.philox(seed, c0, c1, c2, c3)
 
 

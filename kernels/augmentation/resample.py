@@ -121,7 +121,7 @@ def _source(
     """Red, green and blue, 0 to 255, of the output pixels (y, x) of ``sample``, before any flip; and NaN if its crop
     makes no sense, else 0."""
     image = images + sample * H * W * 3
-    poison = tl.to_tensor(0.0)
+    poison = tl.cast(0.0, tl.float32)
     if RESIZE:
         top = 0.0
         left = 0.0
@@ -218,8 +218,8 @@ def resample_kernel(
     live = (y < h) & (x < w)
     y = tl.minimum(y, h - 1)
     x = tl.minimum(x, w - 1)
-    H = tl.to_tensor(H)
-    W = tl.to_tensor(W)
+    H = tl.cast(H, tl.int32)
+    W = tl.cast(W, tl.int32)
     N = h * w * 3
     p, weight, poison = partner_of(b, partner, lam, B, PARTNER, BLEND)
     own_x = x
@@ -229,8 +229,8 @@ def resample_kernel(
     poison += own[3]
     wanted = b >= 0  # whether this tile needs its partner
     inside = live
-    fill = tl.to_tensor(0)
-    share = tl.to_tensor(1.0)
+    fill = tl.cast(0, tl.int32)
+    share = tl.cast(1.0, tl.float32)
     if BOX:
         y0 = tl.load(box + b * 4)
         x0 = tl.load(box + b * 4 + 1)

@@ -92,8 +92,8 @@ def partner_of(b, partner, lam, B, PARTNER: tl.constexpr, BLEND: tl.constexpr):
     """A sample's partner, its own weight, and NaN if one of them is out of range, else 0: that shows in all its pixels.
     Without a partner it is its own."""
     p = b
-    weight = tl.to_tensor(1.0)
-    poison = tl.to_tensor(0.0)
+    weight = tl.cast(1.0, tl.float32)
+    poison = tl.cast(0.0, tl.float32)
     if PARTNER:
         p = tl.load(partner + b)
         known = (p >= 0) & (p < B)
@@ -191,7 +191,7 @@ def stream_kernel(
         x0 = tl.maximum(tl.load(box + b * 4 + 1), 0) * 3
         y1 = tl.load(box + b * 4 + 2)
         x1 = tl.maximum(tl.minimum(tl.load(box + b * 4 + 3) * 3, ROW), x0)
-        fill = tl.to_tensor(0)
+        fill = tl.cast(0, tl.int32)
         if FILL:
             fill = tl.load(box_fill + b).to(tl.int32)
         # in the box: partner's pixels, black (blended like any pixel), or 0
