@@ -25,7 +25,9 @@ def evaluate(
         str, typer.Option("--suite", help="clean, fgsm, pgd, occlusion, imagenet-c, cifar-c, calibration, ... paper.")
     ] = "clean",
     weights: Annotated[Path | None, typer.Option("--weights", help="A plain state dict instead.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="The architecture of --weights.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Of --weights; or timm:NAME, torchvision:NAME alone.")
+    ] = None,
     data: Annotated[str | None, typer.Option("--data", help="A data set, or folder:DIR.")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data set lies.")] = None,
     size: Annotated[int | None, typer.Option("--size", "--img-size", help="Pixels.")] = None,

@@ -10,7 +10,7 @@ import torch
 
 from fastreg.errors import InputError
 from fastreg.evaluation.engine import evaluate
-from fastreg.evaluation.load import load_classifier
+from fastreg.evaluation.load import is_published, load_classifier
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import resolve
 from fastreg.pipelines import open_dataset
@@ -34,18 +34,21 @@ def run(
     runs_root: str | Path = "runs",
     **options: Any,
 ) -> tuple[Scorecard, Path]:
-    """Evaluate a checkpoint (None: the newest run's best), or ``weights`` of architecture ``model``.
+    """Evaluate a checkpoint (None: the newest run's best), ``weights`` of architecture ``model``, or the published ones
+    of ``timm:NAME`` or ``torchvision:NAME``.
 
     ``data``: a data set's name, or ``folder:DIR`` for another folder of images with the model's classes; by default
     the one the checkpoint was trained on. Foreign weights on a folder are taken to have ImageNet's classes, whose names
     come from the ImageNet at ``data_dir`` (or where it is usually found). ``out``: default the run's folder, for
-    weights ``runs/<file name>``; in both ``on-<data>`` below it when that is not the data trained on.
-    ``options`` go to :func:`fastreg.evaluation.evaluate`. Returns the card and the folder that holds scorecard.json.
+    foreign weights ``runs/<file name>`` or ``runs/<model>``; in all ``on-<data>`` below it when that is not the data
+    trained on. ``options`` go to :func:`fastreg.evaluation.evaluate`. Returns the card and the folder that holds
+    scorecard.json.
     """
     resolve(suites, 0)  # a wrong name is said before anything is read
     source: Any = None
     net = None
-    if weights is None:
+    foreign = weights is not None or (checkpoint is None and is_published(model))
+    if not foreign:
         net, config = load_classifier(checkpoint, model=model, runs_root=runs_root)
         data = data or config["dataset"]
         if data_dir is None and data == config["dataset"]:
@@ -60,12 +63,18 @@ def run(
             checkpoint, weights=weights, model=model, num_classes=len(names) or 1000, stem=stem
         )
         config["classes"] = names
+        if weights is None and len(names) not in (0, config["num_classes"]):
+            raise InputError(
+                f"{model} knows ImageNet's 1000 classes but the data has {len(names)}: evaluate it on the set it was "
+                f"trained for, or on a folder of some of its classes with --data folder:DIR."
+            )
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     gpu = where.startswith("cuda")
     if precision == "auto":
         precision = "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     saved = Path(config["checkpoint"])
-    folder = Path(out) if out else (Path(runs_root) / saved.stem if weights is not None else saved.parent)
+    own_name = saved.stem if weights is not None else str(model).replace(":", "-").replace("/", "-")
+    folder = Path(out) if out else (Path(runs_root) / own_name if foreign else saved.parent)
     if out is None and data != config.get("dataset", "imagenet"):  # the run's own card stays what it is
         folder /= "on-" + data.removeprefix("folder:").strip("./").replace("/", "-")
     own = {key: config[key] for key in ("mean", "std", "classes") if config.get(key)}

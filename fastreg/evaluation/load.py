@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from fastreg import runs
-from fastreg.errors import InputError
+from fastreg.errors import InputError, RunError
 from fastreg.models import create_model
 
 
@@ -24,12 +25,20 @@ def load_classifier(
     """``(model in eval mode on the CPU, its config)``.
 
     ``checkpoint``: a run folder or .pt file of fastreg; None without ``weights`` means the newest run's. ``weights``: a
-    plain state-dict file for the architecture ``model`` with ``num_classes`` outputs and this ``stem``. Raises
-    InputError when a file is not what it should be, does not fit the architecture, or has another number of classes.
+    plain state-dict file for the architecture ``model`` with ``num_classes`` outputs and this ``stem``; without it, a
+    ``model`` of timm's or torchvision's has the ImageNet weights that its package publishes. Raises InputError when a
+    file is not what it should be, does not fit the architecture, or has another number of classes, RunError when
+    weights cannot be downloaded.
     """
+    if checkpoint is None and weights is None and is_published(model):
+        assert model is not None
+        return _published(model)
     if weights is None:
         if model:
-            raise InputError(f"--model {model} needs --weights FILE; a fastreg checkpoint knows its own architecture.")
+            raise InputError(
+                f"--model {model} needs --weights FILE; a fastreg checkpoint knows its own architecture, and "
+                f"timm:NAME and torchvision:NAME alone have published weights."
+            )
         if checkpoint is None:
             checkpoint = runs.newest(runs_root)
         return runs.load_model(checkpoint)
@@ -42,6 +51,35 @@ def load_classifier(
     config = {"model": model, "num_classes": num_classes or 1000, "checkpoint": str(weights)}
     pretrained = getattr(net, "pretrained_cfg", None) or {}  # timm's models say how they are normalised
     return net.eval(), config | {key: list(pretrained[key]) for key in ("mean", "std") if key in pretrained}
+
+
+def is_published(model: str | None) -> bool:
+    """Whether a name is one of timm's or torchvision's, which have weights of their own."""
+    return model is not None and model.startswith(("timm:", "torchvision:"))
+
+
+def _published(model: str) -> tuple[nn.Module, dict[str, Any]]:
+    """A model with the weights that its package publishes for ImageNet's 1000 classes, and its normalisation."""
+    package, _, name = model.partition(":")
+    try:
+        if package == "timm":
+            net = create_model(model, 1000, pretrained=True)
+            chosen = {key: net.pretrained_cfg[key] for key in ("mean", "std")}  # type: ignore[index]
+        else:
+            net = create_model(model, 1000)
+            weights = importlib.import_module("torchvision.models").get_model_weights(name).DEFAULT
+            net.load_state_dict(weights.get_state_dict(progress=False, check_hash=True))
+            chosen = {key: getattr(weights.transforms(), key) for key in ("mean", "std")}
+    except InputError:
+        raise
+    except Exception as error:  # whatever a download or a model without weights raises
+        why = (str(error).splitlines() or [""])[0]
+        raise RunError(
+            f"the published weights of {model} cannot be had ({type(error).__name__}: {why}): "
+            f"give the file with --weights."
+        ) from error
+    config: dict[str, Any] = {"model": model, "num_classes": 1000, "checkpoint": model}
+    return net.eval(), config | {key: list(value) for key, value in chosen.items()}
 
 
 def _state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -53,7 +53,7 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
 
 def _timm(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
     timm = _need("timm", f"timm:{name}", 'pip install "fastreg[timm]"')
-    if name not in timm.list_models():
+    if name.partition(".")[0] not in timm.list_models():
         raise unknown("timm model", name, timm.list_models())
     return timm.create_model(name, num_classes=num_classes, **kw)
 

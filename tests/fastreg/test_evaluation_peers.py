@@ -11,8 +11,10 @@ from torch import nn
 
 from fastreg import metrics
 from fastreg.benchmarks.peers import need
+from fastreg.errors import InputError, RunError
 from fastreg.evaluation import evaluate, load_classifier
 from fastreg.evaluation.classifier import Classifier
+from fastreg.evaluation.command import run
 from fastreg.evaluation.generate import corrupt_dataset
 from fastreg.kernels.fgsm import fgsm_attack
 from fastreg.pipelines import open_dataset
@@ -137,6 +139,53 @@ def test_a_state_dict_of_theirs_gives_their_logits(tmp_path, package, theirs, ou
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(loaded(x), original(x))
+
+
+def test_published_weights_of_timm(monkeypatch):
+    timm, asked = peer("timm"), []
+    honest = timm.create_model
+    monkeypatch.setattr(
+        timm,
+        "create_model",
+        lambda name, pretrained=False, **k: (asked.append((name, pretrained)), honest(name, **k))[1],
+    )
+    net, config = load_classifier(model="timm:inception_v3.tv_in1k")
+    assert asked == [("inception_v3.tv_in1k", True)]
+    assert (config["model"], config["num_classes"], config["mean"]) == ("timm:inception_v3.tv_in1k", 1000, [0.5] * 3)
+    assert not net.training
+    with pytest.raises(InputError, match="unknown timm model 'resnet5'"):
+        load_classifier(model="timm:resnet5")
+
+
+def test_published_weights_of_torchvision(monkeypatch):
+    models = peer("torchvision.models")
+    torch.manual_seed(3)
+    theirs = models.resnet18().eval()
+    monkeypatch.setattr(models.WeightsEnum, "get_state_dict", lambda self, **k: theirs.state_dict(), raising=False)
+    net, config = load_classifier(model="torchvision:resnet18")
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(net(x), theirs(x))
+    assert config["std"] == [0.229, 0.224, 0.225]
+
+
+def test_published_weights_that_cannot_be_had_are_one_sentence(monkeypatch, imagenet, tmp_path):
+    models = peer("torchvision.models")
+
+    def offline(self, **more):
+        raise OSError("no route to host\nmore")
+
+    monkeypatch.setattr(models.WeightsEnum, "get_state_dict", offline, raising=False)
+    with pytest.raises(
+        RunError, match=r"of torchvision:resnet18 cannot be had \(OSError: no route to host\)"
+    ) as caught:
+        load_classifier(model="torchvision:resnet18")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="alone have published weights"):
+        load_classifier(model="resnet18")
+    monkeypatch.setattr(models.WeightsEnum, "get_state_dict", lambda self, **k: models.resnet18().state_dict())
+    with pytest.raises(InputError, match="knows ImageNet's 1000 classes but the data has 4"):
+        run(model="torchvision:resnet18", data_dir=imagenet.root, runs_root=tmp_path)
 
 
 @pytest.fixture(scope="module")
