@@ -43,7 +43,7 @@ def peers() -> tuple[dict[tuple[str, str], Peer], str]:
 
     return plain | {
         ("brightness", "kornia"): _levels(lambda x, shift: hsv(x, 1.0, 0.0, shift)),
-        ("saturate", "kornia"): _levels(lambda x, parameter: hsv(x, *parameter, 0.0)),
+        ("saturate", "kornia"): _levels(lambda x, parameter: hsv(x, parameter[0], parameter[1], 0.0)),
         ("gaussian_blur", "kornia"): _levels(gaussian),
         ("defocus_blur", "kornia"): _levels(defocus),
     }, ""

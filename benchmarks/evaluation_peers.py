@@ -5,6 +5,7 @@ ImportError.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,11 @@ def attacks(classifier: Classifier, ready: list[Pixels], pgd: bool) -> dict[str,
     if pgd:
         made["pgd"] = package.PGD(classifier.module, eps=EPSILON, alpha=EPSILON / 4, steps=10, random_start=True)
     pixels = [(b.images.float() / 255).permute(0, 3, 1, 2).contiguous() for b in ready]
-    return {
-        name: lambda i, attack=attack: classifier.pixels(attack(pixels[i], ready[i].labels))
-        for name, attack in made.items()
-    }
+
+    def attacked(attack: Any, i: int) -> Tensor:
+        return classifier.pixels(attack(pixels[i], ready[i].labels))
+
+    return {name: partial(attacked, attack) for name, attack in made.items()}
 
 
 def robustbench_folder(classifier: Classifier, folder: Path, n: int) -> Call:
