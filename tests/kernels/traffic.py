@@ -105,7 +105,6 @@ def measured() -> Iterator[Traffic]:
         finally:
             traffic.kernel = False
 
-    gc.collect()
     gc.freeze()  # so that collecting while it runs is quick
     try:
         with traffic, mock.patch.object(InterpretedFunction, "run", launched), _no_reading_back(traffic):

@@ -25,7 +25,7 @@ def wide_blocks(monkeypatch):
     """The interpreter runs programs one after another: fewer, wider ones."""
     for module in (digital_kernels, field_kernels, filter_kernels, noise_kernels, pixel_kernels, weather_kernels):
         for size in {"BLOCK", "PIXELS", "CELLS"} & vars(module).keys():
-            monkeypatch.setattr(module, size, 2**14)
+            monkeypatch.setattr(module, size, 2**16)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in NOT_GOLDEN])
