@@ -30,9 +30,9 @@ def config(tmp_path, reg: str, **more) -> Config:
     return tiny.settings(reg, tmp_path, tmp_path, **more)
 
 
-@pytest.mark.parametrize("reg", ["cutmix+shakedrop", "adversarial"])
-def test_compiled_steps_are_one_graph_that_no_later_step_compiles_anew(reg, quick, tmp_path):
+def test_compiled_steps_are_one_graph_that_no_later_step_compiles_anew(quick, tmp_path):
     """What a CUDA graph needs: no break, and neither rate, plan, branch numbers nor attack is a constant of it."""
+    reg = "cutmix+shakedrop+adversarial"
     plain = advance(Engine(config(tmp_path, reg), 4, *STATISTICS, ALONE), range(4))
     asked = {}
 

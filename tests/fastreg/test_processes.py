@@ -16,7 +16,7 @@ from fastreg.pipelines import make_loader, open_dataset
 from fastreg.training.statistics import Statistics
 from fastreg.training.validate import validate
 from tests.fastreg import tiny
-from tests.support import environment, fastreg, train_words, write_tiny_imagenet
+from tests.support import environment, train_words, write_tiny_imagenet
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 
@@ -90,12 +90,6 @@ def two(data, tmp_path_factory) -> Path:
     words = train_words(data, output, "two", "--epochs", "1")
     ended(together("--standalone", "--nproc-per-node=2", "-m", "fastreg", *words))
     return output / "two"
-
-
-def test_the_command_line_in_two_processes_equals_one_that_accumulates(two, data, tmp_path):
-    one = fastreg(*train_words(data, tmp_path, "one", "--epochs", "1", "--grad-accum-steps", "2"))
-    assert one.returncode == 0, one.stderr
-    assert_same_run(tmp_path / "one", two)
 
 
 def test_the_logged_validation_of_two_processes_is_that_of_the_saved_model(two, data):
