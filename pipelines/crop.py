@@ -20,21 +20,18 @@ def random_boxes(seed: int, indices: np.ndarray, epoch: int, heights: np.ndarray
     ratio. Try t of a sample reads the four words of element t: area, ratio, top, left.
     """
     indices, heights, widths = (np.asarray(x, np.int64) for x in (indices, heights, widths))
+    words = philox.words(seed, np.arange(TRIES), indices[:, None], epoch, "crop")  # all tries at once: few, wide passes
+    u = philox.uniform(words[..., :2]).astype(np.float64)
+    area = (heights * widths)[:, None] * (SCALE[0] + (SCALE[1] - SCALE[0]) * u[..., 0])
+    ratio = np.exp(_LOG_RATIO[0] + (_LOG_RATIO[1] - _LOG_RATIO[0]) * u[..., 1])
+    w, h = np.rint(np.sqrt(area * ratio)).astype(np.int64), np.rint(np.sqrt(area / ratio)).astype(np.int64)
+    fits = (w > 0) & (w <= widths[:, None]) & (h > 0) & (h <= heights[:, None])
+    rows = np.flatnonzero(fits.any(1))
+    first = rows, fits[rows].argmax(1)
+    side = np.stack([h[first], w[first]], 1)
+    place = philox.integers(words[first][:, 2:], np.stack([heights, widths], 1)[rows] - side + 1)
     boxes = _centred(heights, widths)
-    left = np.arange(len(heights))  # rows that have no box yet
-    for attempt in range(TRIES):
-        words = philox.words(seed, attempt, indices[left], epoch, "crop")
-        u = philox.uniform(words[:, :2]).astype(np.float64)
-        height, width = heights[left], widths[left]
-        area = height * width * (SCALE[0] + (SCALE[1] - SCALE[0]) * u[:, 0])
-        ratio = np.exp(_LOG_RATIO[0] + (_LOG_RATIO[1] - _LOG_RATIO[0]) * u[:, 1])
-        w, h = np.rint(np.sqrt(area * ratio)).astype(np.int64), np.rint(np.sqrt(area / ratio)).astype(np.int64)
-        fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-        place = philox.integers(words[fits, 2:], np.stack([height - h + 1, width - w + 1], 1)[fits])
-        boxes[left[fits]] = np.concatenate([place, h[fits, None], w[fits, None]], 1)
-        left = left[~fits]
-        if not len(left):
-            break
+    boxes[rows] = np.concatenate([place, side], 1)
     return boxes
 
 

@@ -7,6 +7,7 @@ differently from Pillow (CMYK, palette, alpha, 16-bit, a missing end marker) rea
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from fastreg.pipelines.image import ERRORS, header, open_image, reason
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.work import Decoded, Job, Settings, ahead, bad_image, cancel_all, log
 
-DEPTH = 2  # batches inside DALI
+DEPTH = 3  # batches inside DALI: one being fetched, and two at work while the consumer has it, as in its own iterator
 HW_LOAD = 0.65  # share of a mixed batch for the hardware engine
 
 
@@ -85,13 +86,16 @@ class DaliDecoder:
                 yield from self._take(inside)
         finally:
             prepared.close()  # type: ignore[attr-defined]
-            if inside and self._pipe is not None:
+            if inside and self._pipe is not None and not sys.is_finalizing():  # at exit DALI goes first
                 self._drain(len(inside))
 
     def _take(self, inside: list[tuple[Job, list[int]]]) -> Iterator[Decoded]:
         """The oldest batch; when DALI refuses it, all batches inside are decoded by Pillow, which names the culprit."""
         try:
-            (out,) = self._pipe.share_outputs()
+            # bound to the consumer's stream: no wait for the GPU, and the memory is DALI's again in that stream's order
+            gpu = self.settings.device.type == "cuda"
+            stream = torch.cuda.current_stream(self.settings.device) if gpu else None
+            (out,) = self._pipe.share_outputs(cuda_stream=stream)
             images = torch.from_dlpack(out.as_tensor())
             self._pipe.release_outputs()
         except RuntimeError as error:  # the pipeline is dead after an error
