@@ -29,6 +29,9 @@ def train(
     ] = None,
     workers: Annotated[int | None, _option("-j", "--workers", help="Decoding threads.", panel="Data")] = None,
     on_bad_image: Annotated[str | None, _option("--on-bad-image", help="error or skip.", panel="Data")] = None,
+    order: Annotated[
+        str | None, _option("--order", help="random, or pages: a .beton beyond memory, page by page.", panel="Data")
+    ] = None,
     model: Annotated[
         str | None, _option("--model", help="resnet18 .. 152, pyramidnet200, timm:NAME ...", panel="Model")
     ] = None,

@@ -115,7 +115,7 @@ def make_loader(
     pages = getattr(source, "pages", None) if page_order else None
     if page_order and pages is None:
         raise InputError(
-            f"page order needs a .beton file, which {source.root} is not: `fastreg data prepare` makes one."
+            f"--order pages reads a .beton file, which {source.root} is not: `fastreg data prepare` makes one."
         )
     order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages)
     staging = Staging(device)

@@ -48,7 +48,7 @@ def write_beton(
     if not 0 <= jpeg_prob <= 1:
         raise InputError(f"--jpeg-prob {jpeg_prob}: it must lie between 0 and 1.")
     if quality is not None and not 1 <= quality <= 100:
-        raise InputError(f"--quality {quality}: it must lie between 1 and 100.")
+        raise InputError(f"--quality {quality}: it must lie between 1 and 100, or be 0 to keep the file's own bytes.")
     for flag, value in (("--max-res", max_res), ("--raw", raw)):
         if value is not None and not 1 <= value < 1 << 15:
             raise InputError(f"{flag} {value}: it must lie between 1 and 32767 pixels.")

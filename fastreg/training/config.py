@@ -53,6 +53,7 @@ class Config:
     loader: str = "auto"
     workers: int | None = None
     on_bad_image: str = "error"
+    order: str = "random"  # pages: a .beton file is shuffled page by page, for sets larger than memory
 
     # engine
     precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
@@ -83,6 +84,7 @@ CHOICES = {
     "sched": SCHEDULES,
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "on_bad_image": ("error", "skip"),
+    "order": ("random", "pages"),
     "torchcompile": (None, "default", "reduce-overhead", "max-autotune"),
 }
 # flag -> (lowest, highest, whether the lowest itself is allowed)

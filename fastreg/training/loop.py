@@ -66,6 +66,7 @@ class Run:
             loader=config.loader,
             train=True,
             random_crop=self.engine.method.crop,
+            page_order=config.order == "pages",
             size=train_size(config, 0),
             accumulate=config.grad_accum_steps,
             **common,

@@ -85,6 +85,8 @@ def test_version_by_command_and_by_module(call):
         ("train imagenet --data-dir {data} --lr -0.1", ["--lr", "-0.1"]),
         ("train imagenet --data-dir {data} --ls 1.5", ["--ls", "at most 1"]),
         ("train imagenet --data-dir {data} --loader foldr", ["unknown loader", "folder"]),
+        ("train imagenet --data-dir {data} --order pages", ["--order pages", ".beton", "data prepare"]),
+        ("train imagenet --data-dir {data} --order page", ["unknown --order", "did you mean 'pages'"]),
         ("train imagenet --data-dir {data} --device cuda -b 4", ["no CUDA device"]),
         ("train imagenet --data-dir {data} --device foo -b 4", ["--device foo"]),
         ("train imagenet --data-dir {data} --profile -1 -b 4", ["--profile"]),

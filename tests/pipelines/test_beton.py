@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from fastreg.cli.data import data as data_command
 from fastreg.errors import InputError, RunError
 from fastreg.pipelines import crop, make_loader, open_dataset, write_beton
 from fastreg.pipelines.beton import FIELD, HEADER, JPEG, RAW
@@ -103,7 +105,9 @@ def test_fastreg_reads_what_ffcv_writes(folder, tmp_path, mode):
 
 
 def test_the_stored_file_bytes_can_be_kept_so_every_loader_sees_the_folder(data, folder, tmp_path):
-    write_beton("imagenet", data / "imagenet", tmp_path / "val.beton", max_res=None, jpeg_prob=1, quality=None)
+    flags = ["--max-res", "0", "--jpeg-prob", "1", "--quality", "0"]
+    call = ["prepare", "imagenet", "--from", str(data / "imagenet"), "--to", str(tmp_path / "val.beton"), *flags]
+    assert CliRunner().invoke(data_command, call).exit_code == 0
     source = open_dataset("imagenet", "val", tmp_path / "val.beton")
     assert all(source.read(i) == folder.read(i) for i in range(len(folder)))
     kw = {"train": True, "batch_size": 48, "size": 32, "seed": 9}
