@@ -50,6 +50,15 @@ def test_run_folder_is_complete_and_learns(whole):
     assert last["train_loss"] < first["train_loss"]
 
 
+def test_four_plain_epochs_learn(data, tmp_path):
+    done = fastreg(*train_words(data, tmp_path, "plain", "--reg", "none", "--epochs", "4"))
+    assert done.returncode == 0, done.stderr
+    errors = [
+        row["val_top1_error"] for row in runs.read_rows(tmp_path / "plain" / "log.jsonl") if row["kind"] == "epoch"
+    ]
+    assert min(errors) < 50  # of 64 pictures in four classes: 75 is the chance level
+
+
 def test_killed_at_random_steps_and_in_a_checkpoint_write_ends_bit_identical(data, whole, tmp_path):
     words = train_words(data, tmp_path, "killed", "--recovery-interval", "2", "--log-interval", "3", "--resume", "auto")
     folder = tmp_path / "killed"
