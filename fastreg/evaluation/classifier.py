@@ -30,6 +30,7 @@ class Normalised(nn.Module):
     ):
         super().__init__()
         self.net, self.dtype = net, dtype
+        self.needed = int(columns.max()) + 1 if columns is not None else 0
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("columns", columns, persistent=False)
@@ -47,6 +48,10 @@ class Normalised(nn.Module):
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(f"the model returns {shape}: a classifier returns one tensor of logits [batch, classes].")
+        if logits.shape[1] < self.needed:
+            raise InputError(
+                f"the model has {logits.shape[1]} classes but the data's go up to number {self.needed - 1}."
+            )
         return (logits if self.columns is None else logits[:, self.columns]).float()
 
 

@@ -81,13 +81,23 @@ class Subject:
             raise InputError(f"the model has {outputs} classes but the labels go up to {self.classes - 1}.")
         self.classes = outputs
 
+    @property
+    def numbered(self) -> bool:
+        """Whether the classes are a folder's and named 0, 1, 2 and so on."""
+        return self.source is not None and self.source.name == "folder" and all(n.isdecimal() for n in self.names)
+
     def columns(self, outputs: Sequence[str] | None) -> Tensor | None:
         """Which of a model's outputs are this data's classes, in its order; None when they are the same.
 
-        ``outputs``: the names of the model's classes. ImageNet-A and -R hold 200 of the 1000, for example. Raises
+        ``outputs``: the names of the model's classes. ImageNet-A and -R hold 200 of the 1000, for example. Folders that
+        are named by numbers, as ImageNetV2's are, name outputs by their place ("10" sorts before "2"). Raises
         InputError when the data has classes that the model does not know.
         """
-        if not outputs or not self.names or tuple(outputs) == self.names:
+        if not self.names or tuple(outputs or ()) == self.names:
+            return None
+        if self.numbered and not set(self.names) <= set(outputs or ()):
+            return torch.tensor([int(name) for name in self.names])
+        if not outputs:
             return None
         position = {name: index for index, name in enumerate(outputs)}
         strange = [name for name in self.names if name not in position]

@@ -143,6 +143,43 @@ def test_data_with_some_of_the_models_classes(tmp_path):
         evaluate(net, "clean", tmp_path / "variant", size=64)
 
 
+def test_folders_named_by_numbers_are_the_models_outputs(tmp_path):
+    """As ImageNetV2's are. In the order of their names 10 and 11 come before 2, and labels follow that order."""
+    from PIL import Image
+
+    net, (images, _) = tiny_net(classes=12), tiny_images(24, size=64)
+    labels = torch.arange(24) % 12
+    for i, (image, label) in enumerate(zip(images, labels)):
+        folder = tmp_path / "v2" / str(label.item())
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.numpy()).save(folder / f"{i:02}.png")
+    named = evaluate(net, "clean", f"folder:{tmp_path}/v2", classes=[f"n{i:08}" for i in range(12)], size=64)
+    unnamed = evaluate(net, "clean", f"folder:{tmp_path}/v2", size=64)
+    pixels = torch.stack([torch.from_numpy(np.array(image)) for image in decoded(tmp_path / "v2")])
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    guess = net((to_pixels(pixels) - mean) / std).argmax(1)
+    wanted = 100 * (guess != torch.tensor([int(f.parent.name) for f in files(tmp_path / "v2")])).double().mean().item()
+    assert named.summary()["clean_error"] == unnamed.summary()["clean_error"] == pytest.approx(wanted)
+    with pytest.raises(InputError, match="the model has 6 classes but the data's go up to number 11"):
+        evaluate(tiny_net(classes=6), "clean", tmp_path / "v2", size=64)
+
+
+def files(folder):
+    return sorted(folder.rglob("*.png"))
+
+
+def decoded(folder):
+    """Resize and centre crop as for ImageNet, by Pillow."""
+    from PIL import Image
+
+    for file in files(folder):
+        with Image.open(file) as image:
+            side = round(64 / 0.875)
+            big = image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
+            low = round((side - 64) / 2)
+            yield big.crop((low, low, low + 64, low + 64))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
