@@ -7,7 +7,6 @@ import io
 import threading
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from PIL import Image
@@ -165,6 +164,8 @@ def test_synthetic_hands_out_one_batch_with_true_labels(train):
 def test_memory_stays_flat_over_twenty_epochs(val, name):
     """Resident memory at the end is what it was after the first epochs: to 4 MiB, and for DALI, whose pools settle
     slowly, to 16 (the last twelve epochs alone hand out 17 MiB of batches)."""
+    import psutil  # here: the tests for a GPU are collected on machines without it
+
     process = psutil.Process()
     with make_loader(val, loader=name, train=True, batch_size=40, size=64) as loader:
         used = []
