@@ -20,7 +20,7 @@ def capture(function: Function, x: Tensor) -> tuple[Callable[[], None], Tensor]:
             function(x)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a loader's threads may pin memory meanwhile
         output = function(x)
     return graph.replay, output
 
