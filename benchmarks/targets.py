@@ -105,7 +105,8 @@ TARGETS = (
     # on any CPU; timings there are noisier
     Target("throughput", "step none", "ratio", 1.03, "bare loop", device="cpu", tolerance=0.05),
     Target("corruptions", "corrupt *", "ratio", 1.0, "imagecorruptions", device="cpu", tolerance=0.10),
-    Target("eval", "evaluate fgsm", "ratio", 1.0, "torchattacks", device="cpu", tolerance=0.10),
+    Target("eval", "evaluate *", "ratio", 1.0, "torchattacks", device="cpu", tolerance=0.10),
+    Target("eval", "read imagenet-c", "ratio", 1.0, "RobustBench loop", device="cpu", tolerance=0.10),
     Target("eval", "metric *", "ratio", 1.0, "torchmetrics", device="cpu", tolerance=0.10),
     Target("loaders", "load folder", "ratio", 1.0, "DataLoader + Pillow", device="cpu", tolerance=0.10),
 )
