@@ -34,7 +34,7 @@ class _Files(torch.utils.data.Dataset):
             height, width = np.array([image.height]), np.array([image.width])
             top, left, h, w = random_boxes(int(torch.randint(1 << 31, ())), np.array([index]), 0, height, width)[0]
             cut = image.convert("RGB").crop((left, top, left + w, top + h))
-            return np.asarray(cut.resize((self.size, self.size), Image.Resampling.BILINEAR)), self.source.labels[index]
+            return np.array(cut.resize((self.size, self.size), Image.Resampling.BILINEAR)), self.source.labels[index]
 
 
 def data_loader(source: Any, beton: Any, batch: int, size: int, workers: int, job: Any) -> Iterator[Any]:

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from fastreg.benchmarks.job import Job
-from fastreg.benchmarks.loader_peers import PEERS
+from fastreg.benchmarks.loader_peers import PEERS, bare_ffcv
 from fastreg.benchmarks.record import OURS, Absent, Row
 from fastreg.benchmarks.timing import Timing, summary
 from fastreg.errors import InputError
 from fastreg.pipelines import make_loader, open_dataset
 
 IMAGES, IMAGES_QUICK = 512, 128  # in one sample; a loader's first batches come from its queue, so many batches
+CANVAS = 256  # pixels; they leave the loader untouched, `augment` crops them
 BETON_AT_MOST = 20_000  # images that a benchmark converts by itself
 
 
@@ -44,13 +45,18 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
             ("load folder", OURS, lambda: ours(source, "folder", job, batch, size)),
             ("load dali", OURS, lambda: ours(source, "dali", job, batch, size)),
         ]
-        if beton is None:
-            yield Absent("load ffcv", OURS, why)
-        else:
-            stored = open_dataset("imagenet", "train", beton)
-            jobs.append(("load ffcv", OURS, lambda: ours(stored, "ffcv", job, batch, size)))
+        canvases, why_not = write_canvases(source, Path(folder))
+        for case, file, lacks in (("load ffcv", beton, why), (f"load canvases of {CANVAS}", canvases, why_not)):
+            if file is None:
+                yield Absent(case, OURS, lacks)
+                continue
+            stored = open_dataset("imagenet", "train", file)
+            jobs.append((case, OURS, partial(ours, stored, "ffcv", job, batch, size)))
         for case, peer, build in PEERS:
             jobs.append((case, peer, partial(build, source, beton, batch, size, workers, job)))
+        if canvases is not None:
+            case, peer = f"load canvases of {CANVAS}", "bare FFCV, which crops on the CPU"
+            jobs.append((case, peer, partial(bare_ffcv, source, canvases, batch, size, workers, job)))
         for case, variant, batches in sorted(jobs, key=lambda one: one[0]):
             try:
                 timing = drain(batches, batch, IMAGES_QUICK if job.quick else IMAGES, job.seconds(12))
@@ -98,3 +104,13 @@ def beton_of(source: Any, folder: Path) -> tuple[Path | None, str]:
     path = folder / "train.beton"
     write_beton("imagenet", root, path, jpeg_prob=1.0)
     return path, ""
+
+
+def write_canvases(source: Any, folder: Path) -> tuple[Path | None, str]:
+    """A .beton file of raw canvases of the data set, written into ``folder``; or None and the reason."""
+    from fastreg.pipelines.prepare import write_beton
+
+    if not source.root.is_dir() or (source.root / "train.beton").is_file() or len(source) > BETON_AT_MOST:
+        return None, f"canvases are written from folders of at most {BETON_AT_MOST:,} images"
+    write_beton("imagenet", source.root, folder / "canvases.train.beton", raw=CANVAS)
+    return folder / "canvases.train.beton", ""

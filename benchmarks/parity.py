@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fastreg import methods, runs
 from fastreg.benchmarks.agreement import agreements
+from fastreg.benchmarks.arrivals import arrivals
 from fastreg.benchmarks.images import frost_textures, image_batch
 from fastreg.benchmarks.replays import replays
 from fastreg.kernels import (
@@ -69,7 +70,7 @@ def checks(quick: bool = False) -> Iterator[Check]:
     yield from _graphs()
     yield from _jpeg(quick)
     yield from _corruptions(quick)
-    for name, make, largest, share in agreements():
+    for name, make, largest, share in (*arrivals(), *agreements()):
         yield Check(name, make, Close(largest, share))
 
 

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -234,6 +235,36 @@ def test_files_that_are_not_what_they_should_be(mixed, tmp_path, folder):
     refused(b"", "cannot open")
     with pytest.raises(InputError, match=r"reads \.beton files"):
         make_loader(folder, loader="ffcv", train=True, batch_size=8, size=32)
+
+
+def test_ffcv_resumes_anywhere_splits_over_ranks_and_leaks_nothing(mixed):
+    """What test_loaders.py asks of the decoders that read folders."""
+    import psutil  # here: the tests for a GPU are collected on machines without it
+
+    source = open_dataset("imagenet", "val", mixed)
+    kw = {"loader": "ffcv", "train": True, "size": 32, "seed": 6}
+    used, threads = [], threading.active_count()
+    with make_loader(source, batch_size=8, **kw) as loader:
+        whole = list(loader.batches())
+        for done in (1, 7, 14):
+            for a, b in zip(loader.batches(done * 8), whole[done:], strict=True):
+                assert torch.equal(a.indices, b.indices)
+                assert torch.equal(a.images, b.images)
+        for _ in range(20):
+            for _ in loader.batches():
+                pass
+            used.append(psutil.Process().memory_info().rss)
+    for _ in range(5):
+        with make_loader(source, batch_size=8, **kw) as left:
+            next(left.batches())
+    assert threading.active_count() <= threads
+    assert min(used[-5:]) - max(used[3:8]) < 4 << 20, [u >> 20 for u in used]
+    eight = []
+    for rank in range(8):
+        with make_loader(source, batch_size=1, rank=rank, world=8, **kw) as loader:
+            eight.append(next(loader.batches()))
+    assert torch.equal(torch.cat([b.indices for b in eight]), whole[0].indices)
+    assert torch.equal(torch.cat([b.images for b in eight]), whole[0].images)
 
 
 PREPARE = """
