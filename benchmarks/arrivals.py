@@ -14,11 +14,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from fastreg.benchmarks.images import image_batch
-from fastreg.pipelines import make_loader, open_dataset, write_beton
 
 CPU = torch.device("cpu")
 IMAGES, BATCH, SIDE, EPOCHS = 64, 4, 64, 2
@@ -39,6 +37,10 @@ def arrivals() -> Iterator[tuple[str, Callable[[torch.device], tuple[Tensor, ...
 @cache
 def _files() -> tuple[tempfile.TemporaryDirectory, Path]:
     """(what removes them at the end, root): JPEG files of many sizes in two classes, and canvases of them."""
+    from PIL import Image  # here: the gate runs on machines without it, and says what it could not check
+
+    from fastreg.pipelines import write_beton
+
     keep = tempfile.TemporaryDirectory(prefix="fastreg-arrivals-")
     root = Path(keep.name)
     for i, pixels in enumerate(image_batch(IMAGES, 320, CPU, seed=2).numpy()):
@@ -51,6 +53,8 @@ def _files() -> tuple[tempfile.TemporaryDirectory, Path]:
 
 def _batches(loader: str, canvases: bool, device: torch.device) -> tuple[Tensor, ...]:
     """Images, labels, indices and boxes of two epochs."""
+    from fastreg.pipelines import make_loader, open_dataset
+
     _, root = _files()
     name, path = ("imagenet", root / "train.beton") if canvases else ("folder", root)
     source = open_dataset(name, "train", path)
