@@ -210,6 +210,14 @@ def test_unusable_arguments(train, data):
         make_loader(cifar, loader="dali", train=False, batch_size=8, size=32)
 
 
+def test_more_workers_than_cores_are_clamped_with_one_sentence(train, monkeypatch, caplog):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
+    loader = make_loader(train, loader="folder", train=True, batch_size=8, size=32, workers=64)
+    assert loader._decoder.pool.workers == 3
+    (record,) = caplog.records
+    assert record.getMessage() == "--workers 64 is more than the 3 cores this process may use: taking 3."
+
+
 @pytest.fixture
 def broken(tmp_path):
     """A set of one class whose sample 2 can be spoiled."""
