@@ -84,7 +84,7 @@ class Subject:
     @property
     def numbered(self) -> bool:
         """Whether the classes are a folder's and named 0, 1, 2 and so on."""
-        return self.source is not None and self.source.name == "folder" and all(n.isdecimal() for n in self.names)
+        return self.source is not None and self.source.name == "folder" and all(map(str.isdecimal, self.names))
 
     def columns(self, outputs: Sequence[str] | None) -> Tensor | None:
         """Which of a model's outputs are this data's classes, in its order; None when they are the same.
