@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from fastreg import methods
 from fastreg.errors import InputError, RunError
+from fastreg.kernels import augment
 from fastreg.pipelines import crop, make_loader, open_dataset
 from fastreg.pipelines.staging import Staging
 
@@ -97,6 +99,22 @@ def test_two_ranks_together_see_what_one_sees(train, name):
     two = [indices_and_pixels(batch_size=8, rank=r, world=2) for r in (0, 1)]
     assert torch.equal(one.indices, torch.cat([b.indices for b in two]))
     assert torch.equal(one.images, torch.cat([b.images for b in two]))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_number_of_workers_changes_nothing(train, name, monkeypatch):
+    """Neither the batches nor, since draws know only the samples, what a method makes of them."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
+    method = methods.create("cutmix+gaussian_noise", scope="sample", seed=2, size=32)
+    seen = []
+    for workers in (1, 3):
+        with make_loader(train, loader=name, train=True, batch_size=16, size=32, seed=2, workers=workers) as loader:
+            batch = next(loader.batches())
+        plan, targets = method.draw(batch.labels, batch.indices, 0, size=32)
+        drawn = [batch.images, batch.indices, plan.box, plan.partner, plan.noise, plan.flip, *targets]
+        settings = {"mean": (0.5,) * 3, "std": (0.2,) * 3, "dtype": torch.float32, "indices": batch.indices}
+        seen.append([*drawn, augment(batch.images, plan, **settings)])
+    assert all(torch.equal(one, three) for one, three in zip(*seen))
 
 
 @pytest.mark.parametrize("name", DECODERS)
