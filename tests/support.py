@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +30,16 @@ def write_tiny_imagenet(root: Path, classes: int = 4, train: int = 16, val: int 
                 image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
                 image.save(folder / f"{split}_{label}_{i:03d}.JPEG", quality=92)
     return root
+
+
+def peer(package: str, pip: str | None = None) -> Any:
+    """The package; where it cannot be imported, a skip that says why (FASTREG_MUST_RUN names those that must be)."""
+    from fastreg.benchmarks.peers import need
+
+    try:
+        return need(package, pip)
+    except ImportError as error:
+        pytest.skip(str(error))
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -12,8 +10,8 @@ from torch import Tensor, nn
 
 from fastreg.benchmarks.kernel_peers import augment_peers, plain_augment, plain_fgsm, plain_loss
 from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD
-from fastreg.benchmarks.peers import need as _need
 from fastreg.kernels import Plan, Targets, augment, fgsm_attack, fgsm_step, mixed_cross_entropy
+from tests.support import peer
 
 B, SIDE, CLASSES = 6, 24, 1000
 PIXELS = torch.randint(0, 256, (B, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -21,14 +19,6 @@ LABELS = torch.arange(B) * 7
 PEERS = [(case, peer) for case, peer, _ in augment_peers(LABELS, torch.float32)]
 LAM = torch.tensor([0.3, 1.0, 0.9, 0.0, 0.55, 0.2])
 BOX = (3, 5, 15, 20)  # y0, x0, y1, x1
-
-
-def need(package: str, pip: str | None = None) -> Any:
-    """The package, or a skip that says why not."""
-    try:
-        return _need(package, pip)
-    except ImportError as error:
-        pytest.skip(str(error))
 
 
 def ours(**fields: Tensor) -> Tensor:
@@ -69,7 +59,7 @@ def test_every_peer_runs_as_it_is_timed(case, peer):
 
 
 def test_normalising_is_timms():
-    need("timm")
+    peer("timm")
     for case, _, build in augment_peers(LABELS, torch.float32):
         if case == "augment normalise":
             same(build()(planes()), ours())
@@ -79,29 +69,29 @@ def test_normalising_is_timms():
 def test_mixup_is_timms(mode):
     """Images, and the loss with its dense targets."""
     smoothing, lam = 0.1, LAM if mode == "elem" else torch.full((B,), 0.3)
-    mixup = need("timm.data").Mixup(mixup_alpha=1.0, mode=mode, label_smoothing=smoothing, num_classes=CLASSES)
+    mixup = peer("timm.data").Mixup(mixup_alpha=1.0, mode=mode, label_smoothing=smoothing, num_classes=CLASSES)
     mixup._params_per_batch = lambda: (0.3, False)
     mixup._params_per_elem = lambda n: (LAM.numpy(), np.zeros(n, bool))
     images, dense = mixup(normalised(), LABELS)
     partner = torch.arange(B).flip(0)
     same(images, ours(partner=partner, lam=lam))
     logits = torch.randn(B, CLASSES, generator=torch.Generator().manual_seed(1)) * 3
-    theirs = need("timm.loss").SoftTargetCrossEntropy()(logits, dense.float())
+    theirs = peer("timm.loss").SoftTargetCrossEntropy()(logits, dense.float())
     same(mixed_cross_entropy(logits, Targets(LABELS, LABELS[partner], lam), smoothing), theirs)
 
 
 def test_cutmix_is_timms(monkeypatch):
-    mixup = need("timm.data").Mixup(mixup_alpha=0.0, cutmix_alpha=1.0, num_classes=CLASSES)
+    mixup = peer("timm.data").Mixup(mixup_alpha=0.0, cutmix_alpha=1.0, num_classes=CLASSES)
     y0, x0, y1, x1 = BOX
     box = lambda *_, **__: ((y0, y1, x0, x1), 0.5)  # noqa: E731
-    monkeypatch.setattr(need("timm.data.mixup"), "cutmix_bbox_and_lam", box)
+    monkeypatch.setattr(peer("timm.data.mixup"), "cutmix_bbox_and_lam", box)
     images, _ = mixup(normalised(), LABELS)
     same(images, ours(partner=torch.arange(B).flip(0), box=boxes(*BOX)))
 
 
 def test_cutout_is_timms_random_erasing():
     """It erases after normalising, so its zeros are the mean."""
-    erase = need("timm.data.random_erasing").RandomErasing(probability=1.0, mode="const", device="cpu")
+    erase = peer("timm.data.random_erasing").RandomErasing(probability=1.0, mode="const", device="cpu")
     images = erase(normalised())
     erased = (images == 0).all(1)
     found = [torch.tensor([y.min(), x.min(), y.max() + 1, x.max() + 1]) for y, x in map(torch.where, erased)]
@@ -109,7 +99,7 @@ def test_cutout_is_timms_random_erasing():
 
 
 def test_mixup_and_cutmix_are_torchvisions():
-    v2 = need("torchvision.transforms.v2")
+    v2 = peer("torchvision.transforms.v2")
     mixup, cutmix = v2.MixUp(num_classes=CLASSES), v2.CutMix(num_classes=CLASSES)
     y0, x0, y1, x1 = BOX
     mixup.make_params = lambda _: {"lam": 0.3}
@@ -124,22 +114,22 @@ def test_mixup_and_cutmix_are_torchvisions():
 
 
 def test_mixup_is_kornias():
-    mixup = need("kornia.augmentation").RandomMixUpV2(data_keys=["input", "class"], p=1.0)
+    mixup = peer("kornia.augmentation").RandomMixUpV2(data_keys=["input", "class"], p=1.0)
     images, _ = mixup(normalised(), LABELS)
     pairs, lam = mixup._params["mixup_pairs"], mixup._params["mixup_lambdas"]  # its lambda weighs the partner
     same(images, ours(partner=pairs.long(), lam=1 - lam.float()))
 
 
 def test_label_smoothing_is_timms():
-    need("timm")
+    peer("timm")
     logits = torch.randn(B, CLASSES)
-    theirs = need("timm.loss").LabelSmoothingCrossEntropy(0.1)(logits, LABELS)
+    theirs = peer("timm.loss").LabelSmoothingCrossEntropy(0.1)(logits, LABELS)
     same(mixed_cross_entropy(logits, LABELS, 0.1), theirs)
 
 
 @pytest.mark.parametrize("steps", [1, 4])
 def test_attacks_are_torchattacks(steps):
-    attacks = need("torchattacks")
+    attacks = peer("torchattacks")
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 22 * 22, 10)).eval()
     images, labels = torch.rand(B, 3, SIDE, SIDE), LABELS % 10

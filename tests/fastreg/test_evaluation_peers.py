@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastreg import metrics
-from fastreg.benchmarks.peers import need
 from fastreg.errors import InputError, RunError
 from fastreg.evaluation import evaluate, load_classifier
 from fastreg.evaluation.classifier import Classifier
@@ -19,17 +18,9 @@ from fastreg.evaluation.generate import corrupt_dataset
 from fastreg.kernels.fgsm import fgsm_attack
 from fastreg.pipelines import open_dataset
 from tests.fastreg.evaluated import MEAN, STD, tiny_images, tiny_net, to_pixels
-from tests.support import write_tiny_imagenet
+from tests.support import peer, write_tiny_imagenet
 
 EPSILON = 8 / 255
-
-
-def peer(package):
-    """The package; where it cannot be imported, a skip that says why (FASTREG_MUST_RUN names those that must be)."""
-    try:
-        return need(package)
-    except ImportError as error:
-        pytest.skip(str(error))
 
 
 class Normalised(nn.Module):

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from scipy.stats import ks_2samp
 
 from fastreg import runs
-from fastreg.benchmarks.peers import need
 from fastreg.cli import main
 from fastreg.errors import InputError
 from fastreg.methods.base import Keys, Setting
@@ -28,15 +27,7 @@ from fastreg.training.engine import Engine
 from fastreg.training.schedule import learning_rate
 from fastreg.training.setup import build_optimizer
 from tests.fastreg.tiny import ALONE, STATISTICS, advance, settings, shrink
-from tests.support import train_words, write_tiny_imagenet
-
-
-def peer(package: str):
-    """The package; where it cannot be imported, a skip that says why (FASTREG_MUST_RUN names those that must be)."""
-    try:
-        return need(package)
-    except ImportError as error:
-        pytest.skip(str(error))
+from tests.support import peer, train_words, write_tiny_imagenet
 
 
 @pytest.mark.parametrize("name", RESNETS)

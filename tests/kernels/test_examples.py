@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastreg.benchmarks.peers import need
-from tests.support import ROOT, write_tiny_imagenet
+from tests.support import ROOT, peer, write_tiny_imagenet
 
 SIDE, CLASSES = 64, 4
 
@@ -65,10 +64,7 @@ def test_a_plain_loop(page, images):
 
 
 def test_timms_loop(tmp_path):
-    try:
-        need("timm")
-    except ImportError as error:
-        pytest.skip(str(error))
+    peer("timm")
     root = write_tiny_imagenet(tmp_path, classes=CLASSES, train=4, val=1)
     code = block("kernels/README.md", "fast_collate")
     result = run(code, root=root, size=SIDE, batch_size=8, workers=0)
