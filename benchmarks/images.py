@@ -14,6 +14,7 @@ from fastreg.errors import InputError
 _GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "corruptions.npz"
 _FROST_SIZES = ((600, 900), (315, 560), (315, 560), (350, 527), (495, 660))
 _SKIMAGE = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "motorcycle_left.png")
+FILE_SIDES, FILE_QUALITY, FILE_CLASSES = (375, 500), 90, 8  # the most frequent size in ImageNet
 
 
 @cache
@@ -44,6 +45,28 @@ def _windows(n: int, size: int, seed: int, data_dir: str | None) -> torch.Tensor
         rows, columns = (int(rng.integers(side)) + np.arange(size) for side in image.shape[:2])
         row[:] = np.take(np.take(image, rows, 0, mode="wrap"), columns, 1, mode="wrap")
     return torch.from_numpy(out)
+
+
+def write_files(root: Path, n: int, seed: int = 0) -> str:
+    """``n`` JPEG files of 500 x 375 pixels, quality 90, as ``root/train/<class>/*.JPEG``, and one per class in val:
+    parts of photographs, 60 to 100 % of what fits. Returns where the photographs are from.
+    """
+    import cv2
+
+    stock, where = _from_skimage() or photographs()  # the sample's are smaller
+    rng = np.random.default_rng(seed)
+    height, width = FILE_SIDES
+    for number in range(n + FILE_CLASSES):
+        image = stock[rng.integers(len(stock))]
+        scale = rng.uniform(0.6, 1.0) * min(image.shape[0] / height, image.shape[1] / width)
+        h, w = int(height * scale), int(width * scale)
+        top, left = (int(rng.integers(side - cut + 1)) for side, cut in zip(image.shape, (h, w)))
+        cut = cv2.resize(image[top : top + h, left : left + w], (width, height), interpolation=cv2.INTER_CUBIC)
+        folder = root / ("train" if number < n else "val") / f"class{number % FILE_CLASSES}"
+        folder.mkdir(parents=True, exist_ok=True)
+        stored = cv2.imencode(".jpg", cut[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, FILE_QUALITY])[1]
+        (folder / f"{number:05d}.JPEG").write_bytes(stored.tobytes())
+    return f"{n} files of {width} x {height}, JPEG quality {FILE_QUALITY}, from {where}"
 
 
 @cache

@@ -1,12 +1,13 @@
 """Images per second of each loader alone, files to uint8 training crops, beside other people's on the same files.
 
 What is compared delivers random-resized crops of the same size, shuffled, with as many threads or processes as this
-process may use cores.
+process may use cores. Without a real ImageNet, the files are photographs of its most frequent size.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import tempfile
 import time
@@ -15,55 +16,58 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fastreg.benchmarks.images import write_files
 from fastreg.benchmarks.job import Job
-from fastreg.benchmarks.loader_peers import PEERS, bare_ffcv
+from fastreg.benchmarks.loader_peers import PEERS
+from fastreg.benchmarks.loader_stages import bottleneck
 from fastreg.benchmarks.record import OURS, Absent, Row
 from fastreg.benchmarks.timing import Timing, summary
 from fastreg.errors import InputError
 from fastreg.pipelines import make_loader, open_dataset
+from fastreg.pipelines.prepare import write_beton
 
-IMAGES, IMAGES_QUICK = 512, 128  # in one sample; a loader's first batches come from its queue, so many batches
-CANVAS = 256  # pixels; they leave the loader untouched, `augment` crops them
-BETON_AT_MOST = 20_000  # images that a benchmark converts by itself
+FILES, FILES_QUICK = 512, 128
+IMAGES, IMAGES_QUICK = 512, 128  # in one sample
+TIMES = 16  # how often an epoch has every image: the end of an epoch is as rare as in a large set
+CONVERTED_AT_MOST = 20_000  # images that a benchmark converts by itself
+FORMS: dict[str, dict[str, Any]] = {
+    "JPEG": {"jpeg_prob": 1.0, "quality": None},
+    "raw images": {"jpeg_prob": 0.0},
+    "canvases of 256": {"raw": 256},  # which leave the loader untouched: `augment` crops them
+}
+
+Batches = Callable[[], Iterator[Any]]
 
 
 def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
-    try:
-        source = open_dataset("imagenet", "train", job.data_dir)
-    except InputError as error:
-        if job.data_dir is not None:
-            raise
-        yield Absent("load", OURS, str(error))
-        return
     size, batch = job.size or 224, job.batch_size or (256 if job.gpu else 32)
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    settings |= {"data": f"{source.name}{' sample' if source.is_sample else ''}, {len(source)} images", "size": size}
-    settings |= {"batch_size": batch, "workers": workers}
-    with tempfile.TemporaryDirectory() as folder:
-        beton, why = beton_of(source, Path(folder))
-        jobs: list[tuple[str, str, Callable[[], Iterator[Any]]]] = [
-            ("load folder", OURS, lambda: ours(source, "folder", job, batch, size)),
-            ("load dali", OURS, lambda: ours(source, "dali", job, batch, size)),
-        ]
-        canvases, why_not = write_canvases(source, Path(folder))
-        for case, file, lacks in (("load ffcv", beton, why), (f"load canvases of {CANVAS}", canvases, why_not)):
-            if file is None:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        files, what = image_files(job, folder)
+        settings |= {"data": what, "size": size, "batch_size": batch, "workers": workers, "notes": []}
+        for case, name in (("folder", "folder"), ("dali", "dali"), *((form, "ffcv") for form in FORMS)):
+            source, lacks = (files, "") if name != "ffcv" else as_beton(files, folder, case)
+            case = f"load {case}" if name != "ffcv" else f"load ffcv {case}"
+            if source is None:
                 yield Absent(case, OURS, lacks)
                 continue
-            stored = open_dataset("imagenet", "train", file)
-            jobs.append((case, OURS, partial(ours, stored, "ffcv", job, batch, size)))
-        for case, peer, build in PEERS:
-            jobs.append((case, peer, partial(build, source, beton, batch, size, workers, job)))
-        if canvases is not None:
-            case, peer = f"load canvases of {CANVAS}", "bare FFCV, which crops on the CPU"
-            jobs.append((case, peer, partial(bare_ffcv, source, canvases, batch, size, workers, job)))
-        for case, variant, batches in sorted(jobs, key=lambda one: one[0]):
-            try:
-                timing = drain(batches, batch, IMAGES_QUICK if job.quick else IMAGES, job.seconds(12))
-            except (InputError, ImportError) as error:
-                yield Absent(case, variant, str(error).replace(folder, "a temporary folder"))
-                continue
-            yield Row.of(case, variant, timing, images=batch)
+            source = lengthened(source, max(1, TIMES * FILES // len(source)))
+            variants = {OURS: partial(ours, source, name, job, batch, size)}
+            variants |= {peer: partial(build, source, batch, size, workers, job) for peer, build in PEERS[name].items()}
+            images = IMAGES_QUICK if job.quick else IMAGES
+            found = race(variants, max(1, images // batch), job.seconds(20), ahead=2 * workers + 4)
+            for variant, timing in found.items():
+                if isinstance(timing, str):
+                    yield Absent(case, variant, timing.replace(temporary, "a temporary folder"))
+                else:
+                    yield Row.of(case, variant, timing, images=batch)
+            mine = found[OURS]
+            if isinstance(mine, Timing):
+                said = bottleneck(name, source, size, workers, mine.us / batch)
+                settings["notes"].append(f"bottleneck of {case.removeprefix('load ')}: {said}")
 
 
 def ours(source: Any, name: str, job: Job, batch: int, size: int) -> Iterator[Any]:
@@ -76,41 +80,67 @@ def ours(source: Any, name: str, job: Job, batch: int, size: int) -> Iterator[An
                 position += loader.global_batch
 
 
-def drain(batches: Callable[[], Iterator[Any]], batch: int, images: int, seconds: float) -> Timing:
-    """Microseconds per batch over samples of ``images`` images, after one sample that is not counted."""
-    per_sample = max(1, images // batch)
-    taken: list[float] = []
-    with contextlib.closing(batches()) as feed:  # type: ignore[type-var]
-        end = None
-        while len(taken) < 6 or (end is not None and time.perf_counter() < end and len(taken) < 40):
-            start = time.perf_counter()
-            for _ in range(per_sample):
+def race(variants: dict[str, Batches], sample: int, seconds: float, ahead: int) -> dict[str, Timing | str]:
+    """Microseconds per batch of each variant over samples of ``sample`` batches, or why it does not run.
+
+    They take turns, each for a third of its ``seconds`` at a time; what lies in its queue by then is not counted:
+    ``ahead`` batches.
+    """
+    with contextlib.ExitStack() as open_feeds:
+        feeds: dict[str, Iterator[Any]] = {}
+        found: dict[str, Timing | str] = {}
+        for variant, start in variants.items():
+            feed = open_feeds.enter_context(contextlib.closing(start()))  # type: ignore[type-var]
+            try:
                 next(feed)
-            taken.append(1e6 * (time.perf_counter() - start) / per_sample)
-            end = end or time.perf_counter() + seconds
-    return summary(taken[1:])
+                feeds[variant] = feed
+            except (InputError, ImportError) as error:
+                found[variant] = str(error)
+        taken: dict[str, list[float]] = {variant: [] for variant in feeds}
+        for _ in range(3):
+            for variant, feed in feeds.items():
+                for _ in range(ahead):
+                    next(feed)
+                end, samples = time.perf_counter() + seconds / 3, 0
+                while samples < 2 or time.perf_counter() < end:
+                    start_ = time.perf_counter()
+                    for _ in range(sample):
+                        next(feed)
+                    taken[variant].append(1e6 * (time.perf_counter() - start_) / sample)
+                    samples += 1
+    return found | {variant: summary(values) for variant, values in taken.items()}
 
 
-def beton_of(source: Any, folder: Path) -> tuple[Path | None, str]:
-    """The data set as a .beton file: its own, or one written into ``folder``; or None and the reason."""
-    root = source.root
-    for path in (root, root / "train.beton"):
-        if path.suffix == ".beton" and path.is_file():
-            return path, ""
-    if len(source) > BETON_AT_MOST:
-        return None, "no train.beton there: write one with fastreg data prepare"
-    from fastreg.pipelines.prepare import write_beton
-
-    path = folder / "train.beton"
-    write_beton("imagenet", root, path, jpeg_prob=1.0)
-    return path, ""
+def image_files(job: Job, folder: Path) -> tuple[Any, str]:
+    """The training files, and what they are: ImageNet's where it is, else photographs written into ``folder``."""
+    try:
+        source = open_dataset("imagenet", "train", job.data_dir)
+        if not source.is_sample:
+            return source, f"{source.name}, {len(source)} images"
+    except InputError:
+        if job.data_dir is not None:
+            raise
+    what = write_files(folder / "files", FILES_QUICK if job.quick else FILES)
+    return open_dataset("imagenet", "train", folder / "files"), what
 
 
-def write_canvases(source: Any, folder: Path) -> tuple[Path | None, str]:
-    """A .beton file of raw canvases of the data set, written into ``folder``; or None and the reason."""
-    from fastreg.pipelines.prepare import write_beton
+def as_beton(files: Any, folder: Path, form: str) -> tuple[Any, str]:
+    """The data set in a ``.beton`` file in one of ``FORMS``, written into ``folder``; or None and the reason."""
+    if files.root.suffix == ".beton":
+        return (files, "") if form == "JPEG" else (None, "other forms are made from folders of images")
+    if len(files) > CONVERTED_AT_MOST:
+        return None, f"a benchmark converts at most {CONVERTED_AT_MOST:,} images: give it a .beton file"
+    path = folder / f"{form.replace(' ', '-')}.beton"
+    write_beton("imagenet", files.root, path, split="train", **FORMS[form])
+    return open_dataset("imagenet", "train", path), ""
 
-    if not source.root.is_dir() or (source.root / "train.beton").is_file() or len(source) > BETON_AT_MOST:
-        return None, f"canvases are written from folders of at most {BETON_AT_MOST:,} images"
-    write_beton("imagenet", source.root, folder / "canvases.train.beton", raw=CANVAS)
-    return folder / "canvases.train.beton", ""
+
+def lengthened(source: Any, times: int) -> Any:
+    """A source that has every sample ``times`` over."""
+    longer = copy.copy(source)
+    for name, value in vars(source).items():
+        if isinstance(value, np.ndarray) and value.shape == (len(source),):
+            setattr(longer, name, np.tile(value, times))
+        elif isinstance(value, list) and len(value) == len(source):
+            setattr(longer, name, value * times)
+    return longer

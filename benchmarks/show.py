@@ -91,7 +91,8 @@ def remarks(content: dict[str, Any]) -> list[str]:
     for one in content["absent"]:
         absent.setdefault((one["variant"], one["reason"]), []).append(one["name"])
     lines = [f"absent: {variant} in {', '.join(names)}: {why}" for (variant, why), names in absent.items()]
-    settings = {k: v for k, v in content["settings"].items() if k not in ("before", "after")}
+    lines += content["settings"].get("notes", [])
+    settings = {k: v for k, v in content["settings"].items() if k not in ("before", "after", "notes")}
     if settings:
         lines.append("settings: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
     return lines

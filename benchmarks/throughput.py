@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from fastreg.benchmarks.cases import working
 from fastreg.benchmarks.images import image_batch, photographs
 from fastreg.benchmarks.job import Job
-from fastreg.benchmarks.loaders import beton_of
+from fastreg.benchmarks.loaders import as_beton
 from fastreg.benchmarks.peers import training_peers
 from fastreg.benchmarks.record import OURS, Absent, Row
 from fastreg.benchmarks.timing import Call, measure, over
@@ -57,8 +57,7 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
         for name in LOADERS:
             stored: Any = source
             if name == "ffcv":
-                path, why = beton_of(source, Path(folder))
-                stored = open_dataset("imagenet", "train", path) if path else None
+                stored, why = as_beton(source, Path(folder), "JPEG")
             yield _fed_step(config, job, stored, name) if stored else Absent(f"step mixup, fed by {name}", OURS, why)
 
 

@@ -26,19 +26,19 @@ class CanvasDecoder:
             images = self.settings.buffer((len(job.indices), height, width, 3))
             rows = images.numpy()
 
-            def copy(job: Job, a: int, b: int) -> None:
+            def copy(job: Job, a: int, b: int) -> np.ndarray | None:
                 for row in range(a, b):
                     rows[row] = self.source.read(job.indices[row])
+                return canvas_boxes(self.source, self.settings, job) if a == 0 else None
 
-            return job, images, self.pool.map_chunks(job, copy, 64)
+            return images, self.pool.map_chunks(job, copy, smallest=16, largest=64)
 
-        for job, images, futures in ahead(jobs, start, 2, lambda started: cancel_all(started[2])):
+        for images, futures in ahead(jobs, start, 2, lambda started: cancel_all(started[1])):
             try:
-                for future in futures:
-                    future.result()
+                boxes, *_ = [future.result() for future in futures]
             finally:
                 cancel_all(futures)
-            yield Decoded(images, canvas_boxes(self.source, self.settings, job))
+            yield Decoded(images, boxes)
 
     def close(self) -> None:
         self.pool.close()

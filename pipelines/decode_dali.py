@@ -69,7 +69,7 @@ class DaliDecoder:
         inside: list[tuple[Job, list[int]]] = []  # fed to DALI, not yet taken out
 
         def start(job: Job):
-            return job, self.pillow.pool.map_chunks(job, self._prepare)
+            return job, self.pillow.pool.map_chunks(job, self._prepare, smallest=32)
 
         prepared = ahead(jobs, start, 2, lambda started: cancel_all(started[1]))
         try:
