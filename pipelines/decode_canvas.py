@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ class CanvasDecoder:
         self.source, self.settings = source, settings
         self.pool = Pool(settings.workers)
 
-    def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]:
+    def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
         height, width = self.source.canvas or (0, 0)
 
         def start(job: Job):
@@ -61,7 +61,7 @@ class ResidentDecoder:
         self.source, self.settings = source, settings
         self._images: torch.Tensor | None = None
 
-    def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]:
+    def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
         if self._images is None:
             images = getattr(self.source, "images", None)
             if images is None:
@@ -84,7 +84,7 @@ class SyntheticDecoder:
         self.source, self.settings = source, settings
         self._images = torch.empty(0)
 
-    def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]:
+    def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
         for job in jobs:
             height, width = self.source.canvas or (job.size, job.size)
             shape = (len(job.indices), height, width, 3)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,7 +65,7 @@ class DaliDecoder:
         self.pillow = PillowDecoder(source, settings)
         self._pipe: Any = None
 
-    def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]:
+    def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
         inside: list[tuple[Job, list[int]]] = []  # fed to DALI, not yet taken out
 
         def start(job: Job):

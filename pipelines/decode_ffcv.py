@@ -7,7 +7,7 @@ fastreg's threads (ctypes releases the GIL), on fastreg's boxes, and a refused J
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class FfcvDecoder:
         self._local = threading.local()
         self._largest = int((source.heights * source.widths).max()) * 3
 
-    def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]:
+    def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
         def start(job: Job):
             images = self.settings.buffer((len(job.indices), job.size, job.size, 3))
             rows = images.numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class PillowDecoder:
         self.source, self.settings = source, settings
         self.pool = Pool(settings.workers)
 
-    def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]:
+    def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
         def start(job: Job):
             images = self.settings.buffer((len(job.indices), job.size, job.size, 3))
             rows = images.numpy()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from fastreg.pipelines import crop
 from fastreg.pipelines.order import Order
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.staging import Staging
-from fastreg.pipelines.work import Decoder, Job, Settings, default_workers, log
+from fastreg.pipelines.work import Decoded, Decoder, Job, Settings, default_workers, log
 
 LOADERS = ("auto", "folder", "dali", "ffcv", "resident", "synthetic")
 
@@ -32,6 +33,8 @@ class Loader:
         self.name, self.why, self.source, self.order, self.size = name, why, source, order, size
         self.skipped: set[int] = set()
         self._decoder, self._staging = decoder, staging
+        self._live: Generator[Decoded] | None = None  # the decoder's work for the one iterator that may go on
+        self._turn = threading.RLock()  # a prefetching thread may ask for a batch while another ends the iterator
 
     @property
     def steps_per_epoch(self) -> int:
@@ -44,29 +47,58 @@ class Loader:
     def batches(self, position: int = 0) -> Iterator[Batch]:
         """This rank's micro-batches from global sample ``position`` to the end of that epoch.
 
-        Raises RunError naming the sample when an image cannot be decoded (unless bad images are skipped), InputError
-        when ``position`` does not lie between two micro-batches.
+        A loader has one live iterator: this call ends the one before, whose next() then raises InputError. Raises
+        RunError naming the sample when an image cannot be decoded (unless bad images are skipped), InputError when
+        ``position`` does not lie between two micro-batches.
         """
         jobs = [Job(epoch, indices, self.size) for epoch, indices in self.order.batches(position)]
-        for job, done in zip(jobs, self._decoder.run(iter(jobs))):
-            images, rows = done.images, None
-            if done.bad:
-                self.skipped.update(job.indices[list(done.bad)].tolist())
-                rows = np.setdiff1d(np.arange(len(job.indices)), done.bad)
+        with self._turn:
+            self._end()
+            self._live = work = self._decoder.run(iter(jobs))
+        return self._batches(jobs, work)
+
+    def _batches(self, jobs: Iterable[Job], work: Generator[Decoded]) -> Iterator[Batch]:
+        try:
+            for job in jobs:
+                yield self._batch(job, work)
+        finally:
+            with self._turn:
+                if self._live is work:
+                    self._end()
+
+    def _batch(self, job: Job, work: Generator[Decoded]) -> Batch:
+        with self._turn:
+            if self._live is not work:
+                raise InputError(
+                    "these batches ended when the loader was closed or asked for others: a loader gives one run of "
+                    "batches at a time; make a second loader to read at two places."
+                )
+            images, boxes, bad = next(work)
+            indices = job.indices
+            if bad:
+                self.skipped.update(indices[list(bad)].tolist())
+                rows = np.setdiff1d(np.arange(len(indices)), bad)
                 if len(rows) == 0:
                     raise RunError(
-                        f"no image of a batch of {len(job.indices)} could be decoded (first: "
-                        f"{self.source.describe(int(job.indices[0]))}): run `fastreg data verify`."
+                        f"no image of a batch of {len(indices)} could be decoded (first: "
+                        f"{self.source.describe(int(indices[0]))}): run `fastreg data verify`."
                     )
-                images = images[torch.from_numpy(rows).to(images.device)]
-            indices = job.indices if rows is None else job.indices[rows]
-            boxes = done.crop if rows is None or done.crop is None else done.crop[rows]
-            yield self._staging.batch(images, self.source.labels[indices], indices, boxes)
+                images, indices = images[torch.from_numpy(rows).to(images.device)], indices[rows]
+                boxes = None if boxes is None else boxes[rows]
+            return self._staging.batch(images, self.source.labels[indices], indices, boxes)
+
+    def _end(self) -> None:
+        """Drop what the live iterator has begun: nothing of it can reach the next one."""
+        work, self._live = self._live, None
+        if work is not None:
+            work.close()
 
     def close(self) -> None:
-        """Join threads and free buffers; the loader may be used again afterwards."""
-        self._decoder.close()
-        self._staging.close()
+        """End the live iterator, join threads and free buffers; the loader may be used again afterwards."""
+        with self._turn:
+            self._end()
+            self._decoder.close()
+            self._staging.close()
 
     def __enter__(self) -> Loader:
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -50,9 +50,12 @@ class Settings(NamedTuple):
 
 
 class Decoder(Protocol):
-    """Turns jobs into images, in order, working ahead; keeps no random state."""
+    """Turns jobs into images, in order, working ahead; keeps no random state.
 
-    def run(self, jobs: Iterator[Job]) -> Iterator[Decoded]: ...
+    Closing the generator of ``run`` drops what was begun and waits for what cannot be dropped.
+    """
+
+    def run(self, jobs: Iterator[Job]) -> Generator[Decoded]: ...
 
     def close(self) -> None: ...
 
