@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastreg.errors import InputError, RunError
+from fastreg.errors import InputError
+from fastreg.pipelines.image import header
 from fastreg.pipelines.source import Source
 
 if TYPE_CHECKING:
@@ -135,9 +136,13 @@ class BetonSource(Source):
         return self._memory[self.pointers[index] : self.pointers[index] + self._sizes[index]]
 
     def read(self, index: int) -> bytes | np.ndarray:
-        data = self.stored(index)
+        data, height, width = self.stored(index), int(self.heights[index]), int(self.widths[index])
         if self.modes[index] == RAW:
-            return data.reshape(self.heights[index], self.widths[index], 3)
+            return data.reshape(height, width, 3)
         if self.modes[index] != JPEG:
-            raise RunError(f"{self.describe(index)} is stored in an unknown way ({self.modes[index]}): write it anew.")
-        return data.tobytes()
+            raise ValueError(f"it is stored in a way that fastreg does not know ({self.modes[index]})")
+        encoded = data.tobytes()
+        said = header(encoded)
+        if said[:2] != (height, width):
+            raise ValueError(f"it is {said.width} x {said.height} pixels, and the file's table says {width} x {height}")
+        return encoded

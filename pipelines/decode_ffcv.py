@@ -14,7 +14,8 @@ import numpy as np
 
 from fastreg.errors import InputError
 from fastreg.pipelines import crop
-from fastreg.pipelines.beton import JPEG, BetonSource
+from fastreg.pipelines.beton import BetonSource
+from fastreg.pipelines.image import ERRORS, pixels, reason
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.work import Decoded, Job, Pool, Settings, ahead, bad_image, cancel_all
 
@@ -35,16 +36,15 @@ class FfcvDecoder:
     """See ``work.Decoder``. Needs a ``.beton`` source; decodes whole images, then crops and resizes by area."""
 
     def __init__(self, source: Source, settings: Settings):
-        self.routines = library()
         if not isinstance(source, BetonSource):
             raise InputError(
                 f"loader 'ffcv' reads .beton files, and {source.root} is a folder: make one with "
                 f"`fastreg data prepare`, or use --loader folder."
             )
+        self.routines = library()
         self.source, self.settings = source, settings
         self.pool = Pool(settings.workers)
         self._local = threading.local()
-        self._largest = int((source.heights * source.widths).max()) * 3
 
     def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
         def start(job: Job):
@@ -68,26 +68,31 @@ class FfcvDecoder:
             boxes = np.array([crop.centre_box(h, w, job.size, s.resize) for h, w in zip(heights, widths)])
         bad = []
         for row, index in enumerate(indices.tolist()):
-            pixels = self._pixels(index)
-            if pixels is None:
-                bad_image(self.source, index, "libjpeg-turbo refuses its JPEG", s.on_bad_image)
+            try:
+                array = self._pixels(index)
+            except ERRORS as error:
+                bad_image(self.source, index, reason(error), s.on_bad_image)
                 bad.append(first + row)
                 continue
             top, left, height, width = boxes[row].tolist()
-            self.routines.resize_crop(pixels, top, top + height, left, left + width, out[row])
+            self.routines.resize_crop(array, top, top + height, left, left + width, out[row])
         return bad
 
-    def _pixels(self, index: int) -> np.ndarray | None:
-        """The whole image, uint8 [H, W, 3], valid until this thread's next call; None when it cannot be decoded."""
+    def _pixels(self, index: int) -> np.ndarray:
+        """The whole image, uint8 [H, W, 3], valid until this thread's next call. Raises one of ERRORS.
+
+        FFCV refuses whatever libjpeg as much as warns about; what it refuses Pillow judges.
+        """
+        stored = self.source.read(index)
+        if isinstance(stored, np.ndarray):
+            return stored
         height, width = int(self.source.heights[index]), int(self.source.widths[index])
-        data = self.source.stored(index)
-        if self.source.modes[index] != JPEG:
-            return data.reshape(height, width, 3)
-        if not hasattr(self._local, "buffer"):
-            self._local.buffer = np.empty(self._largest, np.uint8)
-        pixels = self._local.buffer[: height * width * 3].reshape(height, width, 3)
-        failed = self.routines.imdecode(data, pixels, height, width, height, width)
-        return None if failed else pixels
+        size = height * width * 3
+        if getattr(self._local, "room", 0) < size:
+            self._local.buffer, self._local.room = np.empty(size, np.uint8), size
+        array = self._local.buffer[:size].reshape(height, width, 3)
+        failed = self.routines.imdecode(np.frombuffer(stored, np.uint8), array, height, width, height, width)
+        return pixels(stored, plain=False) if failed else array
 
     def close(self) -> None:
         self.pool.close()

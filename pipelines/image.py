@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from PIL import Image
+
+try:
+    from simplejpeg import decode_jpeg
+except ImportError:  # a bare checkout: Pillow decodes all, more slowly
+    decode_jpeg = None
 
 # What a broken or hostile file makes Pillow raise.
 ERRORS = (
@@ -19,15 +24,13 @@ ERRORS = (
     MemoryError,
     OverflowError,
     Image.DecompressionBombError,
-    cv2.error,
 )
 # Oddities of metadata and large (not bomb-sized) images are not worth a line each in every run.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # as torchvision: EXIF rotation is not applied
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive Huffman
-_BARE = (0x01, *range(0xD0, 0xD9))  # markers without a length
+_BARE = range(0xD0, 0xD9)  # markers without a length
 
 
 class Header(NamedTuple):
@@ -64,7 +67,7 @@ def _jpeg(data: bytes) -> Header | None:
             at += 1
         elif marker in _BARE:
             at += 2
-        elif (0xC3 <= marker <= 0xCF and marker != 0xC4) or marker == 0xDA:
+        elif marker < 0xC0 or (0xC3 <= marker <= 0xCF and marker != 0xC4) or marker == 0xDA:
             return None
         else:
             at += 2 + (data[at + 2] << 8 | data[at + 3])
@@ -77,14 +80,17 @@ def open_image(stored: bytes | np.ndarray) -> Image.Image:
 
 
 def pixels(stored: bytes | np.ndarray, plain: bool) -> np.ndarray:
-    """uint8 [H, W, 3], Pillow's bits. A plain JPEG goes through OpenCV, whose libjpeg-turbo gives the same with less
-    copying; what it refuses, Pillow judges. Raises one of ERRORS."""
+    """uint8 [H, W, 3], Pillow's bits; EXIF rotation is not applied, as in torchvision. Raises one of ERRORS.
+
+    A plain JPEG goes through simplejpeg, whose libjpeg-turbo gives the same bits with less copying and lets other
+    threads run. It refuses whatever libjpeg as much as warns about, and what it refuses Pillow judges: so Pillow alone
+    says which files are broken.
+    """
     if isinstance(stored, np.ndarray):
         return stored
-    if plain:
-        array = cv2.imdecode(np.frombuffer(stored, np.uint8), _FLAGS)
-        if array is not None:
-            return array
+    if plain and decode_jpeg is not None:
+        with contextlib.suppress(ValueError):
+            return decode_jpeg(stored, "RGB")
     return np.asarray(open_image(stored).convert("RGB"))
 
 
@@ -92,4 +98,6 @@ def reason(error: BaseException) -> str:
     """One short clause for why a file was refused."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is not an image"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).rstrip(".").split("\n")[0] or type(error).__name__

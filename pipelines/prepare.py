@@ -74,7 +74,7 @@ def write_beton(
             try:
                 as_jpeg = int((index + 1) * jpeg_prob) > int(index * jpeg_prob)
                 done.append(_encode(source.read(index), max_res, quality, raw, as_jpeg))
-            except ERRORS as error:
+            except (*ERRORS, cv2.error) as error:
                 bad_image(source, index, reason(error), on_bad_image)
                 done.append(None)
         return done

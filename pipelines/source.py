@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastreg.errors import InputError, RunError
+from fastreg.errors import InputError
 
 if TYPE_CHECKING:
     from fastreg.pipelines.datasets import Dataset
@@ -55,7 +55,7 @@ class Source:
         return len(self.labels)
 
     def read(self, index: int) -> bytes | np.ndarray:
-        """Encoded image bytes, or the stored canvas uint8 [H, W, 3]. Raises RunError naming an unreadable file."""
+        """Encoded image bytes, or the stored canvas uint8 [H, W, 3]. Raises OSError or ValueError when it cannot."""
         raise NotImplementedError
 
     def describe(self, index: int) -> str:
@@ -88,11 +88,8 @@ class FolderSource(Source):
         super().__init__(name, split, root, spec, labels, classes, fingerprint_of(classes, files))
 
     def read(self, index: int) -> bytes:
-        try:
-            with open(self._base / self._files[index], "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise RunError(f"cannot read {self.describe(index)}: {error.strerror}; restore the file.") from None
+        with open(self._base / self._files[index], "rb") as file:
+            return file.read()
 
     def describe(self, index: int) -> str:
         return str(self._base / self._files[index])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastreg.errors import InputError, RunError
+from fastreg.errors import InputError
 from fastreg.pipelines.matlab import parse_mat
 from fastreg.pipelines.source import EXTENSIONS, Source, fingerprint_of
 
@@ -54,10 +54,7 @@ class TarSource(Source):
 
     def read(self, index: int) -> bytes:
         _, offset, size = self._files[index]
-        try:
-            return os.pread(self._descriptor, size, offset)
-        except OSError as error:
-            raise RunError(f"cannot read {self.describe(index)}: {error.strerror}; fetch the tar anew.") from None
+        return os.pread(self._descriptor, size, offset)
 
     def describe(self, index: int) -> str:
         return f"{self.path}:{self._files[index][0]}"

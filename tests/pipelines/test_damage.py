@@ -1,0 +1,151 @@
+"""Damaged JPEGs: Pillow alone says which are broken, and every way to read them agrees with it."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fastreg.errors import RunError
+from fastreg.pipelines import image, make_loader, open_dataset, verify, write_beton
+from fastreg.pipelines.beton import JPEG
+from fastreg.pipelines.beton_write import BetonWriter, Encoded
+
+
+def photograph(rng, **form):
+    picture = Image.fromarray(rng.integers(0, 256, (10, 14, 3), np.uint8)).resize((140, 100), Image.BICUBIC)
+    buffer = io.BytesIO()
+    picture.convert(form.pop("mode", "RGB")).save(buffer, "JPEG", quality=90, **form)
+    return buffer.getvalue()
+
+
+def damaged(rng, data):
+    """One of: bytes overwritten, a bit turned in the header or anywhere, bytes left out, the end cut off."""
+    data, n = bytearray(data), len(data)
+    at, some = int(rng.integers(2, n - 2)), int(rng.integers(1, 100))
+    match rng.integers(5):
+        case 0:
+            data[at : at + some] = rng.integers(0, 256, min(some, n - at), np.uint8).tobytes()
+        case 1:
+            data[int(rng.integers(0, 600))] = int(rng.integers(256))
+        case 2:
+            data[at] ^= 1 << int(rng.integers(8))
+        case 3:
+            del data[at : at + some]
+        case 4:
+            data[at:] = b"\xff\xd9" * int(rng.integers(2))
+    return bytes(data)
+
+
+def pillow(data):
+    """uint8 [H, W, 3], or None where Pillow refuses."""
+    try:
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    except Exception:
+        return None
+
+
+@pytest.fixture(scope="module")
+def files():
+    rng = np.random.default_rng(3)
+    forms = ({}, {"progressive": True}, {"subsampling": 0}, {"mode": "L"}, {"restart_marker_blocks": 3})
+    whole = [photograph(rng, **form) for form in forms]
+    return whole + [damaged(rng, whole[k % len(whole)]) for k in range(300)]
+
+
+@pytest.fixture(scope="module")
+def folder(files, tmp_path_factory):
+    root = tmp_path_factory.mktemp("damage")
+    (root / "train" / "a").mkdir(parents=True)
+    for k, data in enumerate(files):
+        (root / "train" / "a" / f"{k:03d}.jpg").write_bytes(data)
+    return root
+
+
+def test_the_pixels_are_pillows(files):
+    accepted = 0
+    for data in files:
+        wanted = pillow(data)
+        if wanted is None:
+            with pytest.raises(image.ERRORS):
+                image.pixels(data, image.header(data).plain)
+        else:
+            assert np.array_equal(image.pixels(data, image.header(data).plain), wanted)
+            accepted += 1
+    assert 100 < accepted < 250  # both kinds are there
+
+
+def test_without_simplejpeg_pillow_decodes(files, monkeypatch):
+    monkeypatch.setattr(image, "decode_jpeg", None)
+    assert np.array_equal(image.pixels(files[0], True), pillow(files[0]))
+
+
+def test_other_threads_run_while_a_jpeg_is_decoded():
+    """simplejpeg lets go of the interpreter: a thread that counts is not held up for as long as a decode takes."""
+    data = io.BytesIO()
+    Image.effect_noise((4000, 3000), 60).convert("RGB").save(data, "JPEG", quality=95)
+    decoding, gaps = threading.Event(), []
+    thread = threading.Thread(target=lambda: (decoding.set(), image.pixels(data.getvalue(), True)))
+    thread.start()
+    decoding.wait()
+    start = last = time.perf_counter()
+    while thread.is_alive():
+        now = time.perf_counter()
+        gaps.append(now - last)
+        last = now
+    assert max(gaps) < 0.9 * (last - start)
+
+
+def test_folder_verify_and_prepare_refuse_what_pillow_refuses(files, folder, tmp_path):
+    refused = {k for k, data in enumerate(files) if pillow(data) is None}
+    source = open_dataset("folder", "train", folder)
+    with make_loader(source, train=True, batch_size=61, size=16, on_bad_image="skip") as loader:
+        list(loader.batches())
+        assert loader.skipped == refused
+    assert {int(where[-7:-4]) for where, _ in verify("folder", folder)["broken"]} == refused
+    to = tmp_path / "train.beton"
+    made = write_beton("folder", folder, to, max_res=None, jpeg_prob=1, quality=None, on_bad_image="skip")
+    assert made["skipped"] == len(refused)
+    kept = open_dataset("folder", "train", to)
+    for row, k in enumerate(sorted(set(range(len(files))) - refused)):
+        assert kept.read(row) == files[k] or not image.header(files[k]).plain
+
+
+def test_ffcv_refuses_what_pillow_refuses_and_what_the_table_contradicts(files, tmp_path):
+    writer = BetonWriter(tmp_path / "train.beton", {}, len(files), 3 * 140 * 100)
+    for k, data in enumerate(files):
+        writer.add(k, 0, Encoded(JPEG, 140, 100, data))
+    writer.finish({"classes": ["a"]})
+    writer.close()
+    source = open_dataset("folder", "train", tmp_path / "train.beton")
+    refused = {k for k, data in enumerate(files) if getattr(pillow(data), "shape", ()) != (100, 140, 3)}
+    assert refused > {k for k, data in enumerate(files) if pillow(data) is None}
+    for name in ("ffcv", "folder"):
+        with make_loader(source, loader=name, train=True, batch_size=61, size=16, on_bad_image="skip") as loader:
+            first = list(loader.batches())
+            assert loader.skipped == refused
+            for a, b in zip(first, loader.batches(), strict=True):  # never what lay in a buffer before
+                assert torch.equal(a.images, b.images)
+
+
+@pytest.mark.parametrize("name", ["ffcv", "folder", "dali"])
+def test_a_jpeg_of_another_size_than_the_table_says_is_named(files, tmp_path, name):
+    small = io.BytesIO()
+    Image.new("RGB", (70, 50), (200, 30, 30)).save(small, "JPEG")
+    writer = BetonWriter(tmp_path / "train.beton", {}, 6, 3 * 140 * 100)
+    for k in range(6):
+        writer.add(k, 0, Encoded(JPEG, 140, 100, small.getvalue() if k == 4 else files[0]))
+    writer.finish({"classes": ["a"]})
+    writer.close()
+    source = open_dataset("folder", "train", tmp_path / "train.beton")
+    with (
+        make_loader(source, loader=name, train=False, batch_size=3, size=32) as loader,
+        pytest.raises(RunError, match=r"sample 4 of .*70 x 50 pixels, and the file's table says 140 x 100"),
+    ):
+        list(loader.batches())
+    assert verify("folder", tmp_path)["broken"][0][0].startswith("sample 4 of ")
