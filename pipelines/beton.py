@@ -2,14 +2,16 @@
 
 Little endian: header (24 bytes), one 1041-byte row per field, one aligned metadata row per sample, pages of
 ``page_size`` bytes (a sample never crosses a page), and last the allocation table (sample, pointer, size).
-fastreg adds what the format has no place for (class names, settings) as JSON before the allocation table; the label
-field's unused arguments point at it, so FFCV reads the file as any other.
+fastreg adds what the format has no place for before the allocation table: class names and settings as JSON, and behind
+it the CRC-32 of every sample (uint32). The label field's unused arguments point at them, so FFCV reads the file as any
+other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +44,7 @@ SAMPLE = np.dtype([("image", _IMAGE), ("label", "<i8")], align=True)
 _SAMPLE_LABEL_FIRST = np.dtype([("label", "<i8"), ("image", _IMAGE)], align=True)
 ALLOCATION = np.dtype([("sample", "<u8"), ("pointer", "<u8"), ("size", "<u8")])
 ABOUT = np.dtype([("magic", "S8"), ("pointer", "<u8"), ("size", "<u8")])
+CHECKSUM = np.dtype("<u4")
 MAGIC = b"fastreg1"
 
 
@@ -73,13 +76,13 @@ class BetonSource(Source):
         self.modes = np.ascontiguousarray(rows["image"]["mode"])
         self.heights = np.ascontiguousarray(rows["image"]["height"]).astype(np.int64)
         self.widths = np.ascontiguousarray(rows["image"]["width"]).astype(np.int64)
-        self.about = self._read_about(fields)
+        self.about, self._checksums = self._read_about(fields, n)
         classes = self.about.get("classes") or [
             str(i) for i in range(spec.classes or int(rows["label"].max(initial=0)) + 1)
         ]
         digest = hashlib.sha256(rows.tobytes() + self._sizes.tobytes()).hexdigest()[:12]
-        fingerprint = f"{n} images, {len(classes)} classes, {len(self._memory)} bytes, table {digest}"
-        super().__init__(name, split, path, spec, rows["label"], classes, fingerprint)
+        counts = f"{n} images, {len(classes)} classes, {len(self._memory)} bytes, table {digest}"
+        super().__init__(name, split, path, spec, rows["label"], classes, counts)
         self.is_sample = self.is_sample or bool(self.about.get("sample"))
         sides = set(zip(self.heights.tolist(), self.widths.tolist())) if n else set()
         if len(sides) == 1 and (self.modes == RAW).all():
@@ -121,15 +124,25 @@ class BetonSource(Source):
             raise self._short()
         return pointers, sizes
 
-    def _read_about(self, fields: np.ndarray) -> dict:
+    def _read_about(self, fields: np.ndarray, n: int) -> tuple[dict, np.ndarray | None]:
+        """(fastreg's note, the checksum of every sample)."""
         (label,) = fields[fields["type"] == INT]
         note = np.frombuffer(label["arguments"].tobytes()[: ABOUT.itemsize], ABOUT)[0]
         if note["magic"] != MAGIC:
-            return {}
+            return {}, None
+        end = int(note["pointer"] + note["size"])
         try:
-            return json.loads(self._memory[int(note["pointer"]) : int(note["pointer"] + note["size"])].tobytes())
+            about = json.loads(self._memory[int(note["pointer"]) : end].tobytes())
         except ValueError:
             raise self._short() from None
+        return about, self._table(end, n, CHECKSUM) if about.get("checksums") else None
+
+    def content(self) -> str:
+        return super().content() if self._checksums is None else hashlib.sha256(self._checksums).hexdigest()
+
+    def check(self, index: int) -> None:
+        if self._checksums is not None and zlib.crc32(self.stored(index)) != self._checksums[index]:
+            raise ValueError("its bytes are not those that were written: its checksum differs")
 
     def stored(self, index: int) -> np.ndarray:
         """The stored bytes of a sample, uint8, without a copy."""

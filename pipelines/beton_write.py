@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastreg.errors import InputError, RunError
-from fastreg.pipelines.beton import ABOUT, ALLOCATION, FIELD, HEADER, INT, MAGIC, RAW, RGB, SAMPLE, VERSION
+from fastreg.pipelines.beton import ABOUT, ALLOCATION, CHECKSUM, FIELD, HEADER, INT, MAGIC, RAW, RGB, SAMPLE, VERSION
 
 PAGE = 8 << 20  # FFCV's default; grows by doubling until the largest sample fits
 # What is known of a sample once it is written; `source` is its index where it came from.
@@ -124,10 +124,11 @@ class BetonWriter:
         """Write the tables, read every sample back against its checksum, and rename. Raises RunError on a mismatch."""
         self.flush()
         records = np.array(self.records, _RECORD)
-        note = json.dumps(about).encode()
+        note = json.dumps({**about, "checksums": "crc32"}).encode()
+        checksums = records["crc"].astype(CHECKSUM).tobytes()
         pointer = _aligned(self._end, 16)
         header = np.zeros(1, HEADER)
-        allocation = pointer + len(note)
+        allocation = pointer + len(note) + len(checksums)
         header[0] = (VERSION, 2, self.page_size, len(records), allocation)
         fields = np.zeros(2, FIELD)
         for row, (kind, field) in zip(fields, ((RGB, b"image"), (INT, b"label"))):
@@ -143,7 +144,7 @@ class BetonWriter:
         self._data.seek(0)
         self._data.write(header.tobytes() + fields.tobytes() + rows.tobytes())
         self._data.seek(pointer)
-        self._data.write(note + table.tobytes())
+        self._data.write(note + checksums + table.tobytes())
         self._data.flush()
         os.fsync(self._data.fileno())
         for record in records:

@@ -39,6 +39,7 @@ def verify(name: str, data_dir: str | Path | None = None, workers: int | None = 
                 for index in job.indices[first:stop].tolist():
                     try:
                         data = source.read(index)
+                        source.check(index)
                         pixels(data, header(data).plain)
                     except (*ERRORS, RuntimeError) as error:
                         found.append((source.describe(index), reason(error)))

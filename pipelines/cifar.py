@@ -89,12 +89,17 @@ class ArraySource(Source):
     def read(self, index: int) -> np.ndarray:
         return self.images[index]
 
+    def content(self) -> str:
+        digest = hashlib.sha256(self.images)
+        digest.update(self.labels)
+        return digest.hexdigest()
+
 
 def open_cifar(name: str, split: str, root: Path, spec: Dataset) -> ArraySource:
     """CIFAR arrays at ``root`` (the folder of the pickles or its parent); split "val" is CIFAR's test set."""
     folder, files, meta, label_key, name_key = _LAYOUT[name]
     base = root / folder if (root / folder).is_dir() else root
-    images, labels, digest = [], [], hashlib.sha256()
+    images, labels = [], []
     for file in files[split]:
         content = load_pickle(base / file)
         data, fine = content.get("data"), content.get(label_key)
@@ -103,8 +108,7 @@ def open_cifar(name: str, split: str, root: Path, spec: Dataset) -> ArraySource:
             raise InputError(f"{base / file} lacks matching 'data' (uint8 [N, 3072]) and {label_key!r}: fetch it anew.")
         images.append(data.reshape(rows, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.append(np.asarray(fine, np.int64))
-        digest.update(data.tobytes() + labels[-1].tobytes())
     classes = [x.decode() if isinstance(x, bytes) else str(x) for x in load_pickle(base / meta).get(name_key, [])]
     stacked = np.ascontiguousarray(np.concatenate(images))
-    fingerprint = f"{len(stacked)} images, {len(classes)} classes, content {digest.hexdigest()[:12]}"
-    return ArraySource(stacked, name, split, root, spec, np.concatenate(labels), classes, fingerprint)
+    counts = f"{len(stacked)} images, {len(classes)} classes"
+    return ArraySource(stacked, name, split, root, spec, np.concatenate(labels), classes, counts)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +18,15 @@ if TYPE_CHECKING:
     from fastreg.pipelines.datasets import Dataset
 
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+LOOK = 64  # samples whose content stands for the set's where there are no checksums
 MARKER = "SAMPLE.json"  # lies in the root of what `fastreg data sample` wrote
 
 
 class Source:
     """One split of a data set.
 
-    ``labels`` int64 [N]; ``classes`` names, index = label; ``fingerprint`` says in words and digests what is stored;
-    ``canvas`` (h, w) when every sample is a uint8 array of that one size, else None.
+    ``labels`` int64 [N]; ``classes`` names, index = label; ``counts`` says in words and digests how much of what lies
+    there; ``canvas`` (h, w) when every sample is a uint8 array of that one size, else None.
     """
 
     def __init__(
@@ -34,13 +37,13 @@ class Source:
         spec: Dataset,
         labels: np.ndarray,
         classes: Iterable[str],
-        fingerprint: str,
+        counts: str,
         canvas: tuple[int, int] | None = None,
     ):
         self.name, self.split, self.root = name, split, root
         self.mean, self.std, self.layout = spec.mean, spec.std, spec.layout
         self.labels, self.classes = np.ascontiguousarray(labels, dtype=np.int64), tuple(classes)
-        self.fingerprint, self.canvas = fingerprint, canvas
+        self.counts, self.canvas = counts, canvas
         self.is_sample = ((root if root.is_dir() else root.parent) / MARKER).is_file()
         if len(self.labels) == 0:
             raise InputError(f"{root} holds no images of split {split!r}: point --data-dir at a filled data set.")
@@ -53,6 +56,27 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What identifies the set: ``counts``, and a digest of what is stored.
+
+        The digest covers every sample of arrays in memory and of `.beton` files that fastreg wrote, which carry
+        checksums. Elsewhere (class folders, tar files, FFCV's own files) it covers ``LOOK`` samples spread evenly over
+        the set: another image of the same name and size is seen only when it is one of them.
+        """
+        return f"{self.counts}, content {self.content()[:12]}"
+
+    def content(self) -> str:
+        """A digest of what is stored, in hexadecimal."""
+        digest = hashlib.sha256()
+        for index in np.unique(np.linspace(0, len(self) - 1, LOOK).astype(int)).tolist():
+            with contextlib.suppress(OSError, ValueError):  # who decodes it says what is wrong with it
+                digest.update(self.read(index))
+        return digest.hexdigest()
+
+    def check(self, index: int) -> None:
+        """Raise ValueError when the stored bytes of a sample are not those that were written, where that is known."""
 
     def read(self, index: int) -> bytes | np.ndarray:
         """Encoded image bytes, or the stored canvas uint8 [H, W, 3]. Raises OSError or ValueError when it cannot."""
@@ -85,7 +109,7 @@ class FolderSource(Source):
             raise InputError(f"cannot list {error.filename}: {error.strerror}; mend or remove it.") from None
         self._files = [f"{folder}/{file}" for folder, row in zip(classes, files) for file, _ in row]
         labels = np.repeat(np.arange(len(classes)), [len(row) for row in files])
-        super().__init__(name, split, root, spec, labels, classes, fingerprint_of(classes, files))
+        super().__init__(name, split, root, spec, labels, classes, counts_of(classes, files))
 
     def read(self, index: int) -> bytes:
         with open(self._base / self._files[index], "rb") as file:
@@ -113,8 +137,8 @@ def _images(folder: Path) -> list[tuple[str, int]]:
     return images
 
 
-def fingerprint_of(classes: Sequence[str], files: Sequence[Sequence[tuple[str, int]]]) -> str:
-    """What identifies a set of image files: counts and digests of the names and sizes, class by class."""
+def counts_of(classes: Sequence[str], files: Sequence[Sequence[tuple[str, int]]]) -> str:
+    """``Source.counts`` of image files: how many, and digests of their names and sizes, class by class."""
     names, sizes = hashlib.sha256("\0".join(classes).encode()), hashlib.sha256()
     for label, row in enumerate(files):
         for file, size in row:

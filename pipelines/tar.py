@@ -11,7 +11,7 @@ import numpy as np
 
 from fastreg.errors import InputError
 from fastreg.pipelines.matlab import parse_mat
-from fastreg.pipelines.source import EXTENSIONS, Source, fingerprint_of
+from fastreg.pipelines.source import EXTENSIONS, Source, counts_of
 
 if TYPE_CHECKING:
     from fastreg.pipelines.datasets import Dataset
@@ -48,8 +48,8 @@ class TarSource(Source):
         if max(offset + size for _, offset, size in self._files) > self.path.stat().st_size:
             raise InputError(f"{self.path} is cut short: fetch it anew.")
         labels = np.repeat(np.arange(len(names)), [len(row) for row in images])
-        fingerprint = fingerprint_of(names, [[(file, size) for file, _, size in row] for row in images])
-        super().__init__(name, split, root, spec, labels, names, fingerprint)
+        counts = counts_of(names, [[(file, size) for file, _, size in row] for row in images])
+        super().__init__(name, split, root, spec, labels, names, counts)
         self._descriptor = os.open(self.path, os.O_RDONLY)
 
     def read(self, index: int) -> bytes:

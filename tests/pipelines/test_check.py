@@ -121,6 +121,23 @@ def test_verify_lists_exactly_the_broken_ones(tmp_path, beton):
     assert all(str(which) in where for which, (where, _) in zip((1, 2), found["broken"]))
 
 
+@pytest.mark.parametrize("settings", [{"raw": 16}, {"jpeg_prob": 1}])
+def test_verify_sees_every_changed_byte_of_a_beton_file(tmp_path, settings):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    for k in range(3):
+        (tmp_path / "train" / "a" / f"{k}.jpg").write_bytes(FORMS["rgb.jpg"]())
+    to = tmp_path / "train.beton"
+    write_beton("folder", tmp_path, to, **settings)
+    assert verify("folder", to)["broken"] == []
+    source = open_dataset("folder", "train", to)
+    content = bytearray(to.read_bytes())
+    content[int(source.pointers[1]) + 500] ^= 4  # a JPEG that still decodes; a canvas always does
+    to.write_bytes(content)
+    ((where, why),) = verify("folder", to)["broken"]
+    assert where.startswith("sample 1 of ")
+    assert "checksum" in why
+
+
 def test_info_says_what_lies_there(data):
     said = info("imagenet", data / "imagenet")
     assert said["sample"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shutil
 import tarfile
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from fastreg.errors import InputError, RunError
 from fastreg.pipelines import check_fingerprint, open_dataset, write_beton, write_sample
 from fastreg.pipelines.sample import PHOTOGRAPHS, _photograph
+from fastreg.pipelines.source import FolderSource
 
 
 def test_the_sample_is_an_imagenet_folder_of_real_photographs(data):
@@ -146,6 +148,54 @@ def test_a_changed_data_set_is_refused_with_what_changed(tmp_path):
     (tmp_path / "train/a/1.jpg").write_bytes(b"grown")
     with pytest.raises(InputError, match=r"8 bytes.*9 bytes"):
         check_fingerprint(then, open_dataset("folder", "train", tmp_path).fingerprint, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    """Two sets of 200 images: the same names and sizes in bytes, other pixels."""
+    root = tmp_path_factory.mktemp("twins")
+    for k, name in enumerate(("a", "b")):
+        rng = np.random.default_rng(k)
+        (root / name / "train" / "x").mkdir(parents=True)
+        for i in range(200):
+            image = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8))
+            image.save(root / name / "train" / "x" / f"{i:03d}.bmp")
+    return root
+
+
+def test_the_fingerprint_of_a_folder_sees_other_pixels_in_files_of_the_same_size(twins, tmp_path, monkeypatch):
+    reads = []
+    read = FolderSource.read
+    monkeypatch.setattr(FolderSource, "read", lambda self, index: (reads.append(index), read(self, index))[1])
+    a, b = (open_dataset("folder", "train", twins / name) for name in "ab")
+    assert reads == []  # opening reads no image
+    assert a.counts == b.counts
+    assert a.fingerprint != b.fingerprint
+    assert a.fingerprint == open_dataset("folder", "train", twins / "a").fingerprint
+    assert len(set(reads)) == 64  # and the fingerprint a few, from one end to the other
+    assert {min(reads), max(reads)} == {0, 199}
+    with pytest.raises(InputError, match="content"):
+        check_fingerprint(a.fingerprint, b.fingerprint, twins)
+
+
+@pytest.mark.parametrize("settings", [{"raw": 8}, {"jpeg_prob": 0}])
+def test_the_fingerprint_of_a_beton_file_sees_every_sample(twins, tmp_path, settings):
+    sources = []
+    for name in "ab":
+        write_beton("folder", twins / name, tmp_path / name / "train.beton", **settings)
+        sources.append(open_dataset("folder", "train", tmp_path / name / "train.beton"))
+    a, b = sources
+    assert a.counts.split(", ")[:2] == b.counts.split(", ")[:2]
+    assert a.content() != b.content()
+    changed = tmp_path / "c" / "train"
+    shutil.copytree(twins / "a" / "train", changed)
+    (changed / "x" / "001.bmp").write_bytes((twins / "b" / "train" / "x" / "001.bmp").read_bytes())
+    assert (
+        open_dataset("folder", "train", changed.parent).fingerprint
+        == open_dataset("folder", "train", twins / "a").fingerprint
+    )
+    write_beton("folder", changed.parent, changed.parent / "train.beton", **settings)
+    assert open_dataset("folder", "train", changed.parent / "train.beton").content() != a.content()
 
 
 def test_a_sample_overwrites_only_a_sample(tmp_path):
