@@ -162,11 +162,11 @@ def _compare(classes: list[str], train: list[str], base: Path, train_base: Path)
 
 
 def check_fingerprint(then: str, now: str, where: str | Path) -> None:
-    """Refuse a data set that changed since a run began: raises InputError saying which parts differ."""
+    """Refuse a data set that changed since a run began: raises InputError saying which parts of the fingerprint do."""
     if then == now:
         return
     changed = [f"{a!r} is now {b!r}" for a, b in zip(then.split(", "), now.split(", ")) if a != b]
     raise InputError(
-        f"the data at {where} changed since this run began ({'; '.join(changed) or f'{then!r} is now {now!r}'}): "
-        f"restore it, or start a new run."
+        f"the data at {where} changed since this run began (fingerprint: "
+        f"{'; '.join(changed) or f'{then!r} is now {now!r}'}): restore it, or start a new run with --name."
     )

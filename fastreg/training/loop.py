@@ -75,7 +75,7 @@ class Run:
 
         used = {"precision_used": self.engine.precision, "loader_used": self.loader.name, "n_train": len(train_set)}
         used |= {"model_args": dict(self.engine.model_args)}
-        self.resolved = setup.describe(config, train_set, place, **used)
+        self.resolved = setup.describe(config, train_set, val_set, place, **used)
         self.per_epoch = self.loader.steps_per_epoch
         self.steps = config.epochs * self.per_epoch
         self.step, self.best = 0, float("inf")

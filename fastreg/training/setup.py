@@ -16,6 +16,7 @@ from torch import nn
 
 from fastreg import runs
 from fastreg.errors import InputError
+from fastreg.pipelines import check_fingerprint
 from fastreg.training.config import Config, to_dict
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -28,6 +29,7 @@ _SYNC = next(
 # settings that a resumed run may change without becoming another run
 _FREE = {"data_dir", "loader", "workers", "device", "output", "name", "log_interval", "recovery_interval", "profile"}
 _FREE |= {"log_tensorboard", "command", "loader_used", "world_size"}
+_FINGERPRINTS = {"training": "data_fingerprint", "validation": "val_fingerprint"}
 
 
 class World(NamedTuple):
@@ -176,7 +178,7 @@ def default_name(config: Config) -> str:
     return f"{config.dataset}-{model}-{config.reg}{smoothing}"
 
 
-def describe(config: Config, source: Any, place: World, **more: Any) -> dict[str, Any]:
+def describe(config: Config, source: Any, val_source: Any, place: World, **more: Any) -> dict[str, Any]:
     """The resolved config that config.json and every checkpoint carry."""
     return {
         **to_dict(config),
@@ -186,6 +188,7 @@ def describe(config: Config, source: Any, place: World, **more: Any) -> dict[str
         "std": list(source.std),
         "sample": source.is_sample,
         "data_fingerprint": source.fingerprint,
+        "val_fingerprint": val_source.fingerprint,
         "world_size": place.size,
         **more,
     }
@@ -193,12 +196,11 @@ def describe(config: Config, source: Any, place: World, **more: Any) -> dict[str
 
 def refuse_changes(old: dict[str, Any], new: dict[str, Any], folder: Path, allow: bool) -> None:
     """A resumed run must be the same run: raise InputError naming what differs, unless told to go on."""
-    differing = {key for key in old.keys() | new.keys() if _plain(old.get(key)) != _plain(new.get(key))} - _FREE
-    if "data_fingerprint" in differing:
-        raise InputError(
-            f"the data set of {folder} has changed since it started (fingerprint {old.get('data_fingerprint')} then, "
-            f"{new['data_fingerprint']} now): restore it, or start a new run with --name."
-        )
+    for split, key in _FINGERPRINTS.items():
+        if key in old:
+            check_fingerprint(old[key], new[key], f"{new['data_dir'] or new['dataset']} ({split}) of {folder}")
+    differing = {key for key in old.keys() | new.keys() if _plain(old.get(key)) != _plain(new.get(key))}
+    differing -= _FREE | set(_FINGERPRINTS.values())
     if differing and not allow:
         what = ", ".join(f"{key} {old.get(key)} then, {new.get(key)} now" for key in sorted(differing))
         raise InputError(f"{folder} was started with other settings ({what}): use them, or add --allow-changes.")
