@@ -52,7 +52,7 @@ class BetonSource(Source):
     """One split in one ``.beton`` file with an RGB image and an integer label per sample, JPEG or raw.
 
     ``about`` is fastreg's note in the file, empty for files that FFCV wrote. Raises InputError for a file that is cut
-    short, of another version, or with other fields.
+    short, of another version, with other fields, or noted to hold another split.
     """
 
     def __init__(self, path: Path, name: str, split: str, spec: Dataset):
@@ -77,6 +77,11 @@ class BetonSource(Source):
         self.heights = np.ascontiguousarray(rows["image"]["height"]).astype(np.int64)
         self.widths = np.ascontiguousarray(rows["image"]["width"]).astype(np.int64)
         self.about, self._checksums = self._read_about(fields, n)
+        if self.about.get("split", split) != split:
+            raise InputError(
+                f"{path} holds the {self.about['split']} split, and {split} is asked for: give the folder that holds "
+                f"train.beton and val.beton."
+            )
         classes = self.about.get("classes") or [
             str(i) for i in range(spec.classes or int(rows["label"].max(initial=0)) + 1)
         ]

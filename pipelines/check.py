@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastreg.pipelines.datasets import SPLITS, find, open_dataset, stored
+from fastreg.errors import InputError
+from fastreg.pipelines.datasets import SPLITS, find, open_dataset, split_named, stored
 from fastreg.pipelines.image import ERRORS, header, open_image, pixels, reason
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.work import Job, Pool, ahead, cancel_all, default_workers
@@ -21,7 +22,11 @@ def _splits(name: str, data_dir: str | Path | None) -> list[Source]:
     """Every split that is there. Raises InputError when none is, or one is damaged."""
     root = find(name, data_dir)
     if root.suffix == ".beton":
-        return [open_dataset(name, "val" if "val" in root.stem.lower() else "train", root)]
+        first = split_named(root.stem) or "train"
+        try:
+            return [open_dataset(name, first, root)]
+        except InputError:  # it may hold the other one
+            return [open_dataset(name, "train" if first != "train" else "val", root)]
     there = [split for split in SPLITS if stored(root, split)[0]]
     return [open_dataset(name, split, root) for split in there or SPLITS]
 

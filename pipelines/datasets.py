@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,12 @@ DATASETS: dict[str, Dataset] = {
 SPLITS = ("train", "val")
 
 
+def split_named(text: str) -> str | None:
+    """The split that a file's or folder's name says as a word: "val" of "imagenet.val.500", none of "evaluation"."""
+    words = re.findall("[a-z]+", text.lower())
+    return next((name for name in (*SPLITS, "test") if name in words), None)
+
+
 def find(name: str, data_dir: str | Path | None = None) -> Path:
     """The root of data set ``name``: ``data_dir``, else ``$FASTREG_DATA/<name>``, else ``./data/<name>``.
 
@@ -62,10 +69,11 @@ def find(name: str, data_dir: str | Path | None = None) -> Path:
     raise InputError(f"no {name} data found (looked at {' and '.join(map(str, places))}): {ways}.")
 
 
-def open_dataset(name: str, split: str, data_dir: str | Path | None = None) -> Source:
+def open_dataset(name: str, split: str, data_dir: str | Path | None = None, *, beton: bool = False) -> Source:
     """Open one split ("train" or "val"; "test" means "val") of a data set as a Source; reads no image yet.
 
-    ``data_dir`` may also be a ``.beton`` file. Raises InputError when it is not there or not what it should be.
+    ``data_dir`` may also be a ``.beton`` file. Where class folders and ``<split>.beton`` lie side by side the folders
+    are taken, with ``beton`` the file. Raises InputError when it is not there or not what it should be.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
@@ -81,7 +89,7 @@ def open_dataset(name: str, split: str, data_dir: str | Path | None = None) -> S
         from fastreg.pipelines.svhn import open_svhn
 
         return open_svhn(name, split, root, spec)
-    kind, path = stored(root, split)
+    kind, path = stored(root, split, beton)
     if kind == "beton":
         from fastreg.pipelines.beton import BetonSource
 
@@ -95,12 +103,13 @@ def open_dataset(name: str, split: str, data_dir: str | Path | None = None) -> S
     return FolderSource(root, name, split, spec)
 
 
-def stored(root: Path, split: str) -> tuple[str, Path]:
-    """How a split of images lies at ``root``: ("folder" | "beton" | "tar" | "", where); class folders come first."""
-    if (root / split).is_dir():
-        return "folder", root / split
-    for beton in (root, root / f"{split}.beton"):
-        if beton.suffix == ".beton" and beton.is_file():
-            return "beton", beton
+def stored(root: Path, split: str, beton: bool = False) -> tuple[str, Path]:
+    """How a split of images lies at ``root``: ("folder" | "beton" | "tar" | "", where), the first of several.
+
+    Class folders come first, with ``beton`` the file.
+    """
+    there = [("folder", root / split)] if (root / split).is_dir() else []
+    files = [("beton", path) for path in (root, root / f"{split}.beton") if path.suffix == ".beton" and path.is_file()]
+    there = files + there if beton else there + files
     tar = root / f"ILSVRC2012_img_{split}.tar"
-    return ("tar", tar) if tar.is_file() else ("", root)
+    return [*there, ("tar", tar) if tar.is_file() else ("", root)][0]

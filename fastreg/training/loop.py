@@ -17,11 +17,11 @@ from typing import Any
 
 from fastreg import runs
 from fastreg.errors import InputError, RunError
-from fastreg.pipelines import make_loader, open_dataset
 from fastreg.progress import progress
 from fastreg.training import setup
 from fastreg.training.config import Config
 from fastreg.training.curves import draw_curves
+from fastreg.training.data import make_loaders, open_sets
 from fastreg.training.engine import Engine
 from fastreg.training.profiling import profiling
 from fastreg.training.schedule import train_size
@@ -50,28 +50,12 @@ class Run:
     def __init__(self, config: Config, folder: Path, checkpoint: dict[str, Any] | None, place, allow: bool, say):
         self.config, self.folder, self.place, self.say = config, folder, place, say
         self.device = place.device
-        train_set = open_dataset(config.dataset, "train", config.data_dir)
-        val_set = open_dataset(config.dataset, "val", config.data_dir)
-        if val_set.classes != train_set.classes:
-            missing = sorted(set(train_set.classes) ^ set(val_set.classes))
-            raise InputError(f"training and validation classes of {train_set.root} differ ({', '.join(missing[:5])}).")
+        train_set, val_set = open_sets(config)
         self.mean, self.std = train_set.mean, train_set.std
 
         self.engine = Engine(config, len(train_set.classes), self.mean, self.std, place)
         self.model, self.ema, self.dtype = self.engine.model, self.engine.ema, self.engine.dtype
-        common = {"device": self.device, "rank": place.rank, "world": place.size, "seed": config.seed}
-        common |= {"batch_size": config.batch_size, "workers": config.workers, "on_bad_image": config.on_bad_image}
-        self.loader = make_loader(
-            train_set,
-            loader=config.loader,
-            train=True,
-            random_crop=self.engine.method.crop,
-            page_order=config.order == "pages",
-            size=train_size(config, 0),
-            accumulate=config.grad_accum_steps,
-            **common,
-        )
-        self.val_loader = make_loader(val_set, loader=config.loader, train=False, size=config.eval_size, **common)
+        self.loader, self.val_loader = make_loaders(config, train_set, val_set, place, self.engine.method.crop, say)
 
         used = {"precision_used": self.engine.precision, "loader_used": self.loader.name, "n_train": len(train_set)}
         used |= {"model_args": dict(self.engine.model_args)}
@@ -81,7 +65,6 @@ class Run:
         self.step, self.best = 0, float("inf")
         self.log = runs.Log(folder)
         self.board = tensorboard(folder) if config.log_tensorboard and place.rank == 0 else None
-        say(f"loader {self.loader.name}: {self.loader.why}")
         if checkpoint is not None:
             self._restore(checkpoint, allow)
         elif place.rank == 0:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fastreg import runs
-from fastreg.errors import InputError, RunError
+from fastreg.errors import InputError
+from fastreg.pipelines import info, open_dataset, verify, write_beton
+from fastreg.pipelines.beton_write import BetonWriter, raw_bytes
 from fastreg.training import Config, train
 from tests.fastreg import tiny
+from tests.support import peer
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +67,52 @@ def test_a_resumed_run_refuses_other_pixels_in_either_set(data, split, what):
     (data / split / "a" / "1.bmp").write_bytes(picture(np.random.default_rng(9)))
     with pytest.raises(InputError, match=rf"\({what}\) of .*fingerprint: 'content \w+' is now 'content \w+'"):
         run(settings(data), resume="auto")
+
+
+def prepare(data: Path, split: str, **more) -> Path:
+    to = data / f"{split}.beton"
+    write_beton("folder", data, to, **{"jpeg_prob": 1, **more})
+    return to
+
+
+def read(config: Config) -> dict:
+    """config.json of a run that ends well."""
+    folder, lines = run(config)
+    return {**json.loads((folder / "config.json").read_text()), "lines": lines}
+
+
+def test_what_needs_beton_files_takes_those_beside_class_folders(data):
+    prepare(data, "train")
+    peer("ffcv")
+    found = read(settings(data, loader="ffcv", epochs=1, name="ffcv"))
+    assert found["loader_used"] == "ffcv"
+    assert f"loader of the validation set folder: {data} holds no val.beton" in found["lines"]
+    train_set = open_dataset("folder", "train", data / "train.beton")
+    assert found["data_fingerprint"] == train_set.fingerprint
+    assert found["val_fingerprint"] == open_dataset("folder", "val", data).fingerprint
+    prepare(data, "val")
+    found = read(settings(data, loader="ffcv", epochs=1, name="both"))
+    assert found["val_fingerprint"] == open_dataset("folder", "val", data, beton=True).fingerprint
+    assert not any("holds no val.beton" in line for line in found["lines"])
+    assert read(settings(data, order="pages", epochs=1, name="pages"))["data_fingerprint"] == train_set.fingerprint
+    plain = read(settings(data, epochs=1, name="plain"))
+    assert plain["data_fingerprint"] == open_dataset("folder", "train", data).fingerprint
+
+
+def test_one_file_is_not_both_sets(data, tmp_path):
+    """A file of fastreg's says which split it holds; of another's the two paths are compared."""
+    file = prepare(data, "train")
+    with pytest.raises(InputError, match=r"train\.beton holds the train split, and val is asked for"):
+        run(settings(data, data_dir=str(file)))
+    with pytest.raises(InputError, match="holds the train split"):
+        open_dataset("folder", "val", file)
+    assert verify("folder", file)["broken"] == []
+    os.rename(file, tmp_path / "my.val.beton")  # the name does not matter to who only looks
+    assert list(info("folder", tmp_path / "my.val.beton")["splits"]) == ["train"]
+    writer = BetonWriter(tmp_path / "other.beton", {}, 8, 3 * 64)
+    for k in range(8):
+        writer.add(k, k % 2, raw_bytes(np.full((8, 8, 3), 20 * k, np.uint8)))
+    writer.finish({})  # no split noted, as in what FFCV's writer leaves
+    writer.close()
+    with pytest.raises(InputError, match=r"other\.beton would be both training and validation set"):
+        run(settings(data, data_dir=str(tmp_path / "other.beton")))

@@ -1,0 +1,57 @@
+"""What a run reads: its two sets, and how each is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastreg.errors import InputError
+from fastreg.pipelines import Loader, Source, make_loader, open_dataset
+from fastreg.training.config import Config
+from fastreg.training.schedule import train_size
+
+
+def open_sets(config: Config) -> tuple[Source, Source]:
+    """The training and the validation set. Raises InputError when they do not belong together.
+
+    What only .beton files can do (``--loader ffcv``, ``--order pages``) takes those that lie beside class folders.
+    """
+    beton = config.loader == "ffcv" or config.order == "pages"
+    train_set, val_set = (
+        open_dataset(config.dataset, split, config.data_dir, beton=beton) for split in ("train", "val")
+    )
+    files = [getattr(source, "path", None) for source in (train_set, val_set)]
+    if None not in files and files[0].samefile(files[1]):
+        raise InputError(
+            f"{files[0]} would be both training and validation set: put train.beton and val.beton into one folder, and "
+            f"give that."
+        )
+    if val_set.classes != train_set.classes:
+        missing = sorted(set(train_set.classes) ^ set(val_set.classes))
+        raise InputError(f"training and validation classes of {train_set.root} differ ({', '.join(missing[:5])}).")
+    return train_set, val_set
+
+
+def make_loaders(
+    config: Config, train_set: Source, val_set: Source, place: Any, random_crop: bool, say: Callable[[str], None]
+) -> tuple[Loader, Loader]:
+    """Their loaders; how each reads goes to ``say``."""
+    common = {"device": place.device, "rank": place.rank, "world": place.size, "seed": config.seed}
+    common |= {"batch_size": config.batch_size, "workers": config.workers}
+    loader = make_loader(
+        train_set,
+        loader=config.loader,
+        train=True,
+        random_crop=random_crop,
+        page_order=config.order == "pages",
+        size=train_size(config, 0),
+        accumulate=config.grad_accum_steps,
+        on_bad_image=config.on_bad_image,
+        **common,
+    )
+    say(f"loader {loader.name}: {loader.why}")
+    name = config.loader
+    if name == "ffcv" and val_set.root.is_dir():
+        name = "folder"
+        say(f"loader of the validation set folder: {val_set.root} holds no val.beton")
+    return loader, make_loader(val_set, loader=name, train=False, size=config.eval_size, **common)
