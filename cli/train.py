@@ -28,7 +28,9 @@ def train(
         str | None, _option("--loader", help="auto, folder, dali, ffcv, resident or synthetic.", panel="Data")
     ] = None,
     workers: Annotated[int | None, _option("-j", "--workers", help="Decoding threads.", panel="Data")] = None,
-    on_bad_image: Annotated[str | None, _option("--on-bad-image", help="error or skip.", panel="Data")] = None,
+    on_bad_image: Annotated[
+        str | None, _option("--on-bad-image", help="error, or skip: train without it.", panel="Data")
+    ] = None,
     order: Annotated[
         str | None, _option("--order", help="random, or pages: a .beton beyond memory, page by page.", panel="Data")
     ] = None,

@@ -46,7 +46,7 @@ def verify(name: str, data_dir: str | Path | None = None, workers: int | None = 
                         data = source.read(index)
                         source.check(index)
                         pixels(data, header(data).plain)
-                    except (*ERRORS, RuntimeError) as error:
+                    except ERRORS as error:
                         found.append((source.describe(index), reason(error)))
                 return found
 

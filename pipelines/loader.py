@@ -60,13 +60,17 @@ class Loader:
     def _batches(self, jobs: Iterable[Job], work: Generator[Decoded]) -> Iterator[Batch]:
         try:
             for job in jobs:
-                yield self._batch(job, work)
+                batch = self._batch(job, work)
+                if batch is not None:
+                    yield batch
+                    del batch  # the consumer's alone, so that its buffer can be used again
         finally:
             with self._turn:
                 if self._live is work:
                     self._end()
 
-    def _batch(self, job: Job, work: Generator[Decoded]) -> Batch:
+    def _batch(self, job: Job, work: Generator[Decoded]) -> Batch | None:
+        """The next batch; None when none of its images could be decoded, which only evaluation can do without."""
         with self._turn:
             if self._live is not work:
                 raise InputError(
@@ -79,10 +83,14 @@ class Loader:
                 self.skipped.update(indices[list(bad)].tolist())
                 rows = np.setdiff1d(np.arange(len(indices)), bad)
                 if len(rows) == 0:
-                    raise RunError(
-                        f"no image of a batch of {len(indices)} could be decoded (first: "
-                        f"{self.source.describe(int(indices[0]))}): run `fastreg data verify`."
-                    )
+                    # a training step left out would shift the position, and keep other processes waiting
+                    if self.order.train or len(self.skipped) == len(self.source):
+                        raise RunError(
+                            f"no image of a batch of {len(indices)} could be decoded (first: "
+                            f"{self.source.describe(int(indices[0]))}), which --on-bad-image skip cannot pass over: "
+                            f"run `fastreg data verify`."
+                        )
+                    return None
                 images, indices = images[torch.from_numpy(rows).to(images.device)], indices[rows]
                 boxes = None if boxes is None else boxes[rows]
             return self._staging.batch(images, self.source.labels[indices], indices, boxes)
@@ -130,7 +138,8 @@ def make_loader(
     ``train`` gives shuffled batches with random-resized crops (CIFAR: shifts of 4 pixels, for ``augment`` to cut);
     else the Resize-256/CenterCrop-224 protocol at ``size`` in stored order. ``batch_size`` is per rank and micro-batch,
     ``workers`` counts decoding threads (default: this process's share of the cores), ``on_bad_image`` is "error" or
-    "skip"; ``random_crop=False`` trains on the evaluation protocol's centre; ``page_order`` shuffles a .beton file page
+    "skip", which leaves broken and unreadable images out of their batches (a training batch of nothing else stays an
+    error); ``random_crop=False`` trains on the evaluation protocol's centre; ``page_order`` shuffles a .beton file page
     by page, for sets larger than memory. Raises InputError for unusable arguments or a decoder that is not installed.
     """
     if loader not in LOADERS:

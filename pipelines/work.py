@@ -108,10 +108,9 @@ def bad_image(source: Source, index: int, why: object, on_bad_image: str) -> Non
     """Raise RunError naming the sample, or name it in the log when bad images are skipped."""
     message = f"cannot decode {source.describe(int(index))}: {why}"
     if on_bad_image != "skip":
-        # evaluation comes here too, and must not leave images out
         raise RunError(
             f"{message}; replace the file (`fastreg data verify` lists all such). Training and `fastreg data prepare` "
-            "can go on without it: --on-bad-image skip."
+            "can go on without it, an evaluation cannot: --on-bad-image skip."
         )
     log.warning("skipped: %s", message)
 

@@ -1,9 +1,11 @@
-"""What a run reads: its two sets, and how each is loaded."""
+"""What a run reads: its two sets, how each is loaded, and the images that it does without."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+import torch.distributed as dist
 
 from fastreg.errors import InputError
 from fastreg.pipelines import Loader, Source, make_loader, open_dataset
@@ -54,4 +56,17 @@ def make_loaders(
     if name == "ffcv" and val_set.root.is_dir():
         name = "folder"
         say(f"loader of the validation set folder: {val_set.root} holds no val.beton")
+    # on_bad_image is training's: an error over fewer images would pass for the set's
     return loader, make_loader(val_set, loader=name, train=False, size=config.eval_size, **common)
+
+
+def left_out(loader: Loader, place: Any, say: Callable[[str], None]) -> dict[str, Any]:
+    """For the log: how many images all processes together have left out as broken, and their names."""
+    shares: list[Any] = [[loader.source.describe(index) for index in loader.skipped]]
+    if place.size > 1:
+        shares *= place.size
+        dist.all_gather_object(shares, shares[0])
+    names = sorted({name for share in shares for name in share})
+    if names:
+        say(f"{len(names)} broken images left out: {', '.join(names[:5])}{', ...' if names[5:] else ''}")
+    return {"skipped": len(names), "skipped_images": names}

@@ -21,7 +21,7 @@ from fastreg.progress import progress
 from fastreg.training import setup
 from fastreg.training.config import Config
 from fastreg.training.curves import draw_curves
-from fastreg.training.data import make_loaders, open_sets
+from fastreg.training.data import left_out, make_loaders, open_sets
 from fastreg.training.engine import Engine
 from fastreg.training.profiling import profiling
 from fastreg.training.schedule import train_size
@@ -149,6 +149,8 @@ class Run:
         if self.ema is not None:
             averaged = validate(self.ema, self.val_loader, self.mean, self.std, self.dtype)
             row |= {f"ema_{key}": value for key, value in averaged.items()}
+        if self.config.on_bad_image == "skip":
+            row |= left_out(self.loader, self.place, self.say)
         row["seconds"] = round(time.perf_counter() - start, 2)
         error = row.get("ema_val_top1_error", row["val_top1_error"])
         self.say(f"epoch {epoch + 1}: loss {row['train_loss']:.4f}, top-1 error {error:.2f} %")

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fastreg.errors import InputError
+from fastreg import runs
+from fastreg.errors import InputError, RunError
 from fastreg.pipelines import info, open_dataset, verify, write_beton
 from fastreg.pipelines.beton_write import BetonWriter, raw_bytes
 from fastreg.training import Config, train
@@ -116,3 +117,27 @@ def test_one_file_is_not_both_sets(data, tmp_path):
     writer.close()
     with pytest.raises(InputError, match=r"other\.beton would be both training and validation set"):
         run(settings(data, data_dir=str(tmp_path / "other.beton")))
+
+
+def test_images_left_out_are_counted_and_named_in_the_log(data):
+    bad = [data / "train" / "a" / "2.bmp", data / "train" / "b" / "5.bmp"]
+    for file in bad:
+        file.write_bytes(file.read_bytes()[:100])
+    folder, lines = run(settings(data, epochs=2, on_bad_image="skip"))
+    epochs = [row for row in runs.read_rows(folder / "log.jsonl") if row["kind"] == "epoch"]
+    assert [row["skipped"] for row in epochs] == [2, 2]
+    assert epochs[-1]["skipped_images"] == [str(file) for file in bad]
+    assert f"2 broken images left out: {bad[0]}, {bad[1]}" in lines
+
+
+def test_a_bad_validation_image_is_an_error_even_where_training_skips(data):
+    (data / "val" / "b" / "1.bmp").write_bytes(b"BM")
+    with pytest.raises(RunError, match=r"val/b/1\.bmp.*an evaluation cannot"):
+        run(settings(data, on_bad_image="skip"))
+
+
+def test_a_training_batch_without_a_good_image_ends_the_run_with_one_sentence(data):
+    for file in (data / "train").rglob("*.bmp"):
+        file.write_bytes(b"BM")
+    with pytest.raises(RunError, match="skip cannot pass over"):
+        run(settings(data, on_bad_image="skip"))

@@ -149,3 +149,38 @@ def test_a_jpeg_of_another_size_than_the_table_says_is_named(files, tmp_path, na
     ):
         list(loader.batches())
     assert verify("folder", tmp_path)["broken"][0][0].startswith("sample 4 of ")
+
+
+@pytest.mark.parametrize("name", ["folder", "dali"])
+@pytest.mark.parametrize("how", ["gone", "a folder"])
+def test_a_file_that_cannot_be_read_is_a_bad_image(files, tmp_path, name, how):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    for k in range(6):
+        (tmp_path / "train" / "a" / f"{k}.jpg").write_bytes(files[0])
+    source = open_dataset("folder", "train", tmp_path)
+    (tmp_path / "train" / "a" / "3.jpg").unlink()
+    if how == "a folder":
+        (tmp_path / "train" / "a" / "3.jpg").mkdir()
+    why = "No such file" if how == "gone" else "Is a directory"
+    with (
+        make_loader(source, loader=name, train=True, batch_size=3, size=16) as loader,
+        pytest.raises(RunError, match=rf"3\.jpg: {why}"),
+    ):
+        list(loader.batches())
+    with make_loader(source, loader=name, train=True, batch_size=3, size=16, on_bad_image="skip") as loader:
+        assert sorted(torch.cat([batch.indices for batch in loader.batches()]).tolist()) == [0, 1, 2, 4, 5]
+
+
+def test_evaluation_goes_past_a_batch_without_a_good_image_training_does_not(files, tmp_path):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    for k in range(6):
+        (tmp_path / "train" / "a" / f"{k}.jpg").write_bytes(files[0] if k != 2 else b"")
+    source = open_dataset("folder", "train", tmp_path)
+    with make_loader(source, train=False, batch_size=1, size=16, on_bad_image="skip") as loader:
+        assert [int(batch.indices) for batch in loader.batches()] == [0, 1, 3, 4, 5]
+        assert loader.skipped == {2}
+    with (
+        make_loader(source, train=True, batch_size=1, size=16, on_bad_image="skip") as loader,
+        pytest.raises(RunError, match="skip cannot pass over"),
+    ):
+        list(loader.batches())
