@@ -54,7 +54,7 @@ def verify(name: str, data_dir: str | Path | None = None, workers: int | None = 
                 return job, pool.map_chunks(job, look)
 
             n = len(source)
-            jobs = (Job(0, np.arange(a, min(a + 256, n)), 0) for a in range(0, n, 256))
+            jobs = (Job(0, np.arange(a, min(a + 256, n))) for a in range(0, n, 256))
             with progress(f"verify {name} {source.split}", n) as bar:
                 for job, futures in ahead(jobs, start, 2, lambda started: cancel_all(started[1])):
                     broken += [row for future in futures for row in future.result()]

@@ -1,4 +1,4 @@
-"""Sets whose samples are stored as uint8 canvases of one size: nothing is decoded, `augment` crops."""
+"""Sets whose samples are stored as uint8 canvases of one size, or decoded once: a batch is a copy, `augment` crops."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from collections.abc import Generator, Iterator
 import numpy as np
 import torch
 
+from fastreg.errors import InputError
 from fastreg.pipelines import crop
+from fastreg.pipelines.cifar import ArraySource
 from fastreg.pipelines.source import Source
-from fastreg.pipelines.work import Decoded, Job, Pool, Settings, ahead, cancel_all
+from fastreg.pipelines.work import Decoded, Decoder, Job, Pool, Settings, ahead, cancel_all
+
+
+def untouched(source: Source, settings: Settings) -> bool:
+    """Whether samples leave the loader as they are stored: canvases in training, small arrays always."""
+    return source.canvas is not None and (settings.train or isinstance(source, ArraySource))
 
 
 class CanvasDecoder:
@@ -55,26 +62,60 @@ def canvas_boxes(source: Source, settings: Settings, job: Job) -> np.ndarray | N
 
 
 class ResidentDecoder:
-    """The whole set as one uint8 tensor in the device's memory; a batch is one gather."""
+    """The set as one uint8 tensor in the device's memory; a batch is one gather.
 
-    def __init__(self, source: Source, settings: Settings):
-        self.source, self.settings = source, settings
-        self._images: torch.Tensor | None = None
+    ``decoder`` brings it there once: canvases in training (and small arrays always) as they are stored, whatever else
+    is evaluated decoded and cut, again when the size changes. In evaluation a rank keeps its own share.
+    """
+
+    def __init__(self, source: Source, settings: Settings, decoder: Decoder):
+        self.source, self.settings, self.decoder = source, settings, decoder
+        self._form: tuple[int, float] | None = None  # size and resize of what is held
+        self._held, self._bad = np.empty(0, np.int64), np.empty(0, np.int64)  # indices
+        self._images = torch.empty(0)
 
     def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
-        if self._images is None:
-            images = getattr(self.source, "images", None)
-            if images is None:
-                images = np.stack([self.source.read(i) for i in range(len(self.source))])
-            self._images = torch.from_numpy(images).to(self.settings.device)
-        for job in jobs:
-            rows = torch.from_numpy(job.indices)
+        todo = list(jobs)
+        if not todo:
+            return
+        stored = untouched(self.source, self.settings)
+        form = (0, 0.0) if stored else (todo[0].size, todo[0].resize)
+        wanted = np.arange(len(self.source)) if stored else np.unique(np.concatenate([job.indices for job in todo]))
+        if form != self._form or not np.isin(wanted, self._held).all():
+            self._fill(wanted, todo[0])
+            self._form = form
+        for job in todo:
+            rows = torch.from_numpy(np.searchsorted(self._held, job.indices))
             if self.settings.device.type == "cuda":
                 rows = rows.pin_memory().to(self.settings.device, non_blocking=True)
-            yield Decoded(self._images.index_select(0, rows), canvas_boxes(self.source, self.settings, job))
+            bad = tuple(np.flatnonzero(np.isin(job.indices, self._bad)).tolist())
+            yield Decoded(self._images.index_select(0, rows), canvas_boxes(self.source, self.settings, job), bad)
+
+    def _fill(self, wanted: np.ndarray, like: Job) -> None:
+        self.close()
+        if isinstance(self.source, ArraySource):
+            self._held, self._images = wanted, torch.from_numpy(self.source.images).to(self.settings.device)
+            return
+        stored = self.source.canvas if untouched(self.source, self.settings) else None
+        height, width = stored or (like.size, like.size)
+        try:
+            images = torch.empty((len(wanted), height, width, 3), dtype=torch.uint8, device=self.settings.device)
+        except RuntimeError:
+            size = len(wanted) * height * width * 3 / 1e9
+            raise InputError(
+                f"loader 'resident' needs {size:,.1f} GB of the memory of {self.settings.device} for the "
+                f"{len(wanted):,} images of {self.source.root}, more than there is: use another --loader."
+            ) from None
+        parts = [like._replace(indices=wanted[a : a + 256]) for a in range(0, len(wanted), 256)]
+        bad = []
+        for part, room, done in zip(parts, images.split(256), self.decoder.run(iter(parts))):
+            room.copy_(done.images)
+            bad += part.indices[list(done.bad)].tolist()
+        self._held, self._images, self._bad = wanted, images, np.array(bad, np.int64)
 
     def close(self) -> None:
-        self._images = None
+        self.decoder.close()
+        self._form, self._images = None, torch.empty(0)
 
 
 class SyntheticDecoder:
@@ -85,8 +126,9 @@ class SyntheticDecoder:
         self._images = torch.empty(0)
 
     def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
+        stored = self.source.canvas if untouched(self.source, self.settings) else None
         for job in jobs:
-            height, width = self.source.canvas or (job.size, job.size)
+            height, width = stored or (job.size, job.size)
             shape = (len(job.indices), height, width, 3)
             if self._images.shape[1:] != shape[1:] or len(self._images) < shape[0]:
                 self._images = torch.randint(0, 256, shape, dtype=torch.uint8, device=self.settings.device)

@@ -130,7 +130,7 @@ class DaliDecoder:
             square = np.full_like(sides, job.size)
             windows = {"anchor": boxes[:, :2], "shape": boxes[:, 2:], "resized": square}
         else:
-            resized = np.array([crop.resized(h, w, job.size, s.resize) for h, w in sizes])
+            resized = np.array([crop.resized(h, w, job.size, job.resize) for h, w in sizes])
             cut = np.array([crop.centre(h, w, job.size) for h, w in resized.tolist()])
             square = np.full_like(sides, job.size)
             whole = np.zeros_like(sides)

@@ -65,7 +65,7 @@ class FfcvDecoder:
         if s.train:
             boxes = crop.random_boxes(s.seed, indices, job.epoch, heights, widths)
         else:
-            boxes = np.array([crop.centre_box(h, w, job.size, s.resize) for h, w in zip(heights, widths)])
+            boxes = np.array([crop.centre_box(h, w, job.size, job.resize) for h, w in zip(heights, widths)])
         bad = []
         for row, index in enumerate(indices.tolist()):
             try:

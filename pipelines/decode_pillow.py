@@ -78,7 +78,7 @@ class PillowDecoder:
                 if s.train:
                     out[row] = train_crop(array, boxes[row], job.size)
                 else:
-                    out[row] = eval_crop(array, job.size, s.resize)
+                    out[row] = eval_crop(array, job.size, job.resize)
             except ERRORS as error:
                 bad_image(self.source, index, reason(error), s.on_bad_image)
                 bad.append(first + row)

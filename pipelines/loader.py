@@ -12,6 +12,8 @@ import torch
 from fastreg.errors import InputError, RunError, unknown
 from fastreg.kernels.types import Batch
 from fastreg.pipelines import crop
+from fastreg.pipelines.cifar import ArraySource
+from fastreg.pipelines.decode_canvas import CanvasDecoder, ResidentDecoder, SyntheticDecoder, untouched
 from fastreg.pipelines.order import Order
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.staging import Staging
@@ -23,14 +25,24 @@ LOADERS = ("auto", "folder", "dali", "ffcv", "resident", "synthetic")
 class Loader:
     """Batches of one source; made by ``make_loader``.
 
-    ``size`` (output pixels per side) and ``resize`` may be set between epochs; nothing is rebuilt. ``name`` is the
-    decoder, ``why`` the one-line reason it was chosen, ``skipped`` the indices of images left out as broken.
+    ``size`` (output pixels per side) and ``resize`` (evaluation: the shorter side before the centre crop over ``size``)
+    may be set between epochs; nothing is rebuilt. ``name`` is the decoder, ``why`` the one-line reason it was chosen,
+    ``skipped`` the indices of images left out as broken.
     """
 
     def __init__(
-        self, name: str, why: str, source: Source, order: Order, decoder: Decoder, staging: Staging, size: int
+        self,
+        name: str,
+        why: str,
+        source: Source,
+        order: Order,
+        decoder: Decoder,
+        staging: Staging,
+        size: int,
+        resize: float,
     ):
-        self.name, self.why, self.source, self.order, self.size = name, why, source, order, size
+        self.name, self.why, self.source, self.order = name, why, source, order
+        self.size, self.resize = size, resize
         self.skipped: set[int] = set()
         self._decoder, self._staging = decoder, staging
         self._live: Generator[Decoded] | None = None  # the decoder's work for the one iterator that may go on
@@ -51,7 +63,7 @@ class Loader:
         RunError naming the sample when an image cannot be decoded (unless bad images are skipped), InputError when
         ``position`` does not lie between two micro-batches.
         """
-        jobs = [Job(epoch, indices, self.size) for epoch, indices in self.order.batches(position)]
+        jobs = [Job(epoch, indices, self.size, self.resize) for epoch, indices in self.order.batches(position)]
         with self._turn:
             self._end()
             self._live = work = self._decoder.run(iter(jobs))
@@ -160,15 +172,13 @@ def make_loader(
         )
     order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages)
     staging = Staging(device)
-    settings = Settings(
-        train and random_crop, seed, resize, default_workers(workers), device, on_bad_image, staging.buffer
-    )
-    return Loader(name, why, source, order, _decoder(name, source, settings), staging, size)
+    settings = Settings(train and random_crop, seed, default_workers(workers), device, on_bad_image, staging.buffer)
+    return Loader(name, why, source, order, _decoder(name, source, settings), staging, size, resize)
 
 
 def choose(source: Source, device: torch.device) -> tuple[str, str]:
     """What ``--loader auto`` takes, and the one-line reason."""
-    if hasattr(source, "images"):
+    if isinstance(source, ArraySource):
         return "resident", f"{len(source)} small arrays fit in the memory of {device}"
     if source.canvas is not None:
         return "folder", "stored canvases need no decoding"
@@ -180,26 +190,20 @@ def choose(source: Source, device: torch.device) -> tuple[str, str]:
 
 
 def _decoder(name: str, source: Source, settings: Settings) -> Decoder:
-    arrays = hasattr(source, "images")
+    arrays = isinstance(source, ArraySource)
     if name == "synthetic":
-        from fastreg.pipelines.decode_canvas import SyntheticDecoder
-
         return SyntheticDecoder(source, settings)
     if name == "resident":
-        if source.canvas is None or not (settings.train or arrays):
+        if settings.train and source.canvas is None:
             raise InputError(
-                f"loader 'resident' needs stored canvases (CIFAR, or a .beton of --raw for training), and "
-                f"{source.root} holds encoded images: use 'folder'."
+                f"loader 'resident' trains on stored canvases (CIFAR, or a .beton of --raw), and {source.root} holds "
+                f"encoded images: use 'folder'."
             )
-        from fastreg.pipelines.decode_canvas import ResidentDecoder
-
-        return ResidentDecoder(source, settings)
+        return ResidentDecoder(source, settings, _decoder("folder", source, settings))
     if name == "folder" or (name == "ffcv" and source.canvas is not None and not arrays):
-        from fastreg.pipelines.decode_canvas import CanvasDecoder
         from fastreg.pipelines.decode_pillow import PillowDecoder
 
-        untouched = source.canvas is not None and (settings.train or arrays)
-        return (CanvasDecoder if untouched else PillowDecoder)(source, settings)
+        return (CanvasDecoder if untouched(source, settings) else PillowDecoder)(source, settings)
     if arrays:
         raise InputError(
             f"loader {name!r} decodes image files, and {source.name} is arrays: use 'resident' or 'folder'."

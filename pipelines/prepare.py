@@ -83,7 +83,7 @@ def write_beton(
     side = raw or max_res or 4096
     writer = BetonWriter(to, settings, len(source), 3 * side * side)
     begun = writer.next
-    jobs = (Job(0, np.arange(a, min(a + 64, len(source))), 0) for a in range(begun, len(source), 64))
+    jobs = (Job(0, np.arange(a, min(a + 64, len(source)))) for a in range(begun, len(source), 64))
 
     def start(job: Job):
         return job, pool.map_chunks(job, encode)

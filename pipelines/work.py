@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from fastreg.errors import InputError, RunError
+from fastreg.pipelines import crop
 from fastreg.pipelines.source import Source
 
 log = logging.getLogger("fastreg")
@@ -26,7 +27,8 @@ class Job(NamedTuple):
 
     epoch: int
     indices: np.ndarray  # int64 [b]
-    size: int  # output pixels per side
+    size: int = 0  # output pixels per side
+    resize: float = crop.RESIZE  # evaluation: the shorter side before the centre crop, over the crop's side
 
 
 class Decoded(NamedTuple):
@@ -42,7 +44,6 @@ class Settings(NamedTuple):
 
     train: bool  # random crops; False: the evaluation protocol
     seed: int
-    resize: float
     workers: int
     device: torch.device
     on_bad_image: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +142,17 @@ def test_a_training_batch_without_a_good_image_ends_the_run_with_one_sentence(da
         file.write_bytes(b"BM")
     with pytest.raises(RunError, match="skip cannot pass over"):
         run(settings(data, on_bad_image="skip"))
+
+
+@pytest.mark.parametrize("raw", [32, None])
+def test_raw_canvases_train_resident_whatever_validates(data, raw):
+    for split, form in (("train", {"raw": 32}), ("val", {"raw": raw} if raw else {})):
+        prepare(data, split, **form)
+        shutil.rmtree(data / split)
+    found = read(settings(data, loader="resident", epochs=1))
+    assert found["loader_used"] == "resident"
+    folder = read(settings(data, loader="folder", epochs=1, name="folder"))
+    rows = [runs.read_rows(data.parent / "runs" / name / "log.jsonl") for name in ("run", "folder")]
+    losses = [[row["val_loss"] for row in found if row["kind"] == "epoch"] for found in rows]
+    assert losses[0] == losses[1]
+    assert folder["val_fingerprint"] == found["val_fingerprint"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fastreg.pipelines import write_sample
+from fastreg.pipelines import open_dataset, write_beton, write_sample
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -18,3 +18,17 @@ def data(tmp_path_factory):
     for name in ("imagenet", "cifar100"):
         write_sample(name, root / name)
     return root
+
+
+@pytest.fixture(scope="session")
+def folder(data):
+    return open_dataset("imagenet", "val", data / "imagenet")
+
+
+@pytest.fixture(scope="session")
+def mixed(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("beton") / "val.beton"
+    made = write_beton("imagenet", data / "imagenet", path, max_res=300)
+    assert made["images"] == 120
+    assert made["skipped"] == 0
+    return path
