@@ -1,7 +1,12 @@
 """The `dali` decoder: NVIDIA DALI's Pipeline API, fed with encoded bytes and boxes through external sources.
 
-With a GPU, mixed decoding (hardware engine, region decode where it has one); without, the CPU pipeline. What DALI sees
-differently from Pillow (CMYK, palette, alpha, 16-bit, a missing end marker) reaches it decoded by Pillow, losslessly.
+With a GPU, mixed decoding (hardware engine) of whole images, which are cut there; without, the CPU pipeline, which
+decodes the crop alone. What DALI sees differently from Pillow (CMYK, palette, alpha, 16-bit, a missing end marker)
+reaches it decoded by Pillow, losslessly.
+
+Why no regions on a GPU: where nvJPEG is older than 13.2, as all of CUDA 12's are, nvImageCodec leaves regions of JPEGs
+with subsampled colours to the CPU (unless colours are upsampled otherwise than in libjpeg); and its release 0.9, which
+DALI 2.4 asks for, is reported to crash on regions on an H100 (nvImageCodec issue 55).
 """
 
 from __future__ import annotations
@@ -28,8 +33,8 @@ HW_LOAD = 0.65  # share of a mixed batch for the hardware engine
 
 # Per-sample inputs beside the bytes, (vertical, horizontal) pixels: dtype, and the value that suits a blank of 8 x 8.
 _WINDOWS = {
-    "anchor": (np.int32, 0),  # corner of the region to decode
-    "shape": (np.int32, 8),  # its sides
+    "anchor": (np.int32, 0),  # training: corner of the crop
+    "shape": (np.int32, 8),  # training: its sides
     "resized": (np.float32, 8),  # what it is resized to
     "cut": (np.int32, 0),  # evaluation: corner of the final square
     "square": (np.int32, 8),  # evaluation: its sides
@@ -63,6 +68,7 @@ class DaliDecoder:
             raise InputError(f"loader 'dali' needs DALI ({error}): pip install \"fastreg[dali]\"") from None
         self.source, self.settings = source, settings
         self.pillow = PillowDecoder(source, settings)
+        self.regions = settings.device.type != "cuda"  # whether the crop is decoded alone
         self._pipe: Any = None
 
     def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
@@ -127,14 +133,11 @@ class DaliDecoder:
         sides = np.asarray(sizes)
         if s.train:
             boxes = crop.random_boxes(s.seed, indices, job.epoch, sides[:, 0], sides[:, 1])
-            square = np.full_like(sides, job.size)
-            windows = {"anchor": boxes[:, :2], "shape": boxes[:, 2:], "resized": square}
+            windows = {"anchor": boxes[:, :2], "shape": boxes[:, 2:], "resized": np.full_like(sides, job.size)}
         else:
             resized = np.array([crop.resized(h, w, job.size, job.resize) for h, w in sizes])
             cut = np.array([crop.centre(h, w, job.size) for h, w in resized.tolist()])
-            square = np.full_like(sides, job.size)
-            whole = np.zeros_like(sides)
-            windows = {"anchor": whole, "shape": sides, "resized": resized, "cut": cut, "square": square}
+            windows = {"resized": resized, "cut": cut, "square": np.full_like(sides, job.size)}
         return _Prepared(encoded, windows, bad)
 
     def _feed(self, job: Job, parts: list[_Prepared]) -> None:
@@ -153,30 +156,28 @@ class DaliDecoder:
         fn: Any = dali.fn
         types: Any = dali.types
         gpu, train = self.settings.device.type == "cuda", self.settings.train
-        windows = list(_WINDOWS)[: 3 if train else 5]
+        windows = list(_WINDOWS)[:3] if train else list(_WINDOWS)[2:]
+        inside = {"normalized_anchor": False, "normalized_shape": False, "axes": (0, 1)}
+        decoding = {
+            "device": "mixed" if gpu else "cpu",
+            "output_type": types.RGB,
+            "adjust_orientation": False,  # as torchvision: EXIF rotation is not applied
+            "jpeg_fancy_upsampling": True,  # as libjpeg
+            **({"hw_decoder_load": HW_LOAD} if gpu else {}),
+        }
 
         @dali.pipeline_def
         def graph():
+            encoded = fn.external_source(name="encoded")
             given = {name: fn.external_source(name=name) for name in windows}
-            image = fn.decoders.image_slice(
-                fn.external_source(name="encoded"),
-                given["anchor"],
-                given["shape"],
-                device="mixed" if gpu else "cpu",
-                output_type=types.RGB,
-                normalized_anchor=False,
-                normalized_shape=False,
-                axes=(0, 1),
-                adjust_orientation=False,  # as torchvision: EXIF rotation is not applied
-                jpeg_fancy_upsampling=True,  # as libjpeg
-                **({"hw_decoder_load": HW_LOAD} if gpu else {}),
-            )
+            if train and self.regions:
+                image = fn.decoders.image_slice(encoded, given["anchor"], given["shape"], **inside, **decoding)
+            else:
+                image = fn.decoders.image(encoded, **decoding)
+            if train and not self.regions:
+                image = fn.slice(image, given["anchor"], given["shape"], **inside)
             image = fn.resize(image, size=given["resized"], interp_type=types.INTERP_LINEAR, antialias=True)
-            if train:  # the crop was decoded alone
-                return image
-            return fn.slice(
-                image, given["cut"], given["square"], normalized_anchor=False, normalized_shape=False, axes=(0, 1)
-            )
+            return image if train else fn.slice(image, given["cut"], given["square"], **inside)
 
         pipe = graph(
             batch_size=batch_size,

@@ -65,6 +65,16 @@ def test_training_batches_are_the_resized_crops(train, name):
         assert difference.mean() < 0.3
 
 
+def test_dali_cuts_whole_images_as_it_decodes_regions(train):
+    """Whole images are what a GPU decodes; here both ways run on the CPU."""
+    batches = []
+    for regions in (True, False):
+        with make_loader(train, loader="dali", train=True, batch_size=48, size=64, seed=1) as loader:
+            loader._decoder.regions = regions
+            batches.append(next(loader.batches()).images)
+    assert torch.equal(*batches)
+
+
 @pytest.mark.parametrize("name", DECODERS)
 @pytest.mark.parametrize("size", [64, 224])
 def test_evaluation_is_resize_256_and_centre_crop_224(val, name, size):
