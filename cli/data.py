@@ -28,9 +28,11 @@ def sample(
 @data.command()
 def prepare(
     name: Annotated[str, typer.Argument(metavar="imagenet")],
-    source: Annotated[Path, typer.Option("--from", help="Folder of class folders, or of train/ and val/.")],
+    source: Annotated[Path, typer.Option("--from", help="Folder of train/ and val/, or class folders.")],
     to: Annotated[Path, typer.Option("--to", help="The .beton file to write.")],
-    split: Annotated[str | None, typer.Option("--split", help="train or val; default by the file's name.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="train or val; default: a word of the file's or folder's name.")
+    ] = None,
     max_res: Annotated[int, typer.Option("--max-res", help="Longest side kept; 0: any.")] = 500,
     jpeg_prob: Annotated[float, typer.Option("--jpeg-prob", help="Share of images stored as JPEG.")] = 0.5,
     quality: Annotated[
@@ -56,7 +58,9 @@ def prepare(
         on_bad_image=on_bad_image,
     )
     skipped = f", {made['skipped']:,} broken images left out" if made["skipped"] else ""
-    typer.echo(f"{made['path']}: {made['images']:,} images, {made['bytes'] / 1e6:,.1f} MB{skipped}")
+    typer.echo(
+        f"{made['path']}: {made['split']} split, {made['images']:,} images, {made['bytes'] / 1e6:,.1f} MB{skipped}"
+    )
 
 
 @data.command()

@@ -15,6 +15,7 @@ from fastreg.errors import InputError, RunError
 from fastreg.pipelines.beton import ABOUT, ALLOCATION, CHECKSUM, FIELD, HEADER, INT, MAGIC, RAW, RGB, SAMPLE, VERSION
 
 PAGE = 8 << 20  # FFCV's default; grows by doubling until the largest sample fits
+MAX_SIDE = 26_754  # pixels of a square whose bytes fit into the largest page that the header can name, 2 GiB
 # What is known of a sample once it is written; `source` is its index where it came from.
 _RECORD = np.dtype(
     [
@@ -42,8 +43,9 @@ class Encoded(NamedTuple):
 class BetonWriter:
     """``X.beton.part`` grows beside ``X.beton.part.journal``, which lists the samples that are safely written.
 
-    A writer with the same ``settings`` continues where the journal ends; ``next`` is the first source index to write.
-    ``capacity`` is the largest number of samples, ``largest`` the bytes of the largest one.
+    A writer with the same ``settings`` continues behind the last sample that the journal lists and the data hold;
+    ``next`` is the first source index to write. ``capacity`` is the largest number of samples, ``largest`` the bytes of
+    the largest one.
     """
 
     def __init__(self, path: Path, settings: dict, capacity: int, largest: int):
@@ -73,7 +75,7 @@ class BetonWriter:
     def _resume(self) -> None:
         first = json.dumps({**self.settings, "page_size": self.page_size, "start": self._start}).encode() + b"\n"
         self._journal.seek(0)
-        header = self._journal.readline()
+        header = self._journal.readline() if self._data.seek(0, os.SEEK_END) else b""  # without data it tells nothing
         if header and header != first and header.endswith(b"\n"):
             raise InputError(
                 f"{self._part} was begun with other settings or other data: remove it and its journal, or use the same."
@@ -84,6 +86,7 @@ class BetonWriter:
             records = np.frombuffer(rest[: len(rest) - len(rest) % _RECORD.itemsize], _RECORD)
         else:
             header = first
+        records = records[: self._sound(records)]
         self.records = list(records)
         self._journal.truncate(0)
         self._journal.write(header + records.tobytes())
@@ -91,6 +94,27 @@ class BetonWriter:
         self._end = int(records[-1]["pointer"] + records[-1]["size"]) if len(records) else self._start
         self._data.truncate(self._end)
         self._data.seek(self._end)
+
+    def _sound(self, records: np.ndarray) -> int:
+        """How many of the records, from the first on, tell what lies in the data."""
+        length = self._data.seek(0, os.SEEK_END)
+        for count, record in enumerate(records):
+            pointer, size = int(record["pointer"]), int(record["size"])
+            if pointer + size > length:
+                return count
+            self._data.seek(pointer)
+            if zlib.crc32(self._data.read(size)) != record["crc"]:
+                return count
+        return len(records)
+
+    def check(self, sample: Encoded) -> None:
+        """Raise ValueError for a sample that the format has no room for."""
+        if max(sample.width, sample.height) > 0xFFFF:
+            raise ValueError(f"it is {sample.width} x {sample.height} pixels, and a side has 65,535 at most: --max-res")
+        if len(sample.payload) > self.page_size:
+            raise ValueError(
+                f"it takes {len(sample.payload):,} bytes, more than a page of {self.page_size:,}: --max-res shrinks it"
+            )
 
     @property
     def next(self) -> int:
@@ -121,9 +145,14 @@ class BetonWriter:
         self._waiting = []
 
     def finish(self, about: dict) -> None:
-        """Write the tables, read every sample back against its checksum, and rename. Raises RunError on a mismatch."""
+        """Write the tables, read every sample back against its checksum, and rename. Raises RunError on a mismatch, and
+        where there is no sample at all, which leaves nothing behind."""
         self.flush()
         records = np.array(self.records, _RECORD)
+        if not len(records):
+            self._part.unlink()
+            self._log.unlink()
+            raise RunError(f"there is no image to write to {self.path}: all are broken, or there are none.")
         note = json.dumps({**about, "checksums": "crc32"}).encode()
         checksums = records["crc"].astype(CHECKSUM).tobytes()
         pointer = _aligned(self._end, 16)
@@ -147,13 +176,12 @@ class BetonWriter:
         self._data.write(note + checksums + table.tobytes())
         self._data.flush()
         os.fsync(self._data.fileno())
-        for record in records:
-            self._data.seek(int(record["pointer"]))
-            if zlib.crc32(self._data.read(int(record["size"]))) != record["crc"]:
-                raise RunError(
-                    f"{self._part} does not hold what was written (sample {int(record['source'])}): the disk is "
-                    f"unsound; remove it and prepare elsewhere."
-                )
+        sound = self._sound(records)
+        if sound < len(records):
+            raise RunError(
+                f"{self._part} does not hold what was written (sample {int(records[sound]['source'])}): the same "
+                f"command writes it anew from there; if this comes again, the disk is unsound."
+            )
         os.replace(self._part, self.path)
         self._log.unlink()
 

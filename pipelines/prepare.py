@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fastreg.errors import InputError, RunError
-from fastreg.pipelines.beton import JPEG
-from fastreg.pipelines.beton_write import BetonWriter, Encoded, raw_bytes
-from fastreg.pipelines.datasets import open_dataset
+from fastreg.errors import InputError, RunError, unknown
+from fastreg.pipelines.beton import JPEG, BetonSource
+from fastreg.pipelines.beton_write import MAX_SIDE, BetonWriter, Encoded, raw_bytes
+from fastreg.pipelines.datasets import DATASETS, SPLITS, open_dataset, split_named, stored
 from fastreg.pipelines.decode_pillow import eval_crop
 from fastreg.pipelines.image import ERRORS, header, pixels, reason
+from fastreg.pipelines.source import FolderSource, Source
 from fastreg.pipelines.work import Job, Pool, ahead, bad_image, cancel_all, default_workers
 from fastreg.progress import progress
 
@@ -35,45 +36,53 @@ def write_beton(
 ) -> dict[str, Any]:
     """Write one split of ``source_dir`` as a ``.beton`` file that fastreg and FFCV read.
 
-    Images are shrunk to a longer side of ``max_res`` (area averaging, as FFCV's writer; None: never), a share
-    ``jpeg_prob`` of them stored as JPEG of ``quality`` (None: the file's own bytes where nothing has to change), the
-    rest as pixels. ``raw`` instead stores every image as a canvas of that side: shorter side resized to it, centre cut
-    out. ``split`` is by default "val" when ``to`` is named so, else "train". Stopped or out of space, the same call
-    continues. Returns path, images, bytes, skipped. Raises InputError for unusable arguments, RunError when a file
-    cannot be read or the disk is full.
+    ``source_dir`` is the root of a data set, or a folder of class folders. Images are shrunk to a longer side of
+    ``max_res`` (area averaging, as FFCV's writer; None: never), a share ``jpeg_prob`` of them stored as JPEG of
+    ``quality`` (None: the file's own bytes where nothing has to change), the rest as pixels. ``raw`` instead stores
+    every image as a canvas of that side: shorter side resized to it, centre cut out. ``split`` is by default the one
+    that the name of ``to`` says as a word, else that of the folder, else "train". Stopped or out of space, the same
+    call continues; of a finished file it changes nothing. Returns path, split, images, bytes, skipped. Raises
+    InputError for unusable arguments, RunError when a file cannot be read or the disk is full.
     """
-    to = Path(to)
-    if to.suffix != ".beton":
-        raise InputError(f"--to {to}: the file's name must end in .beton.")
+    to, root = Path(to), Path(source_dir)
+    if to.suffix != ".beton" or to.is_dir():
+        raise InputError(f"--to {to}: it must be a file whose name ends in .beton.")
     if not 0 <= jpeg_prob <= 1:
         raise InputError(f"--jpeg-prob {jpeg_prob}: it must lie between 0 and 1.")
     if quality is not None and not 1 <= quality <= 100:
         raise InputError(f"--quality {quality}: it must lie between 1 and 100, or be 0 to keep the file's own bytes.")
     for flag, value in (("--max-res", max_res), ("--raw", raw)):
-        if value is not None and not 1 <= value < 1 << 15:
-            raise InputError(f"{flag} {value}: it must lie between 1 and 32767 pixels.")
-    split = split or ("val" if "val" in to.stem.lower() else "train")
-    root = Path(source_dir)
-    source = open_dataset(name, split, root.parent if root.name == split and not (root / split).is_dir() else root)
+        if value is not None and not 1 <= value <= MAX_SIDE:
+            raise InputError(f"{flag} {value}: it must lie between 1 and {MAX_SIDE} pixels.")
+    if on_bad_image not in ("error", "skip"):
+        raise unknown("--on-bad-image", on_bad_image, ("error", "skip"))
+    split = split or split_named(to.stem) or split_named(root.name) or "train"
+    split = "val" if split == "test" else split
+    source = _open(name, split, root)
     if source.layout != "folder":
         raise InputError(f"{name} is read whole into memory and needs no preparing: use it as it is.")
     if raw is not None:
         max_res, jpeg_prob, quality = None, 0.0, None
     settings = {
         "max_res": max_res,
-        "jpeg_prob": jpeg_prob,
+        "jpeg_prob": float(jpeg_prob),
         "quality": quality,
         "raw": raw,
         "split": split,
         "from": source.fingerprint,
     }
+    if to.exists():
+        images = _finished(to, name, split, settings)
+        return _made(to, split, images, len(source) - images)
 
     def encode(job: Job, first: int, stop: int) -> list[Encoded | None]:
         done: list[Encoded | None] = []
         for index in job.indices[first:stop].tolist():
             try:
                 as_jpeg = int((index + 1) * jpeg_prob) > int(index * jpeg_prob)
-                done.append(_encode(source.read(index), max_res, quality, raw, as_jpeg))
+                sample = _encode(source.read(index), max_res, quality, raw, as_jpeg)
+                writer.check(sample)
+                done.append(sample)
             except (*ERRORS, cv2.error) as error:
                 bad_image(source, index, reason(error), on_bad_image)
                 done.append(None)
@@ -108,8 +117,32 @@ def write_beton(
     finally:
         writer.close()
         pool.close()
-    written = len(writer.records)
-    return {"path": str(to), "images": written, "bytes": to.stat().st_size, "skipped": len(source) - written}
+    return _made(to, split, len(writer.records), len(source) - len(writer.records))
+
+
+def _open(name: str, split: str, root: Path) -> Source:
+    """A split of the data set at ``root``; or, where it holds none, of the class folders that ``root`` holds."""
+    bare = root.is_dir() and not stored(root, split)[0] and not any((root / other).is_dir() for other in SPLITS)
+    if bare and name in DATASETS and DATASETS[name].layout == "folder" and split in SPLITS:
+        return FolderSource(root.parent, name, root.name, DATASETS[name])
+    return open_dataset(name, split, root)
+
+
+def _finished(to: Path, name: str, split: str, settings: dict[str, Any]) -> int:
+    """How many images the file has that these settings made. Raises InputError when others did."""
+    try:
+        there = BetonSource(to, name, split, DATASETS[name])
+    except InputError:
+        there = None
+    if there is None or {key: there.about.get(key) for key in settings} != settings:
+        raise InputError(
+            f"{to} exists and was made of other data or with other settings: remove it, or give another --to."
+        )
+    return len(there)
+
+
+def _made(to: Path, split: str, images: int, skipped: int) -> dict[str, Any]:
+    return {"path": str(to), "split": split, "images": images, "bytes": to.stat().st_size, "skipped": skipped}
 
 
 def _encode(

@@ -100,7 +100,7 @@ class FolderSource(Source):
         classes = _folders(base)
         if not classes:
             raise InputError(f"{base} has no class folders: images must lie in {base}/<class>/.")
-        if split != "train" and (root / "train").is_dir():
+        if split == "val" and (root / "train").is_dir():
             _compare(classes, _folders(root / "train"), base, root / "train")
         self._base = base
         try:

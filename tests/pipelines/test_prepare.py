@@ -8,11 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from fastreg.errors import InputError
-from fastreg.pipelines import open_dataset, write_beton
+from fastreg.errors import InputError, RunError
+from fastreg.pipelines import open_dataset, verify, write_beton
+from fastreg.pipelines.beton import JPEG, RAW
+from fastreg.pipelines.beton_write import BetonWriter, Encoded, raw_bytes
 
 PREPARE = """
 import sys
@@ -68,10 +73,115 @@ def test_a_full_disk_while_preparing_loses_nothing(data, tmp_path):
         ("--quality", {"quality": 0}),
         ("--max-res", {"max_res": 0}),
         ("--raw", {"raw": 100_000}),
+        ("--max-res 26755: it must lie between 1 and 26754", {"max_res": 26_755}),
         ("--to", {"to": "val.bin"}),
+        ("--on-bad-image", {"on_bad_image": "skpi"}),
+        ("split", {"split": "valid"}),
     ],
 )
 def test_unusable_arguments_name_the_flag(data, tmp_path, flag, arguments):
     with pytest.raises(InputError, match=flag):
         write_beton("imagenet", data / "imagenet", **{"to": tmp_path / "val.beton", **arguments})
     assert os.listdir(tmp_path) == []
+
+
+def write_images(folder: Path, *sizes: tuple[int, int], form: str = "png") -> Path:
+    """Class ``a`` of ``folder`` with one image of each (width, height)."""
+    (folder / "a").mkdir(parents=True)
+    for k, size in enumerate(sizes):
+        Image.new("RGB", size, (40 * k, 90, 200)).save(folder / "a" / f"{k}.{form}")
+    return folder
+
+
+def begun(path: Path, samples: int = 8) -> BetonWriter:
+    """A writer that was stopped after some samples of 100 pixels."""
+    writer = BetonWriter(path, {"name": "x"}, 20, 300)
+    for k in range(writer.next, samples):
+        writer.add(k, 0, raw_bytes(np.full((10, 10, 3), k, np.uint8)))
+    writer.flush()
+    writer.close()
+    return writer
+
+
+@pytest.mark.parametrize("how", ["cut short", "a byte changed", "gone", "other settings, but no data"])
+def test_what_the_journal_says_is_believed_as_far_as_the_data_hold_it(tmp_path, how):
+    path, part = tmp_path / "x.beton", tmp_path / "x.beton.part"
+    pointer = int(begun(path).records[5]["pointer"])
+    content = bytearray(part.read_bytes())
+    content[pointer + 7] ^= 1
+    if how == "a byte changed":
+        part.write_bytes(content)
+    elif how == "cut short":
+        part.write_bytes(content[: pointer + 200])
+    else:
+        part.unlink()
+    settings = {"name": "y" if how.startswith("other") else "x"}
+    writer = BetonWriter(path, settings, 20, 300)
+    assert writer.next == (5 if how in ("cut short", "a byte changed") else 0)
+    for k in range(writer.next, 8):
+        writer.add(k, 0, raw_bytes(np.full((10, 10, 3), k, np.uint8)))
+    writer.finish({"classes": ["a"]})
+    writer.close()
+    source = open_dataset("folder", "train", path)
+    assert [int(source.read(k).mean()) for k in range(len(source))] == list(range(8))
+    assert [p.name for p in tmp_path.iterdir()] == ["x.beton"]
+
+
+def test_a_finished_file_is_left_alone_by_its_own_command_and_kept_from_others(tmp_path):
+    folder = write_images(tmp_path / "data" / "train", (9, 7), (8, 6))
+    to = tmp_path / "train.beton"
+    made = write_beton("folder", folder.parent, to, jpeg_prob=1)
+    before = to.stat().st_mtime_ns
+    assert write_beton("folder", folder.parent, to, jpeg_prob=1) == made
+    assert to.stat().st_mtime_ns == before
+    for other in ({"jpeg_prob": 0}, {"raw": 8}):
+        with pytest.raises(InputError, match="made of other data or with other settings: remove it"):
+            write_beton("folder", folder.parent, to, **other)
+    Image.new("RGB", (9, 7)).save(folder / "a" / "2.png")
+    with pytest.raises(InputError, match="other data"):
+        write_beton("folder", folder.parent, to, jpeg_prob=1)
+    (tmp_path / "folder.beton").mkdir()
+    with pytest.raises(InputError, match="must be a file"):
+        write_beton("folder", folder.parent, tmp_path / "folder.beton")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "folder.beton", "train.beton"]
+
+
+def test_no_sample_crosses_a_page_or_has_a_side_that_the_table_cannot_say(tmp_path):
+    root = write_images(tmp_path / "data" / "train", (50, 40), (5000, 5000), (70_000, 3), (30, 20)).parent
+    to = tmp_path / "train.beton"
+    with pytest.raises(RunError, match=r"a/1\.png: it takes 75,000,000 bytes, more than a page of 67,108,864"):
+        write_beton("folder", root, to, max_res=None, jpeg_prob=0)
+    (root / "train" / "a" / "1.png").unlink()
+    to.with_name("train.beton.part").unlink()
+    with pytest.raises(RunError, match=r"a/2\.png: it is 70000 x 3 pixels"):
+        write_beton("folder", root, to, max_res=None, jpeg_prob=0)
+    assert write_beton("folder", root, to, max_res=None, jpeg_prob=0, on_bad_image="skip")["skipped"] == 1
+    assert verify("folder", to) == {"checked": 2, "broken": []}
+    with pytest.raises(ValueError, match="a side has 65,535 at most"):
+        BetonWriter(tmp_path / "y.beton", {}, 1, 1).check(Encoded(JPEG, 70_000, 3, b""))
+    assert raw_bytes(np.zeros((2, 3, 3), np.uint8))[:3] == (RAW, 3, 2)
+
+
+def test_nothing_is_written_when_no_image_is_good(tmp_path):
+    folder = write_images(tmp_path / "data" / "train", (9, 7))
+    (folder / "a" / "0.png").write_bytes(b"broken")
+    with pytest.raises(RunError, match="there is no image to write"):
+        write_beton("folder", folder.parent, tmp_path / "train.beton", on_bad_image="skip")
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
+def test_the_split_is_a_word_of_the_file_or_of_the_folder(tmp_path):
+    for name in ("data/train", "data/val", "photos", "imagenet-val"):
+        write_images(tmp_path / name, (9, 7))
+
+    def split(folder: str, to: str, **more) -> str:
+        made = write_beton("imagenet", tmp_path / folder, tmp_path / to, **more)
+        source = open_dataset("imagenet", made["split"], tmp_path / to)
+        assert (source.about["split"], len(source), source.classes) == (made["split"], 1, ("a",))
+        return made["split"]
+
+    assert split("data", "evaluation.beton") == split("data", "carnaval.beton") == "train"
+    assert split("data", "imagenet_val_500.beton") == split("data", "my.test.beton") == "val"
+    assert split("data/val", "z.beton") == split("imagenet-val", "i.beton") == "val"
+    assert split("photos", "photos.beton") == "train"  # class folders directly
+    assert split("photos", "p.beton", split="test") == "val"
