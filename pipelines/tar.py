@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import tarfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastreg.errors import InputError
+from fastreg.pipelines.image import reason
 from fastreg.pipelines.matlab import parse_mat
 from fastreg.pipelines.source import EXTENSIONS, Source, counts_of
 
@@ -23,21 +25,27 @@ File = tuple[str, int, int]  # name, offset in the outer tar, bytes
 class TarSource(Source):
     """Samples, order and fingerprint are those of the unpacked class folders.
 
-    Training: a tar of one tar per class. Validation: a tar of all images, whose classes the development kit tells.
-    Raises InputError for a tar that is cut short or not ImageNet's.
+    Training: a tar of one tar per class, which must be those of the development kit where it lies beside. Validation: a
+    tar of all images, whose classes the kit tells. Raises InputError for a tar that is cut short or not ImageNet's.
     """
 
     def __init__(self, path: Path, name: str, split: str, spec: Dataset):
         self.path, root = path, path.parent
+        kit = path.with_name(DEVKIT)
+        truth = _ground_truth(kit, path) if split != "train" or kit.is_file() else None
         try:
-            with open(self.path, "rb") as file:
-                members = _members(file, 0)
+            with open(path, "rb") as file:
+                members = _members(file, 0, path.stat().st_size)
                 if split == "train":
-                    classes = {member[0].removesuffix(".tar"): _members(file, member[1]) for member in members}
+                    classes = {m[0].removesuffix(".tar"): _members(file, m[1], m[1] + m[2]) for m in members}
                 else:
-                    classes = _by_class(members, path)
+                    classes = _by_class(members, truth or [], path)
         except (OSError, tarfile.TarError) as error:
-            raise InputError(f"cannot read {self.path} as ImageNet's tar file ({error}): fetch it anew.") from None
+            raise InputError(
+                f"cannot read {self.path} as ImageNet's tar file ({reason(error)}): fetch it anew."
+            ) from None
+        if truth is not None and set(truth) != set(classes):
+            raise InputError(f"{path} has {len(classes)} classes, not the {len(set(truth))} of {kit}: fetch it anew.")
         names = sorted(classes)
         images = [sorted(f for f in classes[name] if f[0].lower().endswith(EXTENSIONS)) for name in names]
         if not names or not all(images):
@@ -45,8 +53,6 @@ class TarSource(Source):
         self._files = [
             (f"{name}/{file}", offset, size) for name, row in zip(names, images) for file, offset, size in row
         ]
-        if max(offset + size for _, offset, size in self._files) > self.path.stat().st_size:
-            raise InputError(f"{self.path} is cut short: fetch it anew.")
         labels = np.repeat(np.arange(len(names)), [len(row) for row in images])
         counts = counts_of(names, [[(file, size) for file, _, size in row] for row in images])
         super().__init__(name, split, root, spec, labels, names, counts)
@@ -64,31 +70,44 @@ class TarSource(Source):
             os.close(self._descriptor)
 
 
-def _members(file, offset: int) -> list[File]:
-    """The files of the tar that begins at ``offset``; their offsets count from the start of the outer file."""
+def _members(file, offset: int, end: int) -> list[File]:
+    """The files of the tar that lies from ``offset`` to ``end`` of the outer file; offsets count from its start.
+
+    Raises ReadError where the blocks of zeros that end an archive are missing: tarfile takes a cut between two members
+    for an end.
+    """
     file.seek(offset)
     with tarfile.open(fileobj=file, mode="r:") as tar:
-        return [(Path(m.name).name, m.offset_data, m.size) for m in tar if m.isfile()]
+        found = [(Path(m.name).name, m.offset_data, m.size) for m in tar if m.isfile()]
+    file.seek(tar.offset)
+    if tar.offset + tarfile.BLOCKSIZE > end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"it is cut short behind {found[-1][0] if found else 'its start'}")
+    return found
 
 
-def _by_class(members: list[File], path: Path) -> dict[str, list[File]]:
-    kit = path.with_name(DEVKIT)
+def _ground_truth(kit: Path, path: Path) -> list[str]:
+    """The class of every validation image, from the development kit."""
     if not kit.is_file():
         raise InputError(f"{kit} is missing: it tells the classes of {path.name}; put it beside it.")
-    with tarfile.open(kit) as tar:
-        content = {
-            Path(m.name).name: tar.extractfile(m).read()  # type: ignore[union-attr]
-            for m in tar
-            if m.isfile() and Path(m.name).name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")
-        }
     try:
+        with tarfile.open(kit) as tar:
+            content = {
+                Path(m.name).name: tar.extractfile(m).read()  # type: ignore[union-attr]
+                for m in tar
+                if m.isfile() and Path(m.name).name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")
+            }
         synsets = parse_mat(content["meta.mat"], f"{kit}:meta.mat")["synsets"]
         wnid = {int(np.ravel(row["ILSVRC2012_ID"])[0]): str(row["WNID"]) for row in synsets}
-        truth = [wnid[int(line)] for line in content["ILSVRC2012_validation_ground_truth.txt"].split()]
+        return [wnid[int(line)] for line in content["ILSVRC2012_validation_ground_truth.txt"].split()]
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise InputError(f"cannot read {kit} as ImageNet's development kit ({reason(error)}): fetch it anew.") from None
     except (KeyError, ValueError) as error:
         raise InputError(f"{kit} is not ImageNet's development kit (it lacks {error}): fetch it anew.") from None
+
+
+def _by_class(members: list[File], truth: list[str], path: Path) -> dict[str, list[File]]:
     if len(truth) != len(members):
-        raise InputError(f"{path} has {len(members)} files and {kit} {len(truth)} labels: fetch both anew.")
+        raise InputError(f"{path} has {len(members)} files and {DEVKIT} {len(truth)} labels: fetch both anew.")
     classes: dict[str, list[File]] = {}
     for name, member in zip(truth, sorted(members)):
         classes.setdefault(name, []).append(member)

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import shutil
-import tarfile
 
 import numpy as np
 import pytest
-import scipy.io
 from PIL import Image
 
 from fastreg.errors import InputError, RunError
@@ -210,65 +207,3 @@ def test_a_sample_overwrites_only_a_sample(tmp_path):
     with pytest.raises(RunError, match="cannot write"):
         write_sample("imagenet", tmp_path / "file" / "below")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "mine"]
-
-
-def tar_of(files, compress=""):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=f"w:{compress}") as tar:
-        for name, body in files:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(body)
-            tar.addfile(entry, io.BytesIO(body))
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def published(data, tmp_path):
-    """The sample's images packed as ImageNet is published: a tar of tars, a flat tar and the development kit."""
-    sample = data / "imagenet"
-    classes = sorted(p.name for p in (sample / "train").iterdir())
-    inner = [
-        (f"{c}.tar", tar_of([(p.name, p.read_bytes()) for p in sorted((sample / "train" / c).iterdir())]))
-        for c in reversed(classes)
-    ]
-    (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(tar_of(inner))
-    flat = sorted((p for p in (sample / "val").glob("*/*")), key=lambda p: p.name[::-1])
-    images = [(f"ILSVRC2012_val_{k:08d}.JPEG", p.read_bytes()) for k, p in enumerate(flat, 1)]
-    (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(tar_of(images))
-    ids = {c: 7 + 3 * k for k, c in enumerate(classes)}
-    rows = np.array([(i, c) for c, i in ids.items()], dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O")])
-    meta = io.BytesIO()
-    scipy.io.savemat(meta, {"synsets": rows.reshape(-1, 1)}, do_compression=True)
-    truth = "".join(f"{ids[p.parent.name]}\n" for p in flat).encode()
-    kit = [("kit/data/meta.mat", meta.getvalue()), ("kit/data/ILSVRC2012_validation_ground_truth.txt", truth)]
-    (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(tar_of(kit, "gz"))
-    return tmp_path, [p.parent.name for p in flat]
-
-
-def test_imagenets_own_tar_files_are_the_unpacked_folders(data, published):
-    root, truth = published
-    folder, tar = (open_dataset("imagenet", "train", place) for place in (data / "imagenet", root))
-    assert tar.fingerprint == folder.fingerprint
-    assert tar.classes == folder.classes
-    assert tar.labels.tolist() == folder.labels.tolist()
-    assert all(tar.read(i) == folder.read(i) for i in range(0, len(tar), 37))
-    val = open_dataset("imagenet", "val", root)
-    assert val.classes == folder.classes
-    assert np.bincount(val.labels).tolist() == [10] * 12
-    for i in (0, 50, 119):
-        number = int(val.describe(i).split("_")[-1].split(".")[0])
-        assert val.classes[val.labels[i]] == truth[number - 1]
-        assert val.read(i)[:2] == b"\xff\xd8"
-    made = write_beton("imagenet", root, root / "out" / "val.beton", max_res=100)
-    assert made["images"] == 120
-
-
-def test_tar_files_that_are_not_whole(published):
-    root, _ = published
-    tar = root / "ILSVRC2012_img_train.tar"
-    tar.write_bytes(tar.read_bytes()[: tar.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"img_train\.tar"):
-        open_dataset("imagenet", "train", root)
-    (root / "ILSVRC2012_devkit_t12.tar.gz").unlink()
-    with pytest.raises(InputError, match="it tells the classes"):
-        open_dataset("imagenet", "val", root)
