@@ -33,15 +33,20 @@ def _root(
     pass
 
 
+_INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
+_CONTINUING = ("data prepare", "data fetch", "eval")  # commands that go on where they were stopped
+
+
 def main() -> None:
     """Run the command line; errors are one sentence and exit code 1 (failed) or 2 (usage or bad input)."""
-    from fastreg.cli import bench, data, evaluate, look, train  # noqa: F401  each adds its commands to app
     from fastreg.errors import InputError, RunError
 
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
-    command = typer.main.get_command(app)
     try:
+        from fastreg.cli import bench, data, evaluate, look, train  # noqa: F401  each adds its commands to app
+
+        command = typer.main.get_command(app)
         code = command.main(args=arguments, prog_name="fastreg", standalone_mode=False)
     except Exception as error:
         if debug:
@@ -68,7 +73,10 @@ def main() -> None:
             _leave(first, 2)
         _leave(f"unexpected {type(error).__name__}: {first} (run again with --debug for the traceback).", 1)
     except KeyboardInterrupt:
-        _leave("stopped.", 1)
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        continues = " ".join(arguments).startswith(_CONTINUING)
+        _leave("stopped; the same command continues." if continues else "stopped.", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

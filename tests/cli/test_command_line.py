@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import resource
 import shutil
@@ -212,3 +213,22 @@ def test_debug_shows_the_traceback():
     done = fastreg("train", "imagenet", "--data-dir", "nowhere", "--debug")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "where", "said"),
+    [
+        ("data prepare imagenet --from x --to y.beton", "prepare.write_beton", "stopped; the same command continues."),
+        ("data fetch frost", "fetch.fetch_files", "stopped; the same command continues."),
+        ("data verify imagenet", "check.verify", "stopped."),
+    ],
+)
+def test_control_c_is_one_sentence_and_exit_code_1(call, monkeypatch, words, where, said):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    module, function = where.split(".")
+    monkeypatch.setattr(importlib.import_module(f"fastreg.pipelines.{module}"), function, interrupt)
+    for more in ((), ("--debug",)):
+        code, out, err = call(*words.split(), *more)
+        assert (code, out, err) == (1, "", f"fastreg: {said}\n")
