@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import os
 import shutil
@@ -9,6 +10,7 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,8 +58,9 @@ def fetch_files(name: str, out: str | Path | None = None, *, mirror: str | None 
     """Download what ``name`` consists of into ``out`` (default ``$FASTREG_DATA/<name>``, else ``./data/<name>``).
 
     ``mirror`` is a base address that holds the same file names, for machines that reach only a local server. Files that
-    are there with the right checksum are not fetched again; an unpacked archive leaves a note of its checksum. Returns
-    path and the names fetched. Raises RunError when a download stops (the same call continues it) or is not the file.
+    are there with the right checksum are not fetched again; an unpacked archive leaves a note of its checksum and its
+    files, and is fetched again when one of them is gone. Returns path and the names fetched. Raises RunError when a
+    download stops (the same call continues it) or is not the file.
     """
     if name not in FILES:
         raise unknown("download", name, FILES)
@@ -67,12 +70,12 @@ def fetch_files(name: str, out: str | Path | None = None, *, mirror: str | None 
         folder.mkdir(parents=True, exist_ok=True)
         for published in FILES[name]:
             note = folder / f".{published.name}.fetched"
-            if note.is_file() and note.read_text() == published.checksum:
+            checksum, *files = note.read_text().split("\0") if note.is_file() else [""]
+            if checksum == published.checksum and all((folder / name).is_file() for name in files):
                 continue
             file = _retrieve(published, folder, mirror)
             if file.name.endswith(".tar.gz"):
-                _unpack(file, folder)
-                note.write_text(published.checksum)
+                note.write_text("\0".join([published.checksum, *_unpack(file, folder)]))
                 file.unlink()
             fetched.append(published.name)
     except OSError as error:
@@ -116,7 +119,8 @@ def _download(url: str, part: Path) -> None:
             if answer.status != 206:  # the server sends it whole
                 done = 0
             length = answer.headers.get("Content-Length")
-            total = done + int(length) if length else None
+            whole = answer.headers.get("Content-Range", "").rpartition("/")[2]  # says the end where the length is not
+            total = done + int(length) if length else int(whole) if whole.isdecimal() else None
             mega = 1 << 20
             with (
                 open(part, "ab" if done else "wb") as file,
@@ -137,17 +141,19 @@ def _download(url: str, part: Path) -> None:
         raise RunError(f"fetching {url} stopped at {done:,} of {total:,} bytes: the same command continues it.")
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack beside the target, then move each top-level entry into place."""
+def _unpack(archive: Path, folder: Path) -> list[str]:
+    """Unpack beside the target, then move each top-level entry into place; returns the files' names in ``folder``."""
     part = Path(tempfile.mkdtemp(prefix=".unpack.", dir=folder))
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(part, filter="data")
+        files = [str(path.relative_to(part)) for path in sorted(part.rglob("*")) if path.is_file()]
         for entry in part.iterdir():
             if (folder / entry.name).is_dir():
                 shutil.rmtree(folder / entry.name)
             os.replace(entry, folder / entry.name)
-    except tarfile.TarError as error:
+        return files
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise RunError(f"cannot unpack {archive}: {error}; remove it and fetch it again.") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)

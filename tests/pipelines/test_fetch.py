@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import importlib.util
 import io
+import shutil
 import tarfile
 import threading
 from pathlib import Path
@@ -42,7 +43,10 @@ def server():
                 self.send_error(416)
                 return
             self.send_response(206 if at.ranges else 200)
-            self.send_header("Content-Length", str(len(body) - start))
+            if at.ranges:
+                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            if at.lengths:
+                self.send_header("Content-Length", str(len(body) - start))
             self.end_headers()
             self.wfile.write(body[start : start + at.stop.pop(name, len(body))])
 
@@ -50,7 +54,7 @@ def server():
             pass
 
     at = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    at.files, at.stop, at.asked, at.ranges = {}, {}, [], True
+    at.files, at.stop, at.asked, at.ranges, at.lengths = {}, {}, [], True, True
     at.url = f"http://127.0.0.1:{at.server_port}/some/where"
     thread = threading.Thread(target=at.serve_forever, daemon=True)
     thread.start()
@@ -92,12 +96,18 @@ def archive():
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("ranges", [True, False])
-def test_an_archive_is_checked_unpacked_and_remembered(server, monkeypatch, ranges):
-    body = archive()
+def publish(server, monkeypatch, body):
+    """``body`` as the archive that cifar10 consists of."""
     file = Published("https://nowhere.invalid/cifar-10-python.tar.gz?dl=1", "md5:" + hashlib.md5(body).hexdigest())
     monkeypatch.setitem(fetch.FILES, "cifar10", (file,))
-    server.files, server.ranges = {file.name: body}, ranges
+    server.files = {file.name: body}
+    return file
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_an_archive_is_checked_unpacked_and_remembered(server, monkeypatch, ranges):
+    file = publish(server, monkeypatch, archive())
+    server.ranges = ranges
     server.stop[file.name] = 50
     with pytest.raises(RunError, match=r"stopped at 50 of"):
         fetch_files("cifar10", mirror=server.url)
@@ -106,6 +116,38 @@ def test_an_archive_is_checked_unpacked_and_remembered(server, monkeypatch, rang
     assert fetch_files("cifar10", mirror=server.url)["fetched"] == []
     assert not list(Path("data/cifar10").glob("*.gz"))
     assert not list(Path("data/cifar10").glob("*.part"))
+
+
+def test_unpacked_data_that_are_gone_are_fetched_again(server, monkeypatch):
+    publish(server, monkeypatch, archive())
+    folder = Path("data/cifar10/cifar-10-batches-py")
+    fetch_files("cifar10", mirror=server.url)
+    for loss in (lambda: (folder / "test_batch").unlink(), lambda: shutil.rmtree(folder)):
+        loss()
+        assert fetch_files("cifar10", mirror=server.url)["fetched"] == ["cifar-10-python.tar.gz"]
+        assert (folder / "test_batch").read_bytes() == b"x" * 9000
+        assert fetch_files("cifar10", mirror=server.url)["fetched"] == []
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.6])
+def test_a_published_archive_that_is_cut_short_is_named(server, monkeypatch, keep):
+    body = archive()
+    publish(server, monkeypatch, body[: int(len(body) * keep)])
+    with pytest.raises(RunError, match=r"cannot unpack .*cifar-10-python\.tar\.gz: .*fetch it again") as caught:
+        fetch_files("cifar10", mirror=server.url)
+    assert "\n" not in str(caught.value)
+    assert not (Path("data/cifar10") / "cifar-10-batches-py").exists()
+
+
+def test_a_break_without_a_length_keeps_what_arrived(server, monkeypatch):
+    body = archive()
+    file = publish(server, monkeypatch, body)
+    server.lengths = False
+    server.stop[file.name] = 70
+    with pytest.raises(RunError, match=f"stopped at 70 of {len(body)} bytes: the same command continues"):
+        fetch_files("cifar10", mirror=server.url)
+    assert fetch_files("cifar10", mirror=server.url)["fetched"] == [file.name]
+    assert server.asked[-1] == (file.name, "bytes=70-")
 
 
 def test_a_file_with_another_checksum_is_refused_and_not_kept(server):
