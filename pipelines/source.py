@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from fastreg.errors import InputError
 if TYPE_CHECKING:
     from fastreg.pipelines.datasets import Dataset
 
-EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
+EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")  # torchvision's
 LOOK = 64  # samples whose content stands for the set's where there are no checksums
 MARKER = "SAMPLE.json"  # lies in the root of what `fastreg data sample` wrote
 
@@ -88,7 +88,11 @@ class Source:
 
 
 class FolderSource(Source):
-    """``root/<split>/<class>/*.JPEG``: classes are the sorted folder names of the training split when it is there."""
+    """``root/<split>/<class>/*.JPEG``: classes are the sorted folder names of the training split when it is there.
+
+    Images and their order are those of torchvision's ImageFolder, subfolders of a class included; names that begin with
+    a dot are left out.
+    """
 
     def __init__(self, root: Path, name: str, split: str, spec: Dataset):
         base = root / split
@@ -105,11 +109,14 @@ class FolderSource(Source):
         self._base = base
         try:
             files = [_images(base / folder) for folder in classes]
+            counts = counts_of(classes, files)
         except OSError as error:
             raise InputError(f"cannot list {error.filename}: {error.strerror}; mend or remove it.") from None
+        except UnicodeEncodeError as error:
+            raise InputError(f"{base} holds a name that is not UTF-8, {error.object!a}: rename it.") from None
         self._files = [f"{folder}/{file}" for folder, row in zip(classes, files) for file, _ in row]
         labels = np.repeat(np.arange(len(classes)), [len(row) for row in files])
-        super().__init__(name, split, root, spec, labels, classes, counts_of(classes, files))
+        super().__init__(name, split, root, spec, labels, classes, counts)
 
     def read(self, index: int) -> bytes:
         with open(self._base / self._files[index], "rb") as file:
@@ -124,12 +131,8 @@ def _folders(base: Path) -> list[str]:
 
 
 def _images(folder: Path) -> list[tuple[str, int]]:
-    """(name, bytes) of the images of a class, sorted."""
-    images = sorted(
-        (entry.name, entry.stat().st_size)
-        for entry in os.scandir(folder)
-        if entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith(".")
-    )
+    """(name, bytes) of the images of a class, folder by folder, each sorted; names are relative to the class."""
+    images = sorted(_walk(folder), key=lambda image: image[0].rpartition("/")[::2])
     if not images:
         raise InputError(
             f"class folder {folder} has no images ({', '.join(EXTENSIONS)}): fill it, or remove it from every split."
@@ -137,9 +140,19 @@ def _images(folder: Path) -> list[tuple[str, int]]:
     return images
 
 
+def _walk(folder: Path | str, below: str = "") -> Iterator[tuple[str, int]]:
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry.path, f"{below}{entry.name}/")
+        elif entry.name.lower().endswith(EXTENSIONS):
+            yield below + entry.name, entry.stat().st_size
+
+
 def counts_of(classes: Sequence[str], files: Sequence[Sequence[tuple[str, int]]]) -> str:
     """``Source.counts`` of image files: how many, and digests of their names and sizes, class by class."""
-    names, sizes = hashlib.sha256("\0".join(classes).encode()), hashlib.sha256()
+    names, sizes = hashlib.sha256(b"\0".join(name.encode() for name in classes)), hashlib.sha256()
     for label, row in enumerate(files):
         for file, size in row:
             names.update(f"{label}/{file}\0".encode())

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from fastreg.errors import InputError, RunError
-from fastreg.pipelines import check_fingerprint, open_dataset, write_beton, write_sample
+from fastreg.pipelines import check_fingerprint, make_loader, open_dataset, verify, write_beton, write_sample
 from fastreg.pipelines.sample import PHOTOGRAPHS, _photograph
 from fastreg.pipelines.source import FolderSource
+from tests.support import peer
 
 
 def test_the_sample_is_an_imagenet_folder_of_real_photographs(data):
@@ -134,6 +135,36 @@ def test_folders_that_are_not_a_data_set(tmp_path):
     put("val/eel/1.jpg")
     with pytest.raises(InputError, match="'eel'"):
         open_dataset("folder", "val", tmp_path)
+
+
+def test_the_images_and_their_order_are_those_of_torchvisions_imagefolder(tmp_path):
+    names = "a/9.jpg a/sub/1.png a/sub/deep/0.bmp a/sub-2/0.webp a/B.PPM a/c.pgm a/d.tif a/e.TIFF b/x.jpeg b/y.gif"
+    for k, name in enumerate(names.split()):
+        path = tmp_path / "train" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        form = {".ppm": "PPM", ".pgm": "PPM"}.get(path.suffix.lower())
+        Image.new("L" if path.suffix == ".pgm" else "RGB", (9, 7 + k), 20 * k).save(path, form)
+    source = open_dataset("folder", "train", tmp_path)
+    theirs = peer("torchvision.datasets").ImageFolder(str(tmp_path / "train"))
+    assert [source.describe(k) for k in range(len(source))] == [path for path, _ in theirs.samples]
+    assert source.labels.tolist() == theirs.targets
+    for name in ("folder", "resident"):
+        with make_loader(source, loader=name, train=False, batch_size=9, size=8, resize=1.0) as loader:
+            (batch,) = loader.batches()
+        assert batch.images.float().mean((1, 2, 3)).tolist() == pytest.approx(
+            [np.asarray(image.convert("RGB")).mean() for image, _ in theirs], abs=1
+        )
+    assert verify("folder", tmp_path) == {"checked": 9, "broken": []}
+
+
+def test_a_name_that_is_not_utf8_is_one_sentence(tmp_path):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    file = os.fsencode(tmp_path / "train" / "a") + b"/caf\xe9.jpg"
+    with open(file, "wb"):
+        pass
+    with pytest.raises(InputError, match=r"holds a name that is not UTF-8, '0/caf\\udce9\.jpg") as caught:
+        open_dataset("folder", "train", tmp_path)
+    str(caught.value).encode()
 
 
 def test_a_changed_data_set_is_refused_with_what_changed(tmp_path):
