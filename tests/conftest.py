@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+from tests.support import peer
+
+LOADERS = {"dali": ("nvidia.dali", '"fastreg[dali]"'), "ffcv": ("ffcv.libffcv", '"fastreg[ffcv]"')}
 MUST_RUN = [word for word in os.environ.get("FASTREG_MUST_RUN", "").lower().split(",") if word]
 
 
@@ -28,3 +31,11 @@ def pytest_runtest_makereport(item, call):
 def pytest_make_collect_report(collector):
     outcome = yield
     _turn_into_failure(outcome.get_result())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """A test whose name or parameters name DALI or FFCV needs it."""
+    for word, package in LOADERS.items():
+        if word in item.name.lower():
+            peer(*package)

@@ -42,6 +42,11 @@ def peer(package: str, pip: str | None = None) -> Any:
         pytest.skip(str(error))
 
 
+def resident_memory() -> int:
+    """Bytes of this process that lie in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def environment(**more: str) -> dict[str, str]:
     """This process's environment with the checkout importable and one thread per child, so that runs repeat."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}

@@ -16,7 +16,7 @@ CHECKS = {name: parity.Check(name, make, parity.Close(*close)) for name, make, *
 def test_each_holds_on_the_cpu(name):
     result = parity.run_check(CHECKS[name], CPU)
     assert result["ok"], result["detail"]
-    assert not result["detail"]  # not "not checked": DALI is here
+    assert not result["detail"]  # not "not checked": what it compares with is here
     images, labels, *_ = CHECKS[name].make(CPU)
     assert len(images) == len(labels) == arrivals.EPOCHS * arrivals.IMAGES
 

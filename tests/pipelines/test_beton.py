@@ -15,6 +15,7 @@ from fastreg.cli.data import data as data_command
 from fastreg.errors import InputError, RunError
 from fastreg.pipelines import crop, make_loader, open_dataset, write_beton
 from fastreg.pipelines.beton import FIELD, HEADER, JPEG, RAW
+from tests.support import resident_memory
 
 
 def ffcv_arrays(path, **loader):
@@ -56,8 +57,9 @@ def test_ffcv_reads_what_fastreg_writes(data, tmp_path):
     assert all(np.array_equal(image, source.read(i)) for i, image in enumerate(images))
 
 
+@pytest.mark.parametrize("loader", ["folder", "ffcv", "dali"])
 @pytest.mark.parametrize("mode", ["raw", "jpg", "proportion"])
-def test_fastreg_reads_what_ffcv_writes(folder, tmp_path, mode):
+def test_fastreg_reads_what_ffcv_writes(folder, tmp_path, mode, loader):
     from ffcv.fields import IntField, RGBImageField
     from ffcv.writer import DatasetWriter
 
@@ -80,23 +82,22 @@ def test_fastreg_reads_what_ffcv_writes(folder, tmp_path, mode):
         image = Image.fromarray(stored) if isinstance(stored, np.ndarray) else Image.open(io.BytesIO(stored))
         original = Image.open(io.BytesIO(folder.read(index))).resize(image.size, Image.Resampling.BOX)
         assert np.abs(np.asarray(image).astype(int) - np.asarray(original)).mean() < 5
-    for loader in ("folder", "ffcv", "dali"):
-        with make_loader(source, loader=loader, train=True, batch_size=8, size=32) as made:
-            assert len(list(made.batches())) == 3
+    with make_loader(source, loader=loader, train=True, batch_size=8, size=32) as made:
+        assert len(list(made.batches())) == 3
 
 
-def test_the_stored_file_bytes_can_be_kept_so_every_loader_sees_the_folder(data, folder, tmp_path):
+@pytest.mark.parametrize("loader", ["folder", "dali"])
+def test_the_stored_file_bytes_can_be_kept_so_every_loader_sees_the_folder(data, folder, tmp_path, loader):
     flags = ["--max-res", "0", "--jpeg-prob", "1", "--quality", "0"]
     call = ["prepare", "imagenet", "--from", str(data / "imagenet"), "--to", str(tmp_path / "val.beton"), *flags]
     assert CliRunner().invoke(data_command, call).exit_code == 0
     source = open_dataset("imagenet", "val", tmp_path / "val.beton")
     assert all(source.read(i) == folder.read(i) for i in range(len(folder)))
-    kw = {"train": True, "batch_size": 48, "size": 32, "seed": 9}
-    for loader in ("folder", "dali"):
-        with make_loader(source, loader=loader, **kw) as a, make_loader(folder, loader=loader, **kw) as b:
-            for x, y in zip(a.batches(), b.batches(), strict=True):
-                assert torch.equal(x.images, y.images)
-                assert torch.equal(x.indices, y.indices)
+    kw = {"loader": loader, "train": True, "batch_size": 48, "size": 32, "seed": 9}
+    with make_loader(source, **kw) as a, make_loader(folder, **kw) as b:
+        for x, y in zip(a.batches(), b.batches(), strict=True):
+            assert torch.equal(x.images, y.images)
+            assert torch.equal(x.indices, y.indices)
 
 
 def pillow(source, index, size, train, seed):
@@ -112,33 +113,33 @@ def pillow(source, index, size, train, seed):
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-def test_parity_of_the_decoders_on_one_file(mixed, capsys):
-    """The table of decoder against Pillow: samples, labels and order equal, pixels apart by resampling only."""
+@pytest.mark.parametrize(
+    ("name", "train", "mean", "largest"),
+    [
+        ("folder", True, 0.03, 1),
+        ("folder", False, 0, 0),
+        ("dali", True, 0.3, 24),
+        ("dali", False, 0.2, 1),
+        ("ffcv", True, 2, 60),
+        ("ffcv", False, 3, 80),
+    ],
+)
+def test_parity_of_the_decoders_on_one_file(mixed, capsys, name, train, mean, largest):
+    """A row of decoder against Pillow: samples, labels and order equal, pixels apart by resampling only."""
     source = open_dataset("imagenet", "val", mixed)
-    limits = {
-        ("folder", True): (0.03, 1),
-        ("folder", False): (0, 0),
-        ("dali", True): (0.3, 24),
-        ("dali", False): (0.2, 1),
-        ("ffcv", True): (2, 60),
-        ("ffcv", False): (3, 80),
-    }
+    with make_loader(source, loader=name, train=train, batch_size=40, size=64, seed=2) as loader:
+        batches = list(loader.batches())
+        order = np.concatenate([indices for _, indices in loader.order.batches()])
+    indices = torch.cat([b.indices for b in batches]).numpy()
+    assert indices.tolist() == order.tolist()
+    assert torch.cat([b.labels for b in batches]).tolist() == source.labels[order].tolist()
+    images = torch.cat([b.images for b in batches]).numpy().astype(int)
+    d = np.abs(images - np.stack([pillow(source, int(i), 64, train, 2) for i in indices]))
     with capsys.disabled():
-        print("\ndecoder against Pillow, 64 px   mean |d|   max |d|   equal")
-    for (name, train), (mean, largest) in limits.items():
-        with make_loader(source, loader=name, train=train, batch_size=40, size=64, seed=2) as loader:
-            batches = list(loader.batches())
-            order = np.concatenate([indices for _, indices in loader.order.batches()])
-        indices = torch.cat([b.indices for b in batches]).numpy()
-        assert indices.tolist() == order.tolist()
-        assert torch.cat([b.labels for b in batches]).tolist() == source.labels[order].tolist()
-        images = torch.cat([b.images for b in batches]).numpy().astype(int)
-        d = np.abs(images - np.stack([pillow(source, int(i), 64, train, 2) for i in indices]))
-        with capsys.disabled():
-            what = "crops" if train else "evaluation"
-            print(f"{name:8s}{what:20s}{d.mean():10.3f}{d.max():10d}{(d == 0).mean():9.1%}")
-        assert d.mean() <= mean
-        assert d.max() <= largest
+        what = f"{name}, {'crops' if train else 'evaluation'}"
+        print(f"\n{what:20s}mean |d| {d.mean():.3f}, max |d| {d.max()}, equal {(d == 0).mean():.1%}", end=" ")
+    assert d.mean() <= mean
+    assert d.max() <= largest
 
 
 def test_canvases_go_out_untouched_with_their_boxes(data, tmp_path):
@@ -219,8 +220,6 @@ def test_files_that_are_not_what_they_should_be(mixed, tmp_path, folder):
 
 def test_ffcv_resumes_anywhere_splits_over_ranks_and_leaks_nothing(mixed):
     """What test_loaders.py asks of the decoders that read folders."""
-    import psutil  # here: the tests for a GPU are collected on machines without it
-
     source = open_dataset("imagenet", "val", mixed)
     kw = {"loader": "ffcv", "train": True, "size": 32, "seed": 6}
     used, threads = [], threading.active_count()
@@ -233,7 +232,7 @@ def test_ffcv_resumes_anywhere_splits_over_ranks_and_leaks_nothing(mixed):
         for _ in range(20):
             for _ in loader.batches():
                 pass
-            used.append(psutil.Process().memory_info().rss)
+            used.append(resident_memory())
     for _ in range(5):
         with make_loader(source, batch_size=8, **kw) as left:
             next(left.batches())

@@ -50,6 +50,15 @@ def pillow(data):
         return None
 
 
+def write_table(path, samples):
+    """A `.beton` file of (how it is stored, bytes), all said to be of 140 x 100 pixels."""
+    writer = BetonWriter(path, {}, len(samples), 3 * 140 * 100)
+    for k, (mode, data) in enumerate(samples):
+        writer.add(k, 0, Encoded(mode, 140, 100, data))
+    writer.finish({"classes": ["a"]})
+    writer.close()
+
+
 @pytest.fixture(scope="module")
 def files():
     rng = np.random.default_rng(3)
@@ -116,32 +125,24 @@ def test_folder_verify_and_prepare_refuse_what_pillow_refuses(files, folder, tmp
         assert kept.read(row) == files[k] or not image.header(files[k]).plain
 
 
-def test_ffcv_refuses_what_pillow_refuses_and_what_the_table_contradicts(files, tmp_path):
-    writer = BetonWriter(tmp_path / "train.beton", {}, len(files), 3 * 140 * 100)
-    for k, data in enumerate(files):
-        writer.add(k, 0, Encoded(JPEG, 140, 100, data))
-    writer.finish({"classes": ["a"]})
-    writer.close()
+@pytest.mark.parametrize("name", ["ffcv", "folder"])
+def test_refused_is_what_pillow_refuses_and_what_the_table_contradicts(files, tmp_path, name):
+    write_table(tmp_path / "train.beton", [(JPEG, data) for data in files])
     source = open_dataset("folder", "train", tmp_path / "train.beton")
     refused = {k for k, data in enumerate(files) if getattr(pillow(data), "shape", ()) != (100, 140, 3)}
     assert refused > {k for k, data in enumerate(files) if pillow(data) is None}
-    for name in ("ffcv", "folder"):
-        with make_loader(source, loader=name, train=True, batch_size=61, size=16, on_bad_image="skip") as loader:
-            first = list(loader.batches())
-            assert loader.skipped == refused
-            for a, b in zip(first, loader.batches(), strict=True):  # never what lay in a buffer before
-                assert torch.equal(a.images, b.images)
+    with make_loader(source, loader=name, train=True, batch_size=61, size=16, on_bad_image="skip") as loader:
+        first = list(loader.batches())
+        assert loader.skipped == refused
+        for a, b in zip(first, loader.batches(), strict=True):  # never what lay in a buffer before
+            assert torch.equal(a.images, b.images)
 
 
 @pytest.mark.parametrize("name", ["ffcv", "folder", "dali"])
 def test_a_jpeg_of_another_size_than_the_table_says_is_named(files, tmp_path, name):
     small = io.BytesIO()
     Image.new("RGB", (70, 50), (200, 30, 30)).save(small, "JPEG")
-    writer = BetonWriter(tmp_path / "train.beton", {}, 6, 3 * 140 * 100)
-    for k in range(6):
-        writer.add(k, 0, Encoded(JPEG, 140, 100, small.getvalue() if k == 4 else files[0]))
-    writer.finish({"classes": ["a"]})
-    writer.close()
+    write_table(tmp_path / "train.beton", [(JPEG, small.getvalue() if k == 4 else files[0]) for k in range(6)])
     source = open_dataset("folder", "train", tmp_path / "train.beton")
     with (
         make_loader(source, loader=name, train=False, batch_size=3, size=32) as loader,
@@ -184,3 +185,17 @@ def test_evaluation_goes_past_a_batch_without_a_good_image_training_does_not(fil
         pytest.raises(RunError, match="skip cannot pass over"),
     ):
         list(loader.batches())
+
+
+@pytest.mark.parametrize("name", ["ffcv", "folder", "dali"])
+def test_a_sample_stored_in_an_unknown_way_is_named(files, tmp_path, name):
+    write_table(tmp_path / "train.beton", [(JPEG if k != 2 else 7, files[0]) for k in range(4)])
+    source = open_dataset("folder", "train", tmp_path / "train.beton")
+    with (
+        make_loader(source, loader=name, train=False, batch_size=2, size=32) as loader,
+        pytest.raises(RunError, match=r"sample 2 of .*stored in a way that fastreg does not know \(7\)"),
+    ):
+        list(loader.batches())
+    ((where, why),) = verify("folder", tmp_path)["broken"]
+    assert where.startswith("sample 2 of ")
+    assert "does not know" in why

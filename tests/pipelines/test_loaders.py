@@ -16,6 +16,7 @@ from fastreg.errors import InputError, RunError
 from fastreg.kernels import augment
 from fastreg.pipelines import crop, make_loader, open_dataset
 from fastreg.pipelines.staging import Staging
+from tests.support import resident_memory
 
 DECODERS = ("folder", "dali")
 
@@ -192,16 +193,13 @@ def test_synthetic_hands_out_one_batch_with_true_labels(train):
 def test_memory_stays_flat_over_twenty_epochs(val, name):
     """Resident memory at the end is what it was after the first epochs: to 4 MiB, and for DALI, whose pools settle
     slowly, to 16 (the last twelve epochs alone hand out 17 MiB of batches)."""
-    import psutil  # here: the tests for a GPU are collected on machines without it
-
-    process = psutil.Process()
     with make_loader(val, loader=name, train=True, batch_size=40, size=64) as loader:
         used = []
         for _ in range(20):
             for _ in loader.batches():
                 pass
             gc.collect()
-            used.append(process.memory_info().rss)
+            used.append(resident_memory())
     grown = min(used[-5:]) - max(used[3:8])
     assert grown < (4 << 20 if name == "folder" else 16 << 20), [u >> 20 for u in used]
 
