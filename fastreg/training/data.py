@@ -22,10 +22,10 @@ def open_sets(config: Config) -> tuple[Source, Source]:
     train_set, val_set = (
         open_dataset(config.dataset, split, config.data_dir, beton=beton) for split in ("train", "val")
     )
-    files = [getattr(source, "path", None) for source in (train_set, val_set)]
-    if None not in files and files[0].samefile(files[1]):
+    one, other = (getattr(source, "path", None) for source in (train_set, val_set))
+    if one is not None and other is not None and one.samefile(other):
         raise InputError(
-            f"{files[0]} would be both training and validation set: put train.beton and val.beton into one folder, and "
+            f"{one} would be both training and validation set: put train.beton and val.beton into one folder, and "
             f"give that."
         )
     if val_set.classes != train_set.classes:
