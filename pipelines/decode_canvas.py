@@ -111,6 +111,7 @@ class ResidentDecoder:
         for part, room, done in zip(parts, images.split(256), self.decoder.run(iter(parts))):
             room.copy_(done.images)
             bad += part.indices[list(done.bad)].tolist()
+        self.decoder.close()  # it has done its work
         self._held, self._images, self._bad = wanted, images, np.array(bad, np.int64)
 
     def close(self) -> None:

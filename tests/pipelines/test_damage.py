@@ -138,6 +138,20 @@ def test_refused_is_what_pillow_refuses_and_what_the_table_contradicts(files, tm
             assert torch.equal(a.images, b.images)
 
 
+def test_what_ffcv_refuses_and_pillow_takes_has_pillows_pixels(files, tmp_path):
+    write_table(tmp_path / "train.beton", [(JPEG, data) for data in files])
+    source = open_dataset("folder", "train", tmp_path / "train.beton")
+    with make_loader(source, loader="ffcv", train=True, batch_size=61, size=16) as loader:
+        decoder, room, judged = loader._decoder, np.empty((100, 140, 3), np.uint8), 0
+        for k, data in enumerate(files):
+            wanted = pillow(data)
+            failed = decoder.routines.imdecode(np.frombuffer(data, np.uint8), room, 100, 140, 100, 140)
+            if failed and wanted is not None and wanted.shape == room.shape:
+                assert np.array_equal(decoder._pixels(k), wanted)
+                judged += 1
+    assert judged > 20
+
+
 @pytest.mark.parametrize("name", ["ffcv", "folder", "dali"])
 def test_a_jpeg_of_another_size_than_the_table_says_is_named(files, tmp_path, name):
     small = io.BytesIO()
