@@ -131,10 +131,15 @@ def _run(
     card: Scorecard, work: dict[str, Work], classifier: Classifier, subject: Subject, place: Place, keeper: Keeper
 ) -> None:
     """Run the conditions that have no row yet, one pass each, saving the card after every one."""
-    for suite in work:
-        if suite in card.suites and card.suites[suite]["settings"] != work[suite].settings and keeper.path is not None:
+    rows = {}
+    for suite, w in work.items():
+        before = set(card.results(suite))
+        other = suite in card.suites and card.suites[suite]["settings"] != w.settings
+        rows[suite] = card.begin(suite, w.settings, {key: s.extra.get("fingerprint") for key, s in w.steps.items()})
+        if keeper.path is not None and other:
             print(f"{suite} was measured with other settings: it is measured again.")
-    rows = {suite: card.begin(suite, w.settings, list(w.steps)) for suite, w in work.items()}
+        elif keeper.path is not None and (changed := sorted(before - set(rows[suite]))):
+            print(f"the files of {suite} {', '.join(changed)} changed: measured again.")
     left = [(suite, key) for suite, w in work.items() for key in w.steps if key not in rows[suite]]
     if not left:
         return

@@ -13,7 +13,7 @@ import torch
 from fastreg.errors import InputError
 from fastreg.evaluation import conditions
 from fastreg.evaluation.canvas import Pixels, sent
-from fastreg.evaluation.subject import Subject
+from fastreg.evaluation.subject import Subject, digest
 from fastreg.metrics.corruption import CATEGORIES
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ def cifar_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> S
             raise InputError(f"{root}/labels.npy has {len(labels)} labels for {n} images x 5: extract it again.")
         rows = slice((severity - 1) * n, severity * n)
         own = labels[rows] if len(labels) == 5 * n else labels
-        steps[f"{name}/{severity}"] = Step(conditions.clean, _ArrayBatches(stacked[rows], own), n)
+        extra = {"fingerprint": digest(stacked[rows], own)}
+        steps[f"{name}/{severity}"] = Step(conditions.clean, _ArrayBatches(stacked[rows], own), n, extra)
     if not steps:
         raise InputError(f"{root} holds none of the corruptions asked for: expected {pairs[0][0]}.npy.")
     return {"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": None}, steps

@@ -23,6 +23,7 @@ from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.subject import Subject
 from fastreg.evaluation.suites import NOISES, PHOTOGRAPHS
 from fastreg.kernels import philox
+from fastreg.pipelines.source import fingerprint_of
 
 if TYPE_CHECKING:
     from fastreg.evaluation.plan import Options, Place, Step
@@ -45,7 +46,8 @@ def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str,
         files = next((f for f in (_images(Path(root) / folder) for folder in folders) if f), None)
         if files:
             _enough(len(files), first, files[0].parent)
-            extra = {"stored_px": _side(files[0])}  # some archives have a border, which is cropped off
+            # some archives have a border, which is cropped off
+            extra = {"stored_px": _side(files[0]), "fingerprint": _fingerprint(files)}
             found[name] = Step(
                 on_pixels, _photographs(files[first:], subject.size), len(files) - first, extra, out=True
             )
@@ -53,7 +55,8 @@ def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str,
         own = _images(Path(root))
         if not own:
             raise InputError(f"{root} holds no images: put sets in folders named {', '.join(PHOTOGRAPHS)}.")
-        found[Path(root).name] = Step(on_pixels, _photographs(own, subject.size), len(own), out=True)
+        extra = {"fingerprint": _fingerprint(own)}
+        found[Path(root).name] = Step(on_pixels, _photographs(own, subject.size), len(own), extra, out=True)
     last = min(NOISE_IMAGES, len(subject))
     _enough(last, first, "the data")
     for name in NOISES:
@@ -78,6 +81,10 @@ def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(f for f in folder.rglob("*") if f.suffix.lower() in (".png", ".jpg", ".jpeg"))
+
+
+def _fingerprint(files: list[Path]) -> str:
+    return fingerprint_of((), [[(path.name, path.stat().st_size) for path in files]])
 
 
 def _side(path: Path) -> int:

@@ -48,7 +48,7 @@ class Step(NamedTuple):
     logits: Logits
     batches: Callable[[Place], Iterator[Pixels]] | None = None
     n: int | None = None  # images, when they are not the canvas's
-    extra: Mapping[str, Any] = MappingProxyType({})  # goes into the row
+    extra: Mapping[str, Any] = MappingProxyType({})  # goes into the row; ``fingerprint`` is that of the files it reads
     out: bool = False
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,21 @@ class Scorecard:
         self.suites = older.suites
         return True
 
-    def begin(self, suite: str, settings: dict[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
-        """The rows of a suite so far, emptied when its settings changed. ``wanted``: the conditions of this call."""
+    def begin(self, suite: str, settings: dict[str, Any], wanted: Mapping[str, str | None]) -> dict[str, Any]:
+        """The rows of a suite so far, emptied when its settings changed.
+
+        ``wanted``: the conditions of this call, each with the fingerprint of the files it reads (None: it reads none).
+        A row that was measured on other files is dropped, alone.
+        """
         known = self.suites.get(suite)
         if known is None or known["settings"] != settings:
             known = self.suites[suite] = {"settings": settings, "measured": {}, "wanted": [], "results": {}}
         known["wanted"] = list(dict.fromkeys([*known["wanted"], *wanted]))
-        return known["results"]
+        rows = known["results"]
+        for condition, fingerprint in wanted.items():
+            if condition in rows and rows[condition].get("fingerprint") != fingerprint:
+                del rows[condition]
+        return rows
 
     def results(self, suite: str) -> dict[str, dict[str, Any]]:
         return self.suites.get(suite, {}).get("results", {})

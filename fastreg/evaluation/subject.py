@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,7 +58,7 @@ class Subject:
             "split": source.split if source is not None else "-",
             "n": len(self),
             "classes": self.classes,
-            "fingerprint": source.fingerprint if source is not None else _digest(*self.arrays),  # type: ignore[misc]
+            "fingerprint": digest(*(array.cpu() for array in self.arrays)) if self.arrays else source.fingerprint,
             "size": self.size,
             "sample": bool(source is not None and source.is_sample),
         }
@@ -138,7 +139,8 @@ def _checked(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def _digest(images: Tensor, labels: Tensor) -> str:
-    seen = hashlib.sha256(images.cpu().contiguous().numpy().data)
-    seen.update(labels.cpu().contiguous().numpy().data)
+def digest(images: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> str:
+    """The fingerprint of arrays: their number, and a digest of every pixel and label."""
+    seen = hashlib.sha256(np.ascontiguousarray(images).data)
+    seen.update(np.ascontiguousarray(labels).data)
     return f"{len(labels)} images, sha256 {seen.hexdigest()[:12]}"
