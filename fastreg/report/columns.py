@@ -10,35 +10,39 @@ from fastreg.errors import InputError
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.report import published
 
-# summary figure -> (heading, what it is)
+# summary figure -> (heading, what it is, the suites it is made of)
 FIGURES = {
-    "average": ("Average", "mean of clean, FGSM, occlusion and the four corruption categories"),
-    "clean_error": ("Clean", "top-1 error, %"),
-    "top5_error": ("Top-5", "top-5 error, %"),
-    "fgsm_error": ("FGSM", "top-1 error after one gradient-sign step, %"),
-    "pgd_error": ("PGD", "top-1 error after ten projected steps, %"),
-    "occlusion_error": ("Occlusion", "top-1 error behind a black centre square, %"),
-    "ce_noise": ("Noise", "corruption error, % of AlexNet's"),
-    "ce_blur": ("Blur", "corruption error, % of AlexNet's"),
-    "ce_weather": ("Weather", "corruption error, % of AlexNet's"),
-    "ce_digital": ("Digital", "corruption error, % of AlexNet's"),
-    "mce": ("mCE", "mean corruption error, % of AlexNet's"),
-    "relative_mce": ("Rel. mCE", "relative mean corruption error, % of AlexNet's"),
-    "imagenet_c_noise": ("Noise err", "raw top-1 error, %"),
-    "imagenet_c_blur": ("Blur err", "raw top-1 error, %"),
-    "imagenet_c_weather": ("Weather err", "raw top-1 error, %"),
-    "imagenet_c_digital": ("Digital err", "raw top-1 error, %"),
-    "imagenet_c_error": ("ImageNet-C", "raw top-1 error, mean of 75 conditions, %"),
-    "cifar_c_noise": ("Noise err", "raw top-1 error, %"),
-    "cifar_c_blur": ("Blur err", "raw top-1 error, %"),
-    "cifar_c_weather": ("Weather err", "raw top-1 error, %"),
-    "cifar_c_digital": ("Digital err", "raw top-1 error, %"),
-    "cifar_c_error": ("CIFAR-C", "raw top-1 error, mean of 75 conditions, %"),
-    "ece": ("ECE", "expected calibration error, 20 bins, %"),
-    "brier": ("Brier", "Brier score summed over classes, %"),
-    "nll": ("NLL", "negative log-likelihood, nats"),
-    "confidence": ("Confidence", "average top-1 probability, %"),
-    "ood_error": ("OOD", "out-of-distribution detection error, mean of the seven sets, %"),
+    "average": (
+        "Average",
+        "mean of clean, FGSM, occlusion and four kinds of corruption",
+        "clean fgsm occlusion imagenet-c",
+    ),
+    "clean_error": ("Clean", "top-1 error, %", "clean"),
+    "top5_error": ("Top-5", "top-5 error, %", "clean"),
+    "fgsm_error": ("FGSM", "top-1 error after one gradient-sign step, %", "fgsm"),
+    "pgd_error": ("PGD", "top-1 error after ten projected steps, %", "pgd"),
+    "occlusion_error": ("Occlusion", "top-1 error behind a black centre square, %", "occlusion"),
+    "ce_noise": ("Noise", "corruption error, % of AlexNet's", "imagenet-c"),
+    "ce_blur": ("Blur", "corruption error, % of AlexNet's", "imagenet-c"),
+    "ce_weather": ("Weather", "corruption error, % of AlexNet's", "imagenet-c"),
+    "ce_digital": ("Digital", "corruption error, % of AlexNet's", "imagenet-c"),
+    "mce": ("mCE", "mean corruption error, % of AlexNet's", "imagenet-c"),
+    "relative_mce": ("Rel. mCE", "relative mean corruption error, % of AlexNet's", "clean imagenet-c"),
+    "imagenet_c_noise": ("Noise err", "raw top-1 error, %", "imagenet-c"),
+    "imagenet_c_blur": ("Blur err", "raw top-1 error, %", "imagenet-c"),
+    "imagenet_c_weather": ("Weather err", "raw top-1 error, %", "imagenet-c"),
+    "imagenet_c_digital": ("Digital err", "raw top-1 error, %", "imagenet-c"),
+    "imagenet_c_error": ("ImageNet-C", "raw top-1 error, mean of 75 conditions, %", "imagenet-c"),
+    "cifar_c_noise": ("Noise err", "raw top-1 error, %", "cifar-c"),
+    "cifar_c_blur": ("Blur err", "raw top-1 error, %", "cifar-c"),
+    "cifar_c_weather": ("Weather err", "raw top-1 error, %", "cifar-c"),
+    "cifar_c_digital": ("Digital err", "raw top-1 error, %", "cifar-c"),
+    "cifar_c_error": ("CIFAR-C", "raw top-1 error, mean of 75 conditions, %", "cifar-c"),
+    "ece": ("ECE", "expected calibration error, 20 bins, %", "clean"),
+    "brier": ("Brier", "Brier score summed over classes, %", "clean"),
+    "nll": ("NLL", "negative log-likelihood, nats", "clean"),
+    "confidence": ("Confidence", "average top-1 probability, %", "clean"),
+    "ood_error": ("OOD", "out-of-distribution detection error, mean of the seven sets, %", "ood"),
 }
 SECONDARY = ("top5_error", "relative_mce", "brier", "nll", "confidence")  # a table of their own on the page
 
@@ -56,10 +60,14 @@ class Run(NamedTuple):
     def training(self) -> dict[str, Any]:
         return self.config or self.card.provenance.get("training", {})
 
+    @property
+    def dataset(self) -> str:
+        """What the run was trained on, as far as that is known."""
+        return self.training.get("dataset", self.card.data["name"])
+
     def paper_row(self) -> tuple[str, dict[str, Any]] | None:
         """(what it was trained as, figures by summary key) of the paper's row with this run's methods."""
-        dataset = self.training.get("dataset", self.card.data["name"])
-        tables = {"imagenet": ("table4",), "cifar100": ("table1", "table2")}.get(dataset, ())
+        tables = {"imagenet": ("table4",), "cifar100": ("table1", "table2")}.get(self.dataset, ())
         if "reg" not in self.training:
             return None
         found: dict[str, Any] = {}
@@ -71,10 +79,37 @@ class Run(NamedTuple):
                 found |= {figure: row[key] for key, (_, figure) in published.columns(table).items()}
         return (title, found) if found else None
 
+    def departs(self, key: str) -> str:
+        """How a figure is not what the paper measures for its models, in words; empty when it is.
+
+        The data's name, n, classes and size, and whatever was altered in the suites that the figure is made of.
+        """
+        data, paper = self.card.data, published.MEASURED.get(self.dataset)
+        said = ["sample data"] if self.card.sample else []
+        if paper is None or data["name"] != self.dataset:
+            said.append(f"on {data['name']} {data['split']}")
+        elif (data["n"], data["classes"]) != paper[:2]:
+            said.append(f"{data['n']:,} images of {data['classes']} classes instead of {paper[0]:,} of {paper[1]}")
+        if paper is not None and data["size"] != paper[2]:
+            said.append(f"{data['size']} px instead of {paper[2]}")
+        altered = [self.card.altered(suite) for suite in FIGURES[key][2].split()]
+        return "; ".join([*said, *filter(None, altered)])
+
+    def departures(self, keys: Sequence[str]) -> list[str]:
+        """A sentence for each way in which some of the figures are not what the paper measures."""
+        summary = self.card.summary()
+        by_reason: dict[str, list[str]] = {}
+        for key in keys:
+            if key in summary:
+                by_reason.setdefault(self.departs(key), []).append(FIGURES[key][0])
+        if len(by_reason) == 1:
+            return [f"{self.name}: {why}" for why in by_reason if why]
+        return [f"{self.name}, {', '.join(headings)}: {why}" for why, headings in by_reason.items() if why]
+
     def repeats_paper(self) -> bool:
-        """Whether a difference to the paper's row means anything: the full set, the paper's model and length."""
-        model = {"imagenet": "resnet50", "cifar100": "pyramidnet200"}.get(self.training.get("dataset", ""))
-        return not self.card.sample and self.training.get("model") == model and self.training.get("epochs") == 300
+        """Whether it was trained as the paper's models were: the same architecture, for as long."""
+        model = {"imagenet": "resnet50", "cifar100": "pyramidnet200"}.get(self.dataset)
+        return self.training.get("model") == model and self.training.get("epochs") == 300
 
 
 def load_run(folder: Path | str) -> Run:
@@ -108,7 +143,7 @@ def legend(keys: Sequence[str]) -> list[tuple[str, str]]:
     """(headings, meaning) with headings of one meaning joined."""
     joined: dict[str, list[str]] = {}
     for key in keys:
-        heading, meaning = FIGURES[key]
+        heading, meaning, _ = FIGURES[key]
         joined.setdefault(meaning, []).append(heading)
     return [(", ".join(headings), meaning) for meaning, headings in joined.items()]
 

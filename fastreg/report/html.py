@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from fastreg.errors import InputError
 from fastreg.evaluation.suites import CORRUPTED
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import figures
-from fastreg.report.columns import FIGURES, SECONDARY, Run, legend, load_run, method, shown
+from fastreg.report.columns import SECONDARY, Run, load_run, method, shown
+from fastreg.report.scores import cell, comma_separated, markdown, score_table
 from fastreg.runs import atomic_write, newest
 from fastreg.version import __version__
 
@@ -37,72 +37,12 @@ def write_report(
     return page
 
 
-def score_table(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
-    """Headings and rows: each run, then the paper's row with its methods; differences where they mean anything.
-
-    ``keys`` are the summary's figures to show. Cells are floats or None.
-    """
-    rows: list[dict[str, Any]] = []
-    for run in runs:
-        summary, published = run.card.summary(), run.paper_row()
-        odd = {key for key in keys for suite in run.card.suites if run.card.altered(suite) and _of(suite, key)}
-        printed = published[1] if published else {}
-        compared = run.repeats_paper()
-        rows.append(
-            {
-                "kind": "run",
-                "name": run.name,
-                "method": method(run.training),
-                "sample": run.card.sample,
-                "cells": [summary.get(key) for key in keys],
-                "differences": [
-                    summary[key] - printed[key]
-                    if compared and key in summary and key in printed and key not in odd
-                    else None
-                    for key in keys
-                ],
-            }
-        )
-        if published and any(key in printed for key in keys):
-            cells = [printed.get(key) for key in keys]
-            rows.append({"kind": "paper", "name": "paper", "method": published[0], "cells": cells, "differences": []})
-    return {"keys": keys, "headings": [FIGURES[key] for key in keys], "legend": legend(keys), "rows": rows}
-
-
-def _of(suite: str, key: str) -> bool:
-    """Whether a figure comes from a suite."""
-    return key.startswith(("ce_", "mce", "imagenet_c")) if suite == "imagenet-c" else key == f"{suite}_error"
-
-
-def markdown(runs: Sequence[Run], table: dict[str, Any]) -> str:
-    """The score table and the notes as Markdown."""
-    headings = [heading for heading, _ in table["headings"]]
-    text = ["| run | method | " + " | ".join(headings) + " |", "|---|---|" + "---:|" * len(headings)]
-    for row in table["rows"]:
-        name = f"*{row['name']}*" if row["kind"] == "paper" else row["name"] + (" (sample)" if row["sample"] else "")
-        text.append(f"| {name} | {row['method']} | " + " | ".join(_cell(c) for c in row["cells"]) + " |")
-    text += ["", *(f"* {headings}: {meaning}" for headings, meaning in table["legend"]), ""]
-    text += [f"* {run.name}: {note}" for run in runs for note in run.card.notes()]
-    return "\n".join(text) + "\n"
-
-
-def comma_separated(table: dict[str, Any]) -> str:
-    """The score table as CSV, full precision, with the summary's own names as headings."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["run", "method", "sample", *table["keys"]])
-    for row in table["rows"]:
-        cells = ["" if cell is None else cell for cell in row["cells"]]
-        writer.writerow([row["name"], row["method"], row.get("sample", ""), *cells])
-    return buffer.getvalue()
-
-
 def _render(runs: Sequence[Run]) -> str:
     from jinja2 import Environment, FileSystemLoader, select_autoescape
 
     here = Path(__file__).parent
     environment = Environment(loader=FileSystemLoader(here), autoescape=select_autoescape(["html"]), trim_blocks=True)
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = cell
     return environment.get_template("report.html").render(
         version=__version__,
         style=(here / "report.css").read_text(),
@@ -126,8 +66,9 @@ def _paper_note(runs: Sequence[Run]) -> str:
     if not any(run.paper_row() for run in runs):
         return ""
     said = "what the paper prints for these methods (PyramidNet-200 on CIFAR-100, ResNet-50 on ImageNet, 300 epochs)"
+    said += ", beside what is measured as it measures"
     if not all(run.repeats_paper() for run in runs if run.paper_row()):
-        said += "; no difference is given for a run on other data, of another model or of another length"
+        said += "; no difference is given for a run of another model or of another length"
     return said
 
 
@@ -206,7 +147,3 @@ def _plain(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return str(value)
-
-
-def _cell(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"

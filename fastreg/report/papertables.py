@@ -9,6 +9,7 @@ from typing import Any
 from fastreg.errors import InputError
 from fastreg.report import published
 from fastreg.report.columns import Run, load_run, method
+from fastreg.report.scores import cell
 
 DATASET = {"table1": "cifar100", "table2": "cifar100", "table3": "cifar100", "table4": "imagenet"}
 
@@ -16,7 +17,8 @@ DATASET = {"table1": "cifar100", "table2": "cifar100", "table3": "cifar100", "ta
 def paper(table: str, runs_root: str | Path = "runs") -> None:
     """Print ``table1`` to ``table4`` as published; under each row, the runs with its methods and data set.
 
-    Runs on sample data are marked and never averaged with others. Raises InputError for another name.
+    Figures that are not what the paper measures (sample data, fewer images, another set, an altered attack) bear a
+    star, and a line below says why. Raises InputError for another name.
     """
     from rich.console import Console
     from rich.table import Table
@@ -27,13 +29,23 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
     for heading, _ in columns.values():
         shown.add_column(heading, justify="right", no_wrap=True, min_width=5)
     runs = evaluated(runs_root, DATASET[table])
+    figures = [figure for _, figure in columns.values()]
+    departures: list[str] = []
     for row in published.rows(table):
         shown.add_row(published.label(row), *(f"{row[key]:.2f}" for key in columns), style="dim" if runs else "")
         for run in (run for run in runs if published.match(run.training, table) is row):
             summary = run.card.summary()
-            cells = [f"{summary[figure]:.2f}" if figure in summary else "–" for _, figure in columns.values()]
-            shown.add_row(f"  {run.name}{' (sample)' if run.card.sample else ''}", *cells)
-    Console().print(shown)
+            cells = [cell(summary.get(figure), bool(run.departs(figure))) for figure in figures]
+            stamp = ["sample"] if run.card.sample else []
+            if not run.repeats_paper():
+                stamp += [str(run.training.get("model")), f"{run.training.get('epochs')} epochs"]
+            stamp.append(f"n = {run.card.data['n']:,}")
+            shown.add_row(f"  {run.name} ({', '.join(stamp)})", *cells)
+            departures += run.departures(figures)
+    console = Console()
+    console.print(shown)
+    for why in departures:
+        console.print(f"* not what the paper measures: {why}.", soft_wrap=True, markup=False, highlight=False)
 
 
 def evaluated(root: str | Path, dataset: str | None = None) -> list[Run]:
@@ -80,7 +92,7 @@ def figure1(out: str | Path, runs_root: str | Path = "runs", runs: Sequence[Run]
 
 
 def _confidences(runs: Sequence[Run]) -> dict[str, dict[bool, float]]:
-    """Method and data -> {smoothed: mean confidence over its runs}, sample runs apart from others."""
+    """Method, data and n -> {smoothed: mean confidence over its runs}; what was measured on other data stays apart."""
     gathered: dict[str, dict[bool, list[float]]] = {}
     for run in runs:
         confidence: Any = run.card.summary().get("confidence")
@@ -88,6 +100,6 @@ def _confidences(runs: Sequence[Run]) -> dict[str, dict[bool, float]]:
         if confidence is None or "reg" not in training:
             continue  # not evaluated on clean images, or weights whose training is not known
         name = method({**training, "ls": 0})
-        name += f"\n{run.card.data['name']}" + (" sample" if run.card.sample else "")
+        name += f"\n{run.card.data['name']}{' sample' if run.card.sample else ''}, n = {run.card.data['n']:,}"
         gathered.setdefault(name, {}).setdefault(float(training.get("ls") or 0) > 0, []).append(confidence)
     return {name: {smooth: sum(v) / len(v) for smooth, v in pair.items()} for name, pair in sorted(gathered.items())}

@@ -15,6 +15,8 @@ TABLES = {
     "table3": ("table3_well_regularised", "CIFAR-100: well regularised against targeted methods"),
     "table4": ("table4_imagenet", "ImageNet, ResNet-50: Noise to Digital are AlexNet-normalised"),
 }
+# data set -> (images, classes, pixels per side) of the test set that the paper measures on
+MEASURED = {"imagenet": (50_000, 1000, 224), "cifar100": (10_000, 100, 32)}
 # column of the JSON -> (heading, figure of a scorecard's summary)
 COLUMNS = {
     "average": ("Average", "average"),

@@ -25,7 +25,7 @@ def print_scorecard(card: Scorecard) -> None:
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("meaning", style="dim")
-    for key, (heading, meaning) in FIGURES.items():
+    for key, (heading, meaning, _) in FIGURES.items():
         if key in summary:
             table.add_row(heading, f"{summary[key]:.2f}", meaning)
     console.print(table)

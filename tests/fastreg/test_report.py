@@ -25,19 +25,26 @@ BINS = {
 }
 
 
-def make_run(root, name, *, sample=False, dataset="imagenet", skip=(), **config):
-    """A run folder with a card, a config and a log, whose errors are chosen by formula."""
-    clean = {"n": 100, "nonfinite": 0, "error": 20.0, "top5_error": 5.0, "nll": 0.9, "ece": 3.0, "brier": 30.0}
+def make_run(root, name, *, sample=False, dataset="imagenet", skip=(), data=None, settings=None, **config):
+    """A run folder with a card, a config and a log, whose errors are chosen by formula.
+
+    It is the whole test set of ``dataset`` (100 images of the sample), but for what ``data`` says; ``settings`` are
+    those of suites that were altered.
+    """
+    n, classes, size = published.MEASURED[dataset]
+    n = (data or {}).get("n", 100 if sample else n)
+    clean = {"n": n, "nonfinite": 0, "error": 20.0, "top5_error": 5.0, "nll": 0.9, "ece": 3.0, "brier": 30.0}
     clean |= {"confidence": 77.0, "bins": BINS, "seconds": 1.0}
-    one = {"n": 100, "nonfinite": 0, "error": 80.0, "seconds": 1.0}
+    one = {"n": n, "nonfinite": 0, "error": 80.0, "seconds": 1.0}
     rows = {
-        f"{n}/{s}": {"n": 100, "nonfinite": 0, "error": 30.0 + i + 5 * s, "seconds": 1.0}
-        for i, n in enumerate(NAMES)
+        f"{c}/{s}": {"n": n, "nonfinite": 0, "error": 30.0 + i + 5 * s, "seconds": 1.0}
+        for i, c in enumerate(NAMES)
         for s in range(1, 6)
-        if n not in skip
+        if c not in skip
     }
     suite = "imagenet-c" if dataset == "imagenet" else "cifar-c"
-    made = {"from": "generated", "fidelity": "dataset", "constants": "imagenet224"}
+    made = {"from": "generated", "fidelity": "dataset"}
+    made["constants"] = "imagenet224" if dataset == "imagenet" else "cifar32"
     suites = {
         "clean": {"settings": {}, "wanted": ["clean"], "results": {"clean": clean}},
         "fgsm": {"settings": {"epsilon": 8 / 255}, "wanted": ["fgsm"], "results": {"fgsm": one}},
@@ -49,10 +56,12 @@ def make_run(root, name, *, sample=False, dataset="imagenet", skip=(), **config)
         ood = {"n": 100, "detection_error": 20.0, "auroc": 85.0, "fpr95": 40.0, "nonfinite": 0, "seconds": 1.0}
         ood |= {"histogram_in": histogram, "histogram_out": histogram[::-1]}
         suites["ood"] = {"settings": {}, "wanted": ["uniform"], "results": {"uniform": ood}}
-    data = {"name": dataset, "classes": 1000, "sample": sample, "n": 100, "split": "val", "size": 224}
+    for name_of, changed in (settings or {}).items():
+        suites[name_of]["settings"] |= changed
+    described = {"name": dataset, "classes": classes, "sample": sample, "n": n, "split": "val", "size": size}
     card = Scorecard(
         model={"name": "resnet50", "digest": "0" * 12},
-        data={**data, "fingerprint": "100 images <&>"},
+        data={**described, "fingerprint": "100 images <&>", **(data or {})},
         settings={"precision": "fp32", "seed": 0},
         suites=suites,
         provenance={"gpu": None, "packages": {"torch": "2.13.0"}},
@@ -124,7 +133,8 @@ def test_the_table_has_the_paper_in_grey_and_differences_only_where_they_mean_so
     page = write_report([same, short, small], tmp_path / "r.html")
     assert page.read_text().count("<small>-2.41</small>") == 1  # 20.00 against the paper's 22.41, once
     rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
-    assert [row["run"] for row in rows] == ["same", "paper", "short", "paper", "small", "paper"]
+    assert [row["run"] for row in rows] == ["same", "paper", "short", "paper", "small"]
+    assert [row["n"] for row in rows] == ["50000", "50000", "50000", "50000", "100"]
     assert float(rows[1]["mce"]) == 69.14
     assert float(rows[0]["mce"]) > 0
     assert rows[4]["mce"] == ""  # sample data

@@ -1,0 +1,90 @@
+"""The score table: each run and the paper's row for its methods, as cells, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from fastreg.report.columns import FIGURES, Run, legend, method
+from fastreg.report.published import MEASURED
+
+
+def score_table(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
+    """Headings and rows: each run, then what the paper prints for its methods where it measures the same thing.
+
+    ``keys`` are the summary's figures to show. Cells are floats or None. A figure that the paper prints for these
+    methods but measures otherwise is in the row's ``marked``, has nothing of the paper's beside it, and is explained in
+    ``departures``. Differences are given for runs that were also trained as the paper's.
+    """
+    rows: list[dict[str, Any]] = []
+    departures: list[str] = []
+    for run in runs:
+        summary, published = run.card.summary(), run.paper_row()
+        printed = {key: value for key, value in (published[1] if published else {}).items() if key in keys}
+        same = {key: value for key, value in printed.items() if not run.departs(key)}
+        departures += run.departures(list(printed))
+        trained = run.repeats_paper()
+        rows.append(
+            {
+                "kind": "run",
+                "name": run.name,
+                "method": method(run.training),
+                "n": run.card.data["n"],
+                "sample": run.card.sample,
+                "cells": [summary.get(key) for key in keys],
+                "marked": [key in summary and key in printed and key not in same for key in keys],
+                "differences": [summary[k] - same[k] if trained and k in summary and k in same else None for k in keys],
+            }
+        )
+        if published and same:
+            rows.append(
+                {
+                    "kind": "paper",
+                    "name": "paper",
+                    "method": published[0],
+                    "n": MEASURED[run.dataset][0],
+                    "sample": False,
+                    "cells": [same.get(key) for key in keys],
+                    "marked": [False] * len(keys),
+                    "differences": [],
+                }
+            )
+    return {
+        "keys": keys,
+        "headings": [FIGURES[key][:2] for key in keys],
+        "legend": legend(keys),
+        "departures": departures,
+        "rows": rows,
+    }
+
+
+def cell(value: float | None, marked: bool = False) -> str:
+    """A figure as tables print it; the star is explained by ``departures``."""
+    return "–" if value is None else f"{value:.2f}{'*' if marked else ''}"
+
+
+def markdown(runs: Sequence[Run], table: dict[str, Any]) -> str:
+    """The score table and the notes as Markdown."""
+    headings = [heading for heading, _ in table["headings"]]
+    text = ["| run | method | n | " + " | ".join(headings) + " |", "|---|---|---:|" + "---:|" * len(headings)]
+    for row in table["rows"]:
+        name = f"*{row['name']}*" if row["kind"] == "paper" else row["name"] + (" (sample)" if row["sample"] else "")
+        cells = [cell(*pair) for pair in zip(row["cells"], row["marked"])]
+        text.append(f"| {name} | {row['method']} | {row['n']:,} | " + " | ".join(cells) + " |")
+    text += ["", *(f"* {headings}: {meaning}" for headings, meaning in table["legend"]), ""]
+    text += [f"* \\* not what the paper measures: {why}" for why in table["departures"]]
+    text += [f"* {run.name}: {note}" for run in runs for note in run.card.notes()]
+    return "\n".join(text) + "\n"
+
+
+def comma_separated(table: dict[str, Any]) -> str:
+    """The score table as CSV, full precision, with the summary's own names as headings."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["run", "method", "n", "sample", *table["keys"]])
+    for row in table["rows"]:
+        cells = ["" if value is None else value for value in row["cells"]]
+        writer.writerow([row["name"], row["method"], row["n"], row["sample"], *cells])
+    return buffer.getvalue()
