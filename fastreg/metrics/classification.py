@@ -15,29 +15,31 @@ from fastreg.errors import InputError
 from fastreg.metrics._arrays import confidences, tensor
 
 BINS = 20  # the paper's number of bins
+NO_RANK = 1 << 30  # of a label among logits that have no order: never among the first five, however few classes
 
 
 def rank_of_label(logits: Tensor, labels: Tensor) -> Tensor:
     """How many classes come before the true one, int64 [B]; a tie goes to the lower class index, on every device.
 
-    ``logits`` float [B, K], ``labels`` int64 [B]. 0 is a top-1 hit, below 5 a top-5 hit.
+    ``logits`` float [B, K], ``labels`` int64 [B]. 0 is a top-1 hit, below 5 a top-5 hit; a row with a NaN is no hit.
     """
     own = logits.gather(1, labels[:, None])
     before = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
-    return ((logits > own) | ((logits == own) & before)).sum(1)
+    rank = ((logits > own) | ((logits == own) & before)).sum(1)
+    return torch.where(logits.isnan().any(1), NO_RANK, rank)  # no comparison with a NaN is true
 
 
 def top1_error(outputs: Any, labels: Any = None) -> float:
     """Percent of samples that the first guess misses.
 
     ``outputs`` is the logits or probabilities [N, K] or the predicted classes [N], beside ``labels`` [N]; or, alone,
-    the hits [N] in [0, 1].
+    the hits [N] in [0, 1]. A row of outputs with a NaN is a miss, whatever its label.
     """
     return _top_error(outputs, labels, 1)
 
 
 def top5_error(outputs: Any, labels: Any) -> float:
-    """Percent of samples whose class is not among the five largest of ``outputs`` [N, K]."""
+    """Percent of samples whose class is not among the five largest of ``outputs`` [N, K]; a NaN makes a row a miss."""
     return _top_error(outputs, labels, 5)
 
 

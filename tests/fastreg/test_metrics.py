@@ -208,6 +208,24 @@ def test_a_tie_goes_to_the_lower_index():
     assert metrics.top1_error(np.zeros((4, 4)), np.arange(4)) == 75
 
 
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_a_row_with_a_nan_is_a_miss(classes):
+    """Wherever the NaN is: every comparison with it is false, and no counting of larger logits may make that a hit."""
+    logits = torch.zeros(classes + 1, classes)
+    logits[range(classes), range(classes)] = math.nan
+    logits[:, 0] += 1
+    for label in range(classes):
+        labels = torch.full((classes + 1,), label)
+        assert metrics.top1_error(logits, labels) == pytest.approx(100 * (classes + (label > 0)) / (classes + 1))
+        assert metrics.top5_error(logits, labels) == pytest.approx(100 * (classes + (label > 4)) / (classes + 1))
+        assert metrics.top1_error(logits.numpy().astype(np.float64), labels.numpy()) == metrics.top1_error(
+            logits, labels
+        )
+        tally = metrics.Tally()
+        tally.update(logits, labels)
+        assert tally.result()["top5_error"] == pytest.approx(metrics.top5_error(logits, labels))
+
+
 def test_the_tally_equals_the_plain_metrics_and_ignores_sharding():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(997, 13, generator=generator) * 4
