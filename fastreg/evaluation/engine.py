@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from fastreg.errors import InputError, unknown
 from fastreg.evaluation.canvas import Canvas, device_named
 from fastreg.evaluation.classifier import DTYPES, Classifier, in_eval_mode
+from fastreg.evaluation.keeper import Keeper
 from fastreg.evaluation.plan import Options, Place, Step, Work, plan
-from fastreg.evaluation.scorecard import Keeper, Scorecard
+from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.subject import Subject
 from fastreg.evaluation.suites import DERIVED, resolve
 from fastreg.metrics import Tally, auroc, detection_error, fpr95
@@ -136,10 +137,11 @@ def _run(
         before = set(card.results(suite))
         other = suite in card.suites and card.suites[suite]["settings"] != w.settings
         rows[suite] = card.begin(suite, w.settings, {key: s.extra.get("fingerprint") for key, s in w.steps.items()})
-        if keeper.path is not None and other:
-            print(f"{suite} was measured with other settings: it is measured again.")
-        elif keeper.path is not None and (changed := sorted(before - set(rows[suite]))):
-            print(f"the files of {suite} {', '.join(changed)} changed: measured again.")
+        lost = sorted(before - set(rows[suite]))
+        if lost and other:
+            keeper.displaces = keeper.displaces or f"{suite} was measured with other settings"
+        elif lost and keeper.path is not None:
+            print(f"the files of {suite} {', '.join(lost)} changed: measured again.")
     left = [(suite, key) for suite, w in work.items() for key in w.steps if key not in rows[suite]]
     if not left:
         return
@@ -222,7 +224,8 @@ def _continue(card: Scorecard, keeper: Keeper) -> None:
         shared = [older]
         dist.broadcast_object_list(shared, src=0)
         older = shared[0]
-    keeper.foreign = not card.adopt(older) and older is not None
+    if not card.adopt(older) and older is not None:
+        keeper.displaces = "it belongs to another model, data set or setting"
 
 
 @contextmanager

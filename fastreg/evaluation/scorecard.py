@@ -7,7 +7,6 @@ are kept only while all they depend on (model, data, size, precision, seed, the 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from fastreg import metrics
 from fastreg.errors import InputError
 from fastreg.evaluation.suites import CORRUPTED, OOD_SETS, SEVERITIES
-from fastreg.runs import atomic_write, write_json
+from fastreg.runs import write_json
 
 FORMAT = "fastreg-scorecard-1"
 EPSILON = 8 / 255  # the paper's, in pixel space
@@ -196,41 +195,3 @@ class Scorecard:
             return cls(**{key: content[key] for key in cls.__dataclass_fields__})
         except KeyError as error:
             raise InputError(f"{path} lacks {error}: move it away and evaluate again.") from error
-
-
-class Keeper:
-    """Where a card is kept (``path`` None: nowhere). What lies there stays until the first save.
-
-    ``foreign``: that it belongs to another model or data; the first save renames it then, so that it is not lost.
-    """
-
-    def __init__(self, path: Path | None):
-        self.path, self.foreign = path, False
-
-    def previous(self) -> Scorecard | None:
-        """The card that lies there, if any."""
-        return Scorecard.load(self.path) if self.path is not None and self.path.is_file() else None
-
-    def probe(self) -> None:
-        """Raise RunError when the folder cannot be written."""
-        if self.path is not None:
-            trial = self.path.with_name(f".{self.path.name}.trial")
-            atomic_write(trial, "")
-            trial.unlink(missing_ok=True)
-
-    def save(self, card: Scorecard) -> None:
-        """Write the card. Raises RunError when it cannot."""
-        if self.path is None:
-            return
-        if self.foreign:
-            print(f"{self.path} belongs to another model, data set or setting; it is now {_set_aside(self.path)}.")
-            self.foreign = False
-        card.save(self.path)
-
-
-def _set_aside(path: Path) -> Path:
-    number = 1
-    while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
-        number += 1
-    os.replace(path, aside)
-    return aside

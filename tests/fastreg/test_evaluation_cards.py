@@ -79,3 +79,21 @@ def test_sets_that_grew_are_measured_again_alone(net, tmp_path, measured):
     assert [note for note in measured if note] == ["ood isun"]
     assert {name: row["n"] for name, row in card.results("ood").items()}["isun"] == 4
     assert Scorecard.load(tmp_path / "out" / "scorecard.json").results("ood")["isun"]["n"] == 4
+
+
+def test_a_look_with_other_settings_loses_nothing(net, tmp_path, measured, capsys):
+    data = tiny_images()
+    given = {"corruptions": "brightness,pixelate", "fidelity": "memory", "out": tmp_path}
+    evaluate(net, "clean,imagenet-c", data, **given)
+    before = (tmp_path / "scorecard.json").read_bytes()
+    measured.clear()
+    card = evaluate(net, "imagenet-c", data, **{**given, "corruptions": "brightness", "constants": "imagenet224"})
+    assert measured == [f"imagenet-c brightness/{s}" for s in range(1, 6)]
+    assert card.results("clean")  # what does not depend on those settings goes on
+    assert (tmp_path / "scorecard.1.json").read_bytes() == before
+    said = capsys.readouterr().out
+    assert "imagenet-c was measured with other settings" in said
+    assert "scorecard.1.json" in said
+    evaluate(net, "imagenet-c", data, **{**given, "fidelity": "dataset"})
+    assert len(Scorecard.load(tmp_path / "scorecard.1.json").results("imagenet-c")) == 10
+    assert len(Scorecard.load(tmp_path / "scorecard.2.json").results("imagenet-c")) == 5
