@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastreg.errors import InputError
 from fastreg.evaluation.scorecard import Scorecard
-from fastreg.report import published
+from fastreg.report import published, svg
 
 # summary figure -> (heading, what it is, the suites it is made of)
 FIGURES = {
@@ -48,13 +48,17 @@ SECONDARY = ("top5_error", "relative_mce", "brier", "nll", "confidence")  # a ta
 
 
 class Run(NamedTuple):
-    """One evaluated run: its folder's name, card, training config ({} for foreign weights) and log rows."""
+    """One evaluated run: its card, training config ({} for foreign weights) and log rows.
+
+    ``name`` and ``colour`` are what it is shown by; no two runs of a report have the same name.
+    """
 
     name: str
     folder: Path
     card: Scorecard
     config: dict[str, Any]
     log: list[dict[str, Any]]
+    colour: str = svg.COLOURS[0]
 
     @property
     def training(self) -> dict[str, Any]:
@@ -110,6 +114,21 @@ class Run(NamedTuple):
         """Whether it was trained as the paper's models were: the same architecture, for as long."""
         model = {"imagenet": "resnet50", "cifar100": "pyramidnet200"}.get(self.dataset)
         return self.training.get("model") == model and self.training.get("epochs") == 300
+
+
+def load_runs(folders: Iterable[Path | str]) -> list[Run]:
+    """The runs of several folders, each once. Those whose folders have one name are told apart by what lies above."""
+    runs = list({run.folder.resolve(): run for run in map(load_run, folders)}.values())
+    places = [run.folder.resolve().parts for run in runs]
+
+    def name(own: tuple[str, ...]) -> str:
+        depth = next(d for d in range(1, len(own) + 1) if sum(place[-d:] == own[-d:] for place in places) == 1)
+        return "/".join(own[-depth:])
+
+    return [
+        run._replace(name=name(place), colour=svg.COLOURS[index % len(svg.COLOURS)])
+        for index, (run, place) in enumerate(zip(runs, places))
+    ]
 
 
 def load_run(folder: Path | str) -> Run:

@@ -13,20 +13,16 @@ from fastreg.report import svg
 from fastreg.report.columns import Run
 
 
-def colour(index: int) -> str:
-    return svg.COLOURS[index % len(svg.COLOURS)]
-
-
 def training(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
     """(caption, chart) of the loss and of the validation error by epoch; empty without logs."""
     charts = []
     for key, caption in (("train_loss", "Training loss"), ("val_top1_error", "Validation top-1 error, %")):
         series = []
-        for index, run in enumerate(runs):
+        for run in runs:
             rows = [row for row in run.log if row.get("kind") == "epoch" and row.get(key) is not None]
             if rows:
                 x = [row["epoch"] + 1 for row in rows]
-                series.append(svg.Line(run.name, x, [row[key] for row in rows], colour(index), len(x) < 40))
+                series.append(svg.Line(run.name, x, [row[key] for row in rows], run.colour, len(x) < 40))
         if series:
             charts.append((caption, Markup(svg.lines(series, x_label="epoch", y_label=caption))))
     return charts
@@ -78,12 +74,12 @@ def severity_curves(runs: Sequence[Run], suite: str) -> list[tuple[str, Markup]]
     charts = []
     for name in names:
         series = []
-        for index, run in enumerate(runs):
+        for run in runs:
             errors = run.card.severity_errors(suite).get(name, {})
             if errors:
                 clean = run.card.summary().get("clean_error")
                 y = [clean, *(errors.get(severity) for severity in SEVERITIES)]
-                series.append(svg.Line(run.name, [0, *SEVERITIES], y, colour(index), True))
+                series.append(svg.Line(run.name, [0, *SEVERITIES], y, run.colour, True))
         chart = svg.lines(
             series, x_label="severity", y_label=name, y=(0, 100), x_ticks=[0, *SEVERITIES], width=200, height=130
         )

@@ -12,7 +12,7 @@ from fastreg.errors import InputError
 from fastreg.evaluation.suites import CORRUPTED
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import figures
-from fastreg.report.columns import SECONDARY, Run, load_run, method, shown
+from fastreg.report.columns import SECONDARY, Run, load_runs, method, shown
 from fastreg.report.scores import cell, comma_separated, markdown, score_table
 from fastreg.runs import atomic_write, newest
 from fastreg.version import __version__
@@ -26,7 +26,7 @@ def write_report(
     ``out``: an .html file, default ``report.html`` in the first run's folder; .md and .csv files go beside it. The page
     holds its pictures and style, and asks the network for nothing. Raises InputError for a folder without a scorecard.
     """
-    loaded = [load_run(folder) for folder in (runs or [newest(runs_root)])]
+    loaded = load_runs(runs or [newest(runs_root)])
     page = Path(out) if out is not None else loaded[0].folder / "report.html"
     if page.suffix != ".html":
         raise InputError(f"{page}: a report is an .html file; give such a name.")
@@ -42,17 +42,14 @@ def _render(runs: Sequence[Run]) -> str:
 
     here = Path(__file__).parent
     environment = Environment(loader=FileSystemLoader(here), autoescape=select_autoescape(["html"]), trim_blocks=True)
-    environment.filters["cell"] = cell
+    environment.filters |= {"cell": cell, "method": method, "epochs": figures.best_and_last}
     return environment.get_template("report.html").render(
         version=__version__,
         style=(here / "report.css").read_text(),
         runs=runs,
         tables=[score_table(runs, keys) for keys in _split(shown(runs)) if keys],
-        method=method,
-        colours={run.name: figures.colour(i) for i, run in enumerate(runs)},
         training=figures.training(runs),
         paper=_paper_note(runs),
-        epochs={run.name: figures.best_and_last(run) for run in runs},
         suites=[_suite(runs, suite) for suite in CORRUPTED if any(run.card.results(suite) for run in runs)],
         calibration=[(run, figures.calibration(run)) for run in runs if run.card.results("clean")],
         ood=[(run, figures.detection(run)) for run in runs if run.card.results("ood")],
@@ -84,7 +81,6 @@ def _suite(runs: Sequence[Run], suite: str) -> dict[str, Any]:
         "maps": maps,
         "curves": figures.severity_curves(runs, suite),
         "categories": CATEGORIES,
-        "settings": {run.name: run.card.suites[suite]["settings"] for run, _ in maps},
     }
 
 

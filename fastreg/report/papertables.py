@@ -8,7 +8,7 @@ from typing import Any
 
 from fastreg.errors import InputError
 from fastreg.report import published
-from fastreg.report.columns import Run, load_run, method
+from fastreg.report.columns import Run, load_runs, method
 from fastreg.report.scores import cell
 
 DATASET = {"table1": "cifar100", "table2": "cifar100", "table3": "cifar100", "table4": "imagenet"}
@@ -50,7 +50,7 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
 
 def evaluated(root: str | Path, dataset: str | None = None) -> list[Run]:
     """The run folders under ``root`` that hold a scorecard, optionally only those trained on one data set."""
-    runs = [load_run(path.parent) for path in sorted(Path(root).glob("*/scorecard.json"))]
+    runs = load_runs(path.parent for path in sorted(Path(root).glob("*/scorecard.json")))
     return [run for run in runs if dataset in (None, run.training.get("dataset"))]
 
 

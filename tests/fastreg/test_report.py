@@ -276,3 +276,30 @@ def test_charts_leave_out_what_is_not_a_number():
     assert "nan" not in chart
     assert "a &lt;run&gt;" in chart
     assert svg.lines([], x_label="x", y_label="y").endswith("</svg>")
+
+
+def test_runs_with_one_folder_name_keep_their_own_facts(tmp_path):
+    first = make_run(tmp_path / "a" / "mine", "on-v2", data={"name": "folder", "split": "first"}, model="one")
+    other = make_run(tmp_path / "b" / "mine", "on-v2", data={"name": "folder", "split": "second"}, model="two")
+    lone = make_run(tmp_path, "lone")
+    log = (other / "log.jsonl").read_text().replace("47.5", "31.25")
+    (other / "log.jsonl").write_text(log)
+    card = json.loads((other / "scorecard.json").read_text())
+    card["suites"]["imagenet-c"]["settings"]["constants"] = "tiny64"
+    write_json(other / "scorecard.json", card)
+    page = write_report([first, other, lone, first], tmp_path / "r.html")
+    rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
+    assert [row["run"] for row in rows if row["run"] != "paper"] == ["a/mine/on-v2", "b/mine/on-v2", "lone"]
+    source = page.read_text()
+    lines = re.findall(
+        r'<p class="subtitle"><i class="key" style="background:(.*?)">.*?on folder (\w+).*?; (.*?)\.</p>', source
+    )
+    assert [split for _, split, _ in lines] == ["first", "second"]
+    assert lines[0][0] != lines[1][0]
+    assert "47.50 at the last" in lines[0][2]
+    assert "31.25 at the best" in lines[1][2]
+    captions = re.findall(r"<figcaption>(\S+)\. Percent of .*?constants (\w+)", source)
+    assert captions == [("a/mine/on-v2", "imagenet224"), ("b/mine/on-v2", "tiny64"), ("lone", "imagenet224")]
+    for name, (colour, _, _) in zip(("a/mine/on-v2", "b/mine/on-v2"), lines):
+        assert f'<i class="key" style="background:{colour}"></i>{name}</h3>' in source
+        assert f'stroke="{colour}" d="M' in source
