@@ -45,9 +45,14 @@ class Normalised(nn.Module):
         """The same for an input that is normalised already."""
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.net(x)
-        if not isinstance(logits, Tensor) or logits.ndim != 2:
-            shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise InputError(f"the model returns {shape}: a classifier returns one tensor of logits [batch, classes].")
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or logits.is_complex():
+            kind = (
+                f"{str(logits.dtype)[6:]} {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+            )
+            raise InputError(
+                f"the model returns {kind} for {len(x)} images: "
+                f"a classifier returns one tensor of logits [batch, classes]."
+            )
         if logits.shape[1] < self.needed:
             raise InputError(
                 f"the model has {logits.shape[1]} classes but the data's go up to number {self.needed - 1}."
@@ -110,8 +115,8 @@ class Classifier:
         return full
 
     def outputs(self, size: int) -> int:
-        """How many classes come out, from one forward pass of a black image."""
-        return self.images(torch.zeros(1, size, size, 3, dtype=torch.uint8, device=self.device)).shape[1]
+        """How many classes come out, from one forward pass of two black images (of one, a batch is not to be told)."""
+        return self.images(torch.zeros(2, size, size, 3, dtype=torch.uint8, device=self.device)).shape[1]
 
 
 @contextlib.contextmanager

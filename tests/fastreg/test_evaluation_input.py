@@ -1,6 +1,7 @@
 """Evaluation on what is unusual: other sets, broken outputs, some of the classes, and bad input."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -207,6 +208,37 @@ def test_bad_input_is_one_sentence(net, data, change, said):
         evaluate(net, arguments.pop("suites"), data, **arguments)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+class Reshaped(nn.Module):
+    """A classifier whose logits are made into something else."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.net, self.change = tiny_net(), change
+
+    def forward(self, x):
+        return self.change(self.net(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda y: torch.cat([y.flip(0), y]), "float32 [4, 6] for 2 images"),
+        (lambda y: y.mean(0, keepdim=True), "float32 [1, 6] for 2 images"),
+        (lambda y: y[1:], "float32 [1, 6] for 2 images"),
+        (lambda y: y.t(), "float32 [6, 2] for 2 images"),
+        (lambda y: y[:, :, None, None], "float32 [2, 6, 1, 1] for 2 images"),
+        (lambda y: y[0], "float32 [6] for 2 images"),
+        (lambda y: y.to(torch.complex64), "complex64 [2, 6] for 2 images"),
+        (lambda y: (y, y), "tuple for 2 images"),
+        (lambda y: y if len(y) == 2 else y[1:], "float32 [9, 6] for 10 images"),  # seen in the first full batch
+    ],
+)
+@pytest.mark.parametrize("suite", ["clean", "fgsm"])
+def test_outputs_that_are_not_one_row_of_logits_per_image(data, change, said, suite):
+    with pytest.raises(InputError, match="the model returns " + re.escape(said)):
+        evaluate(Reshaped(change), suite, data, batch_size=10)
 
 
 def test_models_and_images_of_the_wrong_shape(net, data):
