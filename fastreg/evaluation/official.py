@@ -97,19 +97,28 @@ def _check_sizes(source: Any, size: int) -> None:
 def cifar_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> Steps:
     """Steps over ``root/<corruption>.npy``, uint8 [5 n, 32, 32, 3] severity-major, and ``root/labels.npy``.
 
-    Raises InputError when the folder, the labels or every array is missing, or an array has another shape.
+    Raises InputError when the folder, the labels or every array is missing, an array has another shape, or the labels
+    are not those of the data.
     """
     from fastreg.evaluation.plan import Step
 
     if not (root / "labels.npy").is_file():
         raise InputError(f"no CIFAR-C at {root}: give the folder that holds labels.npy and <corruption>.npy.")
-    labels = np.load(root / "labels.npy", allow_pickle=False).astype(np.int64)
+    labels = _array(root / "labels.npy")
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"{root}/labels.npy is {labels.dtype} {list(labels.shape)}, not integers [n]: extract it again."
+        )
+    labels = labels.astype(np.int64)
+    if not len(labels) or labels.min() < 0 or labels.max() >= subject.classes:
+        held = f"labels from {labels.min()} to {labels.max()}" if len(labels) else "no labels"
+        raise InputError(f"{root}/labels.npy has {held}, but the classes are 0 to {subject.classes - 1}.")
     steps = {}
     for name, severity in pairs:
         path = root / f"{name}.npy"
         if not path.is_file():
             continue
-        stacked = np.load(path, mmap_mode="r", allow_pickle=False)
+        stacked = _array(path)
         n = len(stacked) // 5
         if stacked.dtype != np.uint8 or stacked.shape != (5 * n, subject.size, subject.size, 3):
             raise InputError(
@@ -120,11 +129,24 @@ def cifar_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> S
             raise InputError(f"{root}/labels.npy has {len(labels)} labels for {n} images x 5: extract it again.")
         rows = slice((severity - 1) * n, severity * n)
         own = labels[rows] if len(labels) == 5 * n else labels
+        if n == len(subject) and (other := np.flatnonzero(own != subject.labels)).size:
+            at = int(other[0])
+            raise InputError(
+                f"{root}/labels.npy has class {own[at]} for image {at} of severity {severity} and the data has "
+                f"{subject.labels[at]}: these arrays were made from another set, or in another order."
+            )
         extra = {"fingerprint": digest(stacked[rows], own)}
         steps[f"{name}/{severity}"] = Step(conditions.clean, _ArrayBatches(stacked[rows], own), n, extra)
     if not steps:
         raise InputError(f"{root} holds none of the corruptions asked for: expected {pairs[0][0]}.npy.")
     return {"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": None}, steps
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read as an array ({error}): extract it again.") from error
 
 
 class _ArrayBatches:
@@ -137,7 +159,7 @@ class _ArrayBatches:
         step = place.batch_size
         for start in range(place.rank * step, len(self.images), place.world * step):
             rows = slice(start, start + step)
-            images = torch.from_numpy(np.array(self.images[rows]))
+            images = torch.from_numpy(np.array(self.images[rows], order="C"))
             labels = torch.from_numpy(self.labels[rows])
             keys = torch.arange(start, start + len(labels))
             yield Pixels(sent(images, place.device), sent(labels, place.device), keys)

@@ -50,6 +50,11 @@ class Subject:
     def __len__(self) -> int:
         return len(self.source if self.source is not None else self.arrays[1])  # type: ignore[index]
 
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 [N]"""
+        return self.arrays[1].cpu().numpy() if self.arrays is not None else self.source.labels
+
     def describe(self) -> dict[str, Any]:
         """What a result must name about its data."""
         source = self.source
