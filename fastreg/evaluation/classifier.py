@@ -120,9 +120,15 @@ class Classifier:
 
 
 @contextlib.contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode; each gets its own mode back."""
+def borrowed(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, to be moved and laid out at will; afterwards its modes and memory are what they were.
+
+    The tensors that it had are kept and put back, so nothing is copied twice and no device is guessed.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    held = [t for p in model.parameters() for t in (p, p.grad) if t is not None]
+    memory = [(t, t.data) for t in held]
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
     model.eval()
     try:
         yield
@@ -131,6 +137,15 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+        for tensor, data in memory:
+            tensor.data = data
+        for module, own in buffers:
+            module._buffers.update(own)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model lies, by its first parameter or buffer; the CPU for one without any."""
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
 def digest(model: nn.Module) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fastreg.errors import InputError, unknown
 from fastreg.evaluation.canvas import Canvas, device_named
-from fastreg.evaluation.classifier import DTYPES, Classifier, in_eval_mode
+from fastreg.evaluation.classifier import DTYPES, Classifier, borrowed, device_of
 from fastreg.evaluation.keeper import Keeper
 from fastreg.evaluation.plan import Options, Place, Step, Work, plan
 from fastreg.evaluation.scorecard import Scorecard
@@ -34,7 +34,7 @@ def evaluate(
     *,
     mean: Sequence[float] | str | None = "data",
     std: Sequence[float] | str | None = "data",
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     batch_size: int = 128,
     precision: str = "fp32",
     size: int | None = None,
@@ -64,7 +64,8 @@ def evaluate(
     by default the data set's own mean and std are used; for arrays, which have none, ImageNet's. ``suites``: a name, a
     list, or names joined by commas (``fastreg.evaluation.SUITES``). ``data``: a Source of ``fastreg.pipelines``, the
     path of a folder of class folders, or ``(images uint8 [N, S, S, 3], labels [N])``. ``classes``: the names of the
-    model's outputs, for data that holds only some of them.
+    model's outputs, for data that holds only some of them. ``device``: default where the model lies; it is back there,
+    in its own memory and modes, at the end.
 
     ``epsilon`` and ``clip`` belong to fgsm and pgd, in pixel space. ``fidelity``: "dataset" (with ImageNet-C's JPEG
     step, the default) or "memory". ``corruptions`` and ``severities`` restrict a corruption suite, which then has no
@@ -100,7 +101,8 @@ def evaluate(
     )
     subject = Subject(data, size)
     wanted = resolve(suites, subject.size)
-    with in_eval_mode(model), _placed(device, batch_size, {"loader": loader, "workers": workers}) as place:
+    where = device_of(model) if device is None else device
+    with borrowed(model), _placed(where, batch_size, {"loader": loader, "workers": workers}) as place:
         classifier = Classifier(
             model,
             mean=subject.mean if isinstance(mean, str) else mean,

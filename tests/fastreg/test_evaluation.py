@@ -219,11 +219,18 @@ def test_the_model_is_left_as_it_was(data):
     model = tiny_net()
     model.train()
     model[1].eval()
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
     before = {name: value.clone() for name, value in model.state_dict().items()}
+    held = [*model.parameters(), *(p.grad for p in model.parameters()), *model.buffers()]
+    places = [(t.data_ptr(), t.stride()) for t in held]
+    assert not model[0].weight.is_contiguous(memory_format=torch.channels_last)  # evaluation lays it out so
     evaluate(model, "clean,fgsm", data)
     assert model.training
     assert not model[1].training
-    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert all(p.requires_grad for p in model.parameters())
+    now = [*model.parameters(), *(p.grad for p in model.parameters()), *model.buffers()]
+    assert all(a is b for a, b in zip(held, now))
+    assert places == [(t.data_ptr(), t.stride()) for t in now]
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 

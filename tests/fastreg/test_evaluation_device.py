@@ -169,3 +169,20 @@ def test_the_gates_evaluation_checks_hold_where_both_sides_are_the_cpu():
     for name, make, largest, share in agreement.agreements():
         result = parity.run_check(parity.Check(name, make, parity.Close(largest, share)), torch.device("cpu"))
         assert result["ok"], result
+
+
+def test_the_models_own_device_is_the_default_and_it_is_brought_back(monkeypatch):
+    from fastreg.evaluation import classifier, engine
+
+    net, data, asked = tiny_net(), tiny_images(), []
+    honest = engine.device_named
+    monkeypatch.setattr(engine, "device_named", lambda name: (asked.append(torch.device(name)), honest("cpu"))[1])
+    evaluate(net, "clean", data)
+    evaluate(net, "clean", data, device="cuda:1")
+    assert asked == [torch.device("cpu"), torch.device("cuda:1")]
+    assert classifier.device_of(tiny_net().to("meta")) == torch.device("meta")
+    places = [(t.data_ptr(), t.device) for t in (*net.parameters(), *net.buffers())]
+    with classifier.borrowed(net):
+        net.to(torch.float64).to(memory_format=torch.channels_last)  # another memory, as another device's is
+    assert places == [(t.data_ptr(), t.device) for t in (*net.parameters(), *net.buffers())]
+    assert net[0].weight.dtype == torch.float32
