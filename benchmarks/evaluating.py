@@ -98,7 +98,7 @@ def _files(job: Job, classifier: Classifier, size: int, batch: int) -> Iterator[
             (part / f"class{i % 4}").mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(part / f"class{i % 4}" / f"{i:05}.JPEG", quality=85)
         subject = Subject(part, size)
-        place = Place(job.device, 0, 1, batch, {"loader": "auto", "workers": None})
+        place = Place(job.device, 0, 1, batch, {"loader": "folder", "workers": None})
         step = official.imagenet_c(Path(folder), subject, [("brightness", 3)])[1]["brightness/3"]
 
         def ours(i: int) -> float:

@@ -50,7 +50,9 @@ def evaluate(
     ood_dir: Annotated[Path | None, typer.Option("--ood-dir", help="The out-of-distribution sets.")] = None,
     odin_split: Annotated[bool, typer.Option("--odin-split", help="Leave out ODIN's tuning images.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Key of every random draw.")] = 0,
-    loader: Annotated[str, typer.Option("--loader", help="auto, folder or dali.")] = "auto",
+    loader: Annotated[
+        str, typer.Option("--loader", help="auto is folder, the published (Pillow's) protocol; or dali, ffcv.")
+    ] = "auto",
     workers: Annotated[int | None, typer.Option("-j", "--workers", help="Decoding threads.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for scorecard.json; default: the run's.")] = None,
     runs: RunsRoot = Path("runs"),

@@ -14,6 +14,9 @@ from torch import Tensor
 from fastreg.errors import InputError
 from fastreg.progress import progress
 
+PROTOCOL = "folder"  # the loader whose pixels are Pillow's and torchvision's: what published errors were measured on
+LOADERS = ("auto", PROTOCOL, "dali", "ffcv", "resident")
+
 
 class Pixels(NamedTuple):
     """One batch: what every condition starts from."""

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastreg.errors import InputError, unknown
-from fastreg.evaluation.canvas import Canvas, device_named
+from fastreg.evaluation.canvas import LOADERS, PROTOCOL, Canvas, device_named
 from fastreg.evaluation.classifier import DTYPES, Classifier, borrowed, device_of
 from fastreg.evaluation.keeper import Keeper
 from fastreg.evaluation.plan import Options, Place, Step, Work, plan
@@ -72,7 +72,9 @@ def evaluate(
     total. ``imagenet_c_dir`` and ``cifar_c_dir`` read the official files instead of generating them.
 
     ``out``: a folder that gets scorecard.json after every condition; what it holds already for this model, data and
-    settings is not run again. Under torchrun every rank takes its share and all return the same card.
+    settings is not run again. ``loader``: "auto" is the published protocol, Pillow's resize and crop, on any device;
+    "dali" and "ffcv" decode faster, to other pixels, when asked for. Under torchrun every rank takes its share and all
+    return the same card.
 
     Raises InputError for unknown names, data without images, a model and data that do not fit each other, and missing
     assets.
@@ -83,6 +85,8 @@ def evaluate(
         raise unknown("fidelity", fidelity, ("auto", "dataset", "memory"))
     if not 0 < epsilon <= 1:
         raise InputError(f"--epsilon is {epsilon:g}, but pixels lie in [0, 1]: give it on that scale, such as 8/255.")
+    if loader not in LOADERS:
+        raise unknown("loader", loader, LOADERS)
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: it must be 1 or more.")
     options = Options(
@@ -99,6 +103,7 @@ def evaluate(
         ood_dir=ood_dir,
         odin_split=odin_split,
     )
+    loader = PROTOCOL if loader == "auto" else loader
     subject = Subject(data, size)
     wanted = resolve(suites, subject.size)
     where = device_of(model) if device is None else device
@@ -118,7 +123,7 @@ def evaluate(
             model={"name": name or type(model).__name__, "digest": classifier.digest}
             | {"mean": list(classifier.mean), "std": list(classifier.std)},
             data=subject.describe(),
-            settings={"precision": precision, "seed": seed},
+            settings={"precision": precision, "seed": seed, "loader": loader},
         )
         keeper = Keeper(Path(out) / "scorecard.json" if out is not None and place.rank == 0 else None)
         _continue(card, keeper)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from fastreg.errors import InputError
-from fastreg.evaluation.canvas import Canvas, device_named
+from fastreg.evaluation.canvas import PROTOCOL, Canvas, device_named
 from fastreg.evaluation.layouts import file_names, write_array, write_folder, write_labels
 from fastreg.evaluation.subject import Subject
 from fastreg.evaluation.suites import SEVERITIES, corruption_conditions
@@ -74,7 +74,7 @@ def corrupt_dataset(
     if not left:
         return manifest
     where = device_named(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    canvas = subject.canvas(device=where, batch_size=batch_size, rank=0, world=1, loader="auto", workers=workers)
+    canvas = subject.canvas(device=where, batch_size=batch_size, rank=0, world=1, loader=PROTOCOL, workers=workers)
     n, labels = len(canvas), canvas.labels.cpu().numpy()
     files = file_names([subject.source.describe(i) for i in range(n)], subject.names, labels.tolist())
     total = n * sum(len(SEVERITIES) if severity == 0 else 1 for _, severity in left)

@@ -25,7 +25,7 @@ EPSILON = 8 / 255  # the paper's, in pixel space
 class Scorecard:
     model: dict[str, Any]  # name, digest, classes, mean, std
     data: dict[str, Any]  # name, split, n, classes, fingerprint, size, sample
-    settings: dict[str, Any]  # precision, seed
+    settings: dict[str, Any]  # precision, seed, loader
     suites: dict[str, dict[str, Any]] = field(default_factory=dict)  # settings, measured (when, where), wanted, results
     provenance: dict[str, Any] = field(default_factory=dict)
     format: str = FORMAT
@@ -144,11 +144,19 @@ class Scorecard:
             said.append(f"constants {settings['constants']} instead of {own}")
         return "; ".join(said)
 
+    @property
+    def decoding(self) -> str:
+        """How the images were decoded, where it was not by the published protocol; else empty."""
+        loader = self.settings.get("loader", "folder")
+        return "" if loader in ("folder", "resident") else f"decoded by {loader}, to other pixels than Pillow's"
+
     def notes(self) -> list[str]:
         """What a reader must know beside the figures: sample data, partial suites, outputs that were not finite."""
         said = []
         if self.sample:
             said.append("sample: measured on sample data; these figures say nothing about the full data set.")
+        if self.decoding:
+            said.append(f"images: {self.decoding}.")
         for suite in CORRUPTED:
             if self.results(suite) and (lacking := self.missing(suite)):
                 said.append(f"{suite} is partial, so it has no total; missing: {', '.join(lacking)}.")

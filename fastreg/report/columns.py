@@ -96,7 +96,7 @@ class Run(NamedTuple):
             said.append(f"{data['n']:,} images of {data['classes']} classes instead of {paper[0]:,} of {paper[1]}")
         if paper is not None and data["size"] != paper[2]:
             said.append(f"{data['size']} px instead of {paper[2]}")
-        altered = [self.card.altered(suite) for suite in FIGURES[key][2].split()]
+        altered = [self.card.decoding, *(self.card.altered(suite) for suite in FIGURES[key][2].split())]
         return "; ".join([*said, *filter(None, altered)])
 
     def departures(self, keys: Sequence[str]) -> list[str]:

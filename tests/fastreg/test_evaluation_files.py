@@ -235,6 +235,36 @@ def test_a_broken_image_is_named_and_the_advice_is_not_a_flag_of_evaluation(tmp_
         evaluate(tiny_net(len(source.classes)), "clean", source, size=32, loader="folder")
 
 
+def test_images_are_decoded_by_pillow_unless_another_loader_is_asked_for(imagenet, folder, tmp_path, monkeypatch):
+    """On a machine where training's own choice would be DALI, the clean set, ImageNet-C's files and what is written."""
+    from fastreg import pipelines
+
+    asked, honest = [], pipelines.make_loader
+
+    def watched(source, *, loader, **more):
+        asked.append(loader)
+        return honest(source, loader="folder", **more)
+
+    monkeypatch.setattr(pipelines, "make_loader", watched)
+    given = {
+        "size": 64,
+        "corruptions": "brightness",
+        "severities": [1],
+        "imagenet_c_dir": folder,
+        "out": tmp_path / "o",
+    }
+    card = evaluate(tiny_net(classes=4), "clean,imagenet-c", imagenet, **given)
+    corrupt_dataset(imagenet, tmp_path / "c", corruptions="brightness", severities=[1], size=64)
+    assert asked == ["folder"] * 3
+    assert card.settings["loader"] == "folder"
+    other = evaluate(tiny_net(classes=4), "clean", imagenet, size=64, loader="dali", out=tmp_path / "o")
+    assert asked[3:] == ["dali"]
+    assert any("decoded by dali" in note for note in other.notes())
+    assert len(list((tmp_path / "o").glob("scorecard*.json"))) == 2  # the first card's rows are not DALI's
+    with pytest.raises(InputError, match="unknown loader 'foo'"):
+        evaluate(tiny_net(classes=4), "clean", imagenet, size=64, loader="foo", out=tmp_path / "o")
+
+
 def save_run(folder, source, model="resnet18"):
     """A run folder as training leaves it, with weights of a fixed seed."""
     from fastreg import runs

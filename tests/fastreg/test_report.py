@@ -25,7 +25,9 @@ BINS = {
 }
 
 
-def make_run(root, name, *, sample=False, dataset="imagenet", skip=(), data=None, settings=None, **config):
+def make_run(
+    root, name, *, sample=False, dataset="imagenet", skip=(), data=None, settings=None, decoder="folder", **config
+):
     """A run folder with a card, a config and a log, whose errors are chosen by formula.
 
     It is the whole test set of ``dataset`` (100 images of the sample), but for what ``data`` says; ``settings`` are
@@ -62,7 +64,7 @@ def make_run(root, name, *, sample=False, dataset="imagenet", skip=(), data=None
     card = Scorecard(
         model={"name": "resnet50", "digest": "0" * 12},
         data={**described, "fingerprint": "100 images <&>", **(data or {})},
-        settings={"precision": "fp32", "seed": 0},
+        settings={"precision": "fp32", "seed": 0, "loader": decoder},
         suites=suites,
         provenance={"gpu": None, "packages": {"torch": "2.13.0"}},
     )
