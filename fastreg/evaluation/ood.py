@@ -3,7 +3,7 @@
 Seven sets, as ODIN (Liang et al. 2018) built them: Tiny ImageNet and LSUN, cropped and resized, iSUN, and two noises.
 The noises are drawn, as many images as the data has and at most 10 000 (Gaussian: N(0.5, 1) clipped to [0, 1]; uniform
 on [0, 1]); the five photograph sets are read from ``<ood folder>/<set>/**`` and are never replaced by others when they
-are missing.
+are missing. Further folders there are sets of one's own, outside the mean.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from fastreg.errors import InputError, RunError
 from fastreg.evaluation.canvas import Pixels, sent
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.subject import Subject
-from fastreg.evaluation.suites import NOISES, PHOTOGRAPHS
+from fastreg.evaluation.suites import NOISES, OOD_SETS, PHOTOGRAPHS
 from fastreg.kernels import philox
-from fastreg.pipelines.source import fingerprint_of
+from fastreg.pipelines.source import EXTENSIONS, fingerprint_of
 
 if TYPE_CHECKING:
     from fastreg.evaluation.plan import Options, Place, Step
@@ -35,34 +35,54 @@ _TUNING = 1000  # ODIN's drivers keep the first thousand of each set for tuning
 def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str, Step]]:
     """One step per set that is there.
 
-    Raises InputError when a folder was named and holds none, or a set ends within ODIN's tuning images.
+    Raises InputError when a folder was named and holds none, a set's name is taken, its images have another size than
+    the model's, or it ends within ODIN's tuning images.
     """
     from fastreg.evaluation.plan import Step
 
-    root = options.ood_dir or Path(os.environ.get("FASTREG_DATA", "data")) / "ood"
+    root = Path(options.ood_dir or Path(os.environ.get("FASTREG_DATA", "data")) / "ood")
     first = _TUNING if options.odin_split else 0
     found = {}
-    for name, folders in PHOTOGRAPHS.items():
-        files = next((f for f in (_images(Path(root) / folder) for folder in folders) if f), None)
-        if files:
-            _enough(len(files), first, files[0].parent)
-            # some archives have a border, which is cropped off
-            extra = {"stored_px": _side(files[0]), "fingerprint": _fingerprint(files)}
-            found[name] = Step(
-                on_pixels, _photographs(files[first:], subject.size), len(files) - first, extra, out=True
-            )
-    if options.ood_dir is not None and not found:
-        own = _images(Path(root))
-        if not own:
-            raise InputError(f"{root} holds no images: put sets in folders named {', '.join(PHOTOGRAPHS)}.")
-        extra = {"fingerprint": _fingerprint(own)}
-        found[Path(root).name] = Step(on_pixels, _photographs(own, subject.size), len(own), extra, out=True)
+    for name, files in _sets(root, options.ood_dir is not None).items():
+        tuned = first if name in PHOTOGRAPHS else 0  # sets of one's own have no images for tuning
+        _enough(len(files), tuned, files[0].parent)
+        side = _side(files[0], subject.size)
+        extra = {"stored_px": side, "fingerprint": _fingerprint(files)}
+        batches = _photographs(files[tuned:], side, subject.size)
+        found[name] = Step(on_pixels, batches, len(files) - tuned, extra, out=True)
     last = min(NOISE_IMAGES, len(subject))
     _enough(last, first, "the data")
     for name in NOISES:
         drawn = _noise(name, range(first, last), subject.size, options.seed)
         found[name] = Step(on_pixels, drawn, last - first, out=True)
     return {"score": "largest softmax probability", "folder": str(root), "first": first}, found
+
+
+def _sets(root: Path, named: bool) -> dict[str, list[Path]]:
+    """The image files of each set under ``root``: the paper's, then any further folder as a set of its own.
+
+    A ``named`` root without any of the paper's is one set itself, whatever folders it has.
+    """
+    sets: dict[str, list[Path]] = {}
+    for name, folders in PHOTOGRAPHS.items():
+        for folder in folders:
+            files = _images(root / folder)
+            if files and name in sets:
+                raise InputError(f"{root} holds {name} twice, as {' and '.join(folders)}: keep one.")
+            if files:
+                sets[name] = files
+    known = {folder for folders in PHOTOGRAPHS.values() for folder in folders}
+    own = [root] if named and not sets else sorted(root.iterdir()) if root.is_dir() else []
+    for folder in own:
+        files = _images(folder) if folder.name not in known or folder == root else []
+        name = folder.resolve().name
+        if files and name in OOD_SETS:
+            raise InputError(f"{folder} has the name of one of the paper's sets ({', '.join(OOD_SETS)}): rename it.")
+        if files:
+            sets[name] = files
+    if named and not sets:
+        raise InputError(f"{root} holds no images: put sets in folders named {', '.join(PHOTOGRAPHS)}.")
+    return sets
 
 
 def _enough(n: int, first: int, what: object) -> None:
@@ -78,50 +98,49 @@ def on_pixels(classifier: Classifier, batch: Pixels) -> Tensor:
 
 
 def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not folder.is_dir() or folder.name.startswith("."):
         return []
-    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in EXTENSIONS and not f.name.startswith("."))
 
 
 def _fingerprint(files: list[Path]) -> str:
     return fingerprint_of((), [[(path.name, path.stat().st_size) for path in files]])
 
 
-def _side(path: Path) -> int:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as file:
-            return file.size[0]
-    except OSError as error:
-        raise RunError(f"cannot read {path} ({error}): fetch that set again.") from error
+def _side(path: Path, size: int) -> int:
+    """The side in pixels of a set's images, by its first one; up to a quarter above ``size``: those have a border."""
+    height, width = _read(path).shape[:2]
+    if height != width or not size <= height <= 1.25 * size:
+        raise InputError(f"{path} is {width} x {height} px, not {size}: these sets are made for one size.")
+    return height
 
 
-def _photographs(files: list[Path], size: int) -> Callable[[Place], Iterator[Pixels]]:
-    """PNG or JPEG files of the model's size; larger squares up to 1.25 times are cropped at the centre (a border)."""
+def _photographs(files: list[Path], side: int, size: int) -> Callable[[Place], Iterator[Pixels]]:
+    """Images of ``side`` pixels, of which the centre ``size`` are used."""
+    low = (side - size) // 2
 
     def batches(place: Place) -> Iterator[Pixels]:
         for rows in _rows(0, len(files), place):
-            images = np.stack([_read(files[i], size) for i in rows])
-            pixels = sent(torch.from_numpy(images), place.device).permute(0, 3, 1, 2).float() / 255
+            images = [_read(files[i]) for i in rows]
+            for i, image in zip(rows, images):
+                height, width = image.shape[:2]
+                if (height, width) != (side, side):
+                    raise InputError(f"{files[i]} is {width} x {height} px, the set's others {side}: fetch it again.")
+            centres = np.stack([image[low : low + size, low : low + size] for image in images])
+            pixels = sent(torch.from_numpy(centres), place.device).permute(0, 3, 1, 2).float() / 255
             yield _unlabelled(pixels, rows)
 
     return batches
 
 
-def _read(path: Path, size: int) -> np.ndarray:
+def _read(path: Path) -> np.ndarray:
     from PIL import Image
 
     try:
         with Image.open(path) as file:
-            image = np.asarray(file.convert("RGB"))
+            return np.asarray(file.convert("RGB"))
     except OSError as error:
         raise RunError(f"cannot read {path} ({error}): fetch that set again.") from error
-    height, width = image.shape[:2]
-    if height != width or not size <= height <= 1.25 * size:
-        raise InputError(f"{path} is {width} x {height} px, not {size}: these sets are made for one size.")
-    low = (height - size) // 2
-    return image[low : low + size, low : low + size]
 
 
 def _noise(name: str, images: range, size: int, seed: int) -> Callable[[Place], Iterator[Pixels]]:

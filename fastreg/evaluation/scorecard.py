@@ -14,7 +14,7 @@ from typing import Any
 
 from fastreg import metrics
 from fastreg.errors import InputError
-from fastreg.evaluation.suites import CORRUPTED, OOD_SETS, SEVERITIES
+from fastreg.evaluation.suites import CORRUPTED, OOD_IMAGES, OOD_SETS, SEVERITIES
 from fastreg.runs import write_json
 
 FORMAT = "fastreg-scorecard-1"
@@ -92,6 +92,16 @@ class Scorecard:
                 lacking.append(name if len(severities) == 5 else f"{name} {','.join(map(str, severities))}")
         return lacking
 
+    def ood_sets(self) -> dict[str, dict[str, Any]]:
+        """The rows of the paper's out-of-distribution sets, as far as they are there."""
+        rows = self.results("ood")
+        return {name: rows[name] for name in OOD_SETS if name in rows}
+
+    def ood_is_whole(self) -> bool:
+        """Whether all seven sets are there, whole but for ODIN's tuning images: only then their mean is a total."""
+        left_out = self.suites["ood"]["settings"].get("first", 0) if "ood" in self.suites else 0
+        return {name: row["n"] + left_out for name, row in self.ood_sets().items()} == OOD_IMAGES
+
     def summary(self) -> dict[str, Any]:
         """The figures the paper's tables print, in percent; only those that are complete."""
         found: dict[str, Any] = {}
@@ -104,9 +114,9 @@ class Scorecard:
         for suite in CORRUPTED:
             if self.results(suite) and not self.missing(suite):
                 found |= self._corruption_totals(suite, found.get("clean_error"))
-        rows = self.results("ood")
-        if set(OOD_SETS) <= set(rows):  # sets of one's own have rows but are not in the paper's mean
-            found["ood_error"] = sum(rows[name]["detection_error"] for name in OOD_SETS) / len(OOD_SETS)
+        if sets := self.ood_sets():  # sets of one's own have rows but are in no mean
+            key = "ood_error" if self.ood_is_whole() else "ood_mean"
+            found[key] = sum(row["detection_error"] for row in sets.values()) / len(sets)
         columns = ("clean_error", "fgsm_error", "occlusion_error", "ce_noise", "ce_blur", "ce_weather", "ce_digital")
         altered = any(self.altered(suite) for suite in ("fgsm", "imagenet-c"))  # Table 4's mean is of the paper's own
         if all(column in found for column in columns) and not altered:
@@ -172,12 +182,23 @@ class Scorecard:
                 if row.get("nonfinite"):
                     where = condition if condition == suite else f"{suite} {condition}"
                     said.append(f"{where}: {row['nonfinite']} of {row['n']} images gave NaN logits, counted as errors.")
-        rows = self.results("ood")
-        if rows and (lacking := [name for name in OOD_SETS if name not in rows]):
+        return said + self._ood_notes()
+
+    def _ood_notes(self) -> list[str]:
+        sets, said = self.ood_sets(), []
+        if sets and not self.ood_is_whole():
+            held = ", ".join(f"{name} {row['n']:,}" for name, row in sets.items())
+            missing = [name for name in OOD_SETS if name not in sets]
             said.append(
-                f"ood has {len(OOD_SETS) - len(lacking)} of the paper's {len(OOD_SETS)} sets, so it has no total (the "
-                f"mean over those is not the paper's figure); missing: {', '.join(lacking)}."
+                f"ood: the mean is of {len(sets)} of the paper's {len(OOD_SETS)} sets, by images: {held}; it is not "
+                f"the paper's figure, which is of all seven with 10,000 each (iSUN 8,925)"
+                + (f"; missing: {', '.join(missing)}." if missing else ".")
             )
+        for name, row in self.results("ood").items():
+            if row.get("stored_px", 0) > self.data["size"]:
+                said.append(
+                    f"ood {name}: of its images of {row['stored_px']} px the centre {self.data['size']} px were used."
+                )
         return said
 
     def to_dict(self) -> dict[str, Any]:

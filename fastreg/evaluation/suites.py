@@ -33,6 +33,7 @@ PHOTOGRAPHS = {
 }
 NOISES = ("gaussian", "uniform")
 OOD_SETS = (*PHOTOGRAPHS, *NOISES)
+OOD_IMAGES = {name: 8_925 if name == "isun" else 10_000 for name in OOD_SETS}
 _PAPER = {
     "cifar": ("clean", "fgsm", "cifar-c", "occlusion", "calibration", "ood", "confidence"),
     "imagenet": ("clean", "fgsm", "occlusion", "imagenet-c", "confidence"),

@@ -42,6 +42,7 @@ FIGURES = {
     "brier": ("Brier", "Brier score summed over classes, %", "clean"),
     "nll": ("NLL", "negative log-likelihood, nats", "clean"),
     "confidence": ("Confidence", "average top-1 probability, %", "clean"),
+    "ood_mean": ("OOD, partial", "out-of-distribution detection error, mean of the sets that the notes name, %", "ood"),
     "ood_error": ("OOD", "out-of-distribution detection error, mean of the seven sets, %", "ood"),
 }
 SECONDARY = ("top5_error", "relative_mce", "brier", "nll", "confidence")  # a table of their own on the page

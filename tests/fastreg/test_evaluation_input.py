@@ -8,10 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from fastreg import metrics
 from fastreg.errors import InputError, RunError
 from fastreg.evaluation import evaluate
-from fastreg.evaluation.suites import OOD_SETS
 from tests.fastreg.evaluated import CLASSES, MEAN, STD, tiny_images, tiny_net, to_pixels
 
 
@@ -23,72 +21,6 @@ def net():
 @pytest.fixture(scope="module")
 def data():
     return tiny_images()
-
-
-def test_ood_scores_against_a_plain_version(net, tmp_path):
-    from PIL import Image
-
-    images, labels = tiny_images(40, size=32)
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "LSUN" / "test"
-    folder.mkdir(parents=True)
-    others = rng.integers(0, 256, (25, 36, 36, 3), dtype=np.uint8)  # with a border of two
-    for i, image in enumerate(others):
-        Image.fromarray(image).save(folder / f"{i:02}.png")
-    card = evaluate(net, "ood", (images, labels), ood_dir=tmp_path, batch_size=512)
-    rows = card.results("ood")
-    assert list(rows) == ["lsun_crop", "gaussian", "uniform"]
-    assert rows["gaussian"]["n"] == 40  # as many as the data has
-    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
-
-    def scores(pixels):
-        with torch.no_grad():
-            return net((pixels - mean) / std).softmax(1).amax(1)
-
-    inside = scores(to_pixels(images))
-    outside = scores(to_pixels(torch.from_numpy(others[:, 2:-2, 2:-2])))
-    assert rows["lsun_crop"]["detection_error"] == pytest.approx(metrics.detection_error(inside, outside))
-    assert rows["lsun_crop"]["auroc"] == pytest.approx(metrics.auroc(inside, outside))
-    assert rows["lsun_crop"]["stored_px"] == 36
-    assert "ood_error" not in card.summary()
-    assert any("3 of the paper's 7 sets" in note and "lsun_resize" in note for note in card.notes())
-    assert "ece" in card.summary()
-
-
-def test_odins_split_needs_more_images_than_it_leaves_out(net, tmp_path):
-    images, labels = torch.zeros(1001, 32, 32, 3, dtype=torch.uint8), torch.zeros(1001, dtype=torch.int64)
-    with pytest.raises(InputError, match="--odin-split leaves out the first 1,000 images, but the data has only 1,000"):
-        evaluate(net, "ood", (images[:1000], labels[:1000]), odin_split=True)
-    (tmp_path / "iSUN").mkdir()
-    (tmp_path / "iSUN" / "0.png").touch()
-    with pytest.raises(InputError, match=r"--odin-split .*iSUN has only 1:"):
-        evaluate(net, "ood", (images, labels), odin_split=True, ood_dir=tmp_path)
-
-
-def test_only_the_papers_seven_sets_have_a_mean(net, data):
-    card = evaluate(net, "clean", data)
-    errors = dict(zip(OOD_SETS, (10.0, 20.0, 30.0, 40.0, 5.0, 6.0, 8.0)))
-    rows = {name: {"detection_error": error} for name, error in errors.items()}
-    card.suites["ood"] = {"settings": {}, "wanted": [*rows, "mine"], "results": {"mine": {"detection_error": 50.0}}}
-    for name, row in rows.items():
-        assert "ood_error" not in card.summary()
-        card.results("ood")[name] = row
-    assert card.summary()["ood_error"] == pytest.approx(17.0)
-    assert not any("7 sets" in note for note in card.notes())
-
-
-def test_the_noise_sets_have_their_distributions():
-    from fastreg.evaluation.ood import _noise
-    from fastreg.evaluation.plan import Place
-
-    place = Place(torch.device("cpu"), 0, 1, 200, {})
-    gaussian = next(_noise("gaussian", range(200), 32, 0)(place)).images
-    uniform = next(_noise("uniform", range(200), 32, 0)(place)).images
-    # N(0.5, 1) clipped to [0, 1] piles up Phi(-0.5) of its mass at each end
-    assert (gaussian == 0).float().mean() == pytest.approx(0.3085, abs=0.003)
-    assert (gaussian == 1).float().mean() == pytest.approx(0.3085, abs=0.003)
-    assert uniform.mean() == pytest.approx(0.5, abs=0.003)
-    assert uniform.var() == pytest.approx(1 / 12, abs=0.001)
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(net, data, tmp_path, monkeypatch):
