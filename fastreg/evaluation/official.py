@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fastreg.errors import InputError
+from fastreg.errors import InputError, RunError
 from fastreg.evaluation import conditions
 from fastreg.evaluation.canvas import Pixels, sent
+from fastreg.evaluation.part import names_of, part_at
 from fastreg.evaluation.subject import Subject, digest
 from fastreg.metrics.corruption import CATEGORIES
+from fastreg.pipelines.image import ERRORS
 
 if TYPE_CHECKING:
     from fastreg.evaluation.plan import Place, Step
@@ -25,34 +26,35 @@ Steps = tuple[dict[str, Any], dict[str, "Step"]]
 def imagenet_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> Steps:
     """Steps over ``root/[category/]<corruption>/<severity>/<class>/*.JPEG``, decoded as they are (no resize).
 
-    Parts that are not there are left out, and the scorecard then says so and gives no total. Raises InputError when
-    none is there, when a part has other classes than the data, or images of another size.
+    Parts that are not there are left out; of a part that lacks classes or images, what is there is measured. The
+    scorecard then names them and gives no total. Raises InputError when none is there, or images have another size.
     """
     from fastreg.evaluation.plan import Step
-    from fastreg.pipelines.datasets import DATASETS
-    from fastreg.pipelines.source import FolderSource
 
     if not root.is_dir():
         raise InputError(
             f"no ImageNet-C folder at {root}: give the folder that holds <corruption>/<severity>/<class>/."
         )
-    steps = {}
+    steps, names = {}, names_of(subject)
     for name, severity in pairs:
         places = [root / name, *(root / category / name for category in CATEGORIES), root / "extra" / name]
-        found = next((place for place in places if (place / str(severity)).is_dir()), None)
-        if found is None:
+        found = next((place / str(severity) for place in places if (place / str(severity)).is_dir()), None)
+        part = part_at(found, subject, names) if found is not None else None
+        if part is None:
             continue
-        source = FolderSource(found, "imagenet-c", str(severity), DATASETS["imagenet"])
-        if subject.names and source.classes != subject.names:
-            raise InputError(
-                f"{found / str(severity)} has {len(source.classes)} classes, the data {subject.classes} (or other "
-                f"names): an incomplete class list would shift every label; extract the folder again."
-            )
-        _check_sizes(source, subject.size)
-        extra = {"fingerprint": source.fingerprint}
-        steps[f"{name}/{severity}"] = Step(conditions.clean, _FolderBatches(source, subject.size), len(source), extra)
+        try:
+            part.read(0)  # a folder of another size is found now, a single image when it is decoded
+        except RunError as error:
+            raise InputError(str(error)) from error
+        except ERRORS:
+            pass  # a broken file is named when it is decoded
+        extra = {"fingerprint": part.fingerprint} | ({"differs": part.differs} if part.differs else {})
+        steps[f"{name}/{severity}"] = Step(conditions.clean, _FolderBatches(part, subject.size), len(part), extra)
     if not steps:
-        raise InputError(f"{root} holds none of the corruptions asked for: expected {root}/{pairs[0][0]}/1/<class>/.")
+        raise InputError(
+            f"{root} holds none of the corruptions asked for, with images of the data's classes: "
+            f"expected {root}/{pairs[0][0]}/1/<class>/."
+        )
     return {"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": 85}, steps
 
 
@@ -79,19 +81,6 @@ class _FolderBatches:
                 yield Pixels(batch.images, batch.labels, batch.indices)
         finally:
             loader.close()
-
-
-def _check_sizes(source: Any, size: int) -> None:
-    """The first, middle and last image of a part must have the evaluated size: anything else is another set."""
-    from PIL import Image
-
-    for index in {0, len(source) // 2, len(source) - 1}:
-        with Image.open(io.BytesIO(source.read(index))) as image:
-            if image.size != (size, size):
-                raise InputError(
-                    f"{source.describe(index)} is {image.size[0]} x {image.size[1]} px, not {size}: "
-                    f"give the folder made for this size, or --size {image.size[0]}."
-                )
 
 
 def cifar_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> Steps:

@@ -81,10 +81,10 @@ class Scorecard:
     def missing(self, suite: str) -> list[str]:
         """What keeps a corruption suite from having a total: corruptions, and single severities of begun ones.
 
-        A condition over fewer images than the data has, as half an archive gives, counts as missing.
+        A condition over other images than the data's, as half an archive gives, counts as missing.
         """
         rows = self.results(suite)
-        whole = {key for key, row in rows.items() if row["n"] >= self.data["n"]}
+        whole = {key for key, row in rows.items() if row["n"] == self.data["n"] and not row.get("differs")}
         lacking = []
         for name in metrics.missing_corruptions(()):
             severities = [s for s in SEVERITIES if f"{name}/{s}" not in whole]
@@ -177,8 +177,9 @@ class Scorecard:
                 left = len(set(self.suites[suite]["wanted"]) - set(self.results(suite)))
                 said.append(f"{suite} was interrupted with {left} conditions left: run the same command to continue.")
             for condition, row in self.results(suite).items():
-                if suite in CORRUPTED and row["n"] < self.data["n"]:
-                    said.append(f"{suite} {condition}: its files hold {row['n']:,} of {self.data['n']:,} images.")
+                if suite in CORRUPTED and (row["n"] != self.data["n"] or row.get("differs")):
+                    how = f" ({row['differs']})" if row.get("differs") else ""
+                    said.append(f"{suite} {condition}: its files hold {row['n']:,} of {self.data['n']:,} images{how}.")
                 if row.get("nonfinite"):
                     where = condition if condition == suite else f"{suite} {condition}"
                     said.append(f"{where}: {row['nonfinite']} of {row['n']} images gave NaN logits, counted as errors.")

@@ -1,0 +1,95 @@
+"""One corruption at one severity of an ImageNet-C folder, as far as it is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence, Set
+from pathlib import Path
+
+import numpy as np
+
+from fastreg.errors import InputError, RunError
+from fastreg.evaluation.layouts import file_names
+from fastreg.evaluation.subject import Subject
+from fastreg.pipelines.datasets import DATASETS
+from fastreg.pipelines.image import header
+from fastreg.pipelines.source import EXTENSIONS, FolderSource, Source, fingerprint_of
+
+Row = list[tuple[str, int]]  # (name, bytes) of the images of a class, sorted
+
+
+class Part(Source):
+    """Images in folders that are named as the data's classes; labels are the data's, whichever classes are missing.
+
+    ``differs``: how its files are not the data's, in words. Empty, and with as many images, it is whole.
+    """
+
+    def __init__(self, base: Path, side: int, classes: Sequence[str], rows: Sequence[Row], differs: str):
+        self.base, self.side, self.differs = base, side, differs
+        self.files = [base / name / file for name, row in zip(classes, rows) for file, _ in row]
+        labels = np.repeat(np.arange(len(classes)), [len(row) for row in rows])
+        fingerprint = fingerprint_of(classes, rows)
+        super().__init__("imagenet-c", base.name, base.parent, DATASETS["imagenet"], labels, classes, fingerprint)
+
+    def read(self, index: int) -> bytes:
+        """The file's bytes; raises RunError when it cannot be read or its image has another size."""
+        try:
+            stored = self.files[index].read_bytes()
+        except OSError as error:
+            raise RunError(f"cannot read {self.files[index]}: {error.strerror}; extract it again.") from None
+        size = header(stored)
+        if (size.height, size.width) != (self.side, self.side):
+            raise RunError(
+                f"{self.files[index]} is {size.width} x {size.height} px, not {self.side}: "
+                f"extract it again, or give --size {size.width} if all of the folder's images have that size."
+            )
+        return stored
+
+    def describe(self, index: int) -> str:
+        return str(self.files[index])
+
+
+def part_at(base: Path, subject: Subject, names: Set[str] | None) -> Part | None:
+    """The part in ``base/<class>/``; None without an image of the data's classes. ``names``: see :func:`names_of`.
+
+    Raises InputError when the data's classes have no names and the part has another number of them.
+    """
+    found = sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith("."))
+    folders = {name: _images(base / name) for name in found}
+    if not subject.names and len(folders) != subject.classes:
+        raise InputError(f"{base} has {len(folders)} classes, the data {subject.classes}: extract the folder again.")
+    classes = subject.names or tuple(folders)
+    rows = [folders.get(name, []) for name in classes]
+    if not any(rows):
+        return None
+    known = set(classes)
+    held = {f"{name}/{os.path.splitext(file)[0]}.JPEG" for name, row in zip(classes, rows) for file, _ in row}
+    differs = [
+        _counted(
+            [name for name, row in zip(classes, rows) if not row], "class without images", "classes without images"
+        ),
+        _counted([name for name in folders if name not in known], "folder that is no class", "folders that are none"),
+        _counted(sorted((names or held) - held), "image lost", "images lost"),
+        _counted(sorted(held - (names or held)), "image that is not the data's", "images that are not the data's"),
+    ]
+    return Part(base, subject.size, classes, rows, ", ".join(filter(None, differs)))
+
+
+def names_of(subject: Subject) -> Set[str] | None:
+    """``<class>/<name>.JPEG`` of every image of data that lies in class folders; None for other data."""
+    if not isinstance(subject.source, FolderSource):
+        return None
+    described = [subject.source.describe(i) for i in range(len(subject))]
+    return set(file_names(described, subject.names, subject.labels.tolist()))
+
+
+def _images(folder: Path) -> Row:
+    images = [e for e in os.scandir(folder) if e.name.lower().endswith(EXTENSIONS) and not e.name.startswith(".")]
+    return sorted((entry.name, entry.stat().st_size) for entry in images)
+
+
+def _counted(names: Sequence[str], one: str, more: str) -> str:
+    """``1 image lost, cat/a.JPEG`` or ``3 images lost, such as cat/a.JPEG``; empty for none."""
+    if len(names) == 1:
+        return f"1 {one}, {names[0]}"
+    return f"{len(names):,} {more}, such as {names[0]}" if names else ""
