@@ -22,6 +22,7 @@ from fastreg.evaluation.plan import Options, Place, Step, Work, plan
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.subject import Subject
 from fastreg.evaluation.suites import DERIVED, resolve
+from fastreg.evaluation.tf32 import tf32
 from fastreg.metrics import Tally, auroc, detection_error, fpr95
 from fastreg.progress import progress
 from fastreg.runs import environment
@@ -107,7 +108,8 @@ def evaluate(
     subject = Subject(data, size)
     wanted = resolve(suites, subject.size)
     where = device_of(model) if device is None else device
-    with borrowed(model), _placed(where, batch_size, {"loader": loader, "workers": workers}) as place:
+    rough = precision != "fp32"
+    with borrowed(model), tf32(rough), _placed(where, batch_size, {"loader": loader, "workers": workers}) as place:
         classifier = Classifier(
             model,
             mean=subject.mean if isinstance(mean, str) else mean,
@@ -123,7 +125,7 @@ def evaluate(
             model={"name": name or type(model).__name__, "digest": classifier.digest}
             | {"mean": list(classifier.mean), "std": list(classifier.std)},
             data=subject.describe(),
-            settings={"precision": precision, "seed": seed, "loader": loader},
+            settings={"precision": precision, "tf32": rough, "seed": seed, "loader": loader},
         )
         keeper = Keeper(Path(out) / "scorecard.json" if out is not None and place.rank == 0 else None)
         _continue(card, keeper)

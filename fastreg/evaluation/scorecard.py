@@ -25,7 +25,7 @@ EPSILON = 8 / 255  # the paper's, in pixel space
 class Scorecard:
     model: dict[str, Any]  # name, digest, classes, mean, std
     data: dict[str, Any]  # name, split, n, classes, fingerprint, size, sample
-    settings: dict[str, Any]  # precision, seed, loader
+    settings: dict[str, Any]  # precision, tf32, seed, loader
     suites: dict[str, dict[str, Any]] = field(default_factory=dict)  # settings, measured (when, where), wanted, results
     provenance: dict[str, Any] = field(default_factory=dict)
     format: str = FORMAT

@@ -186,3 +186,54 @@ def test_the_models_own_device_is_the_default_and_it_is_brought_back(monkeypatch
         net.to(torch.float64).to(memory_format=torch.channels_last)  # another memory, as another device's is
     assert places == [(t.data_ptr(), t.device) for t in (*net.parameters(), *net.buffers())]
     assert net[0].weight.dtype == torch.float32
+
+
+def switches():
+    """What says whether GPUs use TF32: the old switches (None where reading them raises) and the new ones."""
+
+    def read(switch):
+        try:
+            return switch()
+        except RuntimeError:
+            return None
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    old = [read(lambda: matmul.allow_tf32), read(lambda: cudnn.allow_tf32), read(torch.get_float32_matmul_precision)]
+    return old, [kind.fp32_precision for kind in (matmul, cudnn.conv, cudnn.rnn)]
+
+
+@pytest.mark.parametrize("before", ["default", "training's", "set_float32_matmul_precision", "the new switch for all"])
+def test_fp32_is_float32_and_the_switches_are_put_back(before):
+    class Seen(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.seen = tiny_net(), []
+
+        def forward(self, x):
+            self.seen.append(switches())
+            return self.net(x)
+
+    first = switches()
+    try:
+        if before == "training's":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        elif before == "set_float32_matmul_precision":
+            torch.set_float32_matmul_precision("medium")
+        elif before == "the new switch for all":
+            torch.backends.fp32_precision = "tf32"
+        start, net = switches(), Seen()
+        card = evaluate(net, "clean,fgsm", tiny_images())
+        assert all(seen == ([False, False, "highest"], ["ieee"] * 3) for seen in net.seen)
+        assert card.settings["tf32"] is False
+        net.seen.clear()
+        assert evaluate(net, "clean", tiny_images(), precision="bf16").settings["tf32"] is True
+        assert all(seen == ([True, True, "high"], ["tf32"] * 3) for seen in net.seen)
+        old, new = switches()
+        assert new == start[1]
+        assert all(a == b for a, b in zip(old, start[0]) if b is not None)
+    finally:
+        torch.backends.fp32_precision = "none"
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.fp32_precision = "none"
+    assert switches() == first
