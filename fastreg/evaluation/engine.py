@@ -211,15 +211,19 @@ def _gather(values: Tensor, indices: Tensor, place: Place) -> Tensor:
 
 
 def _detection(inside: Tensor, outside: Tensor, row: dict[str, Any]) -> dict[str, Any]:
-    """The row of one out-of-distribution set. Images without a softmax score 0: nothing could look less familiar."""
+    """The row of one out-of-distribution set. Images without a softmax score 0: nothing could look less familiar.
+
+    A side without any softmax has no figures (None).
+    """
+    lost = {"nonfinite": int(outside.isnan().sum()), "nonfinite_in": int(inside.isnan().sum())}
+    told = lost["nonfinite"] < len(outside) and lost["nonfinite_in"] < len(inside)
     inside, outside = inside.nan_to_num(0.0), outside.nan_to_num(0.0)
+    figures = {"detection_error": detection_error, "auroc": auroc, "fpr95": fpr95}
     return {
         "n": row["n"],
         "n_in": len(inside),
-        "nonfinite": row["nonfinite"],
-        "detection_error": detection_error(inside, outside),
-        "auroc": auroc(inside, outside),
-        "fpr95": fpr95(inside, outside),
+        **lost,
+        **{name: figure(inside, outside) if told else None for name, figure in figures.items()},
         "confidence": row["confidence"],
         "histogram_in": torch.histc(inside, 40, 0, 1).long().tolist(),
         "histogram_out": torch.histc(outside, 40, 0, 1).long().tolist(),

@@ -7,6 +7,7 @@ are kept only while all they depend on (model, data, size, precision, seed, the 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Any
 
 from fastreg import metrics
 from fastreg.errors import InputError
+from fastreg.evaluation import notes
 from fastreg.evaluation.suites import CORRUPTED, OOD_IMAGES, OOD_SETS, SEVERITIES
 from fastreg.runs import write_json
 
 FORMAT = "fastreg-scorecard-1"
-EPSILON = 8 / 255  # the paper's, in pixel space
 
 
 @dataclass
@@ -39,6 +40,12 @@ class Scorecard:
     def is_imagenet(self) -> bool:
         """Whether AlexNet-normalised figures mean anything: 1000-class ImageNet, not sample data."""
         return self.data["name"] == "imagenet" and self.data["classes"] == 1000 and not self.sample
+
+    @property
+    def decoding(self) -> str:
+        """How the images were decoded, where it was not by the published protocol; else empty."""
+        loader = self.settings.get("loader", "folder")
+        return "" if loader in ("folder", "resident") else f"decoded by {loader}, to other pixels than Pillow's"
 
     def adopt(self, older: Scorecard | None) -> bool:
         """Take over the suites of an older card of the same model and data; says whether it could."""
@@ -95,7 +102,7 @@ class Scorecard:
     def ood_sets(self) -> dict[str, dict[str, Any]]:
         """The rows of the paper's out-of-distribution sets, as far as they are there."""
         rows = self.results("ood")
-        return {name: rows[name] for name in OOD_SETS if name in rows}
+        return {n: rows[n] for n in OOD_SETS if rows.get(n, {}).get("detection_error") is not None}
 
     def ood_is_whole(self) -> bool:
         """Whether all seven sets are there, whole but for ODIN's tuning images: only then their mean is a total."""
@@ -106,8 +113,8 @@ class Scorecard:
         """The figures the paper's tables print, in percent; only those that are complete."""
         found: dict[str, Any] = {}
         if row := self.results("clean").get("clean"):
-            found |= {"clean_error": row["error"], "top5_error": row["top5_error"], "nll": row["nll"]}
-            found |= {key: row[key] for key in ("ece", "brier", "confidence")}
+            found |= {"clean_error": row["error"], "top5_error": row["top5_error"]}
+            found |= {key: row[key] for key in ("nll", "ece", "brier", "confidence") if row[key] is not None}
         for suite in ("fgsm", "pgd", "occlusion"):
             if row := self.results(suite).get(suite):
                 found[f"{suite}_error"] = row["error"]
@@ -139,72 +146,16 @@ class Scorecard:
 
     def altered(self, suite: str) -> str:
         """How a suite's settings depart from the paper's, in words; empty when they don't."""
-        settings = self.suites.get(suite, {}).get("settings", {})
-        said = []
-        if settings.get("epsilon", EPSILON) != EPSILON:
-            said.append(f"epsilon {settings['epsilon']:.4g} instead of 8/255")
-        if settings.get("clip") is False:
-            said.append("pixels are not clipped to [0, 1]")
-        if suite == "imagenet-c" and settings.get("fidelity") == "memory":
-            said.append("fidelity memory, without the JPEG step of the distributed files, so noise is harder")
-        if suite == "imagenet-c" and self.is_imagenet and self.data["size"] != 224:
-            said.append(f"{self.data['size']} px, while AlexNet's errors are for 224 px")
-        own = {"imagenet-c": "imagenet224", "cifar-c": "cifar32"}.get(suite)
-        if (self.is_imagenet or suite == "cifar-c") and settings.get("constants", own) != own:
-            said.append(f"constants {settings['constants']} instead of {own}")
-        return "; ".join(said)
-
-    @property
-    def decoding(self) -> str:
-        """How the images were decoded, where it was not by the published protocol; else empty."""
-        loader = self.settings.get("loader", "folder")
-        return "" if loader in ("folder", "resident") else f"decoded by {loader}, to other pixels than Pillow's"
+        return notes.altered(self, suite)
 
     def notes(self) -> list[str]:
         """What a reader must know beside the figures: sample data, partial suites, outputs that were not finite."""
-        said = []
-        if self.sample:
-            said.append("sample: measured on sample data; these figures say nothing about the full data set.")
-        if self.decoding:
-            said.append(f"images: {self.decoding}.")
-        for suite in CORRUPTED:
-            if self.results(suite) and (lacking := self.missing(suite)):
-                said.append(f"{suite} is partial, so it has no total; missing: {', '.join(lacking)}.")
-        for suite in self.suites:
-            if how := self.altered(suite):
-                said.append(f"{suite}: {how}.")
-            if not self.complete(suite):
-                left = len(set(self.suites[suite]["wanted"]) - set(self.results(suite)))
-                said.append(f"{suite} was interrupted with {left} conditions left: run the same command to continue.")
-            for condition, row in self.results(suite).items():
-                if suite in CORRUPTED and (row["n"] != self.data["n"] or row.get("differs")):
-                    how = f" ({row['differs']})" if row.get("differs") else ""
-                    said.append(f"{suite} {condition}: its files hold {row['n']:,} of {self.data['n']:,} images{how}.")
-                if row.get("nonfinite"):
-                    where = condition if condition == suite else f"{suite} {condition}"
-                    said.append(f"{where}: {row['nonfinite']} of {row['n']} images gave NaN logits, counted as errors.")
-        return said + self._ood_notes()
-
-    def _ood_notes(self) -> list[str]:
-        sets, said = self.ood_sets(), []
-        if sets and not self.ood_is_whole():
-            held = ", ".join(f"{name} {row['n']:,}" for name, row in sets.items())
-            missing = [name for name in OOD_SETS if name not in sets]
-            said.append(
-                f"ood: the mean is of {len(sets)} of the paper's {len(OOD_SETS)} sets, by images: {held}; it is not "
-                f"the paper's figure, which is of all seven with 10,000 each (iSUN 8,925)"
-                + (f"; missing: {', '.join(missing)}." if missing else ".")
-            )
-        for name, row in self.results("ood").items():
-            if row.get("stored_px", 0) > self.data["size"]:
-                said.append(
-                    f"ood {name}: of its images of {row['stored_px']} px the centre {self.data['size']} px were used."
-                )
-        return said
+        return notes.notes(self)
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold: what is not finite is None."""
         plain = asdict(self)
-        return {"format": plain.pop("format"), "summary": self.summary(), "notes": self.notes(), **plain}
+        return _finite({"format": plain.pop("format"), "summary": self.summary(), "notes": self.notes(), **plain})
 
     def save(self, path: Path | str) -> None:
         """Write as JSON, whole or not at all. Raises RunError when it cannot."""
@@ -225,3 +176,11 @@ class Scorecard:
             return cls(**{key: content[key] for key in cls.__dataclass_fields__})
         except KeyError as error:
             raise InputError(f"{path} lacks {error}: move it away and evaluate again.") from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,7 +1,8 @@
 """One pass over a set, on the device, without a host synchronisation: counts and float64 sums that add up.
 
-Counts are exact whatever the sharding, and so is the sum of confidences (float32 values in [1/K, 1] add without
-rounding in float64 up to some 10^5 samples); likelihood and Brier sums agree to about 1e-12.
+All sums are exact, so they do not depend on how the set is cut into batches and ranks: counts; confidences, which are
+float32 values in [1/K, 1] and add without rounding in float64 up to some 10^5 samples; likelihoods and Brier scores,
+each first rounded to a multiple of 2^-30 (1e-9), which add without rounding up to a sum of 2^23.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from fastreg.metrics.classification import BINS, ece_of_bins, rank_of_label, sum_bins, summarise_bins
 
-_SUMS = ("n", "nonfinite", "top1", "top5", "confidence", "nll", "brier")
+_SUMS = ("n", "nonfinite", "top1", "top5", "confidence", "nll", "brier", "impossible")
+_GRID = 2.0**30
 
 
 class Tally:
-    """Adds up batches of logits; ``sums`` float64 [7] and ``bins`` float64 [3, 20] are all its state."""
+    """Adds up batches of logits; ``sums`` float64 [8] and ``bins`` float64 [3, 20] are all its state."""
 
     def __init__(self, device: torch.device | str = "cpu", bins: int = BINS):
         self.sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=device)
@@ -26,7 +28,8 @@ class Tally:
     def update(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Adds logits [B, K] and int64 labels [B]; returns the confidences float32 [B], NaN where there is no softmax.
 
-        A row whose softmax does not exist counts as a miss and as ``nonfinite``, and in no other sum.
+        A row whose softmax does not exist counts as a miss and as ``nonfinite``, and in no other sum. A row that gives
+        its own class probability 0 (a logit of -inf) counts as ``impossible`` and has no likelihood.
         """
         logits = logits.detach().float()
         log_p = logits.log_softmax(1)
@@ -37,7 +40,10 @@ class Tally:
         rank = rank_of_label(logits, labels)
         one = torch.ones_like(own, dtype=torch.float64)
         brier = p.double().square().sum(1) - 2 * own.double().exp() + 1
-        columns = torch.stack((one, one, rank < 1, rank < 5, confidence.double(), -own.double(), brier))
+        possible = own > -torch.inf
+        nll = torch.where(possible, -own.double(), 0.0)
+        nll, brier = ((x * _GRID).round() / _GRID for x in (nll, brier))
+        columns = torch.stack((one, one, rank < 1, rank < 5, confidence.double(), nll, brier, ~possible))
         columns = torch.where(finite, columns, 0.0)
         columns[0] = 1.0
         columns[1] = (~finite).double()
@@ -54,18 +60,21 @@ class Tally:
             torch.distributed.all_reduce(self.bins)
 
     def result(self) -> dict[str, Any]:
-        """Plain numbers: ``n``, ``nonfinite``; ``error``, ``top5_error``, ``confidence``, ``ece`` and ``brier`` in
-        percent; ``nll`` in nats; ``bins`` for a reliability diagram. Calibration is over the finite rows."""
+        """Plain numbers: ``n``, ``nonfinite``, ``impossible``; ``error``, ``top5_error``, ``confidence``, ``ece`` and
+        ``brier`` in percent; ``nll`` in nats; ``bins`` for a reliability diagram. Calibration is over the finite rows:
+        without any it is None. The likelihood is None (it would be infinite) when a row gave its own class no chance.
+        """
         sums = dict(zip(_SUMS, self.sums.tolist()))
-        n, finite = max(sums["n"], 1.0), max(sums["n"] - sums["nonfinite"], 1.0)
+        n, finite = max(sums["n"], 1.0), sums["n"] - sums["nonfinite"]
         return {
             "n": int(sums["n"]),
             "nonfinite": int(sums["nonfinite"]),
+            "impossible": int(sums["impossible"]),
             "error": 100.0 * (sums["n"] - sums["top1"]) / n,
             "top5_error": 100.0 * (sums["n"] - sums["top5"]) / n,
-            "confidence": 100.0 * sums["confidence"] / finite,
-            "nll": sums["nll"] / finite,
-            "brier": 100.0 * sums["brier"] / finite,
-            "ece": ece_of_bins(self.bins),
+            "confidence": 100.0 * sums["confidence"] / finite if finite else None,
+            "nll": sums["nll"] / finite if finite and not sums["impossible"] else None,
+            "brier": 100.0 * sums["brier"] / finite if finite else None,
+            "ece": ece_of_bins(self.bins) if finite else None,
             "bins": summarise_bins(*(row.tolist() for row in self.bins)),
         }

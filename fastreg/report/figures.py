@@ -11,6 +11,7 @@ from fastreg.evaluation.suites import SEVERITIES
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import svg
 from fastreg.report.columns import Run
+from fastreg.report.scores import cell
 
 
 def training(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
@@ -116,7 +117,9 @@ def detection(run: Run) -> list[tuple[str, Markup]]:
             width=260,
             height=160,
         )
-        caption = f"{name.replace('_', ' ')}: detection error {row['detection_error']:.1f}, AUROC {row['auroc']:.1f}"
+        caption = (
+            f"{name.replace('_', ' ')}: detection error {cell(row['detection_error'])}, AUROC {cell(row['auroc'])}"
+        )
         charts.append((caption, Markup(chart)))
     return charts
 

@@ -8,6 +8,7 @@ from typing import Any
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import CORRUPTED, SEVERITIES
 from fastreg.report.columns import FIGURES
+from fastreg.report.scores import cell
 
 
 def print_scorecard(card: Scorecard) -> None:
@@ -45,7 +46,7 @@ def _detection(rows: dict[str, dict[str, Any]], table_class: Any) -> Any:
     for heading in ("images", "detection error", "AUROC", "FPR at 95 % TPR"):
         table.add_column(heading, justify="right")
     for name, row in rows.items():
-        table.add_row(name, f"{row['n']:,}", *(f"{row[key]:.2f}" for key in ("detection_error", "auroc", "fpr95")))
+        table.add_row(name, f"{row['n']:,}", *(cell(row[key]) for key in ("detection_error", "auroc", "fpr95")))
     return table
 
 

@@ -1,5 +1,6 @@
 """Evaluation on what is unusual: other sets, broken outputs, some of the classes, and bad input."""
 
+import json
 import math
 import re
 
@@ -43,6 +44,62 @@ def test_nan_logits_are_counted_and_named(data):
     assert card.results("clean")["clean"]["nonfinite"] == 15
     assert any("clean: 15 of 30 images gave NaN logits, counted as errors" in note for note in card.notes())
     assert math.isfinite(card.summary()["ece"])
+
+
+class Reshaped(nn.Module):
+    """A classifier whose logits are made into something else."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.net, self.change = tiny_net(), change
+
+    def forward(self, x):
+        return self.change(self.net(x))
+
+
+def strict(path):
+    """JSON as its standard has it, without NaN and Infinity."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_outputs_that_are_all_nan_have_no_calibration_and_say_so(tmp_path, capsys):
+    from fastreg.report import print_scorecard, write_report
+
+    card = evaluate(Reshaped(lambda y: y * math.nan), "clean,fgsm,ood", tiny_images(size=32), out=tmp_path)
+    summary = card.summary()
+    assert summary == {"clean_error": 100.0, "top5_error": 100.0, "fgsm_error": 100.0}
+    notes = card.notes()
+    assert "clean: 30 of 30 images gave NaN logits, counted as errors." in notes
+    assert any(note.startswith("clean: no image gave logits with a softmax") for note in notes)
+    assert "ood uniform: 30 of 30 images gave NaN logits, scored 0, as the least familiar." in notes
+    assert "ood uniform: 30 of 30 of the data's images gave NaN logits, scored 0." in notes
+    assert card.results("ood")["gaussian"]["detection_error"] is None
+    assert strict(tmp_path / "scorecard.json")["summary"] == summary
+    print_scorecard(card)
+    assert "100.00" in capsys.readouterr().out
+    assert write_report([tmp_path]).is_file()
+
+
+def test_a_masked_class_leaves_valid_json_and_a_note(tmp_path):
+    def masked(y):
+        y = y.clone()
+        y[:, 5] = -math.inf
+        return y
+
+    images, labels = tiny_images()
+    card = evaluate(Reshaped(masked), "clean", (images, labels), out=tmp_path)
+    written = strict(tmp_path / "scorecard.json")
+    assert written["suites"]["clean"]["results"]["clean"]["nll"] is None
+    assert "nll" not in card.summary()
+    assert math.isfinite(card.summary()["brier"])
+    masked_out = int((labels == 5).sum())
+    assert (
+        f"clean: {masked_out} images gave their own class a logit of -inf, so there is no likelihood." in card.notes()
+    )
 
 
 class Named(nn.Module):
@@ -196,17 +253,6 @@ def test_arrays_in_any_memory_order_and_labels_once_or_five_times(net, cifar_c):
     np.save(folder / "fog.npy", np.asfortranarray(np.load(folder / "fog.npy")))
     np.save(folder / "labels.npy", labels.numpy().astype(np.uint8))
     assert evaluate(net, "cifar-c", (images, labels), **given).severity_errors("cifar-c") == wanted
-
-
-class Reshaped(nn.Module):
-    """A classifier whose logits are made into something else."""
-
-    def __init__(self, change):
-        super().__init__()
-        self.net, self.change = tiny_net(), change
-
-    def forward(self, x):
-        return self.change(self.net(x))
 
 
 @pytest.mark.parametrize(

@@ -247,9 +247,9 @@ def test_the_tally_equals_the_plain_metrics_and_ignores_sharding():
     parts = metrics.Tally()
     for rows in torch.randperm(997, generator=generator).split(37):
         parts.update(logits[rows], labels[rows])
-    assert torch.equal(parts.sums[:5], whole.sums[:5])  # counts and confidences: exact
+    assert torch.equal(parts.sums, whole.sums)  # exactly: likelihoods and Brier scores are on a grid
     assert torch.equal(parts.bins, whole.bins)
-    torch.testing.assert_close(parts.sums, whole.sums, rtol=1e-12, atol=0)
+    assert len({parts.sums[i].item() for i in range(4, 7)}) == 3
 
 
 def test_logits_without_a_softmax_are_counted_and_never_hits():
@@ -275,3 +275,26 @@ def test_one_bad_logit_anywhere_spoils_its_row(classes, bad):
     assert tally.result()["nonfinite"] == classes
     assert confidence[:classes].isnan().all()
     assert confidence[classes] == 1
+
+
+def test_without_a_finite_row_there_is_no_calibration():
+    tally = metrics.Tally()
+    tally.update(torch.full((3, 5), math.nan), torch.zeros(3, dtype=torch.int64))
+    result = tally.result()
+    assert (result["n"], result["nonfinite"], result["error"]) == (3, 3, 100.0)
+    assert [result[key] for key in ("confidence", "nll", "brier", "ece")] == [None] * 4
+
+
+def test_a_masked_class_has_no_likelihood_and_everything_else():
+    logits = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+    logits[:, 4] = -math.inf
+    labels = torch.arange(40) % 5
+    tally = metrics.Tally()
+    tally.update(logits, labels)
+    result = tally.result()
+    assert (result["impossible"], result["nonfinite"], result["nll"]) == (8, 0, None)
+    assert result["brier"] == pytest.approx(metrics.brier_score(logits.softmax(1), labels), rel=1e-5)
+    tally = metrics.Tally()
+    tally.update(logits, labels % 4)
+    assert tally.result()["impossible"] == 0
+    assert tally.result()["nll"] == pytest.approx(metrics.negative_log_likelihood(logits.softmax(1), labels % 4))
