@@ -173,9 +173,15 @@ class Scorecard:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"{path} is not a scorecard of this version: move it away and evaluate again.")
         try:
-            return cls(**{key: content[key] for key in cls.__dataclass_fields__})
+            card = cls(**{key: content[key] for key in cls.__dataclass_fields__})
         except KeyError as error:
             raise InputError(f"{path} lacks {error}: move it away and evaluate again.") from error
+        try:
+            card.to_dict()  # whatever is not where it should be is missed here, not by a reader later
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise InputError(f"{path} is not a scorecard ({why}): move it away and evaluate again.") from error
+        return card
 
 
 def _finite(value: Any) -> Any:

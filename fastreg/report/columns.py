@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,38 +119,49 @@ class Run(NamedTuple):
         return self.training.get("model") == model and self.training.get("epochs") == 300
 
 
-def load_runs(folders: Iterable[Path | str]) -> list[Run]:
-    """The runs of several folders, each once. Those whose folders have one name are told apart by what lies above."""
-    runs = list({run.folder.resolve(): run for run in map(load_run, folders)}.values())
-    places = [run.folder.resolve().parts for run in runs]
+def load_runs(folders: Iterable[Path | str]) -> tuple[list[Run], list[str]]:
+    """``(the runs of several folders, each once; a sentence for each that cannot be read)``, which is also printed.
+
+    Runs whose folders have one name are told apart by what lies above.
+    """
+    found: dict[Path, Run] = {}
+    broken = []
+    for folder in folders:
+        try:
+            found[Path(folder).resolve()] = load_run(folder)
+        except InputError as error:
+            broken.append(str(error))
+            print(f"left out: {error}", file=sys.stderr)
+    places = [place.parts for place in found]
 
     def name(own: tuple[str, ...]) -> str:
         depth = next(d for d in range(1, len(own) + 1) if sum(place[-d:] == own[-d:] for place in places) == 1)
         return "/".join(own[-depth:])
 
-    return [
+    runs = [
         run._replace(name=name(place), colour=svg.COLOURS[index % len(svg.COLOURS)])
-        for index, (run, place) in enumerate(zip(runs, places))
+        for index, (run, place) in enumerate(zip(found.values(), places))
     ]
+    return runs, broken
 
 
 def load_run(folder: Path | str) -> Run:
-    """Read a run folder. Raises InputError when it has no scorecard."""
-    import json
-
+    """Read a run folder. Raises InputError when it has no scorecard, or a file of it is not what it should be."""
     from fastreg.runs import read_rows
 
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"no run folder at {folder}: give the path of one, such as runs/NAME.")
+    card = Scorecard.load(folder / "scorecard.json")
     config = folder / "config.json"
-    return Run(
-        folder.resolve().name,
-        folder,
-        Scorecard.load(folder / "scorecard.json"),
-        json.loads(config.read_text()) if config.is_file() else {},
-        read_rows(folder / "log.jsonl"),
-    )
+    try:
+        settings = json.loads(config.read_text()) if config.is_file() else {}
+    except (ValueError, OSError) as error:
+        raise InputError(f"{config} cannot be read ({error}): restore it, or move it away.") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{config} is not a run's settings: restore it, or move it away.")
+    log = [row for row in read_rows(folder / "log.jsonl") if isinstance(row, dict)]
+    return Run(folder.resolve().name, folder, card, settings, log)
 
 
 def shown(runs: Sequence[Run]) -> list[str]:

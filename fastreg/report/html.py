@@ -24,20 +24,23 @@ def write_report(
     """Write a report of evaluated run folders (none named: the newest) and return the HTML file's path.
 
     ``out``: an .html file, default ``report.html`` in the first run's folder; .md and .csv files go beside it. The page
-    holds its pictures and style, and asks the network for nothing. Raises InputError for a folder without a scorecard.
+    holds its pictures and style, and asks the network for nothing. A folder that cannot be read is left out, which the
+    page says; raises InputError when there is no other.
     """
-    loaded = load_runs(runs or [newest(runs_root)])
+    loaded, broken = load_runs(runs or [newest(runs_root)])
+    if not loaded:
+        raise InputError(broken[0])
     page = Path(out) if out is not None else loaded[0].folder / "report.html"
     if page.suffix != ".html":
         raise InputError(f"{page}: a report is an .html file; give such a name.")
     table = score_table(loaded, shown(loaded))
-    atomic_write(page, _render(loaded))
+    atomic_write(page, _render(loaded, broken))
     atomic_write(page.with_suffix(".md"), markdown(loaded, table))
     atomic_write(page.with_suffix(".csv"), comma_separated(table))
     return page
 
 
-def _render(runs: Sequence[Run]) -> str:
+def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
     from jinja2 import Environment, FileSystemLoader, select_autoescape
 
     here = Path(__file__).parent
@@ -47,6 +50,7 @@ def _render(runs: Sequence[Run]) -> str:
         version=__version__,
         style=(here / "report.css").read_text(),
         runs=runs,
+        broken=broken,
         tables=[score_table(runs, keys) for keys in _split(shown(runs)) if keys],
         training=figures.training(runs),
         paper=_paper_note(runs),

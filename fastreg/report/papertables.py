@@ -49,8 +49,11 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
 
 
 def evaluated(root: str | Path, dataset: str | None = None) -> list[Run]:
-    """The run folders under ``root`` that hold a scorecard, optionally only those trained on one data set."""
-    runs = load_runs(path.parent for path in sorted(Path(root).glob("*/scorecard.json")))
+    """The run folders under ``root`` that hold a scorecard, optionally only those trained on one data set.
+
+    Those that cannot be read are named on stderr and left out.
+    """
+    runs, _ = load_runs(path.parent for path in sorted(Path(root).glob("*/scorecard.json")))
     return [run for run in runs if dataset in (None, run.training.get("dataset"))]
 
 

@@ -305,3 +305,33 @@ def test_runs_with_one_folder_name_keep_their_own_facts(tmp_path):
     for name, (colour, _, _) in zip(("a/mine/on-v2", "b/mine/on-v2"), lines):
         assert f'<i class="key" style="background:{colour}"></i>{name}</h3>' in source
         assert f'stroke="{colour}" d="M' in source
+
+
+BROKEN = {
+    "scorecard.json": ["{", '{"format": "fastreg-scorecard-1"}', "[]", "\\x00", b"\xff\xfe", "rows", "suites"],
+    "config.json": ["{", "[]", b"\xff\xfe"],
+}
+
+
+@pytest.mark.parametrize(("file", "content"), [(file, c) for file, contents in BROKEN.items() for c in contents])
+def test_one_broken_run_is_named_and_stops_nothing(tmp_path, capsys, file, content):
+    whole, broken = make_run(tmp_path, "whole"), make_run(tmp_path, "broken")
+    if content in ("rows", "suites"):  # valid JSON of another shape
+        card = json.loads((broken / file).read_text())
+        card["suites"] = (
+            3 if content == "suites" else {**card["suites"], "fgsm": {**card["suites"]["fgsm"], "results": 3}}
+        )
+        content = json.dumps(card)
+    (broken / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    paper("table4", tmp_path)
+    text = capsys.readouterr()
+    assert "whole (" in text.out
+    assert "broken (" not in text.out
+    assert re.search(rf"^left out: {broken}/{file} [^\n]*\n$", text.err)
+    figure1(tmp_path / "f.png", tmp_path)
+    said = read_page(write_report([broken, whole], tmp_path / "r.html"))[1]
+    assert f"Left out: {broken}/{file}" in said
+    with pytest.raises(InputError, match=f"{broken}/{file}"):
+        write_report([broken])
+    with pytest.raises(InputError, match="no run folder at nowhere"):
+        write_report(["nowhere", broken])
