@@ -17,7 +17,8 @@ from fastreg.report.scores import cell
 def training(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
     """(caption, chart) of the loss and of the validation error by epoch; empty without logs."""
     charts = []
-    for key, caption in (("train_loss", "Training loss"), ("val_top1_error", "Validation top-1 error, %")):
+    kinds = (("train_loss", "loss", "Training loss"), ("val_top1_error", "error, %", "Validation top-1 error"))
+    for key, y_label, caption in kinds:
         series = []
         for run in runs:
             rows = [row for row in run.log if row.get("kind") == "epoch" and row.get(key) is not None]
@@ -25,7 +26,7 @@ def training(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
                 x = [row["epoch"] + 1 for row in rows]
                 series.append(svg.Line(run.name, x, [row[key] for row in rows], run.colour, len(x) < 40))
         if series:
-            charts.append((caption, Markup(svg.lines(series, x_label="epoch", y_label=caption))))
+            charts.append((caption, Markup(svg.lines(series, x_label="epoch", y_label=y_label))))
     return charts
 
 
@@ -56,15 +57,22 @@ def heat_map(run: Run, suite: str) -> list[dict[str, Any]]:
 
 
 def heat(error: float | None) -> dict[str, str]:
-    """A cell coloured from pale to dark red by an error in percent; the ink keeps its contrast."""
+    """A cell coloured from pale to dark red by an error in percent; the ink is what reads better on it."""
     if error is None:
         return {"text": "–", "style": ""}
     share = min(max(error / 100, 0.0), 1.0)
     stops = ((250, 246, 240), (240, 170, 120), (122, 24, 36))
     low, high, t = (stops[0], stops[1], share * 2) if share < 0.5 else (stops[1], stops[2], share * 2 - 1)
     r, g, b = (round(a + (c - a) * t) for a, c in zip(low, high))
-    ink = "#fff" if share > 0.68 else "#222"
+    light = sum(weight * linear(channel) for weight, channel in zip((0.2126, 0.7152, 0.0722), (r, g, b)))
+    ink = "#fff" if 1.05 / (light + 0.05) > (light + 0.05) / 0.05 else "#000"  # WCAG's contrast, 4.6 or more
     return {"text": f"{error:.0f}", "style": f"background:rgb({r},{g},{b});color:{ink}"}
+
+
+def linear(channel: float) -> float:
+    """The light of an 8-bit sRGB value, 0 to 1."""
+    share = channel / 255
+    return share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
 
 
 def severity_curves(runs: Sequence[Run], suite: str) -> list[tuple[str, Markup]]:
@@ -82,7 +90,7 @@ def severity_curves(runs: Sequence[Run], suite: str) -> list[tuple[str, Markup]]
                 y = [clean, *(errors.get(severity) for severity in SEVERITIES)]
                 series.append(svg.Line(run.name, [0, *SEVERITIES], y, run.colour, True))
         chart = svg.lines(
-            series, x_label="severity", y_label=name, y=(0, 100), x_ticks=[0, *SEVERITIES], width=200, height=130
+            series, x_label="severity", y_label="error, %", y=(0, 100), x_ticks=[0, *SEVERITIES], width=180, height=140
         )
         charts.append((name.replace("_", " "), Markup(chart)))
     return charts

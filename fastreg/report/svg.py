@@ -23,7 +23,7 @@ class Line(NamedTuple):
 class Frame:
     """The axes of one chart: maps data to a view box of ``width`` by ``height``."""
 
-    left, right, top, bottom = 36.0, 8.0, 8.0, 30.0
+    left, right, top, bottom = 36.0, 10.0, 24.0, 34.0
 
     def __init__(
         self, x: tuple[float, float], y: tuple[float, float], width: float, height: float, x_label: str, y_label: str
@@ -41,16 +41,17 @@ class Frame:
 
     def draw(self, body: Sequence[str], x_ticks: Sequence[float] | None = None) -> str:
         parts = [f'<svg viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{escape(self.title())}">']
-        for tick in ticks(*self.y):
+        for tick in ticks(*self.y, about=5 if self.height > 150 else 2):
             y = self.py(tick)
             parts.append(f'<path class="grid" d="M{self.left:g} {y:.1f}H{self.width - self.right:g}"/>')
-            parts.append(f'<text class="tick" x="{self.left - 5:g}" y="{y + 3:.1f}" text-anchor="end">{tick:g}</text>')
+            parts.append(f'<text class="tick" x="{self.left - 5:g}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
         for tick in ticks(*self.x) if x_ticks is None else x_ticks:
-            x, y = self.px(tick), self.height - self.bottom + 12
+            x, y = self.px(tick), self.height - self.bottom + 14
             parts.append(f'<text class="tick" x="{x:.1f}" y="{y:g}" text-anchor="middle">{tick:g}</text>')
         middle = (self.left + self.width - self.right) / 2
         at = f'x="{middle:g}" y="{self.height - 4:g}" text-anchor="middle"'
         parts.append(f'<text class="label" {at}>{escape(self.x_label)}</text>')
+        parts.append(f'<text class="label" x="0" y="11">{escape(self.y_label)}</text>')  # above its axis, to be read
         return "".join([*parts, *body, "</svg>"])
 
     def title(self) -> str:
@@ -81,20 +82,27 @@ def lines(
     clean = [[(a, b) for a, b in zip(s.x, s.y) if b is not None and math.isfinite(b)] for s in series]
     points = [point for line in clean for point in line] or [(0.0, 0.0)]
     xs, ys = [a for a, _ in points], [b for _, b in points]
-    frame = Frame((min(xs), max(xs)), y or (min(0.0, *ys), max(ys) or 1.0), width, height, x_label, y_label)
+    left, right = (min(xs), max(xs)) if min(xs) < max(xs) else (xs[0] - 1, xs[0] + 1)  # a single point: in the middle
+    frame = Frame((left, right), y or (min(0.0, *ys), max(ys) or 1.0), width, height, x_label, y_label)
+    if x_ticks is None and left < min(xs):
+        x_ticks = xs[:1]
+    placed = [[(round(frame.px(a), 1), round(frame.py(b), 1)) for a, b in kept] for kept in clean]
     body = []
-    for line, kept in zip(series, clean):
-        path = "L".join(f"{frame.px(a):.1f} {frame.py(b):.1f}" for a, b in kept)
+    for index, (line, kept, at) in enumerate(zip(series, clean, placed)):
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in at)
+        # what lies on an earlier line is dashed, and a dot below later ones is larger: each colour is seen
+        dash = ' stroke-dasharray="5 5"' if any(set(at) <= set(earlier) for earlier in placed[:index]) else ""
         if path:
             body.append(
-                f'<path class="line" stroke="{line.colour}" d="M{path}"><title>{escape(line.name)}</title></path>'
+                f'<path class="line" stroke="{line.colour}"{dash} d="M{path}"><title>{escape(line.name)}</title></path>'
             )
         if line.dots:
-            body += [
-                f'<circle r="2.4" fill="{line.colour}" cx="{frame.px(a):.1f}" cy="{frame.py(b):.1f}">'
-                f"<title>{escape(line.name)}: {b:.2f}</title></circle>"
-                for a, b in kept
-            ]
+            for (_, value), point in zip(kept, at):
+                radius = 2.4 + 1.6 * sum(point in later for later in placed[index + 1 :])
+                body.append(
+                    f'<circle r="{radius:.1f}" fill="{line.colour}" cx="{point[0]:.1f}" cy="{point[1]:.1f}">'
+                    f"<title>{escape(line.name)}: {value:.2f}</title></circle>"
+                )
     return frame.draw(body, x_ticks)
 
 
