@@ -106,7 +106,7 @@ def evaluate(
     )
     loader = PROTOCOL if loader == "auto" else loader
     subject = Subject(data, size)
-    wanted = resolve(suites, subject.size)
+    wanted = resolve(suites, subject.size, subject.name)
     where = device_of(model) if device is None else device
     rough = precision != "fp32"
     with borrowed(model), tf32(rough), _placed(where, batch_size, {"loader": loader, "workers": workers}) as place:

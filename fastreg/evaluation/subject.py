@@ -51,6 +51,11 @@ class Subject:
         return len(self.source if self.source is not None else self.arrays[1])  # type: ignore[index]
 
     @property
+    def name(self) -> str:
+        """The data set's; "arrays" and "folder" are not one."""
+        return self.source.name if self.source is not None else "arrays"
+
+    @property
     def labels(self) -> np.ndarray:
         """int64 [N]"""
         return self.arrays[1].cpu().numpy() if self.arrays is not None else self.source.labels
@@ -59,7 +64,7 @@ class Subject:
         """What a result must name about its data."""
         source = self.source
         return {
-            "name": source.name if source is not None else "arrays",
+            "name": self.name,
             "split": source.split if source is not None else "-",
             "n": len(self),
             "classes": self.classes,

@@ -34,23 +34,26 @@ PHOTOGRAPHS = {
 NOISES = ("gaussian", "uniform")
 OOD_SETS = (*PHOTOGRAPHS, *NOISES)
 OOD_IMAGES = {name: 8_925 if name == "isun" else 10_000 for name in OOD_SETS}
-_PAPER = {
-    "cifar": ("clean", "fgsm", "cifar-c", "occlusion", "calibration", "ood", "confidence"),
-    "imagenet": ("clean", "fgsm", "occlusion", "imagenet-c", "confidence"),
-}
+_CIFAR = ("clean", "fgsm", "cifar-c", "occlusion", "calibration", "ood", "confidence")
+_IMAGENET = ("clean", "fgsm", "occlusion", "imagenet-c", "confidence")
+_PAPER = {"cifar10": _CIFAR, "cifar100": _CIFAR, "imagenet": _IMAGENET}
 
 
-def resolve(suites: str | Iterable[str], size: int) -> list[str]:
+def resolve(suites: str | Iterable[str], size: int, data: str = "") -> list[str]:
     """Suite names in canonical order, from one name, a comma-separated string or a list; ``paper`` is spelled out.
 
-    What ``paper`` means follows the image side ``size``: 32 px is CIFAR. Raises InputError for an unknown name.
+    ``paper`` is what the paper reports for the data set named ``data``; of arrays, folders and other sets the image
+    side ``size`` decides: 32 px is as CIFAR. Raises InputError for an unknown name, or none.
     """
-    names = suites.split(",") if isinstance(suites, str) else list(suites)
+    names = suites.split(",") if isinstance(suites, str) else list(suites or ())
+    if not names:
+        raise InputError(f"no suite was named: known are {', '.join(SUITES)}.")
     wanted: set[str] = set()
+    paper = _PAPER.get(data, _CIFAR if size == 32 else _IMAGENET)
     for name in (n.strip() for n in names):
         if name not in SUITES:
             raise unknown("suite", name, SUITES)
-        wanted.update(_PAPER["cifar" if size == 32 else "imagenet"] if name == "paper" else (name,))
+        wanted.update(paper if name == "paper" else (name,))
     if wanted & {*DERIVED, "ood"}:
         wanted.add("clean")
     return [name for name in SUITES if name in wanted]

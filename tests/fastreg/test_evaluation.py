@@ -268,6 +268,9 @@ def test_pixels_that_do_not_fit_lie_elsewhere_and_give_the_same(net, tmp_path, m
 def test_paper_means_the_columns_of_that_data_set():
     assert resolve("paper", 32) == ["clean", "fgsm", "occlusion", "cifar-c", "calibration", "confidence", "ood"]
     assert resolve("paper", 224) == ["clean", "fgsm", "occlusion", "imagenet-c", "confidence"]
+    assert resolve("paper", 32, "imagenet") == resolve("paper", 224)  # the data's name counts, not its pixels
+    assert resolve("paper", 64, "cifar100") == resolve("paper", 32)
+    assert resolve("paper", 32, "folder") == resolve("paper", 32, "arrays") == resolve("paper", 32)
     assert resolve(["calibration"], 224) == ["clean", "calibration"]
 
 

@@ -173,6 +173,7 @@ def decoded(folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"suites": []}, "no suite was named"),
         ({"suites": "imagenetc"}, "did you mean 'imagenet-c'"),
         ({"suites": "imagenet-c", "corruptions": "gausian_noise"}, "did you mean 'gaussian_noise'"),
         ({"suites": "imagenet-c", "severities": [0, 6]}, "severities are 1 to 5"),
