@@ -13,6 +13,7 @@ from fastreg.evaluation.suites import CORRUPTED
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import figures
 from fastreg.report.columns import SECONDARY, Run, load_runs, method, shown
+from fastreg.report.provenance import provenance
 from fastreg.report.scores import cell, comma_separated, markdown, score_table
 from fastreg.runs import atomic_write, newest
 from fastreg.version import __version__
@@ -36,7 +37,7 @@ def write_report(
     table = score_table(loaded, shown(loaded))
     atomic_write(page, _render(loaded, broken))
     atomic_write(page.with_suffix(".md"), markdown(loaded, table))
-    atomic_write(page.with_suffix(".csv"), comma_separated(table))
+    atomic_write(page.with_suffix(".csv"), comma_separated(loaded, table))
     return page
 
 
@@ -58,7 +59,7 @@ def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
         calibration=[(run, figures.calibration(run)) for run in runs if run.card.results("clean")],
         ood=[(run, figures.detection(run)) for run in runs if run.card.results("ood")],
         sheet=_sheet(runs[0]),
-        provenance=[(run, _provenance(run)) for run in runs],
+        provenance=[(run, provenance(run)) for run in runs],
     )
 
 
@@ -126,24 +127,3 @@ def _first_image(run: Run) -> tuple[Any, int]:
     best = max(images, key=variety)
     size = run.card.data["size"]
     return (best if isinstance(stored[0], bytes) else np.asarray(best)), size
-
-
-def _provenance(run: Run) -> list[tuple[str, str]]:
-    """Everything a reader needs to repeat or doubt a figure, as (what, value)."""
-    card = run.card
-    suites = {s: {**entry["settings"], **entry.get("measured", {})} for s, entry in card.suites.items()}
-    known = {"model": card.model, "data": card.data, **card.settings, **suites, **card.provenance}
-    return [(key, _plain(value)) for key, value in known.items() if value != {}]
-
-
-def _plain(value: Any) -> str:
-    """A value as words: ``torch 2.13.0; gpu none``."""
-    if isinstance(value, dict):
-        return "; ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return " ".join(_plain(inner) for inner in value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "yes", False: "no"}[value]
-    return str(value)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastreg.report.columns import FIGURES, Run, legend, method
+from fastreg.report.provenance import FACTS, facts, provenance
 from fastreg.report.published import MEASURED
 
 
@@ -66,25 +67,34 @@ def cell(value: float | None, marked: bool = False) -> str:
 
 
 def markdown(runs: Sequence[Run], table: dict[str, Any]) -> str:
-    """The score table and the notes as Markdown."""
+    """The score table, the notes and where the figures come from, as Markdown."""
     headings = [heading for heading, _ in table["headings"]]
-    text = ["| run | method | n | " + " | ".join(headings) + " |", "|---|---|---:|" + "---:|" * len(headings)]
+    text = [_row("run", "method", "n", *headings), "|---|---|---:|" + "---:|" * len(headings)]
     for row in table["rows"]:
         name = f"*{row['name']}*" if row["kind"] == "paper" else row["name"] + (" (sample)" if row["sample"] else "")
         cells = [cell(*pair) for pair in zip(row["cells"], row["marked"])]
-        text.append(f"| {name} | {row['method']} | {row['n']:,} | " + " | ".join(cells) + " |")
+        text.append(_row(name, row["method"], f"{row['n']:,}", *cells))
     text += ["", *(f"* {headings}: {meaning}" for headings, meaning in table["legend"]), ""]
     text += [f"* \\* not what the paper measures: {why}" for why in table["departures"]]
     text += [f"* {run.name}: {note}" for run in runs for note in run.card.notes()]
+    for run in runs:
+        known = [_row(what, value) for what, value in provenance(run)]
+        text += ["", f"## {run.name}", "", _row("what", "value"), "|---|---|", *known]
     return "\n".join(text) + "\n"
 
 
-def comma_separated(table: dict[str, Any]) -> str:
-    """The score table as CSV, full precision, with the summary's own names as headings."""
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def comma_separated(runs: Sequence[Run], table: dict[str, Any]) -> str:
+    """The score table as CSV, full precision, with the summary's own names as headings, and each row's provenance."""
+    known = {run.name: facts(run) for run in runs}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["run", "method", "n", "sample", *table["keys"]])
+    writer.writerow(["run", "method", "n", "sample", *table["keys"], *FACTS])
     for row in table["rows"]:
-        cells = ["" if value is None else value for value in row["cells"]]
-        writer.writerow([row["name"], row["method"], row["n"], row["sample"], *cells])
+        own = known[row["name"]] if row["kind"] == "run" else {}
+        cells = [*row["cells"], *(own.get(fact) for fact in FACTS)]
+        writer.writerow([row["name"], row["method"], row["n"], row["sample"], *("" if c is None else c for c in cells)])
     return buffer.getvalue()

@@ -335,3 +335,26 @@ def test_one_broken_run_is_named_and_stops_nothing(tmp_path, capsys, file, conte
         write_report([broken])
     with pytest.raises(InputError, match="no run folder at nowhere"):
         write_report(["nowhere", broken])
+
+
+def test_markdown_and_csv_say_where_their_figures_come_from(tmp_path):
+    folder = make_run(tmp_path, "a|b", sample=True)
+    other = make_run(tmp_path, "cifar", dataset="cifar100", decoder="dali", skip=("fog",))
+    page = write_report([folder, other], tmp_path / "r.html")
+    first, second = csv.DictReader(page.with_suffix(".csv").read_text().splitlines())
+    assert first["run"] == "a|b"
+    assert (first["data"], first["split"], first["n"], first["size"]) == ("imagenet", "val", "100", "224")
+    assert (first["fidelity"], first["precision"], first["seed"]) == ("imagenet-c dataset", "fp32", "0")
+    assert (first["torch"], first["loader"], second["loader"]) == ("2.13.0", "folder", "dali")
+    assert first["notes"].startswith("sample: measured on sample data")
+    assert "missing: fog" in second["notes"]
+    lines = page.with_suffix(".md").read_text().splitlines()
+    row = next(line for line in lines if line.startswith("| a"))
+    assert row.startswith("| a\\|b (sample) | none | 100 | ")
+    table = lines[: lines.index("")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1  # as many cells in every row
+    text = "\n".join(lines)
+    assert "## a|b" in text
+    assert "100 images <&>" in text
+    assert "| packages | torch 2.13.0 |" in text
+    assert "| precision | fp32 |" in text
