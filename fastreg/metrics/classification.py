@@ -82,10 +82,11 @@ def brier_score(probabilities: Any, labels: Any) -> float:
 def bin_of(confidence: Tensor, bins: int = BINS) -> Tensor:
     """Bin index int64 of each confidence: bin b holds (b/bins, (b+1)/bins], and 0 falls into the first.
 
-    The edges are compared in the confidences' own precision, as the published code does; no host synchronisation.
+    The edges are numpy's linspace(0, 1, bins + 1), rounded to the confidences' own precision. Made on the device: no
+    host synchronisation.
     """
-    edges = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype, device=confidence.device)
-    return torch.bucketize(confidence, edges[1:-1])
+    edges = torch.arange(1, bins, dtype=torch.float64, device=confidence.device) * (1 / bins)
+    return torch.bucketize(confidence, edges.to(confidence.dtype))
 
 
 def reliability_bins(confidence: Any, correct: Any, bins: int = BINS) -> dict[str, list[float]]:

@@ -88,7 +88,7 @@ def test_extra_corruptions_do_not_move_the_mean(errors):
 
 def plain_ece(confidence, correct, bins=20):
     """Straight from the definition, one bin at a time; edges in the confidences' precision."""
-    edges = torch.linspace(0, 1, bins + 1, dtype=torch.from_numpy(confidence).dtype).numpy()
+    edges = np.linspace(0, 1, bins + 1).astype(confidence.dtype)
     total = 0.0
     for low, high in itertools.pairwise(edges):
         inside = (confidence > low) & (confidence <= high)
@@ -104,14 +104,23 @@ def test_ece_against_a_plain_version(dtype, bins):
     rng = np.random.default_rng(0)
     confidence = rng.beta(4, 1, 3000).astype(dtype)
     confidence[:200] = 1.0  # a saturated softmax
-    confidence[200:221] = torch.linspace(0, 1, 21).numpy()  # every edge
-    confidence[200] = 0.3
+    confidence[200 : 201 + bins] = np.linspace(0, 1, bins + 1)  # every edge
+    confidence[300:319] = np.arange(1, 20) / 20  # and decimals as they are typed
     correct = rng.random(3000) < confidence**2
     expected = plain_ece(confidence, correct.astype(dtype), bins)
     assert metrics.expected_calibration_error(confidence, correct, bins=bins) == pytest.approx(expected, abs=1e-9)
     assert metrics.expected_calibration_error(torch.from_numpy(confidence), torch.from_numpy(correct), bins) == (
         pytest.approx(expected, abs=1e-9)
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bins", [*range(1, 31), 100])
+def test_an_edge_closes_its_bin(dtype, bins):
+    edges = np.linspace(0, 1, bins + 1).astype(dtype)
+    assert metrics.reliability_bins(edges[1:], np.ones(bins), bins)["count"] == [1] * bins
+    above = np.nextafter(edges[:-1], dtype(2))
+    assert metrics.reliability_bins(above, np.ones(bins), bins)["count"] == [1] * bins
 
 
 def test_ece_by_hand():
