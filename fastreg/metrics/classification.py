@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastreg.errors import InputError
-from fastreg.metrics._arrays import confidences, tensor
+from fastreg.metrics._arrays import bin_count, classes, confidences, matrix, probabilities, shares, tensor
 
 BINS = 20  # the paper's number of bins
 NO_RANK = 1 << 30  # of a label among logits that have no order: never among the first five, however few classes
@@ -44,39 +44,38 @@ def top5_error(outputs: Any, labels: Any) -> float:
 
 
 def _top_error(outputs: Any, labels: Any, k: int) -> float:
-    x = tensor(outputs, "outputs")
     if labels is None:
-        return 100.0 * float((1 - x.double()).mean())
-    y = _labels(labels, x)
+        hits = shares(outputs, "outputs", "without labels they are the hits [N]; logits need labels beside them")
+        return 100.0 * float((1 - hits.double()).mean())
+    x = matrix(outputs, "outputs") if k > 1 else tensor(outputs, "outputs")
+    if x.ndim > 2:
+        raise InputError(f"outputs is {list(x.shape)}: give logits [N, K], or predicted classes [N]")
+    x = x if x.ndim else x[None]
+    y = classes(labels, x)
     hit = rank_of_label(x, y) < k if x.ndim == 2 else x == y
     return 100.0 * float((~hit).double().mean())
 
 
-def _labels(labels: Any, outputs: Tensor) -> Tensor:
-    y = tensor(labels, "labels").flatten().to(outputs.device, torch.int64)
-    if len(y) != len(outputs):
-        raise InputError(f"{len(outputs)} outputs and {len(y)} labels: each sample needs one of both")
-    if outputs.ndim == 2 and not bool(((y >= 0) & (y < outputs.shape[1])).all()):
-        raise InputError(f"labels must lie in 0..{outputs.shape[1] - 1}, the outputs have {outputs.shape[1]} classes")
-    return y
-
-
 def average_confidence(confidence: Any) -> float:
-    """Mean top-1 probability in percent (the paper's Figure 1)."""
-    return 100.0 * float(tensor(confidence, "confidence").double().mean())
+    """Mean top-1 probability [N] in percent (the paper's Figure 1)."""
+    return 100.0 * float(shares(confidence, "confidence", "give the largest softmax probability").double().mean())
 
 
 def negative_log_likelihood(probabilities: Any, labels: Any) -> float:
     """Mean of -log p(label) in nats (not percent). ``probabilities`` [N, K]."""
-    p = tensor(probabilities, "probabilities").double()
-    return float(-p.gather(1, _labels(labels, p)[:, None]).log().mean())
+    return float(-_of_label(probabilities, labels)[1].log().mean())
 
 
 def brier_score(probabilities: Any, labels: Any) -> float:
     """Mean squared distance of probabilities [N, K] to the one-hot label, summed over classes, in percent (0-200)."""
-    p = tensor(probabilities, "probabilities").double()
-    own = p.gather(1, _labels(labels, p)[:, None]).squeeze(1)
+    p, own = _of_label(probabilities, labels)
     return 100.0 * float((p.square().sum(1) - 2 * own + 1).mean())
+
+
+def _of_label(values: Any, labels: Any) -> tuple[Tensor, Tensor]:
+    """Probabilities float64 [N, K], and those of the labels [N]."""
+    p = probabilities(values)
+    return p, p.gather(1, classes(labels, p)[:, None]).squeeze(1)
 
 
 def bin_of(confidence: Tensor, bins: int = BINS) -> Tensor:
@@ -92,7 +91,7 @@ def bin_of(confidence: Tensor, bins: int = BINS) -> Tensor:
 def reliability_bins(confidence: Any, correct: Any, bins: int = BINS) -> dict[str, list[float]]:
     """What a reliability diagram draws: per bin its edges, count, mean confidence and accuracy (None when empty)."""
     p, hit = confidences(confidence, correct)
-    return summarise_bins(*(column.tolist() for column in sum_bins(p, hit, bins)))
+    return summarise_bins(*(column.tolist() for column in sum_bins(p, hit, bin_count(bins))))
 
 
 def sum_bins(p: Tensor, hit: Tensor, bins: int) -> Tensor:
@@ -117,10 +116,10 @@ def expected_calibration_error(confidence: Any, correct: Any, bins: int = BINS) 
     """ECE in percent: sum over bins of n_b/N |accuracy_b - confidence_b|, bins (lo, hi].
 
     ``confidence`` float [N] is the largest softmax probability in [0, 1], ``correct`` [N] the hits. Raises InputError
-    for a confidence outside [0, 1] or vectors of two lengths.
+    for values outside [0, 1], vectors of two lengths and less than one bin.
     """
     p, hit = confidences(confidence, correct)
-    return ece_of_bins(sum_bins(p, hit, bins))
+    return ece_of_bins(sum_bins(p, hit, bin_count(bins)))
 
 
 def ece_of_bins(sums: Tensor) -> float:

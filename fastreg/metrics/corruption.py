@@ -80,25 +80,44 @@ def mean_error(errors: Errors) -> float:
 
 
 def _complete(errors: Errors) -> dict[str, list[float]]:
+    _named(errors)
     missing = missing_corruptions(errors)
     if missing:
         raise InputError(f"no total over a partial suite: {', '.join(missing)} missing; evaluate them first")
-    return _checked({name: errors[name] for name in NAMES})  # the four extra corruptions belong to no total
+    return _checked({name: errors[name] for name in NAMES})
+
+
+def _named(errors: Errors) -> None:
+    """The four extra corruptions belong to no total but may be there; any other name is a slip."""
+    from fastreg.kernels import EXTRA_CORRUPTIONS
+
+    if not isinstance(errors, Mapping):
+        raise InputError(f"errors must map each corruption to its five errors, but is {type(errors).__name__}")
+    for name in errors:
+        if name not in ALEXNET and name not in EXTRA_CORRUPTIONS:
+            raise unknown("corruption", str(name), [*NAMES, *EXTRA_CORRUPTIONS])
 
 
 def _checked(errors: Errors) -> dict[str, list[float]]:
+    _named(errors)
     checked = {}
     for name, five in errors.items():
         if name not in ALEXNET:
             raise unknown("corruption", name, NAMES)
-        checked[name] = [_unit(f"{name} at severity {s}", error) for s, error in enumerate(five, 1)]
-        if len(checked[name]) != 5:
-            raise InputError(f"{name} has {len(checked[name])} errors: give five, one per severity")
+        if isinstance(five, str | Mapping) or not isinstance(five, Iterable):
+            raise InputError(f"{name} is {type(five).__name__}: give a list of five errors, one per severity")
+        listed = list(five)
+        if len(listed) != 5:
+            raise InputError(f"{name} has {len(listed)} errors: give five, one per severity")
+        checked[name] = [_unit(f"{name} at severity {s}", error) for s, error in enumerate(listed, 1)]
     return checked
 
 
 def _unit(what: str, value: Any) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{what} is {value!r}: errors are numbers in [0, 1]") from None
     if not 0 <= number <= 1:
         raise InputError(f"{what} is {number:g}: errors are shares in [0, 1], divide percentages by 100")
     return number

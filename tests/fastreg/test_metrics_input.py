@@ -1,0 +1,109 @@
+"""What a metric is given that it is not for: an InputError that names the argument or the corruption."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from fastreg import metrics
+from fastreg.errors import InputError
+from fastreg.metrics.corruption import NAMES
+
+ERRORS = {name: [0.5] * 5 for name in NAMES}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fog": [0.1] * 4}, "fog has 4 errors"),
+        ({"fog": [0.1] * 6}, "fog has 6 errors"),
+        ({"fog": [45.0] * 5}, "shares in [0, 1]"),
+        ({"fog": [math.nan] * 5}, "shares in [0, 1]"),
+        ({"fog": None}, "fog is NoneType"),
+        ({"fog": 0.5}, "fog is float"),
+        ({"fog": "abcde"}, "fog is str"),
+        ({"fog": {1: 0.5}}, "fog is dict"),
+        ({"fog": [None] * 5}, "fog at severity 1 is None"),
+        ({"fog": ["a"] * 5}, "fog at severity 1 is 'a'"),
+        ({"fog": np.zeros((5, 2))}, "fog at severity 1 is array"),
+        ({"fogg": [0.1] * 5}, "unknown corruption 'fogg'"),
+    ],
+)
+def test_bad_errors_are_named(change, said):
+    for total in (metrics.mean_corruption_error, metrics.mean_error, metrics.category_errors):
+        with pytest.raises(InputError, match=re.escape(said)):
+            total(ERRORS | change)
+    if "fogg" not in change:
+        with pytest.raises(InputError, match=re.escape(said)):
+            metrics.corruption_errors(change)
+
+
+def test_errors_come_in_a_mapping_and_the_clean_error_is_a_share():
+    with pytest.raises(InputError, match="but is list"):
+        metrics.mean_corruption_error(list(ERRORS.items()))
+    with pytest.raises(InputError, match=r"the clean error is None"):
+        metrics.relative_mean_corruption_error(ERRORS, None)
+    with pytest.raises(InputError, match=r"divide percentages by 100"):
+        metrics.relative_mean_corruption_error(ERRORS, 23.87)
+    with pytest.raises(InputError, match="unknown corruption 'saturate'"):
+        metrics.corruption_errors({"saturate": [0.1] * 5})  # AlexNet has none
+    for values in (np.full(5, 0.5), torch.full((5,), 0.5), (0.5,) * 5):
+        assert metrics.mean_error(ERRORS | {"fog": values, "saturate": [0.9] * 5}) == pytest.approx(50)
+
+
+P = [[0.9, 0.1], [0.2, 0.8]]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: metrics.top1_error(P), "outputs is [2, 2]: give one number per sample"),
+        (lambda: metrics.top1_error([2, 1]), "outputs must lie in [0, 1]: without labels they are the hits"),
+        (lambda: metrics.top1_error([math.nan, 1]), "outputs must lie in [0, 1]"),
+        (lambda: metrics.top1_error(np.zeros((2, 3, 4)), [0, 1]), "outputs is [2, 3, 4]"),
+        (lambda: metrics.top1_error(P, [0.0, 0.7]), "labels must be whole numbers"),
+        (lambda: metrics.top1_error(P, np.eye(2)), "labels is [2, 2]"),
+        (lambda: metrics.top1_error(P, [0]), "2 outputs and 1 labels"),
+        (lambda: metrics.top1_error(P, [0, 2]), "labels must lie in 0..1"),
+        (lambda: metrics.top1_error([], []), "outputs is empty"),
+        (lambda: metrics.top5_error([1, 2, 3], [1, 2, 4]), "outputs is [3]: give one number per sample and class"),
+        (lambda: metrics.average_confidence([7]), "confidence must lie in [0, 1]"),
+        (lambda: metrics.average_confidence([math.nan]), "confidence must lie in [0, 1]"),
+        (lambda: metrics.average_confidence(P), "confidence is [2, 2]"),
+        (lambda: metrics.expected_calibration_error([0.5], [7]), "correct must lie in [0, 1]"),
+        (lambda: metrics.expected_calibration_error([0.5], [math.nan]), "correct must lie in [0, 1]"),
+        (lambda: metrics.expected_calibration_error([1.2], [1]), "confidence must lie in [0, 1]: give the largest"),
+        (lambda: metrics.expected_calibration_error([0.2, 0.3], [1]), "2 confidences and 1 hits"),
+        (lambda: metrics.expected_calibration_error(P, [1, 1]), "confidence is [2, 2]"),
+        (lambda: metrics.expected_calibration_error(["a"], [1]), "confidence must be an array of numbers"),
+        (lambda: metrics.expected_calibration_error(None, [1]), "confidence must be an array of numbers, but is None"),
+        (lambda: metrics.expected_calibration_error([0.5], [1], bins=0), "bins is 0"),
+        (lambda: metrics.reliability_bins([0.5], [1], bins=-3), "bins is -3"),
+        (lambda: metrics.expected_calibration_error([0.5], [1], bins=2.5), "bins is 2.5"),
+        (lambda: metrics.brier_score([[5.0, 1.0]], [0]), "probabilities must lie in [0, 1]"),
+        (lambda: metrics.brier_score([[0.5, 0.1]], [0]), "sum to 1 in every row"),
+        (lambda: metrics.brier_score([[math.nan, 1.0]], [0]), "probabilities must lie in [0, 1]"),
+        (lambda: metrics.negative_log_likelihood([0.5, 0.5], [0, 1]), "probabilities is [2]: give"),
+        (lambda: metrics.negative_log_likelihood([[3.0, -1.0]], [1]), "probabilities must lie in [0, 1]"),
+        (lambda: metrics.detection_error([], [1.0]), "scores_in is empty"),
+        (lambda: metrics.auroc(P, [1.0]), "scores_in is [2, 2]"),
+        (lambda: metrics.auroc([0.5], torch.tensor([1j])), "scores_out must be an array of real numbers"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(call, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        call()
+
+
+def test_what_fits_in_another_form_is_taken():
+    assert metrics.top1_error(P, [[0], [1]]) == 0
+    assert metrics.top1_error(1, 1) == 0
+    assert metrics.top1_error(P, [0.0, 1.0]) == 0
+    assert metrics.expected_calibration_error([[0.9], [0.9]], [True, True]) == pytest.approx(10)
+    half = torch.tensor(P).bfloat16().repeat(1, 500) / 500  # sums to 1 as well as bfloat16 can
+    assert metrics.negative_log_likelihood(half, [0, 1]) == pytest.approx(
+        math.log(500) - math.log(0.9 * 0.8) / 2, rel=0.01
+    )
+    assert metrics.detection_error(0.9, 0.1) == 0
