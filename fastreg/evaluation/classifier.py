@@ -10,26 +10,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastreg.errors import InputError, RunError
+from fastreg.errors import InputError, RunError, unknown
 from fastreg.evaluation.replay import Replayed
 from fastreg.kernels import augment
 from fastreg.kernels.types import Plan
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# of models that are stored in another precision than float32 and run in that
+STORED = {torch.float64: "fp64", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
 class Normalised(nn.Module):
-    """A model with its normalisation as the first layer: float32 pixels [B, 3, h, w] in [0, 1] to float32 logits."""
+    """A model with its normalisation as the first layer: float32 pixels [B, 3, h, w] in [0, 1] to float32 logits.
+
+    The model's own input is always ``dtype``, whether pixels or normalised images come in: its figures do not depend on
+    which of the two were seen first. ``mixed`` runs a float32 model under autocast.
+    """
 
     mean: Tensor
     std: Tensor
     columns: Tensor | None
 
     def __init__(
-        self, net: Any, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype, columns: Tensor | None = None
+        self,
+        net: Any,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: torch.dtype,
+        columns: Tensor | None = None,
+        mixed: bool = True,
     ):
         super().__init__()
-        self.net, self.dtype = net, dtype
+        self.net, self.dtype, self.mixed = net, dtype, mixed and dtype != torch.float32
         self.needed = int(columns.max()) + 1 if columns is not None else 0
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
@@ -43,7 +55,8 @@ class Normalised(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """The same for an input that is normalised already."""
-        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        x = x.to(self.dtype)
+        with torch.autocast(x.device.type, self.dtype, enabled=self.mixed):
             logits = self.net(x)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or logits.is_complex():
             kind = (
@@ -64,8 +77,9 @@ class Classifier:
     """``images(...)`` and ``pixels(...)`` give float32 logits [B, K]; K is the data set's number of classes.
 
     ``columns`` int64 [K] picks and orders the model's outputs when the data holds only some of its classes.
-    ``mean=None``: the model takes pixels in [0, 1]. ``compiled`` runs torch.compile's graph; else, on a GPU, with a
-    ``batch_size``, the forward pass is captured and replayed (``replay.py``). Both pad the last batch to that size.
+    ``mean=None``: the model takes pixels in [0, 1]. ``precision``: see :func:`precision_of`. ``compiled`` runs
+    torch.compile's graph; else, on a GPU, with a ``batch_size``, the forward pass is captured and replayed
+    (``replay.py``). Both pad the last batch to that size.
     """
 
     def __init__(
@@ -81,20 +95,22 @@ class Classifier:
         batch_size: int = 0,
     ):
         self.mean, self.std = tuple(mean or (0.0, 0.0, 0.0)), tuple(std or (1.0, 1.0, 1.0))
-        self.dtype, self.device, self.columns = DTYPES[precision], device, columns
+        self.precision, stored = precision_of(model, precision)
+        self.dtype, self.device, self.columns = stored or DTYPES[self.precision], device, columns
         # the pixels' own order: no layout is changed inside, on a GPU or a CPU
         model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.digest = digest(model)
         self.pad_to = batch_size if compiled else 0
         net = torch.compile(model) if compiled else model
-        self.module = Normalised(net, self.mean, self.std, self.dtype, columns).to(device).eval()
+        self.module = Normalised(net, self.mean, self.std, self.dtype, columns, not stored).to(device).eval()
         self.replayed: Replayed | None = None
         if device.type == "cuda" and batch_size and not compiled:
             self.replayed, self.pad_to = Replayed(self.module.logits, batch_size), batch_size
 
     def images(self, images: Tensor, plan: Plan | None = None) -> Tensor:
         """Logits of uint8 [B, S, S, 3]; one launch normalises (and occludes) them."""
-        x = augment(images, plan or Plan(), mean=self.mean, std=self.std, dtype=self.dtype)
+        dtype = self.dtype if self.dtype != torch.float64 else torch.float32
+        x = augment(images, plan or Plan(), mean=self.mean, std=self.std, dtype=dtype)
         return self._logits(x)
 
     def pixels(self, pixels: Tensor) -> Tensor:
@@ -104,7 +120,7 @@ class Classifier:
     def _logits(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             run = self.replayed or self.module.logits
-            return run(self.padded(x))[: len(x)]
+            return run(self.padded(x.to(self.dtype)))[: len(x)]
 
     def padded(self, x: Tensor) -> Tensor:
         """[B, ...] with its last row repeated up to the batch size where one shape is compiled or captured."""
@@ -141,6 +157,27 @@ def borrowed(model: nn.Module) -> Iterator[None]:
             tensor.data = data
         for module, own in buffers:
             module._buffers.update(own)
+
+
+def precision_of(model: nn.Module, asked: str = "auto") -> tuple[str, torch.dtype | None]:
+    """``(the precision a model runs in, the type it is stored in where that is not float32)``.
+
+    A float32 model runs as ``asked``, in bf16 and fp16 under autocast; "auto" is fp32. One that is stored in another
+    type as a whole runs in that type. Raises InputError for an unknown precision, or one that the model cannot have.
+    """
+    if asked not in ("auto", *DTYPES):
+        raise unknown("precision", asked, ("auto", *DTYPES))
+    kinds = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()} or {torch.float32}
+    stored = None if len(kinds) > 1 or kinds == {torch.float32} else next(iter(kinds))
+    own = "fp32" if stored is None else STORED.get(stored, "")
+    if len(kinds) > 1:
+        can: tuple[str, ...] = ("bf16", "fp16")  # autocast brings them together
+    else:
+        can = ("auto", own) if stored else ("auto", *DTYPES)
+    if asked not in can or not own:
+        held = " and ".join(sorted(str(kind)[6:] for kind in kinds))
+        raise InputError(f"the model is stored in {held} and cannot run in {asked}: evaluate model.float() instead.")
+    return (own if asked == "auto" else asked), stored
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fastreg.errors import InputError, unknown
 from fastreg.evaluation.canvas import LOADERS, PROTOCOL, Canvas, device_named
-from fastreg.evaluation.classifier import DTYPES, Classifier, borrowed, device_of
+from fastreg.evaluation.classifier import Classifier, borrowed, device_of, precision_of
 from fastreg.evaluation.keeper import Keeper
 from fastreg.evaluation.plan import Options, Place, Step, Work, plan
 from fastreg.evaluation.scorecard import Scorecard
@@ -37,7 +37,7 @@ def evaluate(
     std: Sequence[float] | str | None = "data",
     device: str | torch.device | None = None,
     batch_size: int = 128,
-    precision: str = "fp32",
+    precision: str = "auto",
     size: int | None = None,
     seed: int = 0,
     epsilon: float = 8 / 255,
@@ -66,7 +66,8 @@ def evaluate(
     list, or names joined by commas (``fastreg.evaluation.SUITES``). ``data``: a Source of ``fastreg.pipelines``, the
     path of a folder of class folders, or ``(images uint8 [N, S, S, 3], labels [N])``. ``classes``: the names of the
     model's outputs, for data that holds only some of them. ``device``: default where the model lies; it is back there,
-    in its own memory and modes, at the end.
+    in its own memory and modes, at the end. ``precision``: "fp32", "bf16" or "fp16"; "auto" is that of the model's own
+    parameters.
 
     ``epsilon`` and ``clip`` belong to fgsm and pgd, in pixel space. ``fidelity``: "dataset" (with ImageNet-C's JPEG
     step, the default) or "memory". ``corruptions`` and ``severities`` restrict a corruption suite, which then has no
@@ -80,8 +81,8 @@ def evaluate(
     Raises InputError for unknown names, data without images, a model and data that do not fit each other, and missing
     assets.
     """
-    if precision not in DTYPES:
-        raise unknown("precision", precision, DTYPES)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model must be an nn.Module, but is {type(model).__name__}: wrap it in one.")
     if fidelity not in ("auto", "dataset", "memory"):
         raise unknown("fidelity", fidelity, ("auto", "dataset", "memory"))
     if not 0 < epsilon <= 1:
@@ -108,8 +109,10 @@ def evaluate(
     subject = Subject(data, size)
     wanted = resolve(suites, subject.size, subject.name)
     where = device_of(model) if device is None else device
-    rough = precision != "fp32"
-    with borrowed(model), tf32(rough), _placed(where, batch_size, {"loader": loader, "workers": workers}) as place:
+    rough = precision_of(model, precision)[0] in ("bf16", "fp16")
+    loading = {"loader": loader, "workers": workers}
+    # attacks need gradients, which a caller's inference mode would not give
+    with torch.inference_mode(False), borrowed(model), tf32(rough), _placed(where, batch_size, loading) as place:
         classifier = Classifier(
             model,
             mean=subject.mean if isinstance(mean, str) else mean,
@@ -125,7 +128,7 @@ def evaluate(
             model={"name": name or type(model).__name__, "digest": classifier.digest}
             | {"mean": list(classifier.mean), "std": list(classifier.std)},
             data=subject.describe(),
-            settings={"precision": precision, "tf32": rough, "seed": seed, "loader": loader},
+            settings={"precision": classifier.precision, "tf32": rough, "seed": seed, "loader": loader},
         )
         keeper = Keeper(Path(out) / "scorecard.json" if out is not None and place.rank == 0 else None)
         _continue(card, keeper)

@@ -27,7 +27,7 @@ class Subject:
             raise InputError(f"--size {size}: images have 1 pixel or more per side.")
         self.arrays: tuple[Tensor, Tensor] | None = None
         self.source: Any = None
-        if isinstance(data, tuple) and len(data) == 2:
+        if isinstance(data, tuple | list) and len(data) == 2:
             self.arrays = _checked(*data)
             self.size, self.names = int(self.arrays[0].shape[1]), ()
             self.classes = int(self.arrays[1].max()) + 1
@@ -38,6 +38,10 @@ class Subject:
                 )
             return
         self.source = _open_folder(data) if isinstance(data, str | Path) else data
+        if not hasattr(self.source, "fingerprint"):
+            raise InputError(
+                f"the data must be a Source, the path of a folder, or (images, labels), but is {type(data).__name__}."
+            )
         if not len(self.source):
             raise InputError(f"{self.source.name} {self.source.split} at {self.source.root} holds no images.")
         stored = getattr(self.source, "canvas", None)
@@ -135,7 +139,16 @@ def _open_folder(path: str | Path) -> Any:
 
 
 def _checked(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
-    images, labels = torch.as_tensor(images), torch.as_tensor(labels, dtype=torch.int64)
+    try:
+        images, labels = (
+            torch.as_tensor(np.ascontiguousarray(array) if isinstance(array, np.ndarray) else array).contiguous()
+            for array in (images, labels)
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"images and labels must be arrays of numbers ({error}).") from error
+    if labels.dtype.is_floating_point or labels.dtype.is_complex or labels.dtype == torch.bool:
+        raise InputError(f"labels must be integers, but are {str(labels.dtype)[6:]}.")
+    labels = labels.long()
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
         raise InputError(
             f"images must be square uint8 [N, S, S, 3], but are {str(images.dtype)[6:]} {list(images.shape)}."

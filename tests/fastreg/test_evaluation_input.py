@@ -278,6 +278,12 @@ def test_outputs_that_are_not_one_row_of_logits_per_image(data, change, said, su
 
 def test_models_and_images_of_the_wrong_shape(net, data):
     images, labels = data
+    with pytest.raises(InputError, match=r"must be an nn\.Module, but is function"):
+        evaluate(lambda x: net(x), "clean", data)
+    with pytest.raises(InputError, match=r"or \(images, labels\), but is NoneType"):
+        evaluate(net, "clean", None)
+    with pytest.raises(InputError, match="labels must be integers, but are float32"):
+        evaluate(net, "clean", (images, labels + 0.6))
     with pytest.raises(InputError, match="one tensor of logits"):
         evaluate(nn.Conv2d(3, 6, 3), "clean", data)
     with pytest.raises(InputError, match="labels go up to 5"):
