@@ -131,8 +131,21 @@ class Classifier:
         return full
 
     def outputs(self, size: int) -> int:
-        """How many classes come out, from one forward pass of two black images (of one, a batch is not to be told)."""
-        return self.images(torch.zeros(2, size, size, 3, dtype=torch.uint8, device=self.device)).shape[1]
+        """How many classes come out, from one forward pass of two black images (of one, a batch is not to be told).
+
+        Raises InputError when the model fails on them: it may be made for another size.
+        """
+        black = torch.zeros(2, size, size, 3, dtype=torch.uint8, device=self.device)
+        try:
+            return self.images(black).shape[1]
+        except (InputError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:  # a model may do anything
+            why = (str(error).splitlines() or [""])[0]
+            raise InputError(
+                f"the model fails on images of {size} px ({type(error).__name__}: {why}): "
+                f"if it was made for another size, give that with --size."
+            ) from error
 
 
 @contextlib.contextmanager

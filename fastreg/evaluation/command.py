@@ -10,7 +10,7 @@ import torch
 
 from fastreg.errors import InputError
 from fastreg.evaluation.engine import evaluate
-from fastreg.evaluation.load import is_published, load_classifier
+from fastreg.evaluation.load import is_published, load_classifier, protocol
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import resolve
 from fastreg.pipelines import open_dataset
@@ -81,6 +81,14 @@ def run(
     kept = ("checkpoint", "checkpoint_epoch", "model", "recipe", "reg", "ls", "epochs", "dataset", "data_dir")
     if size is None and (source is None or not source.canvas):
         size = config.get("eval_size")
+    from_where: dict[str, Any] = {"training": {key: config[key] for key in kept if key in config}}
+    pixels = source.canvas[0] if source is not None and source.canvas else size or 224
+    if config.get("fixed_size", pixels) not in (None, pixels):
+        raise InputError(
+            f"{model} takes images of {config['fixed_size']} px only, not {pixels}: give --size {config['fixed_size']}."
+        )
+    if config.get("prepared", protocol(pixels)) != protocol(pixels):  # the protocol stays; the reader is told
+        from_where["published_with"] = str(config["prepared"])
     card = evaluate(
         net,
         suites,
@@ -91,7 +99,7 @@ def run(
         size=size,
         out=folder,
         name=config["model"],
-        provenance={"training": {key: config[key] for key in kept if key in config}},
+        provenance=from_where,
         **{**own, **options},
     )
     return card, folder

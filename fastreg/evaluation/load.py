@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from fastreg import runs
 from fastreg.errors import InputError, RunError
 from fastreg.models import create_model
+from fastreg.pipelines.crop import RESIZE
+
+
+class Prepared(NamedTuple):
+    """How an image is made ready: its shorter side resized to ``resize`` pixels, the centre of ``size`` cut out."""
+
+    resize: int
+    size: int
+    interpolation: str
+
+    def __str__(self) -> str:
+        return f"Resize {self.resize}, CenterCrop {self.size}, {self.interpolation}"
+
+
+def protocol(size: int) -> Prepared:
+    """What evaluation does with images of any size, as the paper and torchvision's first weights."""
+    return Prepared(round(size * RESIZE), size, "bilinear")
 
 
 def load_classifier(
@@ -59,17 +76,25 @@ def is_published(model: str | None) -> bool:
 
 
 def _published(model: str) -> tuple[nn.Module, dict[str, Any]]:
-    """A model with the weights that its package publishes for ImageNet's 1000 classes, and its normalisation."""
+    """A model with the weights that its package publishes for ImageNet's 1000 classes, its normalisation, and how its
+    images were prepared when they were published."""
     package, _, name = model.partition(":")
     try:
         if package == "timm":
             net = create_model(model, 1000, pretrained=True)
-            chosen = {key: net.pretrained_cfg[key] for key in ("mean", "std")}  # type: ignore[index]
+            own: Any = net.pretrained_cfg
+            chosen = {key: own[key] for key in ("mean", "std")}
+            side = own["input_size"][-1]
+            prepared = Prepared(int(side / own.get("crop_pct", 0.875)), side, own.get("interpolation", "bilinear"))
+            fixed = side if own.get("fixed_input_size") else None
         else:
             net = create_model(model, 1000)
             weights = importlib.import_module("torchvision.models").get_model_weights(name).DEFAULT
             net.load_state_dict(weights.get_state_dict(progress=False, check_hash=True))
-            chosen = {key: getattr(weights.transforms(), key) for key in ("mean", "std")}
+            own = weights.transforms()
+            chosen = {key: getattr(own, key) for key in ("mean", "std")}
+            prepared = Prepared(own.resize_size[0], own.crop_size[0], own.interpolation.value)
+            fixed = getattr(net, "image_size", None)  # of vision transformers
     except InputError:
         raise
     except Exception as error:  # whatever a download or a model without weights raises
@@ -79,6 +104,7 @@ def _published(model: str) -> tuple[nn.Module, dict[str, Any]]:
             f"give the file with --weights."
         ) from error
     config: dict[str, Any] = {"model": model, "num_classes": 1000, "checkpoint": model}
+    config |= {"prepared": prepared, "fixed_size": fixed}
     return net.eval(), config | {key: list(value) for key, value in chosen.items()}
 
 

@@ -20,6 +20,8 @@ def notes(card: Scorecard) -> list[str]:
         said.append("sample: measured on sample data; these figures say nothing about the full data set.")
     if card.decoding:
         said.append(f"images: {card.decoding}.")
+    if published := card.provenance.get("published_with"):
+        said.append(f"weights: published with {published}; measured as the paper measures, Resize 256/224, bilinear.")
     for suite in CORRUPTED:
         if card.results(suite) and (lacking := card.missing(suite)):
             said.append(f"{suite} is partial, so it has no total; missing: {', '.join(lacking)}.")
