@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -94,8 +95,12 @@ def load_tensors(path: Path | str, device: str = "cpu") -> Any:
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many types for bad files
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} is not a checkpoint that can be read safely ({cause[:150]}).") from error
+        pickled = re.search(r"GLOBAL (\S+)", str(error))  # what torch refuses to import
+        if pickled:
+            cause = f"it holds Python objects, such as {pickled[1]}: save model.state_dict() instead"
+        else:
+            cause = "torch.save did not write it, or it is cut off"
+        raise InputError(f"{path} is not a checkpoint that can be read safely ({cause}).") from error
 
 
 def checkpoint_path(path: Path | str) -> Path:

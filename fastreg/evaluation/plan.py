@@ -95,8 +95,9 @@ def _generated(suite: str, subject: Subject, options: Options) -> Work:
         from fastreg.pipelines.frost import load_frost
 
         textures = load_frost(options.frost_dir)
-    jpeg = suite == "imagenet-c" and options.fidelity == "dataset"
-    settings = {"from": "generated", "fidelity": options.fidelity, "jpeg": 85 if jpeg else None, "constants": constants}
+    fidelity = options.fidelity if suite == "imagenet-c" else "dataset"  # CIFAR-C's arrays have no JPEG step
+    jpeg = suite == "imagenet-c" and fidelity == "dataset"
+    settings = {"from": "generated", "fidelity": fidelity, "jpeg": 85 if jpeg else None, "constants": constants}
     steps = {
         f"{name}/{severity}": Step(
             conditions.corruption(name, severity, seed=options.seed, constants=constants, jpeg=jpeg, textures=textures)

@@ -129,9 +129,10 @@ def _open_folder(path: str | Path) -> Any:
     from fastreg.pipelines.datasets import DATASETS
     from fastreg.pipelines.source import FolderSource
 
-    root = Path(str(path).removeprefix("folder:"))
-    if not root.is_dir():
-        raise InputError(f"no folder at {root}: give a folder that holds one folder of images per class.")
+    name = str(path).removeprefix("folder:")
+    root = Path(name)
+    if not name or not root.is_dir():
+        raise InputError(f"no folder at {name or 'folder:'}: give a folder that holds one folder of images per class.")
     if (root / "val").is_dir():
         return FolderSource(root, "folder", "val", DATASETS["folder"])
     root = root.absolute()

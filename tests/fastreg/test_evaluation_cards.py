@@ -97,3 +97,12 @@ def test_a_look_with_other_settings_loses_nothing(net, tmp_path, measured, capsy
     evaluate(net, "imagenet-c", data, **{**given, "fidelity": "dataset"})
     assert len(Scorecard.load(tmp_path / "scorecard.1.json").results("imagenet-c")) == 10
     assert len(Scorecard.load(tmp_path / "scorecard.2.json").results("imagenet-c")) == 5
+
+
+def test_fidelity_is_imagenet_cs_alone(net, tmp_path, measured):
+    given = {"corruptions": "fog", "out": tmp_path}
+    card = evaluate(net, "cifar-c", tiny_images(size=32), **given)
+    assert card.suites["cifar-c"]["settings"]["fidelity"] == "dataset"
+    measured.clear()
+    evaluate(net, "cifar-c", tiny_images(size=32), fidelity="memory", **given)
+    assert measured == []

@@ -183,7 +183,10 @@ def test_a_state_dict_gives_the_logits_of_a_plain_forward(tmp_path):
 @pytest.mark.parametrize(
     ("content", "model", "classes", "said"),
     [
-        ("text", "resnet18", 5, "not a checkpoint that can be read"),
+        ("text", "resnet18", 5, "not a checkpoint that can be read safely (torch.save did not write it"),
+        ("{}", "resnet18", 5, "not a checkpoint that can be read safely (torch.save did not write it"),
+        ("cut", "resnet18", 5, "cut off"),
+        ("object", "resnet18", 5, "it holds Python objects, such as fastreg.models.resnet.ResNet: save"),
         ("list", "resnet18", 5, "not a state dict"),
         ("resnet18", "resnet18", 7, "has 5 classes but the data has 7"),
         ("resnet18", "resnet34", 5, "does not fit resnet34"),
@@ -195,8 +198,11 @@ def test_weights_that_do_not_fit_are_one_sentence(tmp_path, content, model, clas
     from fastreg.models import create_model
 
     file = tmp_path / "weights.pth"
-    if content == "text":
-        file.write_text("hello")
+    if content in ("text", "{}"):
+        file.write_text("hello" if content == "text" else content)
+    elif content in ("object", "cut"):
+        torch.save(create_model("resnet18", 5), file)
+        file.write_bytes(file.read_bytes()[: 1000 if content == "cut" else None])
     elif content == "list":
         torch.save([1, 2], file)
     elif content == "resnet18":

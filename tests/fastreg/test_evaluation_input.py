@@ -280,6 +280,9 @@ def test_models_and_images_of_the_wrong_shape(net, data):
     images, labels = data
     with pytest.raises(InputError, match=r"must be an nn\.Module, but is function"):
         evaluate(lambda x: net(x), "clean", data)
+    for nothing in ("", "folder:"):
+        with pytest.raises(InputError, match="no folder at folder:"):
+            evaluate(net, "clean", nothing)
     with pytest.raises(InputError, match=r"or \(images, labels\), but is NoneType"):
         evaluate(net, "clean", None)
     with pytest.raises(InputError, match="labels must be integers, but are float32"):
