@@ -1,6 +1,5 @@
 """Suites against plain loops, resuming, sharding, and the rules about totals and settings."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from fastreg.errors import RunError
 from fastreg.evaluation import Scorecard, evaluate
 from fastreg.evaluation.suites import resolve
 from fastreg.kernels import corrupt
@@ -130,78 +128,12 @@ def test_imagenet_gets_alexnet_normalised_figures_and_nothing_else_does():
     assert any(note.startswith("sample") for note in full_card(sample=True).notes())
 
 
-def stripped(card):
-    """A card without what differs between two runs of the same thing."""
-    plain = json.loads(json.dumps(card.to_dict(), default=str))
-    plain.pop("provenance")
-    for suite in plain["suites"].values():
-        suite.pop("measured")
-        for row in suite["results"].values():
-            row.pop("seconds")
-    return plain
-
-
-def test_a_killed_evaluation_continues_and_ends_the_same(net, data, tmp_path, monkeypatch):
-    from fastreg.evaluation import conditions
-
-    arguments = {"batch_size": 8, "corruptions": CHEAP, "fidelity": "memory", "out": tmp_path}
-    calls, honest = [], conditions.corrupt
-
-    def failing(images, name, severity, **more):
-        calls.append((name, severity))
-        if len(calls) == 14:  # the first batches of the fourth condition
-            raise KeyboardInterrupt
-        return honest(images, name, severity, **more)
-
-    monkeypatch.setattr(conditions, "corrupt", failing)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(net, "clean,imagenet-c", data, **arguments)
-    half = Scorecard.load(tmp_path / "scorecard.json")
-    assert len(half.results("imagenet-c")) == 3
-    assert any("interrupted with 7 conditions left" in note for note in half.notes())
-    calls.clear()
-    monkeypatch.setattr(conditions, "corrupt", lambda *a, **k: (calls.append(a[1:]), honest(*a, **k))[1])
-    resumed = evaluate(net, "clean,imagenet-c", data, **arguments)
-    assert ("brightness", 3) not in calls
-    assert ("brightness", 4) in calls
-    whole = evaluate(net, "clean,imagenet-c", data, **{**arguments, "out": None})
-    assert stripped(resumed) == stripped(whole)
-    assert stripped(Scorecard.load(tmp_path / "scorecard.json")) == stripped(whole)
-    calls.clear()
-    evaluate(net, "imagenet-c", data, **arguments)
-    assert calls == []  # everything is there
-
-
 def test_settings_that_are_not_the_papers_are_said(net, data):
     card = evaluate(net, "fgsm,imagenet-c", data, epsilon=4 / 255, corruptions="brightness", fidelity="memory")
     assert any(note.startswith("fgsm: epsilon 0.01569 instead of 8/255") for note in card.notes())
     assert any("fidelity memory" in note for note in card.notes())
     card = evaluate(net, "fgsm", data, clip=False)
     assert any("not clipped" in note for note in card.notes())
-
-
-def test_other_settings_are_run_again_and_another_model_keeps_the_old_card(net, data, tmp_path):
-    evaluate(net, "clean,fgsm", data, out=tmp_path)
-    card = evaluate(net, "fgsm", data, out=tmp_path, epsilon=2 / 255)
-    assert card.suites["fgsm"]["settings"]["epsilon"] == 2 / 255
-    assert card.results("clean")
-    other = evaluate(tiny_net(seed=1), "clean", data, out=tmp_path)
-    assert not other.results("fgsm")
-    assert Scorecard.load(tmp_path / "scorecard.1.json").results("fgsm")
-
-
-@pytest.mark.parametrize("change", [{"model": tiny_net(seed=1)}, {"epsilon": 2 / 255}])
-def test_a_failed_evaluation_leaves_the_old_card(net, data, tmp_path, monkeypatch, change):
-    from fastreg.evaluation import subject
-
-    evaluate(net, "clean,fgsm", data, out=tmp_path)
-    before = (tmp_path / "scorecard.json").read_bytes()
-    monkeypatch.setattr(subject.Subject, "canvas", lambda *a, **k: (_ for _ in ()).throw(RunError("a broken image")))
-    arguments = {"model": net, "suites": "fgsm", "data": data, "out": tmp_path, **change}
-    with pytest.raises(RunError, match="a broken image"):
-        evaluate(**arguments)
-    assert [f.name for f in tmp_path.iterdir()] == ["scorecard.json"]
-    assert (tmp_path / "scorecard.json").read_bytes() == before
 
 
 def test_the_batch_size_changes_nothing(net, data):

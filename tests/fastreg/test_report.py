@@ -1,8 +1,6 @@
 """The page, its tables and its pictures, from run folders made here; and the paper's tables."""
 
 import csv
-import html.parser
-import json
 import re
 
 import numpy as np
@@ -10,108 +8,9 @@ import pytest
 from PIL import Image
 
 from fastreg.errors import InputError, RunError
-from fastreg.evaluation import Scorecard
-from fastreg.metrics.corruption import NAMES
 from fastreg.report import contact_sheet, figure1, paper, print_scorecard, published, svg, write_report
 from fastreg.report.columns import load_run
-from fastreg.runs import write_json
-
-BINS = {
-    "low": [b / 20 for b in range(20)],
-    "high": [(b + 1) / 20 for b in range(20)],
-    "count": [0] * 10 + [10] * 10,
-    "confidence": [None] * 10 + [(b + 0.5) / 20 for b in range(10, 20)],
-    "accuracy": [None] * 10 + [b / 20 for b in range(10, 20)],
-}
-
-
-def make_run(
-    root, name, *, sample=False, dataset="imagenet", skip=(), data=None, settings=None, decoder="folder", **config
-):
-    """A run folder with a card, a config and a log, whose errors are chosen by formula.
-
-    It is the whole test set of ``dataset`` (100 images of the sample), but for what ``data`` says; ``settings`` are
-    those of suites that were altered.
-    """
-    n, classes, size = published.MEASURED[dataset]
-    n = (data or {}).get("n", 100 if sample else n)
-    clean = {"n": n, "nonfinite": 0, "error": 20.0, "top5_error": 5.0, "nll": 0.9, "ece": 3.0, "brier": 30.0}
-    clean |= {"confidence": 77.0, "bins": BINS, "seconds": 1.0}
-    one = {"n": n, "nonfinite": 0, "error": 80.0, "seconds": 1.0}
-    rows = {
-        f"{c}/{s}": {"n": n, "nonfinite": 0, "error": 30.0 + i + 5 * s, "seconds": 1.0}
-        for i, c in enumerate(NAMES)
-        for s in range(1, 6)
-        if c not in skip
-    }
-    suite = "imagenet-c" if dataset == "imagenet" else "cifar-c"
-    made = {"from": "generated", "fidelity": "dataset"}
-    made["constants"] = "imagenet224" if dataset == "imagenet" else "cifar32"
-    suites = {
-        "clean": {"settings": {}, "wanted": ["clean"], "results": {"clean": clean}},
-        "fgsm": {"settings": {"epsilon": 8 / 255}, "wanted": ["fgsm"], "results": {"fgsm": one}},
-        "occlusion": {"settings": {"side": 112}, "wanted": ["occlusion"], "results": {"occlusion": one}},
-        suite: {"settings": made, "wanted": list(rows), "results": rows},
-    }
-    if dataset == "cifar100":
-        histogram = [0] * 20 + [5] * 20
-        ood = {"n": 100, "detection_error": 20.0, "auroc": 85.0, "fpr95": 40.0, "nonfinite": 0, "seconds": 1.0}
-        ood |= {"histogram_in": histogram, "histogram_out": histogram[::-1]}
-        suites["ood"] = {"settings": {}, "wanted": ["uniform"], "results": {"uniform": ood}}
-    for name_of, changed in (settings or {}).items():
-        suites[name_of]["settings"] |= changed
-    described = {"name": dataset, "classes": classes, "sample": sample, "n": n, "split": "val", "size": size}
-    card = Scorecard(
-        model={"name": "resnet50", "digest": "0" * 12},
-        data={**described, "fingerprint": "100 images <&>", **(data or {})},
-        settings={"precision": "fp32", "seed": 0, "loader": decoder},
-        suites=suites,
-        provenance={"gpu": None, "packages": {"torch": "2.13.0"}},
-    )
-    folder = root / name
-    folder.mkdir(parents=True)
-    card.save(folder / "scorecard.json")
-    base = {"dataset": dataset, "model": "resnet50", "epochs": 300, "reg": "none", "ls": 0.0}
-    base["data_dir"] = str(root / "absent")
-    write_json(folder / "config.json", {**base, **config})
-    log = [
-        {"kind": "epoch", "epoch": e, "step": e, "train_loss": 2 - e / 9, "val_top1_error": 50 - e} for e in range(5)
-    ]
-    log.append({"kind": "epoch", "epoch": 5, "step": 5, "train_loss": 1.4, "val_top1_error": 47.5})
-    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
-    return folder
-
-
-class Tags(html.parser.HTMLParser):
-    """Every tag balanced, every address inside the page."""
-
-    VOID = ("meta", "link", "img", "br", "path", "rect", "circle")
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.addresses, self.text = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.addresses += [value for key, value in attrs if key in ("src", "href")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        pass
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def read_page(path):
-    tags = Tags()
-    tags.feed(path.read_text())
-    assert tags.open == []
-    return tags, " ".join(tags.text)
+from tests.fastreg.reported import make_run, read_page
 
 
 def test_the_page_is_whole_and_asks_for_nothing(tmp_path):
@@ -278,83 +177,3 @@ def test_charts_leave_out_what_is_not_a_number():
     assert "nan" not in chart
     assert "a &lt;run&gt;" in chart
     assert svg.lines([], x_label="x", y_label="y").endswith("</svg>")
-
-
-def test_runs_with_one_folder_name_keep_their_own_facts(tmp_path):
-    first = make_run(tmp_path / "a" / "mine", "on-v2", data={"name": "folder", "split": "first"}, model="one")
-    other = make_run(tmp_path / "b" / "mine", "on-v2", data={"name": "folder", "split": "second"}, model="two")
-    lone = make_run(tmp_path, "lone")
-    log = (other / "log.jsonl").read_text().replace("47.5", "31.25")
-    (other / "log.jsonl").write_text(log)
-    card = json.loads((other / "scorecard.json").read_text())
-    card["suites"]["imagenet-c"]["settings"]["constants"] = "tiny64"
-    write_json(other / "scorecard.json", card)
-    page = write_report([first, other, lone, first], tmp_path / "r.html")
-    rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
-    assert [row["run"] for row in rows if row["run"] != "paper"] == ["a/mine/on-v2", "b/mine/on-v2", "lone"]
-    source = page.read_text()
-    lines = re.findall(
-        r'<p class="subtitle"><i class="key" style="background:(.*?)">.*?on folder (\w+).*?; (.*?)\.</p>', source
-    )
-    assert [split for _, split, _ in lines] == ["first", "second"]
-    assert lines[0][0] != lines[1][0]
-    assert "47.50 at the last" in lines[0][2]
-    assert "31.25 at the best" in lines[1][2]
-    captions = re.findall(r"<figcaption>(\S+)\. Percent of .*?constants (\w+)", source)
-    assert captions == [("a/mine/on-v2", "imagenet224"), ("b/mine/on-v2", "tiny64"), ("lone", "imagenet224")]
-    for name, (colour, _, _) in zip(("a/mine/on-v2", "b/mine/on-v2"), lines):
-        assert f'<i class="key" style="background:{colour}"></i>{name}</h3>' in source
-        assert f'stroke="{colour}" d="M' in source
-
-
-BROKEN = {
-    "scorecard.json": ["{", '{"format": "fastreg-scorecard-1"}', "[]", "\\x00", b"\xff\xfe", "rows", "suites"],
-    "config.json": ["{", "[]", b"\xff\xfe"],
-}
-
-
-@pytest.mark.parametrize(("file", "content"), [(file, c) for file, contents in BROKEN.items() for c in contents])
-def test_one_broken_run_is_named_and_stops_nothing(tmp_path, capsys, file, content):
-    whole, broken = make_run(tmp_path, "whole"), make_run(tmp_path, "broken")
-    if content in ("rows", "suites"):  # valid JSON of another shape
-        card = json.loads((broken / file).read_text())
-        card["suites"] = (
-            3 if content == "suites" else {**card["suites"], "fgsm": {**card["suites"]["fgsm"], "results": 3}}
-        )
-        content = json.dumps(card)
-    (broken / file).write_bytes(content if isinstance(content, bytes) else content.encode())
-    paper("table4", tmp_path)
-    text = capsys.readouterr()
-    assert "whole (" in text.out
-    assert "broken (" not in text.out
-    assert re.search(rf"^left out: {broken}/{file} [^\n]*\n$", text.err)
-    figure1(tmp_path / "f.png", tmp_path)
-    said = read_page(write_report([broken, whole], tmp_path / "r.html"))[1]
-    assert f"Left out: {broken}/{file}" in said
-    with pytest.raises(InputError, match=f"{broken}/{file}"):
-        write_report([broken])
-    with pytest.raises(InputError, match="no run folder at nowhere"):
-        write_report(["nowhere", broken])
-
-
-def test_markdown_and_csv_say_where_their_figures_come_from(tmp_path):
-    folder = make_run(tmp_path, "a|b", sample=True)
-    other = make_run(tmp_path, "cifar", dataset="cifar100", decoder="dali", skip=("fog",))
-    page = write_report([folder, other], tmp_path / "r.html")
-    first, second = csv.DictReader(page.with_suffix(".csv").read_text().splitlines())
-    assert first["run"] == "a|b"
-    assert (first["data"], first["split"], first["n"], first["size"]) == ("imagenet", "val", "100", "224")
-    assert (first["fidelity"], first["precision"], first["seed"]) == ("imagenet-c dataset", "fp32", "0")
-    assert (first["torch"], first["loader"], second["loader"]) == ("2.13.0", "folder", "dali")
-    assert first["notes"].startswith("sample: measured on sample data")
-    assert "missing: fog" in second["notes"]
-    lines = page.with_suffix(".md").read_text().splitlines()
-    row = next(line for line in lines if line.startswith("| a"))
-    assert row.startswith("| a\\|b (sample) | none | 100 | ")
-    table = lines[: lines.index("")]
-    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1  # as many cells in every row
-    text = "\n".join(lines)
-    assert "## a|b" in text
-    assert "100 images <&>" in text
-    assert "| packages | torch 2.13.0 |" in text
-    assert "| precision | fp32 |" in text

@@ -7,7 +7,7 @@ import pytest
 
 import fastreg.report
 from fastreg.report import figures, svg, write_report
-from tests.fastreg.test_report import make_run
+from tests.fastreg.reported import make_run
 
 CSS = (Path(fastreg.report.__file__).parent / "report.css").read_text()
 

@@ -8,7 +8,7 @@ import pytest
 from fastreg.report import paper, write_report
 from fastreg.report.columns import load_run
 from fastreg.report.published import COLUMNS
-from tests.fastreg.test_report import make_run, read_page
+from tests.fastreg.reported import make_run, read_page
 
 CORRUPTED = {"ce_noise", "ce_blur", "ce_weather", "ce_digital", "mce"}
 ALL = {"average", "clean_error", "fgsm_error", "occlusion_error", *CORRUPTED}
