@@ -65,8 +65,8 @@ def _sets(root: Path, named: bool) -> dict[str, list[Path]]:
     """
     sets: dict[str, list[Path]] = {}
     for name, folders in PHOTOGRAPHS.items():
-        for folder in folders:
-            files = _images(root / folder)
+        for place in folders:
+            files = _images(root / place)
             if files and name in sets:
                 raise InputError(f"{root} holds {name} twice, as {' and '.join(folders)}: keep one.")
             if files:
