@@ -75,7 +75,7 @@ def _sets(root: Path, named: bool) -> dict[str, list[Path]]:
     own = [root] if named and not sets else sorted(root.iterdir()) if root.is_dir() else []
     for folder in own:
         files = _images(folder) if folder.name not in known or folder == root else []
-        name = folder.resolve().name
+        name = folder.absolute().name
         if files and name in OOD_SETS:
             raise InputError(f"{folder} has the name of one of the paper's sets ({', '.join(OOD_SETS)}): rename it.")
         if files:

@@ -46,15 +46,16 @@ def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
 
     here = Path(__file__).parent
     environment = Environment(loader=FileSystemLoader(here), autoescape=select_autoescape(["html"]), trim_blocks=True)
+    tables = [score_table(runs, keys) for keys in _split(shown(runs)) if keys]
     environment.filters |= {"cell": cell, "method": method, "epochs": figures.best_and_last}
     return environment.get_template("report.html").render(
         version=__version__,
         style=(here / "report.css").read_text(),
         runs=runs,
         broken=broken,
-        tables=[score_table(runs, keys) for keys in _split(shown(runs)) if keys],
+        tables=tables,
         training=figures.training(runs),
-        paper=_paper_note(runs),
+        paper=_paper_note(runs, tables),
         suites=[_suite(runs, suite) for suite in CORRUPTED if any(run.card.results(suite) for run in runs)],
         calibration=[(run, figures.calibration(run)) for run in runs if run.card.results("clean")],
         ood=[(run, figures.detection(run)) for run in runs if run.card.results("ood")],
@@ -63,12 +64,11 @@ def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
     )
 
 
-def _paper_note(runs: Sequence[Run]) -> str:
-    """What the grey rows are, and why no difference is shown where none is."""
-    if not any(run.paper_row() for run in runs):
+def _paper_note(runs: Sequence[Run], tables: Sequence[dict[str, Any]]) -> str:
+    """What the grey rows are, and why no difference is shown where none is; empty without such rows."""
+    if not any(row["kind"] == "paper" for table in tables for row in table["rows"]):
         return ""
     said = "what the paper prints for these methods (PyramidNet-200 on CIFAR-100, ResNet-50 on ImageNet, 300 epochs)"
-    said += ", beside what is measured as it measures"
     if not all(run.repeats_paper() for run in runs if run.paper_row()):
         said += "; no difference is given for a run of another model or of another length"
     return said

@@ -42,7 +42,9 @@ def test_a_published_figure_and_a_difference_need_the_same_measurement(tmp_path,
     assert page.read_text().count("<small>-") + page.read_text().count("<small>+") == len(
         (ALL - departing) & set(summary)
     )
-    assert why in read_page(page)[1]
+    text = read_page(page)[1]
+    assert why in text
+    assert ("what the paper prints for these methods" in text) == (len(rows) > 1)  # explained where it is shown
     assert why in page.with_suffix(".md").read_text()
     if "clean_error" in departing:
         assert "| 20.00* |" in page.with_suffix(".md").read_text()
