@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fastreg.errors import InputError, RunError
+from fastreg.errors import InputError
 from fastreg.evaluation import conditions
 from fastreg.evaluation.canvas import Pixels, sent
-from fastreg.evaluation.part import names_of, part_at
+from fastreg.evaluation.part import WrongSize, names_of, part_at
 from fastreg.evaluation.subject import Subject, digest
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.pipelines.image import ERRORS
@@ -44,8 +44,8 @@ def imagenet_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -
             continue
         try:
             part.read(0)  # a folder of another size is found now, a single image when it is decoded
-        except RunError as error:
-            raise InputError(str(error)) from error
+        except WrongSize as error:
+            raise InputError(f"{part.describe(0)}: {error}; give the folder made for this size, or --size.") from error
         except ERRORS:
             pass  # a broken file is named when it is decoded
         extra = {"fingerprint": part.fingerprint} | ({"differs": part.differs} if part.differs else {})

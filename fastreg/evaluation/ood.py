@@ -20,10 +20,10 @@ from torch import Tensor
 from fastreg.errors import InputError, RunError
 from fastreg.evaluation.canvas import Pixels, sent
 from fastreg.evaluation.classifier import Classifier
-from fastreg.evaluation.subject import Subject
+from fastreg.evaluation.subject import Subject, listed
 from fastreg.evaluation.suites import NOISES, OOD_SETS, PHOTOGRAPHS
 from fastreg.kernels import philox
-from fastreg.pipelines.source import EXTENSIONS, fingerprint_of
+from fastreg.pipelines.source import EXTENSIONS
 
 if TYPE_CHECKING:
     from fastreg.evaluation.plan import Options, Place, Step
@@ -47,7 +47,7 @@ def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str,
         tuned = first if name in PHOTOGRAPHS else 0  # sets of one's own have no images for tuning
         _enough(len(files), tuned, files[0].parent)
         side = _side(files[0], subject.size)
-        extra = {"stored_px": side, "fingerprint": _fingerprint(files)}
+        extra = {"stored_px": side, "fingerprint": listed((f.name, f.stat().st_size) for f in files)}
         batches = _photographs(files[tuned:], side, subject.size)
         found[name] = Step(on_pixels, batches, len(files) - tuned, extra, out=True)
     last = min(NOISE_IMAGES, len(subject))
@@ -101,10 +101,6 @@ def _images(folder: Path) -> list[Path]:
     if not folder.is_dir() or folder.name.startswith("."):
         return []
     return sorted(f for f in folder.rglob("*") if f.suffix.lower() in EXTENSIONS and not f.name.startswith("."))
-
-
-def _fingerprint(files: list[Path]) -> str:
-    return fingerprint_of((), [[(path.name, path.stat().st_size) for path in files]])
 
 
 def _side(path: Path, size: int) -> int:

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from fastreg.errors import InputError, RunError
+from fastreg.errors import InputError
 from fastreg.evaluation.layouts import file_names
-from fastreg.evaluation.subject import Subject
+from fastreg.evaluation.subject import Subject, listed
 from fastreg.pipelines.datasets import DATASETS
 from fastreg.pipelines.image import header
-from fastreg.pipelines.source import EXTENSIONS, FolderSource, Source, fingerprint_of
+from fastreg.pipelines.source import EXTENSIONS, FolderSource, Source
 
 Row = list[tuple[str, int]]  # (name, bytes) of the images of a class, sorted
+
+
+class WrongSize(ValueError):
+    """Of a single image: a loader names the file. Of a folder's first one: all of it is made for another size."""
 
 
 class Part(Source):
@@ -28,21 +32,15 @@ class Part(Source):
         self.base, self.side, self.differs = base, side, differs
         self.files = [base / name / file for name, row in zip(classes, rows) for file, _ in row]
         labels = np.repeat(np.arange(len(classes)), [len(row) for row in rows])
-        fingerprint = fingerprint_of(classes, rows)
+        fingerprint = listed((f"{name}/{file}", size) for name, row in zip(classes, rows) for file, size in row)
         super().__init__("imagenet-c", base.name, base.parent, DATASETS["imagenet"], labels, classes, fingerprint)
 
     def read(self, index: int) -> bytes:
-        """The file's bytes; raises RunError when it cannot be read or its image has another size."""
-        try:
-            stored = self.files[index].read_bytes()
-        except OSError as error:
-            raise RunError(f"cannot read {self.files[index]}: {error.strerror}; extract it again.") from None
+        """The file's bytes; raises WrongSize for an image of another size, one of ``image.ERRORS`` for a broken one."""
+        stored = self.files[index].read_bytes()
         size = header(stored)
         if (size.height, size.width) != (self.side, self.side):
-            raise RunError(
-                f"{self.files[index]} is {size.width} x {size.height} px, not {self.side}: "
-                f"extract it again, or give --size {size.width} if all of the folder's images have that size."
-            )
+            raise WrongSize(f"it is {size.width} x {size.height} px, not {self.side}")
         return stored
 
     def describe(self, index: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,13 @@ def _checked(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
     if labels.min() < 0:
         raise InputError(f"labels count from 0, but the smallest is {int(labels.min())}.")
     return images, labels
+
+
+def listed(files: Iterable[tuple[str, int]]) -> str:
+    """The fingerprint of files by their (name, bytes), in order."""
+    rows = list(files)
+    seen = hashlib.sha256("".join(f"{name}\0{size}\0" for name, size in rows).encode())
+    return f"{len(rows)} images, {sum(size for _, size in rows)} bytes, names and sizes {seen.hexdigest()[:12]}"
 
 
 def digest(images: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> str:

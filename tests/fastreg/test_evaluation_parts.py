@@ -128,7 +128,7 @@ def test_parts_without_an_image_are_missing_and_a_folder_without_a_part_is_an_er
 def test_every_image_must_have_the_size_and_be_an_image(imagenet, folder):
     odd = sorted((folder / "brightness" / "1").rglob("*.JPEG"))[5]  # not the first, the middle or the last
     Image.new("RGB", (70, 64)).save(odd)
-    with pytest.raises(RunError, match=rf"{odd.name} is 70 x 64 px, not 64"):
+    with pytest.raises(RunError, match=rf"{odd.name}: it is 70 x 64 px, not 64"):
         measure(imagenet, folder)
     odd.write_bytes(b"")
     with pytest.raises(RunError, match=f"cannot decode .*{odd.name}"):
