@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastreg.evaluation.suites import CORRUPTED, OOD_SETS
+from fastreg.evaluation.suites import CORRUPTED, OOD_IMAGES, OOD_SETS
 
 if TYPE_CHECKING:
     from fastreg.evaluation.scorecard import Scorecard
@@ -53,6 +53,10 @@ def altered(card: Scorecard, suite: str) -> str:
     own = CONSTANTS.get(suite)
     if (card.is_imagenet or suite == "cifar-c") and settings.get("constants", own) != own:
         said.append(f"constants {settings['constants']} instead of {own}")
+    if suite == "ood":
+        held = {name: row["n"] + settings.get("first", 0) for name, row in card.ood_sets().items()}
+        other = [f"{name} {n:,} of {OOD_IMAGES[name]:,}" for name, n in held.items() if n != OOD_IMAGES[name]]
+        said += [f"images: {', '.join(other)}"] if other else []
     return "; ".join(said)
 
 
@@ -82,13 +86,10 @@ def _without_softmax(where: str, row: dict[str, Any]) -> list[str]:
 
 def _out_of_distribution(card: Scorecard) -> list[str]:
     sets, said = card.ood_sets(), []
-    if sets and not card.ood_is_whole():
-        held = ", ".join(f"{name} {row['n']:,}" for name, row in sets.items())
-        missing = [name for name in OOD_SETS if name not in sets]
+    missing = [name for name in OOD_SETS if name not in sets]
+    if sets and missing:
         said.append(
-            f"ood: the mean is of {len(sets)} of the paper's {len(OOD_SETS)} sets, by images: {held}; it is not "
-            f"the paper's figure, which is of all seven with 10,000 each (iSUN 8,925)"
-            + (f"; missing: {', '.join(missing)}." if missing else ".")
+            f"ood: the mean is of {len(sets)} of the paper's {len(OOD_SETS)} sets; missing: {', '.join(missing)}."
         )
     for name, row in card.results("ood").items():
         if row.get("stored_px", 0) > card.data["size"]:

@@ -16,7 +16,7 @@ from typing import Any
 from fastreg import metrics
 from fastreg.errors import InputError
 from fastreg.evaluation import notes
-from fastreg.evaluation.suites import CORRUPTED, OOD_IMAGES, OOD_SETS, SEVERITIES
+from fastreg.evaluation.suites import CORRUPTED, OOD_SETS, SEVERITIES
 from fastreg.runs import write_json
 
 FORMAT = "fastreg-scorecard-1"
@@ -104,11 +104,6 @@ class Scorecard:
         rows = self.results("ood")
         return {n: rows[n] for n in OOD_SETS if rows.get(n, {}).get("detection_error") is not None}
 
-    def ood_is_whole(self) -> bool:
-        """Whether all seven sets are there, whole but for ODIN's tuning images: only then their mean is a total."""
-        left_out = self.suites["ood"]["settings"].get("first", 0) if "ood" in self.suites else 0
-        return {name: row["n"] + left_out for name, row in self.ood_sets().items()} == OOD_IMAGES
-
     def summary(self) -> dict[str, Any]:
         """The figures the paper's tables print, in percent; only those that are complete."""
         found: dict[str, Any] = {}
@@ -122,7 +117,7 @@ class Scorecard:
             if self.results(suite) and not self.missing(suite):
                 found |= self._corruption_totals(suite, found.get("clean_error"))
         if sets := self.ood_sets():  # sets of one's own have rows but are in no mean
-            key = "ood_error" if self.ood_is_whole() else "ood_mean"
+            key = "ood_error" if len(sets) == len(OOD_SETS) else "ood_mean"
             found[key] = sum(row["detection_error"] for row in sets.values()) / len(sets)
         columns = ("clean_error", "fgsm_error", "occlusion_error", "ce_noise", "ce_blur", "ce_weather", "ce_digital")
         altered = any(self.altered(suite) for suite in ("fgsm", "imagenet-c"))  # Table 4's mean is of the paper's own

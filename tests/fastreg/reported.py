@@ -47,7 +47,7 @@ def make_run(
     }
     if dataset == "cifar100":
         histogram = [0] * 20 + [5] * 20
-        ood = {"n": 100, "detection_error": 20.0, "auroc": 85.0, "fpr95": 40.0, "nonfinite": 0, "seconds": 1.0}
+        ood = {"n": n, "detection_error": 20.0, "auroc": 85.0, "fpr95": 40.0, "nonfinite": 0, "seconds": 1.0}
         ood |= {"histogram_in": histogram, "histogram_out": histogram[::-1]}
         suites["ood"] = {"settings": {}, "wanted": ["uniform"], "results": {"uniform": ood}}
     for name_of, changed in (settings or {}).items():
