@@ -27,6 +27,7 @@ from fastreg.kernels.corruptions.constants import (
     resolve,
 )
 from fastreg.kernels.corruptions.fields import Key
+from fastreg.kernels.corruptions.filters import on
 from fastreg.kernels.dispatch import use_triton
 from fastreg.kernels.jpeg import jpeg_round_trip
 
@@ -43,7 +44,7 @@ class Corruption(NamedTuple):
     """One row per corruption."""
 
     apply: Callable[..., Tensor]  # (images, parameter, fields) -> uint8
-    draw: Callable[..., dict[str, Tensor]] | None = None  # (Key, n, parameter, images) -> fields
+    draw: Callable[..., dict] | None = None  # (Key, n, parameter, images) -> fields
     fields: Mapping[str, tuple[str, tuple]] = MappingProxyType({})  # name -> kind, shape behind the batch
     whole: bool = False  # goes image by image on the CPU, so that it needs no chunks
     fused: Callable[..., Tensor] | None = None  # (name, images, parameter, Key) -> uint8: draws and applies in a kernel
@@ -176,7 +177,7 @@ def draw_fields(
     if images is not None and tuple(images.shape) != (batch, size, size, 3):
         raise ValueError(f"images must be uint8 [{batch},{size},{size},3]; got shape {tuple(images.shape)}.")
     key = _key(severity, seed, indices, batch, constants, torch.device(device), textures)
-    return row.draw(key, size, parameter, images)
+    return {field: on(values, key.device) for field, values in row.draw(key, size, parameter, images).items()}
 
 
 def _row(name: str, severity: int, size: int, constants: str) -> tuple[Corruption, Any, str]:
@@ -222,7 +223,8 @@ def _checked_fields(fields: dict, row: Corruption, name: str, parameter, images:
             raise ValueError(f"{name}: field {field} must have shape {wanted}; got {tuple(values.shape)}.")
         if not _is(values.dtype, kind):
             raise ValueError(f"{name}: field {field} must hold {kind} values; got {values.dtype}.")
-        checked[field] = values.to(images.device)
+        # a number per sample stays on the host, if it lies there
+        checked[field] = values if not shape and values.device.type == "cpu" else values.to(images.device)
     return checked
 
 

@@ -1,6 +1,7 @@
 """The random fields of each corruption, drawn from (seed, sample index, severity, operation).
 
-Each function gives what its corruption takes as ``fields``, batch first. A field of many values takes value j from word
+Each function gives what its corruption takes as ``fields``, batch first, tensors on the device; numbers per sample stay
+on the host, as numpy arrays. A field of many values takes value j from word
 j % 4 of element j // 4 (``philox.field``), j counting in row-major order over the shape said beside it.
 """
 
@@ -40,6 +41,11 @@ class Key(NamedTuple):
         draw = field_kernels.field if use_triton(samples) else host_field
         count = int(np.prod(shape))
         return draw(kind, self.seed, samples, count, self.severity, operation, span, levels, table).view(-1, *shape)
+
+    def angle(self, operation: str, first: int) -> np.ndarray:
+        """float32 [B], uniform on the 90 degrees from ``first`` on: a number per sample is the host's to draw."""
+        uniform = philox.field(philox.uniform, self.seed, self.samples, 1, self.severity, operation)
+        return uniform[:, 0] * 90 + first
 
 
 def host_field(
@@ -106,12 +112,11 @@ def glass_blur(key: Key, n: int, parameter, images) -> dict:
 
 
 def motion_blur(key: Key, n: int, parameter, images) -> dict:
-    return {"angle": key.field("uniform", "motion_angle", 1)[:, 0] * 90 - 45}
+    return {"angle": key.angle("motion_angle", -45)}
 
 
 def snow(key: Key, n: int, parameter, images) -> dict:
-    angle = key.field("uniform", "snow_angle", 1)[:, 0] * 90 - 135
-    return {"normal": key.field("normal", "snow", n, n), "angle": angle}
+    return {"normal": key.field("normal", "snow", n, n), "angle": key.angle("snow_angle", -135)}
 
 
 def fog(key: Key, n: int, parameter, images) -> dict:

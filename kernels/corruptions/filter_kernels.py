@@ -96,11 +96,11 @@ def motion_kernel(
 
 
 def motion(images: Tensor, weights: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """uint8 [B,n,n,C] blurred along the tap offsets ``dx``, ``dy`` int [B,T] with float64 ``weights`` [T]."""
+    """uint8 [B,n,n,C] blurred along the tap offsets ``dx``, ``dy`` int32 [B,T] with float64 ``weights`` [T]."""
     batch, n, _, channels = images.shape
     out = torch.empty_like(images)
     motion_kernel[(triton.cdiv(n * n * channels, BLOCK), batch)](
-        images, out, weights, dx.int(), dy.int(), n, len(weights),
+        images, out, weights, dx, dy, n, len(weights),
         CHANNELS=channels, BLOCK=BLOCK, enable_fp_fusion=False,
     )  # fmt: skip
     return out

@@ -6,6 +6,7 @@ in every flat area. So the order of the floating-point operations below is the l
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -16,10 +17,12 @@ from fastreg.kernels.corruptions import filter_kernels, pixel_kernels
 from fastreg.kernels.dispatch import use_triton
 
 
-def on(values: np.ndarray, device: torch.device) -> Tensor:
-    """A small constant array on the device, without waiting for it."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+def on(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """A small array on the device, without waiting for it."""
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+    if device.type == "cuda" and not tensor.is_cuda:
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor
 
 
 def unit(images: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -149,24 +152,33 @@ def motion_weights(radius: float, sigma: float) -> np.ndarray:
     return weights / weights.sum()
 
 
-def motion_offsets(angle: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Pixel offsets (x, y), int64 [B,count], of the taps along a ray at ``angle`` [B] degrees: ceil(i cos - 1/2)."""
-    i = torch.arange(count, device=angle.device, dtype=torch.float64)
-    ray = torch.deg2rad(angle.double())[:, None]
-    return (i * ray.cos() - 0.5).ceil().long(), (i * ray.sin() - 0.5).ceil().long()
+def motion_offsets(angle: Tensor | np.ndarray, count: int) -> tuple[Tensor, Tensor]:
+    """Pixel offsets (x, y), int32 [B,count], of the taps along a ray at ``angle`` [B] degrees, on its device.
+
+    ImageMagick rounds i along / hypot - 1/2 up, and at multiples of 30 degrees that is a whole number but for the last
+    bit: so this is its arithmetic. On the host numpy's, whose sine is the C library's; torch's depends on the batch.
+    """
+    on_gpu = isinstance(angle, Tensor) and angle.is_cuda
+    angle = angle.double() if on_gpu else np.asarray(angle, np.float64)
+    lib, i = (torch, torch.arange(count, device=angle.device)) if on_gpu else (np, np.arange(count))
+    ray = angle[:, None] * math.pi / 180
+    x, y = count * lib.cos(ray), count * lib.sin(ray)
+    length = lib.hypot(y, x)
+    dx, dy = (torch.as_tensor(lib.ceil(i * along / length - 0.5)).int() for along in (x, y))
+    return dx, dy
 
 
-def motion_blur(images: Tensor, angle: Tensor, radius: float, sigma: float) -> Tensor:
+def motion_blur(images: Tensor, angle: Tensor | np.ndarray, radius: float, sigma: float) -> Tensor:
     """ImageMagick 6 (16 bit) motion blur of uint8 [B,n,n,C], bit-equal: float64 sum over the taps in order, rounded to
     16 bits, cut to 8."""
     weights = motion_weights(radius, sigma)
-    dx, dy = motion_offsets(angle, len(weights))
+    dx, dy = (on(offset, images.device) for offset in motion_offsets(angle, len(weights)))
     blur = filter_kernels.motion if use_triton(images) else plain_motion
     return blur(images, on(weights, images.device), dx, dy)
 
 
 def plain_motion(images: Tensor, weights: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """Taps at ``dx``, ``dy`` int [B,T], ``weights`` float64 [T]. Each image has its own ray, so on the CPU shifted
+    """Taps at ``dx``, ``dy`` int32 [B,T], ``weights`` float64 [T]. Each image has its own ray, so on the CPU shifted
     slices of one padded image at a time are cheapest."""
     n = images.shape[1]
     left, right, up, down = (max(0, int(reach)) for reach in (-dx.min(), dx.max(), -dy.min(), dy.max()))

@@ -127,6 +127,23 @@ def test_equals_the_published_output(name):
     assert seen == 6
 
 
+@pytest.mark.parametrize(("constants", "size"), [("cifar32", 32), ("imagenet224", 48)])
+def test_motion_blur_at_angles_whose_sines_are_simple(constants, size):
+    """At multiples of 30 degrees a tap lies half-way between two pixels: in both ranges the last bit decides."""
+    needs_magick("motion_blur")
+    image = photograph("coffee", size)
+    rng = np.random.default_rng(0)
+    angles = np.concatenate((np.arange(-180, 181, 15.0), rng.uniform(-45, 45, 10), rng.uniform(-135, -45, 10)))
+    angles = np.concatenate((angles, np.float32(angles)))  # drawn ones are float32
+    images = torch.from_numpy(image).expand(len(angles), -1, -1, -1)
+    for severity in (1, 2, 3, 4, 5):
+        fields = {"angle": torch.from_numpy(angles)}
+        ours = corrupt(images, "motion_blur", severity, constants=constants, fields=fields).numpy()
+        parameter = CONSTANTS[constants]["motion_blur"][severity - 1]
+        for angle, result in zip(angles, ours):
+            assert np.array_equal(result, judge("motion_blur")(image, parameter, {"angle": angle})), angle
+
+
 @pytest.mark.parametrize("decay", [2, 1.4])
 def test_plasma_equals_loops(decay):
     uniform = np.random.default_rng(3).uniform(0, 1, (16, 16))
