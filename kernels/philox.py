@@ -126,11 +126,13 @@ def normal(words: np.ndarray) -> np.ndarray:
     np.bitwise_xor(radius.view(np.uint32), second & np.uint32(0x80000000), out=radius.view(np.uint32))  # half a turn
     angle = (second << np.uint32(2)).view(np.int32).astype(np.float32)
     angle *= np.float32(np.pi * 2**-33)
-    s, c = np.sin(angle), np.cos(angle)
-    odd = (second & np.uint32(0x40000000)).astype(bool)
+    s, c = (radius * np.sin(angle)).view(np.int32), (radius * np.cos(angle)).view(np.int32)
+    # in odd quadrants (c, s) is (-s, c): by bits, since a choice by random flags takes as long as all the rest
+    odd = (second & np.uint32(0x40000000)).view(np.int32)
+    swap = (s ^ c) & -(odd >> 30)
     out = np.empty(words.shape, np.float32)
-    np.multiply(radius, np.where(odd, -s, c), out=out[..., 0::2])
-    np.multiply(radius, np.where(odd, c, s), out=out[..., 1::2])
+    np.bitwise_xor(c ^ swap, odd << 1, out=out.view(np.int32)[..., 0::2])
+    np.bitwise_xor(s, swap, out=out.view(np.int32)[..., 1::2])
     return out
 
 

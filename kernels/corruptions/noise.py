@@ -13,14 +13,19 @@ from fastreg.kernels.corruptions.filters import on, quantise, unit
 
 
 def gaussian_noise(images: Tensor, sigma: float, fields: dict) -> Tensor:
-    """x + sigma N. float32 will do: with random numbers hardly any result lies near an integer."""
-    return quantise(unit(images, torch.float32).add_(fields["normal"], alpha=sigma))
+    """x + sigma N."""
+    return quantise(unit(images).add_(_scaled(fields["normal"], sigma)))
 
 
 def speckle_noise(images: Tensor, sigma: float, fields: dict) -> Tensor:
     """x + x sigma N."""
-    x = unit(images, torch.float32)
-    return quantise(x.addcmul_(x, fields["normal"], value=sigma))
+    x = unit(images)
+    return quantise(x.add_(_scaled(fields["normal"], sigma).mul_(x)))
+
+
+def _scaled(normal: Tensor, sigma: float) -> Tensor:
+    """float64, rounded before it is added, as numpy does it: ``add_``'s alpha is one rounding for both."""
+    return normal.to(torch.float64, copy=True).mul_(sigma)
 
 
 def shot_noise(images: Tensor, photons: int, fields: dict) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from fastreg.kernels.corruptions.fields import Key, photon_table
 from fastreg.kernels.corruptions.filters import on
 from fastreg.kernels.corruptions.noise import photon_levels
+from fastreg.kernels.corruptions.pixel_kernels import _level, _unit
 from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.philox import OPERATIONS, signed, triton_normal, triton_poisson, triton_words
 
@@ -30,7 +31,7 @@ def noise_kernel(
     seed,
     step,
     count,
-    sigma,
+    sigma_ptr,  # float64 [1], read by gaussian_noise and speckle_noise only
     span,  # photons, or impulse_noise's threshold on the word
     OPERATION: tl.constexpr,
     KIND: tl.constexpr,
@@ -46,11 +47,11 @@ def noise_kernel(
     if KIND == "gaussian_noise" or KIND == "speckle_noise":
         a, b = triton_normal(a, b)
         c, d = triton_normal(c, d)
-        noise = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (BLOCK, 4)) * sigma
-        x = tl.math.div_rn(level.to(tl.float32), 255.0)
+        noise = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (BLOCK, 4)).to(tl.float64) * tl.load(sigma_ptr)
+        x = _unit(level)
         if KIND == "speckle_noise":
             noise *= x
-        level = (tl.minimum(tl.maximum(x + noise, 0.0), 1.0) * 255.0).to(tl.int32).to(tl.uint8)
+        level = _level(x + noise)
     else:
         word = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (BLOCK, 4))
         if KIND == "impulse_noise":
@@ -65,7 +66,7 @@ def noise(name: str, images: Tensor, parameter: float, key: Key) -> Tensor:
     """uint8 [B,n,n,3] with the noise ``name`` of the strength ``parameter`` drawn from ``key``."""
     count = images[0].numel()
     samples = on(key.samples.astype(np.uint32).view(np.int32), images.device)
-    out, table, levels, sigma, span = torch.empty_like(images), samples, images, 0.0, 0
+    out, table, levels, sigma, span = torch.empty_like(images), samples, images, samples, 0
     if name == "shot_noise":
         span = int(parameter)
         table = on(photon_table(span).view(np.int32), images.device)
@@ -73,7 +74,7 @@ def noise(name: str, images: Tensor, parameter: float, key: Key) -> Tensor:
     elif name == "impulse_noise":
         span = 2 * round(parameter * 2**31)
     else:
-        sigma = float(parameter)
+        sigma = on(np.array([parameter], float), images.device)
     grid = (triton.cdiv(-(-count // 4), BLOCK), len(images))
     noise_kernel[grid](
         images, out, samples, table, levels, signed(key.seed), key.severity, count, sigma, span,

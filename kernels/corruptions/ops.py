@@ -172,7 +172,7 @@ def _jpeg_variants() -> tuple[Variant, ...]:
 def _noise_op(name: str) -> Op:
     constants = {"OPERATION": 64, "KIND": name, "WIDTH": 128, "BLOCK": noise_kernels.BLOCK}
     kind = "compute" if name == "shot_noise" else "stream"
-    types = _BYTES | {"sigma": "fp32"}
+    types = _BYTES | {"sigma_ptr": "*fp64"}
     variant = _variant(name, noise_kernels.noise_kernel, noise_kernels.BLOCK * 4, types, kind, **constants)
     # normals agree to 1e-6, so that one in many thousands is cut to another level
     rare = {"rare": 0.001, "rare_tolerance": 1.0} if name in ("gaussian_noise", "speckle_noise") else {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastreg.kernels.corruptions.pixel_kernels import _level
+from fastreg.kernels.corruptions.pixel_kernels import _level, _unit
 from fastreg.kernels.dispatch import tl, triton
 
 BLOCK = 512
@@ -108,9 +108,9 @@ def fog_kernel(images_ptr, out_ptr, plasma_ptr, brightest_ptr, amount_ptr, n, BL
     image = tl.program_id(1).to(tl.int64)
     live = value < n * n * 3
     amount = tl.load(amount_ptr)
-    brightest = tl.load(brightest_ptr + image).to(tl.float64) / 255.0
+    brightest = _unit(tl.load(brightest_ptr + image))
     fog = tl.load(plasma_ptr + image * (n * n) + value // 3, mask=live, other=0.0).to(tl.float64)
-    x = tl.load(images_ptr + image * (n * n * 3) + value, mask=live, other=0).to(tl.float64) / 255.0
+    x = _unit(tl.load(images_ptr + image * (n * n * 3) + value, mask=live, other=0))
     x = (x + fog * amount) * brightest / (brightest + amount)
     tl.store(out_ptr + image * (n * n * 3) + value, _level(x), mask=live)
 
@@ -188,8 +188,8 @@ def snow_kernel(
     g = tl.math.div_rn(tl.load(images_ptr + place + 1, mask=live, other=0).to(tl.float32), 255.0)
     b = tl.math.div_rn(tl.load(images_ptr + place + 2, mask=live, other=0).to(tl.float32), 255.0)
     grey = ((r * 0.299 + g * 0.587) + b * 0.114) * 1.5 + 0.5
-    own = tl.load(layer_ptr + first + pixel, mask=live, other=0).to(tl.float64) / 255.0
-    turned = tl.load(layer_ptr + first + (n * n - 1 - pixel), mask=live, other=0).to(tl.float64) / 255.0
+    own = _unit(tl.load(layer_ptr + first + pixel, mask=live, other=0))
+    turned = _unit(tl.load(layer_ptr + first + (n * n - 1 - pixel), mask=live, other=0))
     r = r * weight + tl.maximum(r, grey) * white
     g = g * weight + tl.maximum(g, grey) * white
     b = b * weight + tl.maximum(b, grey) * white

@@ -26,12 +26,12 @@ def _blur(x, sigma):
 
 
 def gaussian_noise(x, p, f):
-    return _done(x / 255.0 + p * f["normal"])
+    return _done(x / 255.0 + p * f["normal"].astype(float))
 
 
 def speckle_noise(x, p, f):
     x = x / 255.0
-    return _done(x + x * (p * f["normal"]))
+    return _done(x + x * (p * f["normal"].astype(float)))
 
 
 def shot_noise(x, p, f):
