@@ -150,7 +150,7 @@ def corrupt(
     """Write ImageNet-C's folders, or CIFAR-C's arrays, of your images; a stopped command continues."""
     from fastreg.evaluation.generate import corrupt_dataset
 
-    manifest = corrupt_dataset(
+    parts = corrupt_dataset(
         source,
         target,
         corruptions=corruption if corruption == "all" else corruption.split(","),
@@ -164,7 +164,7 @@ def corrupt(
         batch_size=batch_size,
         workers=workers,
     )
-    typer.echo(f"{target}: {len(manifest['parts'])} parts, each read back")
+    typer.echo(f"{target}: {len(parts)} parts, each read back")
 
 
 @show.command("corruptions")

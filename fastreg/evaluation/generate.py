@@ -1,8 +1,8 @@
 """``fastreg corrupt``: write a set's corrupted versions in the layouts that everyone's loaders read.
 
 From folders ``<corruption>/<severity>/<class>/*.JPEG`` at quality 85 (ImageNet-C), from CIFAR ``<corruption>.npy``,
-severity-major, and ``labels.npy`` (CIFAR-C). ``corrupted.json`` lists the finished parts with their digests: a killed
-run continues at the first part that is not there.
+severity-major, and ``labels.npy`` (CIFAR-C). ``corrupted.json`` lists the finished parts with their digests: a run that
+continues reads them back first, and makes again what is lost or changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ import torch
 
 from fastreg.errors import InputError
 from fastreg.evaluation.canvas import PROTOCOL, Canvas, device_named
-from fastreg.evaluation.layouts import file_names, write_array, write_folder, write_labels
+from fastreg.evaluation.layouts import (
+    digest_of_array,
+    digest_of_folder,
+    file_names,
+    write_array,
+    write_folder,
+    write_labels,
+)
 from fastreg.evaluation.subject import Subject
 from fastreg.evaluation.suites import SEVERITIES, corruption_conditions
 from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
@@ -44,12 +51,13 @@ def corrupt_dataset(
     batch_size: int = 64,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Write the corrupted versions of ``src`` under ``dst`` and return the manifest.
+    """Write the corrupted versions of ``src`` under ``dst``; returns the manifest's rows of those asked for.
 
     ``src``: a Source, a data set's name, or a folder (class folders, or CIFAR's pickles). ``corruptions``: "all" 19,
     or names; ``severities``: "all", or some of 1 to 5 (CIFAR's arrays hold all five). ``size``: default 224, CIFAR 32.
-    Every part is read back before it enters the manifest. Raises InputError for unknown names, a ``dst`` that holds
-    another set and missing assets, RunError when a part cannot be written or does not read back.
+    Every part is read back before it enters the manifest, and again when a later call asks for it. Raises InputError
+    for unknown names, a ``dst`` that holds another set and missing assets, RunError when a part cannot be written or
+    does not read back.
     """
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: it must be 1 or more.")
@@ -65,22 +73,26 @@ def corrupt_dataset(
         raise InputError("CIFAR-C's arrays hold all five severities: leave --severity at all.")
     dst = Path(dst)
     manifest = _manifest(dst, {"data": subject.describe(), **drawn})
-    parts = dict.fromkeys((name, 0 if arrays else severity) for name, severity in pairs)
-    left = [(name, severity) for name, severity in parts if _key(name, severity) not in manifest["parts"]]
+    labels = subject.source.labels
+    n = len(labels)
+    files = file_names([subject.source.describe(i) for i in range(n)], subject.names, labels.tolist())
+    parts = list(dict.fromkeys((name, 0 if arrays else severity) for name, severity in pairs))
+    left = _not_there(dst, parts, manifest["parts"], files)
     if any(name == "frost" for name, _ in left):
         from fastreg.pipelines.frost import load_frost
 
         drawn["textures"] = load_frost(frost_dir)
-    if not left:
-        return manifest
-    where = device_named(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    canvas = subject.canvas(device=where, batch_size=batch_size, rank=0, world=1, loader=PROTOCOL, workers=workers)
-    n, labels = len(canvas), canvas.labels.cpu().numpy()
-    files = file_names([subject.source.describe(i) for i in range(n)], subject.names, labels.tolist())
-    total = n * sum(len(SEVERITIES) if severity == 0 else 1 for _, severity in left)
-    write_json(dst / MANIFEST, manifest)
     if arrays:
         write_labels(dst / "labels.npy", np.tile(labels, len(SEVERITIES)))
+    asked = [_key(*part) for part in parts]
+    if not left:
+        return {key: manifest["parts"][key] for key in asked}
+    where = device_named(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    canvas = subject.canvas(device=where, batch_size=batch_size, rank=0, world=1, loader=PROTOCOL, workers=workers)
+    total = n * sum(len(SEVERITIES) if severity == 0 else 1 for _, severity in left)
+    for part in left:
+        manifest["parts"].pop(_key(*part), None)
+    write_json(dst / MANIFEST, manifest)
     with progress("corrupt", total) as bar, ThreadPoolExecutor(workers) as pool:
         for name, severity in left:
             group = SEVERITIES if severity == 0 else (severity,)
@@ -92,7 +104,24 @@ def corrupt_dataset(
                 digest = write_folder(dst / name / str(severity), files, batches, pool)
             manifest["parts"][_key(name, severity)] = {"n": len(group) * n, "sha256": digest}
             write_json(dst / MANIFEST, manifest)
-    return manifest
+    return {key: manifest["parts"][key] for key in asked}
+
+
+def _not_there(
+    dst: Path, parts: list[tuple[str, int]], listed: dict[str, Any], files: list[str]
+) -> list[tuple[str, int]]:
+    """The parts that are not listed, or of which the files do not give the digest that is listed. Reads them all."""
+    left = []
+    with progress("read back", sum(listed[key]["n"] for part in parts if (key := _key(*part)) in listed)) as bar:
+        for name, severity in parts:
+            row, found = listed.get(_key(name, severity)), None
+            if row is not None:
+                part = dst / name / str(severity)
+                found = digest_of_folder(part, files) if severity else digest_of_array(dst / f"{name}.npy")
+                bar.advance(row["n"], note=f"{name} {severity or ''}".strip())
+            if row is None or found != row["sha256"]:
+                left.append((name, severity))
+    return left
 
 
 def _batches(

@@ -7,13 +7,14 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from fastreg.errors import RunError
-from fastreg.runs import atomic_write
+from fastreg.runs import atomic_write, replacing
 
 QUALITY = 85  # ImageNet-C's
 
@@ -41,13 +42,25 @@ def write_folder(root: Path, files: Sequence[str], batches: Iterable[np.ndarray]
                 os.replace(temporary, path)
             except OSError as error:
                 raise RunError(f"cannot write {path}: {error.strerror}; the same command continues there.") from error
+            finally:
+                with suppress(OSError):
+                    temporary.unlink()
             seen.update(data)
             done += 1
-    again = hashlib.sha256()
-    for file in files:
-        again.update((root / file).read_bytes())
-    if done != len(files) or again.digest() != seen.digest():
+    os.sync()  # once: tens of thousands of files, each waited for, would take longer than all the rest
+    if done != len(files) or digest_of_folder(root, files) != seen.hexdigest():
         raise RunError(f"{root} does not read back as it was written: check the disk, then run the same command again.")
+    return seen.hexdigest()
+
+
+def digest_of_folder(root: Path, files: Sequence[str]) -> str:
+    """What ``write_folder`` gave, from the files as they are now; "" when one of them is not there."""
+    seen = hashlib.sha256()
+    try:
+        for file in files:
+            seen.update((root / file).read_bytes())
+    except OSError:
+        return ""
     return seen.hexdigest()
 
 
@@ -56,29 +69,27 @@ def write_array(path: Path, shape: tuple[int, ...], batches: Iterable[np.ndarray
 
     Raises RunError when it cannot be written, or does not read back.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     seen, done = hashlib.sha256(), 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for images in batches:
-                data = np.ascontiguousarray(images).tobytes()
-                file.write(data)
-                seen.update(data)
-                done += len(images)
-            file.flush()
-            os.fsync(file.fileno())
-        again = hashlib.sha256(np.load(temporary, mmap_mode="r").data)
-        if done != shape[0] or again.digest() != seen.digest():
+    with replacing(path) as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for images in batches:
+            data = np.ascontiguousarray(images).tobytes()
+            file.write(data)
+            seen.update(data)
+            done += len(images)
+        file.flush()
+        if done != shape[0] or digest_of_array(Path(file.name)) != seen.hexdigest():
             raise RunError(f"{path} does not read back as it was written: check the disk, then run the command again.")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}; the same command continues there.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return seen.hexdigest()
+
+
+def digest_of_array(path: Path) -> str:
+    """What ``write_array`` gave, from the file as it is now; "" when there is no whole array."""
+    try:
+        return hashlib.sha256(np.load(path, mmap_mode="r").data).hexdigest()
+    except (OSError, ValueError, EOFError):
+        return ""
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:
