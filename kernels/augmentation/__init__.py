@@ -58,7 +58,8 @@ def augment(
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, layout, device or combination. Values (partner in
     [0, B), lam in [0, 1], noise >= 0, crops that have a size) are checked on CPU tensors; on the GPU, where a check
-    would stop the stream, a sample whose partner, lam or crop is out of range comes back as NaN.
+    would stop the stream, a sample whose partner, lam or crop is out of range comes back as NaN, and a box of fill 0
+    without a partner is left alone.
 
     In a CUDA graph, ``seed`` and ``step`` are constants: there give the noise as ``normal``. Whatever is captured must
     lie on the device before.
@@ -185,6 +186,8 @@ def _check_values(plan: Plan, B: int) -> None:
         field = getattr(plan, name)
         if field is not None and not field.is_cuda and not ((field >= low) & (field <= high)).all():
             raise ValueError(f"plan.{name} must lie in [{low}, {high}], got {field.tolist()[:8]}")
+    if plan.partner is None and plan.box_fill is not None and not plan.box_fill.is_cuda and (plan.box_fill == 0).any():
+        raise ValueError("plan.box_fill 0 pastes the partner's pixels: give plan.partner, or fill with 1 or 2")
     if plan.crop is not None and not plan.crop.is_cuda:
         if not plan.crop.isfinite().all() or not (plan.crop[:, 2:] > 0).all():
             raise ValueError("plan.crop needs positive heights and widths, all of it finite")

@@ -239,6 +239,8 @@ def resample_kernel(
         inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
         if FILL:
             fill = tl.load(box_fill + b).to(tl.int32)
+            if not PARTNER:
+                inside = inside & (fill != 0)  # nothing to paste
         share = tl.where(fill == 0, 1.0, tl.where(fill == 1, 1.0 - weight, 0.0))
         if not BLEND:
             wanted = (share > 0) & (y0 < top + ROWS) & (y1 > top) & (x0 < left + COLUMNS) & (x1 > left)

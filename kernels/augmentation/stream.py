@@ -194,6 +194,8 @@ def stream_kernel(
         fill = tl.cast(0, tl.int32)
         if FILL:
             fill = tl.load(box_fill + b).to(tl.int32)
+            if not PARTNER:
+                x1 = tl.where(fill == 0, x0, x1)  # nothing to paste
         # in the box: partner's pixels, black (blended like any pixel), or 0
         share = tl.where(fill == 0, 1.0, 0.0)
         if BLEND:

@@ -145,6 +145,10 @@ BAD = {
     "lam alone": (lambda x: {"plan": Plan(lam=torch.ones(2))}, ValueError, "plan.partner"),
     "box alone": (lambda x: {"plan": Plan(box=torch.ones(2, 4, dtype=torch.int32))}, ValueError, "plan.box_fill"),
     "fill alone": (lambda x: {"plan": Plan(box_fill=torch.ones(2, dtype=torch.int8))}, ValueError, "plan.box"),
+    "nothing to paste": (
+        lambda x: {"plan": Plan(box=torch.ones(2, 4, dtype=torch.int32), box_fill=torch.arange(2, dtype=torch.int8))},
+        ValueError, "give plan.partner, or fill with 1 or 2",
+    ),
     "lam outside": (
         lambda x: {"plan": Plan(partner=torch.arange(2), lam=torch.tensor([0.5, 1.5]))}, ValueError, "plan.lam",
     ),

@@ -51,6 +51,17 @@ def test_images_that_are_not_aligned():
 
 
 @pytest.mark.parametrize("W", [8, 7])
+def test_a_box_with_nothing_to_paste_is_left_alone_without_a_check(W):
+    """As on a GPU: fill 0 without a partner, in the first sample only."""
+    box = torch.tensor([[1, 2, 6, 5]] * 3, dtype=torch.int32)
+    plan = Plan(box=box, box_fill=torch.tensor([0, 1, 2], dtype=torch.int8))
+    rest = {"dtype": torch.float32, "size": (8, W), "seed": 0, "indices": None, "step": 0, "normal": None}
+    ours = augment_triton(images(3, 8, W), plan, **GIVEN, **rest)
+    theirs = augment_plain(images(3, 8, W), plan, **GIVEN, dtype=torch.float32, size=(8, W), normal=None)
+    assert (ours - theirs).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("W", [8, 7])
 def test_bad_values_are_nan_without_a_check(W):
     """As on a GPU, where nothing is checked: a partner or lam out of range shows in its sample and nowhere else."""
     plan = Plan(partner=torch.tensor([1, 4, 2, -1]), lam=torch.tensor([0.5, 0.5, 1.5, 0.5]))
