@@ -119,6 +119,21 @@ def test_shapes_strides_and_chunks(name, monkeypatch):
     assert corrupt(images[:0], name, 5, **options | {"indices": torch.arange(0)}).shape == (0, 32, 32, 3)
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if corruptions.TABLE[name].draw])
+@pytest.mark.parametrize("kinds", [(torch.float32, torch.int32), (torch.float64, torch.int64)])
+def test_fields_stay_as_they_were(name, kinds):
+    images = torch.from_numpy(np.stack([photograph(p, 32) for p in ("coffee", "rocket")]))
+    types = dict(zip(("float", "integer"), kinds)) | {"bool": torch.bool, "uint8": torch.uint8}
+    for severity in (1, 5):
+        given = {
+            field: values.to(types[corruptions.TABLE[name].fields[field][0]], copy=True)
+            for field, values in fields_of(name, severity, images, constants="imagenet224").items()
+        }
+        before = {field: values.clone() for field, values in given.items()}
+        corrupt(images, name, severity, fields=given, constants="imagenet224")
+        assert all(torch.equal(values, before[field]) for field, values in given.items())
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_tiny_images(name):
     for size in (1, 2, 3, 5, 8):
