@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.kernels.corruptions import blur, colour, digital, elastic, noise, noise_kernels, spatter, weather
+from fastreg.kernels.corruptions import blur, colour, digital, elastic, given, noise, noise_kernels, spatter, weather
 from fastreg.kernels.corruptions import fields as drawn
 from fastreg.kernels.corruptions.constants import (
     CONSTANTS,
@@ -45,7 +45,7 @@ class Corruption(NamedTuple):
 
     apply: Callable[..., Tensor]  # (images, parameter, fields) -> uint8
     draw: Callable[..., dict] | None = None  # (Key, n, parameter, images) -> fields
-    fields: Mapping[str, tuple[str, tuple]] = MappingProxyType({})  # name -> kind, shape behind the batch
+    fields: Mapping[str, tuple[str, tuple]] = MappingProxyType({})  # name -> given.KINDS, shape behind the batch
     whole: bool = False  # goes image by image on the CPU, so that it needs no chunks
     fused: Callable[..., Tensor] | None = None  # (name, images, parameter, Key) -> uint8: draws and applies in a kernel
 
@@ -63,9 +63,9 @@ def _frosted(name: str, images: Tensor, parameter: tuple[float, float], key: Key
 
 # "n" and "passes" stand for the side of the image and the passes of the severity
 _NORMAL = {"normal": ("float", ("n", "n", 3))}
-_COUNTS = {"counts": ("integer", ("n", "n", 3))}
+_COUNTS = {"counts": ("count", ("n", "n", 3))}
 _FLAGS = {"replace": ("bool", ("n", "n", 3)), "salt": ("bool", ("n", "n", 3))}
-_SHUFFLE = {"dx": ("integer", ("passes", "n", "n")), "dy": ("integer", ("passes", "n", "n"))}
+_SHUFFLE = {"dx": ("shift", ("passes", "n", "n")), "dy": ("shift", ("passes", "n", "n"))}
 _SHIFT = {
     "corner_shift": ("float", (3, 2)),
     "dx": ("float", ("n", "n")),
@@ -78,9 +78,9 @@ TABLE = {
     "impulse_noise": Corruption(noise.impulse_noise, drawn.impulse_noise, _FLAGS, fused=noise_kernels.noise),
     "defocus_blur": Corruption(blur.defocus_blur),
     "glass_blur": Corruption(blur.glass_blur, drawn.glass_blur, _SHUFFLE),
-    "motion_blur": Corruption(blur.motion_blur, drawn.motion_blur, {"angle": ("float", ())}),
+    "motion_blur": Corruption(blur.motion_blur, drawn.motion_blur, {"angle": ("number", ())}),
     "zoom_blur": Corruption(blur.zoom_blur),
-    "snow": Corruption(weather.snow, drawn.snow, {"normal": ("float", ("n", "n")), "angle": ("float", ())}),
+    "snow": Corruption(weather.snow, drawn.snow, {"normal": ("float", ("n", "n")), "angle": ("number", ())}),
     "frost": Corruption(weather.frost, drawn.frost, {"texture": ("uint8", ("n", "n", 3))}, fused=_frosted),
     "fog": Corruption(weather.fog, drawn.fog, {"plasma": ("float", ("n", "n"))}),
     "brightness": Corruption(colour.brightness),
@@ -120,12 +120,10 @@ def corrupt(
     """
     row, parameter, constants = _checked(images, name, severity, constants)
     batch, n = images.shape[:2]
-    if row.draw is None:
-        if fields:
-            raise ValueError(f"{name} draws nothing and takes no fields; got {', '.join(fields)}.")
+    if row.draw is None and fields is None:
         fields = {}
-    elif fields is not None:
-        fields = _checked_fields(fields, row, name, parameter, images)
+    if fields is not None:
+        fields = given.checked(fields, row.fields, name, parameter, images)
     key = None
     if fields is None:
         if indices is None:
@@ -208,31 +206,3 @@ def _key(severity, seed, indices, batch, constants, device, textures) -> Key:
     if samples.shape != (batch,) or not np.issubdtype(samples.dtype, np.integer):
         raise ValueError(f"indices must be {batch} whole numbers, one per image; got {samples.dtype} {samples.shape}.")
     return Key(int(seed), samples.astype(np.int64), int(severity), device, textures, FROST_SCALE[constants])
-
-
-def _checked_fields(fields: dict, row: Corruption, name: str, parameter, images: Tensor) -> dict[str, Tensor]:
-    """The given fields as tensors on the images' device; ValueError names the one that is wrong."""
-    if set(fields) != set(row.fields):
-        raise ValueError(f"{name} takes the fields {', '.join(row.fields)}; got {', '.join(fields) or 'none'}.")
-    numbers = {"n": images.shape[1], "passes": parameter[2] if name == "glass_blur" else 0}
-    checked = {}
-    for field, (kind, shape) in row.fields.items():
-        wanted = (len(images), *(numbers.get(side, side) for side in shape))
-        values = torch.as_tensor(fields[field])
-        if tuple(values.shape) != wanted:
-            raise ValueError(f"{name}: field {field} must have shape {wanted}; got {tuple(values.shape)}.")
-        if not _is(values.dtype, kind):
-            raise ValueError(f"{name}: field {field} must hold {kind} values; got {values.dtype}.")
-        # a number per sample stays on the host, if it lies there
-        checked[field] = values if not shape and values.device.type == "cpu" else values.to(images.device)
-    return checked
-
-
-def _is(dtype: torch.dtype, kind: str) -> bool:
-    integer = not dtype.is_floating_point and not dtype.is_complex and dtype != torch.bool
-    return {
-        "float": dtype.is_floating_point,
-        "integer": integer,
-        "bool": dtype == torch.bool,
-        "uint8": dtype == torch.uint8,
-    }[kind]

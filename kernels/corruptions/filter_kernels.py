@@ -245,6 +245,8 @@ def glass_kernel(
         while tl.max(here.to(tl.int32), 0) > 0:
             dx = tl.load(dx_ptr + shifts + y * n + x, mask=here, other=0).to(tl.int32)
             dy = tl.load(dy_ptr + shifts + y * n + x, mask=here, other=0).to(tl.int32)
+            dx = tl.minimum(tl.maximum(dx, -reach), reach - 1)  # whatever is given: no pixel outside the image is read
+            dy = tl.minimum(tl.maximum(dy, -reach), reach - 1)
             y += dy
             x += dx
             written = (dy > 0) | ((dy == 0) & (dx > 0))

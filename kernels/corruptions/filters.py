@@ -158,9 +158,11 @@ def motion_offsets(angle: Tensor | np.ndarray, count: int) -> tuple[Tensor, Tens
     ImageMagick rounds i along / hypot - 1/2 up, and at multiples of 30 degrees that is a whole number but for the last
     bit: so this is its arithmetic. On the host numpy's, whose sine is the C library's; torch's depends on the batch.
     """
-    on_gpu = isinstance(angle, Tensor) and angle.is_cuda
-    angle = angle.double() if on_gpu else np.asarray(angle, np.float64)
-    lib, i = (torch, torch.arange(count, device=angle.device)) if on_gpu else (np, np.arange(count))
+    angle = angle.double() if isinstance(angle, Tensor) else angle
+    if isinstance(angle, Tensor) and angle.is_cuda:
+        lib, i = torch, torch.arange(count, device=angle.device)
+    else:
+        lib, angle, i = np, np.asarray(angle, np.float64), np.arange(count)
     ray = angle[:, None] * math.pi / 180
     x, y = count * lib.cos(ray), count * lib.sin(ray)
     length = lib.hypot(y, x)

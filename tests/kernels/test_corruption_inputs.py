@@ -17,6 +17,8 @@ ALL = CORRUPTIONS + EXTRA_CORRUPTIONS
 IMAGES = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
 INDICES = torch.arange(2)
 FIELD = {"normal": torch.zeros(2, 32, 32, 3)}
+PLANE, BYTES = torch.zeros(2, 32, 32), torch.ones(2, 32, 32, 3, dtype=torch.int64)
+SHIFT = dict.fromkeys(("dx", "dy"), torch.zeros(2, 1, 32, 32, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,16 @@ FIELD = {"normal": torch.zeros(2, 32, 32, 3)}
         ((IMAGES, "speckle_noise", 1), {"fields": {"normal": FIELD["normal"][:1]}}, ValueError, "must have shape"),
         ((IMAGES, "speckle_noise", 1), {"fields": {"normal": IMAGES}}, ValueError, "must hold float values"),
         ((IMAGES, "contrast", 1), {"fields": FIELD}, ValueError, "draws nothing"),
+        ((IMAGES, "contrast", 1), {"fields": [1, 2]}, TypeError, "fields must be a dict of a field's name"),
+        ((IMAGES, "fog", 1), {"fields": {"plasma": None}}, TypeError, "plasma must be a tensor or an array; got N"),
+        ((IMAGES, "fog", 1), {"fields": {"plasma": "x"}}, TypeError, "plasma must be a tensor or an array; got str"),
+        ((IMAGES, "fog", 1), {"fields": {"plasma": PLANE / 0}}, ValueError, "field plasma must hold finite numbers"),
+        ((IMAGES, "motion_blur", 1), {"fields": {"angle": PLANE[:, 0, 0] / 0}}, ValueError, "angle must hold finite"),
+        ((IMAGES, "shot_noise", 1), {"fields": {"counts": -BYTES}}, ValueError, "counts must hold whole numbers"),
+        ((IMAGES, "shot_noise", 1), {"fields": {"counts": BYTES / 2}}, ValueError, "counts must hold whole numbers"),
+        ((IMAGES, "shot_noise", 1), {"fields": {"counts": BYTES << 31}}, ValueError, "counts must hold whole numbers"),
+        ((IMAGES, "glass_blur", 1), {"fields": SHIFT | {"dx": SHIFT["dx"] + 1}}, ValueError, "dx must hold whole"),
+        ((IMAGES, "glass_blur", 1), {"fields": SHIFT | {"dy": SHIFT["dy"] - 2}}, ValueError, "numbers from -1 to 0"),
         ((IMAGES, "frost", 1), {"indices": INDICES}, ValueError, "needs its five photographs"),
         ((IMAGES, "frost", 1), {"indices": INDICES, "textures": []}, ValueError, "textures is empty"),
         (
@@ -120,18 +132,44 @@ def test_shapes_strides_and_chunks(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if corruptions.TABLE[name].draw])
-@pytest.mark.parametrize("kinds", [(torch.float32, torch.int32), (torch.float64, torch.int64)])
-def test_fields_stay_as_they_were(name, kinds):
+@pytest.mark.parametrize("types", [{}, {torch.float32: torch.float64, torch.int16: torch.int32}])
+def test_fields_stay_as_they_were(name, types):
     images = torch.from_numpy(np.stack([photograph(p, 32) for p in ("coffee", "rocket")]))
-    types = dict(zip(("float", "integer"), kinds)) | {"bool": torch.bool, "uint8": torch.uint8}
     for severity in (1, 5):
-        given = {
-            field: values.to(types[corruptions.TABLE[name].fields[field][0]], copy=True)
-            for field, values in fields_of(name, severity, images, constants="imagenet224").items()
-        }
+        drawn = fields_of(name, severity, images, constants="imagenet224")
+        given = {field: values.to(types.get(values.dtype, values.dtype), copy=True) for field, values in drawn.items()}
         before = {field: values.clone() for field, values in given.items()}
         corrupt(images, name, severity, fields=given, constants="imagenet224")
         assert all(torch.equal(values, before[field]) for field, values in given.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "types"),
+    [
+        ("shot_noise", (torch.uint8, torch.int8, torch.int32, torch.int64, torch.float16, torch.float64)),
+        ("glass_blur", (torch.int8, torch.int32, torch.int64)),
+        ("motion_blur", (torch.int8, torch.int64, torch.float64, torch.bfloat16)),
+        ("snow", (torch.float64,)),
+    ],
+)
+def test_fields_of_other_types_are_the_same_numbers(name, types):
+    images = torch.from_numpy(photograph("coffee", 32))[None]
+    drawn = fields_of(name, 5, images)
+    drawn |= {"angle": drawn["angle"].round()} if "angle" in drawn else {}
+    whole = corrupt(images, name, 5, fields=drawn)
+    for dtype in types:
+        given = {field: values.to(dtype) for field, values in drawn.items()}
+        assert torch.equal(corrupt(images, name, 5, fields=given), whole)
+
+
+def test_shifts_of_pixels_that_do_not_move_are_not_looked_at():
+    images = torch.from_numpy(photograph("coffee", 32))[None]
+    drawn = fields_of("glass_blur", 4, images, constants="imagenet224")
+    given = {field: values.clone() for field, values in drawn.items()}
+    for values in given.values():
+        values[..., :4, :] = values[..., 30:, :] = values[..., :4] = values[..., 30:] = 99
+    ours, theirs = (corrupt(images, "glass_blur", 4, constants="imagenet224", fields=f) for f in (given, drawn))
+    assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", ALL)

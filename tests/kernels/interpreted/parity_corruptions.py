@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from fastreg.kernels.corruptions import (
+    blur,
     corrupt,
     digital_kernels,
     draw_fields,
     field_kernels,
     fields,
     filter_kernels,
+    noise,
     noise_kernels,
     pixel_kernels,
     plasma,
@@ -39,6 +41,20 @@ def test_equals_the_published_output(name):
             assert share <= LIMITS[name][1]
             seen += 1
     assert seen == 2
+
+
+def test_wild_shifts_stay_inside_the_image():
+    """As on a GPU, where nothing is checked: shifts beyond the reach count as the farthest, chains end."""
+    levels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    wild = torch.randint(-(2**15), 2**15, (2, 2, 3, 32, 32)).short()
+    ours = filter_kernels.glass(levels, *wild, reach=4)
+    assert torch.equal(ours, blur.plain_glass(levels, *wild.clamp(-4, 3), reach=4))
+
+
+def test_wild_counts_are_black_and_white():
+    counts = torch.tensor([-(2**31), -1, 0, 3, 60, 61, 2**31 - 1]).view(1, 1, 7, 1)
+    images = counts.to(torch.uint8)
+    assert noise.shot_noise(images, 60, {"counts": counts}).flatten().tolist() == [0, 0, 0, 12, 255, 255, 255]
 
 
 @pytest.mark.parametrize("name", ["shot_noise", "impulse_noise", "frost"])
