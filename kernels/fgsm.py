@@ -174,8 +174,6 @@ def _check(images, grad, epsilon, origin, radius) -> None:
         raise TypeError(f"fgsm_step needs float32 pixels in [0, 1], got {images.dtype}")
     if grad.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise TypeError(f"fgsm_step needs a float gradient, got {grad.dtype}")
-    if images.numel() == 0:
-        raise ValueError(f"fgsm_step needs at least one pixel, got images of shape {tuple(images.shape)}")
     for name, other in (("grad", grad), ("origin", origin)):
         if other is not None and (other.shape != images.shape or other.device != images.device):
             raise ValueError(

@@ -163,7 +163,7 @@ def pointers(labels: Labels) -> dict:
 
 def tile_of(C: int) -> dict:
     """Rows and classes per tile: about 1024 elements where classes are few."""
-    block = 1 << (C - 1).bit_length()
+    block = 1 << max(C - 1, 1).bit_length()
     return {"ROWS": max(1, 1024 // block), "BLOCK": block}
 
 

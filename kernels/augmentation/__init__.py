@@ -53,8 +53,9 @@ def augment(
     A ``crop`` may leave the canvas (CIFAR's shift by padding): what lies outside is black. It is resampled as Pillow's
     ``crop(...).resize(..., BILINEAR)`` does it. ``box`` may leave the image. ``box_fill`` None pastes the partner.
 
-    ``plan.noise`` needs ``indices`` (int64 [B], any device), which with ``seed`` and ``step`` keys one standard normal
-    per output pixel and channel, or the field itself as ``normal``, float32 [B, h, w, 3].
+    ``plan.noise`` draws one standard normal per output pixel and channel, keyed by ``seed``, ``step`` and ``indices``
+    (int64 [B], any device); without these by the place in the batch. Or it takes the field itself as ``normal``,
+    float32 [B, h, w, 3].
 
     Raises TypeError for a wrong dtype, ValueError for a wrong shape, layout, device or combination. Values (partner in
     [0, B), lam in [0, 1], noise >= 0, crops that have a size) are checked on CPU tensors; on the GPU, where a check
@@ -75,7 +76,7 @@ def augment(
     elif indices is not None:
         _check_field("indices", indices, torch.int64, (len(images),))
     else:
-        raise ValueError("plan.noise draws normals: give indices (with seed and step), or the field normal")
+        indices = torch.arange(len(images), device=images.device)
     run = _augment_op if torch.compiler.is_compiling() else _augment
     return run(images, *plan, list(mean), list(std), dtype, *size_, philox.signed(seed), indices, step, normal)
 
@@ -99,6 +100,8 @@ def _augment(
     step: int,
     normal: Tensor | None,
 ) -> Tensor:
+    if not len(images):
+        return _empty(images, height, width, dtype)
     device = images.device
     fields = dict(zip(_FIELDS, (crop, flip, noise, partner, lam, box, box_fill)))
     plan = Plan(**{name: f if f is None else sent(f, device, f"plan.{name}") for name, f in fields.items()})
@@ -128,18 +131,22 @@ def _augment(
 _augment_op = torch.library.custom_op("fastreg::augment", _augment, mutates_args=())
 
 
+def _empty(images: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    return images.new_empty((len(images), height, width, 3), dtype=dtype).permute(0, 3, 1, 2)
+
+
 @_augment_op.register_fake
 def _(images, *arguments):
     dtype, height, width = arguments[9:12]
-    return images.new_empty((len(images), height, width, 3), dtype=dtype).permute(0, 3, 1, 2)
+    return _empty(images, height, width, dtype)
 
 
 def _check(images, plan, mean, std, dtype, size) -> tuple[int, int]:
     """The output size, once the arguments are known to be good. Looks at values on the CPU only."""
     if images.dtype != torch.uint8:
         raise TypeError(f"augment needs uint8 images, got {images.dtype}: hand over the loader's bytes")
-    if images.dim() != 4 or images.shape[-1] != 3 or 0 in images.shape:
-        raise ValueError(f"augment needs images [B, H, W, 3] with nothing empty, got {tuple(images.shape)}")
+    if images.dim() != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
+        raise ValueError(f"augment needs images [B, H, W, 3] of a pixel or more, got {tuple(images.shape)}")
     if len(images) > 65535:
         raise ValueError(f"augment takes up to 65535 images at a time, got {len(images)}")
     if not images.is_contiguous():

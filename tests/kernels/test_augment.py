@@ -124,6 +124,19 @@ def test_noise_belongs_to_the_sample():
     assert not torch.equal(whole, augment(images, plan, **GIVEN, seed=4, indices=indices, step=3))
 
 
+def test_noise_without_indices_belongs_to_the_place_in_the_batch():
+    images, plan = photographs(3, 16, 16), Plan(noise=torch.full((3,), 0.1))
+    ours = augment(images, plan, **GIVEN, seed=4, step=2)
+    assert torch.equal(ours, augment(images, plan, **GIVEN, seed=4, step=2, indices=torch.arange(3)))
+
+
+def test_no_images_are_no_images():
+    images, plan = photographs(2, 16, 12)[:0], draw_plan(Plan._fields, 2, 8, 6, (16, 12), "cpu")
+    ours = augment(images, Plan(*(field[:0] for field in plan)), **GIVEN, size=(8, 6))
+    assert ours.shape == (0, 3, 8, 6)
+    assert ours.dtype == torch.float32
+
+
 def test_an_empty_box_and_one_outside_change_nothing():
     images = photographs(2, 16, 16)
     box = torch.tensor([[5, 5, 5, 9], [-9, 20, -1, 40]], dtype=torch.int32)
@@ -135,7 +148,7 @@ BAD = {
     "dtype of images": (lambda x: {"images": x.float()}, TypeError, "uint8"),
     "layout": (lambda x: {"images": x.permute(0, 2, 1, 3)}, ValueError, "contiguous"),
     "channels": (lambda x: {"images": x[..., :1].contiguous()}, ValueError, r"\[B, H, W, 3\]"),
-    "empty batch": (lambda x: {"images": x[:0]}, ValueError, "nothing empty"),
+    "no pixels": (lambda x: {"images": x[:, :0]}, ValueError, "of a pixel or more"),
     "device": (lambda x: {"images": x.to("meta")}, ValueError, "CPU and CUDA"),
     "output dtype": (lambda x: {"dtype": torch.float64}, TypeError, "float32, float16 or bfloat16"),
     "std": (lambda x: {"std": (1.0, 0.0, 1.0)}, ValueError, "positive stds"),
@@ -158,7 +171,6 @@ BAD = {
     "lam not a number": (
         lambda x: {"plan": Plan(partner=torch.arange(2), lam=torch.full((2,), torch.nan))}, ValueError, "plan.lam",
     ),
-    "noise without a key": (lambda x: {"plan": Plan(noise=torch.ones(2))}, ValueError, "indices"),
     "indices": (
         lambda x: {"plan": Plan(noise=torch.ones(2)), "indices": torch.ones(2)}, TypeError, "indices",
     ),

@@ -9,7 +9,7 @@ from fastreg.kernels import Targets, mixed_cross_entropy, scored_cross_entropy
 from fastreg.kernels.loss import _CrossEntropy
 from tests.kernels.losses import check
 
-SHAPES = [(d, C) for d in (torch.float32, torch.float16, torch.bfloat16) for C in (2, 37, 1000)]
+SHAPES = [(d, C) for d in (torch.float32, torch.float16, torch.bfloat16, torch.float64) for C in (1, 2, 37, 1000)]
 
 
 @pytest.mark.parametrize(("dtype", "C"), [*SHAPES, (torch.float16, 8193), (torch.bfloat16, 30_000)], ids=str)
@@ -54,6 +54,15 @@ def test_the_first_of_equal_classes_is_the_hit(C):
     z[:, C - 3] = z[:, C - 1] = 2.0
     hit = scored_cross_entropy(z, torch.tensor([C - 1, C - 3, 0]))[1]
     assert hit.tolist() == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("C", [10, 8193, 8200])
+def test_no_rows(C):
+    z = torch.empty(0, C, requires_grad=True)
+    loss = mixed_cross_entropy(z, torch.empty(0, dtype=torch.int64))
+    loss.backward()
+    assert loss.isnan()
+    assert z.grad.shape == (0, C)
 
 
 def test_infinite_logits_do_not_hurt_other_labels():
