@@ -272,14 +272,14 @@ def _triton(images: Tensor, quality: int, blocks: int | None = None) -> Tensor:
     chroma = images.new_empty((batch, 2, (height + 1) // 2, pitch), dtype=torch.int32)
     _chroma_kernel[(triton.cdiv(batch * down * across, size), 2)](
         images, chroma, step, reciprocal, batch, height, width, across, down,
-        WORDS=words, BLOCKS=size, num_warps=4,
+        WORDS=words, BLOCKS=size, num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
 
     down, across = -(-height // 8), -(-width // 8)
     out = torch.empty_like(images)
     _luma_kernel[(triton.cdiv(batch * down * across, size),)](
         images, out, chroma, step, reciprocal, batch, height, width, across, down, pitch,
-        WORDS=words, BLOCKS=size, num_warps=4,
+        WORDS=words, BLOCKS=size, num_warps=4, enable_fp_fusion=False,
         FANCY=(width + 1) // 2 > 2,  # libjpeg duplicates where the chroma is one or two samples wide
     )  # fmt: skip
     return out

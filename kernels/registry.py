@@ -26,6 +26,7 @@ class Variant:
     divisible: tuple[str, ...] = ()  # integer arguments that are multiples of 16
     kind: str = "stream"  # "stream": vector loads and stores, no byte loads; "gather"; "compute"
     flags: int = 0  # one-byte loads per program that are scalars (a sample's flip, say)
+    fusion: bool = True  # whether a multiplication and an addition may become one rounding
 
 
 @dataclass(frozen=True)

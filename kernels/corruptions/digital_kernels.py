@@ -52,5 +52,7 @@ def pixelate(images: Tensor, first: Tensor, count: Tensor, most: int) -> Tensor:
     batch, n = images.shape[:2]
     out = torch.empty_like(images)
     grid = (triton.cdiv(n * n * 3, BLOCK), batch)
-    pixelate_kernel[grid](images, out, first.int(), count.int(), n, MOST=most, BLOCK=BLOCK)
+    pixelate_kernel[grid](
+        images, out, first.int(), count.int(), n, MOST=most, BLOCK=BLOCK, enable_fp_fusion=False
+    )  # fmt: skip
     return out

@@ -87,5 +87,6 @@ def field(
         out, samples, out if levels is None else levels, samples if table is None else table,
         signed(seed), step, count, span,
         OPERATION=OPERATIONS[operation], KIND=kind, WIDTH=1 if table is None else table.shape[1], BLOCK=BLOCK,
+        enable_fp_fusion=False,  # as the kernel that draws and applies, so that both draw the same normals
     )  # fmt: skip
     return out

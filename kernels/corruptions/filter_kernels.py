@@ -1,7 +1,8 @@
 """Triton kernels of the filters: Gaussian, motion, zoom, and two gathers (bilinear, glass).
 
-Each repeats the arithmetic of the plain version beside its caller operation for operation, so launches switch the
-contraction of multiply and add off. One program works on BLOCK neighbouring values of one image; grid (blocks, images).
+Each repeats the arithmetic of the plain version beside its caller operation for operation, so launches, as those of
+all corruptions, switch the contraction of multiply and add off. One program works on BLOCK neighbouring values of one
+image; grid (blocks, images).
 
 Loads and bytes per value (uint8 in and out unless said), T taps, Z zooms:
     gaussian   2 T float64 loads, 32 bytes (two passes, float64 in and out), 25 where levels come out
@@ -263,5 +264,5 @@ def glass(levels: Tensor, dx: Tensor, dy: Tensor, reach: int) -> Tensor:
     out = torch.empty_like(levels)
     grid = (triton.cdiv(n * n, BLOCK), batch)
     shifts = (dx.short().contiguous(), dy.short().contiguous())
-    glass_kernel[grid](levels, out, *shifts, n, reach, dx.shape[1], BLOCK=BLOCK)
+    glass_kernel[grid](levels, out, *shifts, n, reach, dx.shape[1], BLOCK=BLOCK, enable_fp_fusion=False)
     return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -158,16 +159,17 @@ def motion_offsets(angle: Tensor | np.ndarray, count: int) -> tuple[Tensor, Tens
     ImageMagick rounds i along / hypot - 1/2 up, and at multiples of 30 degrees that is a whole number but for the last
     bit: so this is its arithmetic. On the host numpy's, whose sine is the C library's; torch's depends on the batch.
     """
+    lib: Any = torch if isinstance(angle, Tensor) and angle.is_cuda else np
     angle = angle.double() if isinstance(angle, Tensor) else angle
-    if isinstance(angle, Tensor) and angle.is_cuda:
-        lib, i = torch, torch.arange(count, device=angle.device)
+    if lib is torch:
+        i = torch.arange(count, device=angle.device)
     else:
-        lib, angle, i = np, np.asarray(angle, np.float64), np.arange(count)
+        angle, i = np.asarray(angle, np.float64), np.arange(count)
     ray = angle[:, None] * math.pi / 180
     x, y = count * lib.cos(ray), count * lib.sin(ray)
     length = lib.hypot(y, x)
-    dx, dy = (torch.as_tensor(lib.ceil(i * along / length - 0.5)).int() for along in (x, y))
-    return dx, dy
+    dx, dy = (lib.asarray(lib.ceil(i * along / length - 0.5), dtype=lib.int32) for along in (x, y))
+    return torch.as_tensor(dx), torch.as_tensor(dy)
 
 
 def motion_blur(images: Tensor, angle: Tensor | np.ndarray, radius: float, sigma: float) -> Tensor:

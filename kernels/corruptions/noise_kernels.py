@@ -2,7 +2,7 @@
 
 Formulas are those of ``noise``. A program draws BLOCK Philox elements of one sample and works on their four values
 each. Bytes per value: 2 (shot_noise also searches a table in cache). Limit at 4.8 TB/s: 16 million images/s at 224 px;
-at 25 to 70 instructions per value arithmetic bounds it earlier. Speed on a GPU: not yet measured.
+at 30 to 83 instructions per value arithmetic bounds it earlier. Speed on a GPU: not yet measured.
 """
 
 from __future__ import annotations

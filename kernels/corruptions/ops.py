@@ -139,7 +139,7 @@ _POINTERS = {
 
 def _variant(label: str, kernel, elements: int, types: dict[str, str], kind: str = "gather", **constants) -> Variant:
     divisible = ("n", "count", "height", "width") if constants.pop("EVEN", True) else ()
-    return Variant(label, kernel, _POINTERS | types, constants, elements, 4, divisible, kind)
+    return Variant(label, kernel, _POINTERS | types, constants, elements, 4, divisible, kind, fusion=False)
 
 
 _F, _C, _B = filter_kernels, field_kernels, filter_kernels.BLOCK

@@ -48,7 +48,8 @@ def unit(images: Tensor, dtype: torch.dtype) -> Tensor:
     """uint8 levels as float32 or float64 numbers in [0,1]: the correctly rounded level / 255."""
     images = images.contiguous()
     out = torch.empty_like(images, dtype=dtype)
-    unit_kernel[(triton.cdiv(images.numel(), BLOCK),)](images, out, images.numel(), BLOCK=BLOCK)
+    count = images.numel()
+    unit_kernel[(triton.cdiv(count, BLOCK),)](images, out, count, BLOCK=BLOCK, enable_fp_fusion=False)
     return out
 
 
@@ -139,7 +140,7 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
     parts = triton.cdiv(n * n, PIXELS)
     sums = torch.empty((batch, 3, parts), dtype=torch.int32, device=images.device)
     out = torch.empty_like(images)
-    sum_kernel[(parts, batch)](images, sums, n * n, BLOCK=PIXELS)
+    sum_kernel[(parts, batch)](images, sums, n * n, BLOCK=PIXELS, enable_fp_fusion=False)
     contrast_kernel[(parts, batch)](
         images, out, sums, factor, n * n, parts,
         PARTS=triton.next_power_of_2(parts), BLOCK=PIXELS, enable_fp_fusion=False,

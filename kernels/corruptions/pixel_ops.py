@@ -145,9 +145,8 @@ _POINTERS = {
 
 def _variant(label: str, kernel, block: int, kind: str = "compute", types: dict | None = None, **constants) -> Variant:
     divisible = ("count", "pixels", "n", "side", *constants.pop("divisible", ()))
-    return Variant(
-        label, kernel, _POINTERS | (types or {}), {"BLOCK": block, **constants}, block, divisible=divisible, kind=kind
-    )
+    signature, constants = _POINTERS | (types or {}), {"BLOCK": block, **constants}
+    return Variant(label, kernel, signature, constants, block, divisible=divisible, kind=kind, fusion=False)
 
 
 _LONG, _DOUBLE = {"first_ptr": "*i64"}, {"out_ptr": "*fp64"}

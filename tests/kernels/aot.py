@@ -39,9 +39,8 @@ class Code(NamedTuple):
 
 
 def read(variant: Variant, capability: int, folder: Path) -> Code:
-    compiled = triton.compile(
-        source(variant), target=GPUTarget("cuda", capability, 32), options={"num_warps": variant.warps}
-    )
+    options = {"num_warps": variant.warps, "enable_fp_fusion": variant.fusion}
+    compiled = triton.compile(source(variant), target=GPUTarget("cuda", capability, 32), options=options)
     cubin = folder / "kernel.cubin"
     cubin.write_bytes(compiled.asm["cubin"])
     usage = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", _dump("-res-usage", cubin))

@@ -70,6 +70,8 @@ def test_corruptions(name, launched, monkeypatch):
     compared = [launch for launch in launched if launch.kernel not in ("noise_kernel", "field_kernel")]
     _shown([variant for op in (*ops.OPS, *pixel_ops.OPS) for variant in op.aot], compared)
     assert len(launched) >= 3  # JPEG's two among them
+    # one rounding for two in a kernel that draws, and not in the one that draws and applies, were two fields
+    assert not any(launch.asked["fusion"] for launch in launched)
 
 
 def test_the_watch_sees_what_it_is_for(launched):

@@ -91,7 +91,8 @@ def launched(monkeypatch):
         return run(kernel, *args, grid=grid, warmup=True, **options)
 
     def stop(kernel, key, signature, device, constants, options, attributes, warmup):
-        wanted = asked(kernel, signature, constants, attributes) | {"warps": options.num_warps}
+        wanted = asked(kernel, signature, constants, attributes)
+        wanted |= {"warps": options.num_warps, "fusion": options.enable_fp_fusion}
         launches.append(Launch(kernel.__name__, wanted))
 
     monkeypatch.setattr(jit.JITFunction, "run", record)
@@ -150,7 +151,8 @@ def _shown(variants, launches: list[Launch]) -> None:
     shown = {}
     for variant in variants:
         source = aot.source(variant)
-        wanted = asked(variant.kernel, source.signature, source.constants, source.attrs) | {"warps": variant.warps}
+        wanted = asked(variant.kernel, source.signature, source.constants, source.attrs)
+        wanted |= {"warps": variant.warps, "fusion": variant.fusion}
         shown.setdefault(variant.kernel.__name__, []).append(wanted)
     for kernel, wanted in launches:
         unlike = [{k: (v.get(k), w) for k, w in wanted.items() if v.get(k) != w} for v in shown[kernel]]

@@ -57,7 +57,7 @@ def test_wild_counts_are_black_and_white():
     assert noise.shot_noise(images, 60, {"counts": counts}).flatten().tolist() == [0, 0, 0, 12, 255, 255, 255]
 
 
-@pytest.mark.parametrize("name", ["shot_noise", "impulse_noise", "frost"])
+@pytest.mark.parametrize("name", ["gaussian_noise", "speckle_noise", "shot_noise", "impulse_noise", "frost"])
 def test_drawn_in_the_kernel_as_by_fields(name):
     images = torch.arange(3 * 32 * 32 * 3, dtype=torch.uint8).view(3, 32, 32, 3)
     key = {"seed": 7, "indices": torch.tensor([5, 2**31 + 9, 0]), "textures": frost_photographs()}

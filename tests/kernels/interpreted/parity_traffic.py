@@ -19,9 +19,8 @@ from tests.kernels.traffic import measured
 MOST = dict.fromkeys(CORRUPTIONS + EXTRA_CORRUPTIONS, (1, 1.1)) | {
     "defocus_blur": (12, 34),
     "glass_blur": (8, 21),
-    "motion_blur": (19, 1.1),
     "zoom_blur": (4, 5.2),
-    "snow": (23, 3),
+    "snow": (5, 3),
     "fog": (13, 7),
     "contrast": (2, 1.1),
     "elastic_transform": (40, 23),
