@@ -140,7 +140,7 @@ def field(draw: Callable, seed: int, samples, count: int, step, operation: str) 
     """``draw`` (``uniform``, ``normal``, ...) applied to ``count`` words per sample: [B, count]."""
     samples = np.asarray(samples).reshape(-1, 1)
     w = words(seed, np.arange(-(-count // 4)), samples, np.asarray(step).reshape(-1, 1), operation)
-    return np.ascontiguousarray(draw(w.reshape(len(samples), -1))[:, :count])
+    return np.ascontiguousarray(draw(w.reshape(len(samples), 4 * w.shape[1]))[:, :count])
 
 
 def beta(seed: int, alpha: float, sample, step, operation: str) -> np.ndarray:

@@ -22,9 +22,9 @@ from fastreg.kernels.corruptions.constants import (
     CORRUPTIONS,
     EXTRA_CORRUPTIONS,
     FROST_SCALE,
-    SEVERITIES,
     nearest,
     resolve,
+    whole,
 )
 from fastreg.kernels.corruptions.fields import Key
 from fastreg.kernels.corruptions.filters import on
@@ -38,6 +38,7 @@ FINAL_QUALITY = 85  # ImageNet-C was saved with it, and so is measured with it
 # Values (pixels times channels) worked on at once. A corruption holds at most a dozen float64 buffers of this many:
 # the cache of one core's worth on the CPU, 6 GiB on a GPU.
 CHUNK = {"cpu": 2**18, "cuda": 2**26}
+MOST = 65535  # images at once: a launch counts them along its grid's second axis, which ends there
 
 
 class Corruption(NamedTuple):
@@ -110,8 +111,9 @@ def corrupt(
     """Corrupt a batch as ImageNet-C and CIFAR-C were made.
 
     images: uint8 [B,n,n,3] RGB. name: one of ``CORRUPTIONS`` or ``EXTRA_CORRUPTIONS``. severity: 1 to 5.
-    seed, indices: key of the random numbers; ``indices`` int64 [B] (place in the data set, on the host) is needed by
-    corruptions that draw, unless ``fields`` gives the random fields themselves (see ``draw_fields``).
+    seed, indices: key of the random numbers; ``indices`` int64 [B] (place in the data set) is needed by corruptions
+    that draw, unless ``fields`` gives the random fields themselves (see ``draw_fields``). The host draws from them: on
+    a GPU they would be read back, and the host wait.
     constants: "imagenet224", "imagenet299", "tiny64", "cifar32", or "auto" by the size of the images.
     jpeg: ImageNet-C's final JPEG round trip at quality 85. textures: the five frost photographs, uint8 RGB arrays.
 
@@ -130,10 +132,11 @@ def corrupt(
             raise ValueError(
                 f"{name} draws random numbers: pass indices= (each image's place in the data set) or fields=."
             )
-        key = _key(severity, seed, indices, batch, constants, images.device, textures)
+        samples = _samples(indices, batch)
+        key = _key(name, severity, seed, samples, n, constants, images.device, textures)
 
     images = images.contiguous()
-    step = max(1, CHUNK["cuda" if row.whole or images.is_cuda else "cpu"] // (n * n * 3))
+    step = min(MOST, max(1, CHUNK["cuda" if row.whole or images.is_cuda else "cpu"] // (n * n * 3)))
     parts = []
     for start, part in zip(range(0, batch, step), images.split(step)):
         here = slice(start, start + step)
@@ -155,12 +158,13 @@ def draw_fields(
     constants: str = "auto",
     device: torch.device | str = "cpu",
     textures: object = None,
-    images: Tensor | None = None,
+    images: Tensor | np.ndarray | None = None,
 ) -> dict[str, Tensor]:
     """The fields that ``corrupt`` would use for these samples: a dict of tensors, batch first, empty if none is drawn.
 
-    images: uint8 [B,n,n,3], what is to be corrupted. Only shot_noise needs them: how many photons a pixel counts
-    depends on its value, so without ``images`` it raises ValueError. The others draw the same with or without.
+    indices: whole numbers [B], on the host. images: uint8 [B,n,n,3], what is to be corrupted. Only shot_noise needs
+    them: how many photons a pixel counts depends on its value, so without ``images`` it raises ValueError. The others
+    draw the same with or without.
 
     gaussian_noise, speckle_noise: ``normal`` [B,n,n,3]; shot_noise: ``counts`` [B,n,n,3];
     impulse_noise: ``replace``, ``salt`` bool [B,n,n,3]; glass_blur: ``dx``, ``dy`` [B,passes,n,n] pixels; motion_blur:
@@ -168,23 +172,32 @@ def draw_fields(
     [B,n,n] in [0,1]; elastic_transform: ``corner_shift`` [B,3,2] pixels (x, y), ``dx``, ``dy`` [B,n,n] in (-1,1) before
     smoothing; spatter: ``normal`` [B,n,n]. ``normal`` is standard normal, float32. Raises ValueError on bad input.
     """
+    size = whole("size", size, 1)
     row, parameter, constants = _row(name, severity, size, constants)
     if row.draw is None:
         return {}
-    batch = len(np.atleast_1d(indices))
-    if images is not None and tuple(images.shape) != (batch, size, size, 3):
-        raise ValueError(f"images must be uint8 [{batch},{size},{size},3]; got shape {tuple(images.shape)}.")
-    key = _key(severity, seed, indices, batch, constants, torch.device(device), textures)
-    return {field: on(values, key.device) for field, values in row.draw(key, size, parameter, images).items()}
+    samples = _samples(indices)
+    if images is not None:
+        images = torch.as_tensor(images)
+        if images.dtype != torch.uint8 or tuple(images.shape) != (len(samples), size, size, 3):
+            wanted = f"uint8 [{len(samples)},{size},{size},3]"
+            raise ValueError(f"images must be {wanted}; got {images.dtype} {tuple(images.shape)}.")
+    key = _key(name, severity, seed, samples, size, constants, torch.device(device), textures)
+    parts = []
+    for start in range(0, max(len(samples), 1), MOST):
+        here = slice(start, start + MOST)
+        pixels = images[here] if images is not None else None
+        part = row.draw(key._replace(samples=samples[here]), size, parameter, pixels)
+        parts.append({field: on(values, key.device) for field, values in part.items()})
+    return parts[0] if len(parts) == 1 else {field: torch.cat([part[field] for part in parts]) for field in parts[0]}
 
 
 def _row(name: str, severity: int, size: int, constants: str) -> tuple[Corruption, Any, str]:
-    if name not in TABLE:
+    if not isinstance(name, str) or name not in TABLE:
         raise ValueError(nearest("corruption", name, tuple(TABLE)))
-    if isinstance(severity, bool) or severity not in SEVERITIES:
-        raise ValueError(f"severity must be a whole number from 1 to 5; got {severity!r}.")
+    severity = whole("severity", severity, 1, 5)
     constants = resolve(constants, size)
-    return TABLE[name], CONSTANTS[constants][name][int(severity) - 1], constants
+    return TABLE[name], CONSTANTS[constants][name][severity - 1], constants
 
 
 def _checked(images: Tensor, name: str, severity: int, constants: str) -> tuple[Corruption, Any, str]:
@@ -201,8 +214,19 @@ def _checked(images: Tensor, name: str, severity: int, constants: str) -> tuple[
     return _row(name, severity, shape[1], constants)
 
 
-def _key(severity, seed, indices, batch, constants, device, textures) -> Key:
+def _samples(indices: Any, batch: int | None = None) -> np.ndarray:
+    """int64 [B]: the indices, on the host, which draws from them."""
     samples = np.atleast_1d(indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices))
-    if samples.shape != (batch,) or not np.issubdtype(samples.dtype, np.integer):
-        raise ValueError(f"indices must be {batch} whole numbers, one per image; got {samples.dtype} {samples.shape}.")
-    return Key(int(seed), samples.astype(np.int64), int(severity), device, textures, FROST_SCALE[constants])
+    many = "whole numbers" if batch is None else f"{batch} whole numbers"
+    if samples.ndim != 1 or len(samples) != (len(samples) if batch is None else batch):
+        raise ValueError(f"indices must be {many}, one per image; got shape {samples.shape}.")
+    if len(samples) and not np.issubdtype(samples.dtype, np.integer):  # an empty list is of floats
+        raise ValueError(f"indices must be {many}, one per image; got {samples.dtype} values.")
+    return samples.astype(np.int64)
+
+
+def _key(name, severity, seed, samples, size, constants, device, textures) -> Key:
+    key = Key(whole("seed", seed), samples, int(severity), device)
+    if name != "frost":
+        return key
+    return key._replace(photographs=drawn.photographs(textures, FROST_SCALE[constants], size, device))

@@ -9,6 +9,8 @@ first. Lengths are in pixels, noise levels and colour shifts on the 0-1 scale.
 from __future__ import annotations
 
 import difflib
+from numbers import Integral
+from typing import Any
 
 CORRUPTION_CATEGORIES = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -154,9 +156,20 @@ CONSTANTS = {"imagenet224": IMAGENET224, "imagenet299": IMAGENET299, "tiny64": T
 
 def nearest(kind: str, name: object, known: tuple[str, ...]) -> str:
     """The sentence for a name that is not in ``known``: all of them, and the nearest one."""
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(str(name).casefold(), known, n=1, cutoff=0.4)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return f"unknown {kind} {name!r}: known are {', '.join(known)}{hint}"
+
+
+def whole(what: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """``value`` as an int. ValueError if it is not a whole number of its type (not 3.0, True or a tensor) from ``low``
+    to ``high``."""
+    span = "" if low is None else f" from {low} on" if high is None else f" from {low} to {high}"
+    good = isinstance(value, Integral) and not isinstance(value, bool)
+    if not good or not (low is None or low <= value) or not (high is None or value <= high):
+        got = repr(value) if value is None or isinstance(value, int | float | str) else type(value).__name__
+        raise ValueError(f"{what} must be a whole number{span}; got {got}.")
+    return int(value)
 
 
 def resolve(constants: str, size: int) -> str:
@@ -169,6 +182,6 @@ def resolve(constants: str, size: int) -> str:
             f"no published constants fit images of {size} px: name the constants (constants= in Python, --constants on "
             f"the command line), one of {sets}."
         )
-    if constants not in CONSTANTS:
+    if not isinstance(constants, str) or constants not in CONSTANTS:
         raise ValueError(nearest("constants", constants, ("auto", *CONSTANTS)))
     return constants

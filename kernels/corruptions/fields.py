@@ -7,8 +7,9 @@ j % 4 of element j // 4 (``philox.field``), j counting in row-major order over t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,15 @@ from fastreg.kernels.corruptions.plasma import map_side, plasma
 from fastreg.kernels.dispatch import use_triton
 
 
+class Photographs(NamedTuple):
+    """The five frost photographs, one behind the other."""
+
+    pixels: Tensor  # uint8 [sum of rows times columns, 3] on the device
+    start: np.ndarray  # int64 [5] each one's first pixel
+    rows: np.ndarray  # int64 [5]
+    columns: np.ndarray  # int64 [5]
+
+
 class Key(NamedTuple):
     """What a draw depends on, and where its result goes."""
 
@@ -28,8 +38,7 @@ class Key(NamedTuple):
     samples: np.ndarray  # int64 [B], index into the data set
     severity: int
     device: torch.device
-    textures: object = None  # the frost photographs
-    texture_scale: float = 1.0
+    photographs: Photographs | None = None  # of frost
 
     def field(self, kind: str, operation: str, *shape: int, span: int = 0, levels: Tensor | None = None) -> Tensor:
         """[B, *shape] values of ``kind`` (a key of ``field_kernels.DTYPES``) on the device. ``span`` is the number of
@@ -40,7 +49,8 @@ class Key(NamedTuple):
         samples = on(self.samples.astype(np.uint32).view(np.int32), self.device)
         draw = field_kernels.field if use_triton(samples) else host_field
         count = int(np.prod(shape))
-        return draw(kind, self.seed, samples, count, self.severity, operation, span, levels, table).view(-1, *shape)
+        values = draw(kind, self.seed, samples, count, self.severity, operation, span, levels, table)
+        return values.view(len(samples), *shape)
 
     def angle(self, operation: str, first: int) -> np.ndarray:
         """float32 [B], uniform on the 90 degrees from ``first`` on: a number per sample is the host's to draw."""
@@ -67,7 +77,7 @@ def host_field(
         if kind == "impulse":
             return (words < span).view(np.uint8) | (words.astype(np.uint8) & np.uint8(1)) << 1
         if levels is not None and table is not None:
-            rows = levels.reshape(len(levels), -1).cpu().numpy()
+            rows = levels.flatten(1).cpu().numpy()
             return philox.poisson(words[:, :count], rows, table.cpu().numpy().view(np.uint32))
         return philox.normal(words) if kind == "normal" else philox.uniform(words)
 
@@ -140,25 +150,15 @@ def frost(key: Key, n: int, parameter, images) -> dict:
     """A photograph out of the five, then a corner: rows in [0, H - n), columns in [0, W - n)."""
     pixels, first, stride = frost_crops(key, n)
     line = torch.arange(n, device=key.device)
-    place = (first[:, None, None] + line[:, None] * stride[:, None, None] + line).view(-1)
-    return {"texture": pixels.index_select(0, place).view(-1, n, n, 3)}
+    place = first[:, None, None] + line[:, None] * stride[:, None, None] + line
+    return {"texture": pixels.index_select(0, place.flatten()).view(len(first), n, n, 3)}
 
 
 def frost_crops(key: Key, n: int) -> tuple[Tensor, Tensor, Tensor]:
     """All photographs' pixels uint8 [P,3], and of each sample's crop the first pixel and the pixels in a row of its
     photograph, int64 [B]."""
-    if key.textures is None:
-        raise ValueError(
-            "frost needs its five photographs: pass textures= (fastreg.pipelines.frost.load_frost() has them)."
-        )
-    pixels, start, rows, columns = _photographs(key.textures, key.texture_scale, key.device)
-    for number, (height, width) in enumerate(zip(rows, columns), 1):
-        if height <= n or width <= n:
-            scaled = f" (scaled by {key.texture_scale:g})" if key.texture_scale != 1 else ""
-            raise ValueError(
-                f"frost photograph {number} is {height} x {width}{scaled}, not larger than the image of {n} px: "
-                "use smaller images or larger photographs."
-            )
+    assert key.photographs is not None
+    pixels, start, rows, columns = key.photographs
     words = philox.words(key.seed, 0, key.samples, key.severity, "frost")
     which = philox.integers(words[:, 0], len(rows))
     top = philox.integers(words[:, 1], rows[which] - n)
@@ -167,31 +167,48 @@ def frost_crops(key: Key, n: int) -> tuple[Tensor, Tensor, Tensor]:
     return pixels, on(first, key.device), on(columns[which], key.device)
 
 
-_prepared: dict = {}  # the last photographs seen, scaled and joined on their device
+def photographs(textures: Any, scale: float, n: int, device: torch.device) -> Photographs:
+    """The frost photographs, scaled and joined on the device. TypeError or ValueError if they are not five uint8 RGB
+    arrays, each larger than n pixels a side once it is scaled."""
+    if textures is None:
+        raise ValueError(
+            "frost needs its five photographs: pass textures= (fastreg.pipelines.frost.load_frost() has them)."
+        )
+    if isinstance(textures, str) or not isinstance(textures, Sequence | np.ndarray | Tensor):
+        raise TypeError(f"textures must be the five frost photographs, uint8 arrays; got {type(textures).__name__}.")
+    given = [np.asarray(texture.cpu() if isinstance(texture, Tensor) else texture) for texture in textures]
+    if not given:
+        raise ValueError("frost needs its five photographs; textures is empty.")
+    for number, photograph in enumerate(given, 1):
+        if photograph.dtype != np.uint8 or photograph.ndim != 3 or photograph.shape[2] != 3:
+            raise ValueError(
+                f"frost photograph {number} must be uint8 RGB [H,W,3]; got {photograph.dtype} {photograph.shape}."
+            )
+        height, width = (round(side * scale) for side in photograph.shape[:2])
+        if height <= n or width <= n:
+            scaled = f" (scaled by {scale:g})" if scale != 1 else ""
+            raise ValueError(
+                f"frost photograph {number} is {height} x {width}{scaled}, not larger than the image of {n} px: "
+                "use smaller images or larger photographs."
+            )
+    if len(given) != 5:
+        raise ValueError(f"frost draws from its five photographs; textures holds {len(given)}.")
+    mark = scale, str(device)
+    seen, joined = _prepared.get(mark, ([], None))
+    if joined is None or not all(map(np.array_equal, seen, given)):  # a quarter of a millisecond
+        joined = _joined(given, scale, device)
+        _prepared.clear()
+        _prepared[mark] = [photograph.copy() for photograph in given], joined
+    return joined
 
 
-def _photographs(textures, scale: float, device: torch.device) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray]:
-    """All pixels uint8 [sum, 3], and per photograph: start, height, width."""
-    textures = list(textures)
-    mark = (tuple(id(t) for t in textures), scale, str(device))
-    if mark not in _prepared:
-        import cv2
+_prepared: dict = {}  # the last photographs seen, and what was made of them
 
-        scaled = []
-        for number, texture in enumerate(textures, 1):
-            photograph = np.asarray(texture.cpu() if isinstance(texture, Tensor) else texture)
-            if photograph.dtype != np.uint8 or photograph.ndim != 3 or photograph.shape[2] != 3:
-                raise ValueError(
-                    f"frost photograph {number} must be uint8 RGB [H,W,3]; got {photograph.dtype} {photograph.shape}."
-                )
-            if scale != 1:
-                photograph = cv2.resize(photograph, None, fx=scale, fy=scale)
-            scaled.append(photograph)
-        if not scaled:
-            raise ValueError("frost needs its five photographs; textures is empty.")
-        rows, columns = (np.array([p.shape[axis] for p in scaled], np.int64) for axis in (0, 1))
-        start = np.concatenate(([0], np.cumsum(rows * columns)[:-1]))
-        pixels = on(np.concatenate([p.reshape(-1, 3) for p in scaled]), device)
-        _prepared.clear()  # textures are kept beside the result, so that their ids stay theirs
-        _prepared[mark] = (textures, (pixels, start, rows, columns))
-    return _prepared[mark][1]
+
+def _joined(textures: list[np.ndarray], scale: float, device: torch.device) -> Photographs:
+    import cv2
+
+    scaled = [cv2.resize(t, None, fx=scale, fy=scale) if scale != 1 else t for t in textures]
+    rows, columns = (np.array([p.shape[axis] for p in scaled], np.int64) for axis in (0, 1))
+    start = np.concatenate(([0], np.cumsum(rows * columns)[:-1]))
+    return Photographs(on(np.concatenate([p.reshape(-1, 3) for p in scaled]), device), start, rows, columns)

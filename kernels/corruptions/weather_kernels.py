@@ -95,7 +95,7 @@ def plasma(uniform: Tensor, scales: Tensor, n: int) -> Tensor:
     for level, scale in enumerate(scales.unbind()):
         grid = (triton.cdiv(4**level, CELLS), batch)
         plasma_kernel[grid](height, uniform, scale, side, side >> level, BLOCK=CELLS, enable_fp_fusion=False)
-    low, high = torch.aminmax(height.view(batch, -1), dim=1)
+    low, high = torch.aminmax(height.flatten(1), dim=1)
     out = uniform.new_empty((batch, n, n))
     grid = (triton.cdiv(n * n, BLOCK), batch)
     stretch_kernel[grid](height, out, low, high, side, n, BLOCK=BLOCK, enable_fp_fusion=False)

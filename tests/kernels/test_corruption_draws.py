@@ -190,6 +190,17 @@ def test_frost_crops():
         assert (mine[:, 3, 5, 1:] - mine[:, 0, 0, 1:] == (3, 5)).all()
 
 
+def test_frost_photographs_that_change_in_place_are_seen():
+    textures = [photograph.copy() for photograph in frost_photographs()]
+    images, options = torch.zeros(2, 64, 64, 3, dtype=torch.uint8), {"indices": torch.arange(2), "textures": textures}
+    before = corrupt(images, "frost", 3, **options)
+    for texture in textures:
+        texture[:] = texture[::-1]
+    turned = corrupt(images, "frost", 3, **options)
+    assert not torch.equal(before, turned)
+    assert torch.equal(turned, corrupt(images, "frost", 3, **options | {"textures": [t.copy() for t in textures]}))
+
+
 def test_frost_photographs_are_scaled():
     import cv2
 

@@ -18,6 +18,7 @@ IMAGES = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
 INDICES = torch.arange(2)
 FIELD = {"normal": torch.zeros(2, 32, 32, 3)}
 PLANE, BYTES = torch.zeros(2, 32, 32), torch.ones(2, 32, 32, 3, dtype=torch.int64)
+PHOTO = np.zeros((600, 900, 3), np.uint8)
 SHIFT = dict.fromkeys(("dx", "dy"), torch.zeros(2, 1, 32, 32, dtype=torch.int64))
 
 
@@ -25,7 +26,17 @@ SHIFT = dict.fromkeys(("dx", "dy"), torch.zeros(2, 1, 32, 32, dtype=torch.int64)
     ("arguments", "keywords", "error", "words"),
     [
         ((IMAGES, "gausian_noise", 1), {}, ValueError, "did you mean 'gaussian_noise'"),
+        ((IMAGES, "FOG", 1), {}, ValueError, "did you mean 'fog'"),
+        ((IMAGES, "Gaussian Noise", 1), {}, ValueError, "did you mean 'gaussian_noise'"),
+        ((IMAGES, ["fog"], 1), {}, ValueError, "unknown corruption ['fog']: known are gaussian_noise"),
+        ((IMAGES, None, 1), {}, ValueError, "unknown corruption None"),
         ((IMAGES, "contrast", 0), {}, ValueError, "severity must be a whole number from 1 to 5; got 0"),
+        ((IMAGES, "contrast", 3.0), {}, ValueError, "severity must be a whole number from 1 to 5; got 3.0"),
+        ((IMAGES, "contrast", torch.arange(4)), {}, ValueError, "whole number from 1 to 5; got Tensor"),
+        ((IMAGES, "contrast", None), {}, ValueError, "severity must be a whole number from 1 to 5; got None"),
+        ((IMAGES, "fog", 1), {"indices": INDICES, "seed": None}, ValueError, "seed must be a whole number; got None"),
+        ((IMAGES, "fog", 1), {"indices": INDICES, "seed": 1.5}, ValueError, "seed must be a whole number; got 1.5"),
+        ((IMAGES, "fog", 1), {"indices": INDICES[:, None]}, ValueError, "one per image; got shape (2, 1)"),
         ((IMAGES, "contrast", 6), {}, ValueError, "severity must be"),
         ((IMAGES, "contrast", True), {}, ValueError, "severity must be"),
         ((IMAGES, "contrast", 2.5), {}, ValueError, "severity must be"),
@@ -37,6 +48,7 @@ SHIFT = dict.fromkeys(("dx", "dy"), torch.zeros(2, 1, 32, 32, dtype=torch.int64)
         ((IMAGES[:, :30, :30], "contrast", 1), {}, ValueError, "no published constants fit images of 30 px"),
         ((IMAGES[:, :30, :30], "contrast", 1), {}, ValueError, "constants= in Python, --constants on the command line"),
         ((IMAGES, "contrast", 1), {"constants": "cifar"}, ValueError, "did you mean 'cifar32'"),
+        ((IMAGES, "contrast", 1), {"constants": None}, ValueError, "unknown constants None: known are auto, "),
         ((IMAGES, "contrast", 1), {"constants": "?"}, ValueError, "unknown constants '?': known are auto, "),
         ((IMAGES, "gaussian_noise", 1), {}, ValueError, "pass indices="),
         ((IMAGES, "gaussian_noise", 1), {"indices": torch.arange(3)}, ValueError, "indices must be 2 whole numbers"),
@@ -58,6 +70,9 @@ SHIFT = dict.fromkeys(("dx", "dy"), torch.zeros(2, 1, 32, 32, dtype=torch.int64)
         ((IMAGES, "glass_blur", 1), {"fields": SHIFT | {"dy": SHIFT["dy"] - 2}}, ValueError, "numbers from -1 to 0"),
         ((IMAGES, "frost", 1), {"indices": INDICES}, ValueError, "needs its five photographs"),
         ((IMAGES, "frost", 1), {"indices": INDICES, "textures": []}, ValueError, "textures is empty"),
+        ((IMAGES, "frost", 1), {"indices": INDICES, "textures": 5}, TypeError, "photographs, uint8 arrays; got int"),
+        ((IMAGES, "frost", 1), {"indices": INDICES, "textures": "frost"}, TypeError, "uint8 arrays; got str"),
+        ((IMAGES, "frost", 1), {"indices": INDICES, "textures": [PHOTO] * 3}, ValueError, "textures holds 3"),
         (
             (IMAGES, "frost", 1),
             {"indices": INDICES, "textures": [np.zeros((160, 300, 3), np.uint8)]},
@@ -88,6 +103,29 @@ def test_bad_input_of_draw_fields():
     with pytest.raises(ValueError, match="no published constants"):
         draw_fields("fog", 1, seed=0, indices=INDICES, size=33)
     assert draw_fields("contrast", 1, seed=0, indices=INDICES, size=32) == {}
+    for images in (IMAGES.float(), IMAGES.numpy() / 255):
+        with pytest.raises(ValueError, match=r"images must be uint8 \[2,32,32,3\]; got torch.float"):
+            draw_fields("shot_noise", 1, seed=0, indices=INDICES, size=32, images=images)
+    for size in (0, -3, 32.5, True, None):
+        with pytest.raises(ValueError, match=f"size must be a whole number from 1 on; got {size}"):
+            draw_fields("fog", 1, seed=0, indices=INDICES, size=size, constants="cifar32")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_draw_fields_takes_arrays_parts_and_nothing(name, monkeypatch):
+    images = np.stack([photograph(p, 32) for p in ("coffee", "rocket", "chelsea")])
+    given = {"seed": 3, "size": 32, "textures": frost_photographs()}
+    whole = draw_fields(name, 2, indices=[7, 5, 9], images=torch.from_numpy(images), **given)
+    monkeypatch.setattr(corruptions, "MOST", 2)
+    parts = draw_fields(name, 2, indices=np.array([7, 5, 9], np.uint16), images=images, **given)
+    none = draw_fields(name, 2, indices=[], images=images[:0], **given)
+    assert whole.keys() == parts.keys() == none.keys()
+    for field, values in whole.items():
+        assert torch.equal(values, parts[field])
+        assert none[field].shape == (0, *values.shape[1:])
+        assert none[field].dtype == values.dtype
+    ours = corrupt(torch.from_numpy(images), name, 2, fields=parts or None)
+    assert torch.equal(ours, corrupt(torch.from_numpy(images), name, 2, fields=whole or None))
 
 
 def test_the_suite():

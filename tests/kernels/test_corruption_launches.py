@@ -12,8 +12,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from triton.runtime import jit
 
-from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, jpeg
+from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, draw_fields, jpeg
 from fastreg.kernels.corruptions import fields, ops, pixel_ops
 from fastreg.kernels.dispatch import INTERPRETED
 from tests.kernels.test_corruptions import frost_photographs
@@ -72,6 +73,22 @@ def test_corruptions(name, launched, monkeypatch):
     assert len(launched) >= 3  # JPEG's two among them
     # one rounding for two in a kernel that draws, and not in the one that draws and applies, were two fields
     assert not any(launch.asked["fusion"] for launch in launched)
+
+
+@pytest.mark.parametrize("name", ["contrast", "gaussian_noise", "glass_blur", "pixelate"])
+def test_more_images_than_a_grid_counts(name, launched, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(FakeTensor, "__getitem__", getitem)
+    monkeypatch.setattr(FakeTensor, "contiguous", lambda x: aten.clone(x, memory_format=torch.contiguous_format))
+    grids, run = [], jit.JITFunction.run
+    monkeypatch.setattr(jit.JITFunction, "run", lambda *a, **kw: (grids.append(kw["grid"]), run(*a, **kw))[1])
+    options = {"constants": "cifar32", "indices": np.arange(70_000)}
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        images = fake(torch.empty((70_000, 8, 8, 3), dtype=torch.uint8))
+        assert corrupt(images, name, 1, **options).shape == images.shape
+        drawn = draw_fields(name, 1, seed=0, size=8, device="cuda:0", **options)
+    assert all(len(values) == 70_000 for values in drawn.values())
+    assert max(grid[1] for grid in grids if len(grid) > 1) == 65_535
 
 
 def test_the_watch_sees_what_it_is_for(launched):
