@@ -184,8 +184,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold a run folder for one writer; a second one gets an InputError. The lock goes with the process."""
+def lock(folder: Path, other: str = "--name") -> Iterator[None]:
+    """Hold a run folder for one writer; a second one gets an InputError, which says to give another ``other``. The lock
+    goes with the process."""
     import fcntl
 
     try:
@@ -197,7 +198,7 @@ def lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"{folder} is in use by another run: wait for it, or give another --name.") from None
+            raise InputError(f"{folder} is in use by another run: wait for it, or give another {other}.") from None
         for leftover in folder.glob(".*.tmp"):  # of a run that was killed while writing
             leftover.unlink()
         try:

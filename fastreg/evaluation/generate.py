@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from fastreg.errors import InputError
 from fastreg.evaluation.canvas import PROTOCOL, Canvas, device_named
 from fastreg.evaluation.layouts import (
+    QUALITY,
     digest_of_array,
     digest_of_folder,
     file_names,
@@ -28,10 +29,11 @@ from fastreg.evaluation.layouts import (
 )
 from fastreg.evaluation.subject import Subject
 from fastreg.evaluation.suites import SEVERITIES, corruption_conditions
-from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
+from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, draw_fields
 from fastreg.kernels.corruptions.constants import resolve
 from fastreg.progress import progress
-from fastreg.runs import write_json
+from fastreg.runs import environment, installed, lock, write_json
+from fastreg.version import __version__
 
 MANIFEST = "corrupted.json"
 
@@ -56,8 +58,8 @@ def corrupt_dataset(
     ``src``: a Source, a data set's name, or a folder (class folders, or CIFAR's pickles). ``corruptions``: "all" 19,
     or names; ``severities``: "all", or some of 1 to 5 (CIFAR's arrays hold all five). ``size``: default 224, CIFAR 32.
     Every part is read back before it enters the manifest, and again when a later call asks for it. Raises InputError
-    for unknown names, a ``dst`` that holds another set and missing assets, RunError when a part cannot be written or
-    does not read back.
+    for unknown names, a ``dst`` that holds a set of other data, settings or version of fastreg, or is being written,
+    and assets that are missing or do not fit; RunError when a part cannot be written or does not read back.
     """
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: it must be 1 or more.")
@@ -71,40 +73,79 @@ def corrupt_dataset(
     arrays = bool(getattr(subject.source, "canvas", None))
     if arrays and len({severity for _, severity in pairs}) < len(SEVERITIES):
         raise InputError("CIFAR-C's arrays hold all five severities: leave --severity at all.")
-    dst = Path(dst)
-    manifest = _manifest(dst, {"data": subject.describe(), **drawn})
-    labels = subject.source.labels
-    n = len(labels)
-    files = file_names([subject.source.describe(i) for i in range(n)], subject.names, labels.tolist())
-    parts = list(dict.fromkeys((name, 0 if arrays else severity) for name, severity in pairs))
-    left = _not_there(dst, parts, manifest["parts"], files)
-    if any(name == "frost" for name, _ in left):
-        from fastreg.pipelines.frost import load_frost
-
-        drawn["textures"] = load_frost(frost_dir)
-    if arrays:
-        write_labels(dst / "labels.npy", np.tile(labels, len(SEVERITIES)))
-    asked = [_key(*part) for part in parts]
-    if not left:
-        return {key: manifest["parts"][key] for key in asked}
     where = device_named(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    canvas = subject.canvas(device=where, batch_size=batch_size, rank=0, world=1, loader=PROTOCOL, workers=workers)
-    total = n * sum(len(SEVERITIES) if severity == 0 else 1 for _, severity in left)
-    for part in left:
-        manifest["parts"].pop(_key(*part), None)
-    write_json(dst / MANIFEST, manifest)
-    with progress("corrupt", total) as bar, ThreadPoolExecutor(workers) as pool:
-        for name, severity in left:
-            group = SEVERITIES if severity == 0 else (severity,)
+    settings = {"data": subject.describe(), **drawn, "fidelity": "dataset", "jpeg": None if arrays else QUALITY}
+    settings["fastreg"] = __version__
+    dst = Path(dst)
+    _manifest(dst, settings)  # refuses a folder of something else before anything is written there
+    with lock(dst, other="DST"):
+        manifest = _manifest(dst, settings)
+        labels = subject.source.labels
+        files = file_names([subject.source.describe(i) for i in range(len(labels))], subject.names, labels.tolist())
+        parts = list(dict.fromkeys((name, 0 if arrays else severity) for name, severity in pairs))
+        left = _not_there(dst, parts, manifest["parts"], files)
+        if any(name == "frost" for name, _ in left):
+            drawn["textures"] = _frost(frost_dir, subject.size, drawn)
+        for part in left:
+            manifest["parts"].pop(_key(*part), None)
+        write_json(dst / MANIFEST, manifest)
+        if arrays:
+            write_labels(dst / "labels.npy", np.tile(labels, len(SEVERITIES)))
+        if left:
+            loading = {"batch_size": batch_size, "rank": 0, "world": 1, "loader": "auto", "workers": workers}
+            canvas = subject.canvas(device=where, **loading)
+            with ThreadPoolExecutor(workers) as pool:
+                _write(dst, manifest, left, canvas, files, batch_size, drawn, pool)
+    return {_key(*part): manifest["parts"][_key(*part)] for part in parts}
+
+
+def _write(
+    dst: Path,
+    manifest: dict[str, Any],
+    parts: list[tuple[str, int]],
+    canvas: Canvas,
+    files: list[str],
+    batch_size: int,
+    drawn: dict[str, Any],
+    pool: Executor,
+) -> None:
+    """Write the parts, one after the other; each enters the manifest when it has been read back."""
+    here = _environment(canvas.device)
+    if here not in manifest["environments"]:
+        manifest["environments"].append(here)
+    n, number = len(canvas), manifest["environments"].index(here)
+    total = n * sum(1 if severity else len(SEVERITIES) for _, severity in parts)
+    with progress("corrupt", total) as bar:
+        for name, severity in parts:
+            group = (severity,) if severity else SEVERITIES
             batches = _batches(canvas, name, group, batch_size, drawn, bar)
-            if arrays:
-                shape = (len(group) * n, subject.size, subject.size, 3)
-                digest = write_array(dst / f"{name}.npy", shape, batches)
-            else:
+            if severity:
                 digest = write_folder(dst / name / str(severity), files, batches, pool)
-            manifest["parts"][_key(name, severity)] = {"n": len(group) * n, "sha256": digest}
+            else:
+                digest = write_array(dst / f"{name}.npy", (len(group) * n, canvas.size, canvas.size, 3), batches)
+            row = {"n": len(group) * n, "sha256": digest, "environment": number}
+            manifest["parts"][_key(name, severity)] = row
             write_json(dst / MANIFEST, manifest)
-    return {key: manifest["parts"][key] for key in asked}
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    """The versions and the hardware that a part's pixels may depend on."""
+    found = environment()
+    packages = found["packages"] | installed("opencv-python-headless")
+    hardware = {key: found[key] for key in ("platform", "cpu_count", "gpu", "cuda")}
+    return {"python": found["python"], "packages": packages, "device": device.type, **hardware}
+
+
+def _frost(folder: str | Path | None, size: int, drawn: dict[str, Any]) -> list[np.ndarray]:
+    """The frost photographs; InputError, before any work, when they are missing or too small for the images."""
+    from fastreg.pipelines.frost import load_frost
+
+    textures = load_frost(folder)
+    try:
+        draw_fields("frost", 1, indices=[0], size=size, textures=textures, **drawn)
+    except ValueError as error:
+        raise InputError(f"--size {size}: {str(error).rstrip('.')}, or leave frost out of --corruption.") from error
+    return textures
 
 
 def _not_there(
@@ -165,15 +206,19 @@ def _manifest(dst: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """What ``dst`` holds already; raises InputError when that was made from other data or settings."""
     path = dst / MANIFEST
     if not path.is_file():
-        if dst.is_dir() and any(dst.iterdir()):
+        if dst.is_dir() and {file.name for file in dst.iterdir()} - {".lock"}:
             raise InputError(f"{dst} is not empty and was not begun by this command: give an empty or a new folder.")
-        return {"settings": settings, "parts": {}}
+        return {"settings": settings, "environments": [], "parts": {}}
     try:
         known = json.loads(path.read_text())
         before = known["settings"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}): give another folder.") from error
     if before != settings:
-        other = [key for key in settings if before.get(key) != settings[key]]
+        other = [
+            key if key == "data" else f"{key} ({before.get(key)}, not {settings[key]})"
+            for key in settings
+            if before.get(key) != settings[key]
+        ]
         raise InputError(f"{dst} holds a set made with other {' and '.join(other)}: give another folder.")
     return known

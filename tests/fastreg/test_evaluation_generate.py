@@ -6,11 +6,13 @@ import shutil
 
 import pytest
 
-from fastreg.errors import RunError
-from fastreg.evaluation import layouts
+from fastreg import runs
+from fastreg.errors import InputError, RunError
+from fastreg.evaluation import generate, layouts
 from fastreg.evaluation.generate import corrupt_dataset
 from tests.fastreg.test_evaluation_files import cifar, folder, imagenet
 
+BRIGHTNESS = {"corruptions": "brightness", "size": 64}
 FIXTURES = cifar, folder, imagenet
 
 
@@ -56,3 +58,52 @@ def test_a_full_disk_leaves_no_temporary_file(imagenet, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="No space left on device; the same command continues"):
         corrupt_dataset(imagenet, tmp_path / "c", corruptions="brightness", severities=[1], size=64)
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_the_list_says_how_and_with_what_the_parts_were_made(cifar, folder, tmp_path):
+    corrupt_dataset(cifar, tmp_path, corruptions="brightness")
+    for root, jpeg in ((folder, 85), (tmp_path, None)):
+        listed = json.loads((root / "corrupted.json").read_text())
+        settings, (made,) = listed["settings"], listed["environments"]
+        assert (settings["fidelity"], settings["jpeg"], settings["fastreg"]) == ("dataset", jpeg, generate.__version__)
+        assert made["packages"].keys() >= {"torch", "numpy", "pillow", "opencv-python-headless"}
+        assert made["device"] == "cpu"
+        assert {row["environment"] for row in listed["parts"].values()} == {0}
+
+
+def test_a_set_of_another_version_is_refused_and_of_another_machine_continued(imagenet, folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "c")
+    monkeypatch.setattr(generate, "__version__", "9.9")
+    with pytest.raises(InputError, match=r"a set made with other fastreg \(0.1.0, not 9.9\): give another folder"):
+        corrupt_dataset(imagenet, tmp_path / "c", **BRIGHTNESS)
+    monkeypatch.undo()
+    monkeypatch.setattr(generate, "environment", lambda: runs.environment() | {"platform": "another"})
+    corrupt_dataset(imagenet, tmp_path / "c", corruptions="contrast", severities=[1], size=64)
+    listed = json.loads((tmp_path / "c" / "corrupted.json").read_text())
+    assert [made["platform"] == "another" for made in listed["environments"]] == [False, True]
+    assert {row["environment"] for part, row in listed["parts"].items() if part == "contrast/1"} == {1}
+
+
+def test_two_writers_of_one_folder(imagenet, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "begun")
+    for place in ("begun", "new"):
+        with (
+            runs.lock(tmp_path / place),
+            pytest.raises(InputError, match="in use by another run: wait for it, or give another DST"),
+        ):
+            corrupt_dataset(imagenet, tmp_path / place, **BRIGHTNESS)
+    assert not (tmp_path / "new").exists()
+
+
+def test_frost_photographs_that_do_not_do_are_said_before_any_work(imagenet, tmp_path, monkeypatch):
+    from fastreg.pipelines import frost
+    from tests.kernels.test_corruptions import frost_photographs
+
+    options = {"corruptions": "brightness,frost", "size": 120, "constants": "tiny64"}
+    with pytest.raises(InputError, match=r"frost1\.png"):
+        corrupt_dataset(imagenet, tmp_path / "c", frost_dir=tmp_path, **options)
+    monkeypatch.setattr(frost, "load_frost", lambda folder: frost_photographs())
+    words = r"--size 120: frost photograph 2 is 94 x 168 \(scaled by 0.3\), .* leave frost out of --corruption"
+    with pytest.raises(InputError, match=words):
+        corrupt_dataset(imagenet, tmp_path / "c", **options)
+    assert not (tmp_path / "c").exists()
