@@ -66,10 +66,7 @@ def corrupt_dataset(
     subject = Subject(_open(src, split), size)
     names = (*CORRUPTIONS, *EXTRA_CORRUPTIONS) if corruptions == "all" else corruptions
     pairs = corruption_conditions(names, _numbers(severities))
-    try:
-        drawn: dict[str, Any] = {"seed": seed, "constants": resolve(constants, subject.size)}
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    drawn: dict[str, Any] = {"seed": seed, "constants": constants_for(constants, subject.size)}
     arrays = bool(getattr(subject.source, "canvas", None))
     if arrays and len({severity for _, severity in pairs}) < len(SEVERITIES):
         raise InputError("CIFAR-C's arrays hold all five severities: leave --severity at all.")
@@ -85,7 +82,7 @@ def corrupt_dataset(
         parts = list(dict.fromkeys((name, 0 if arrays else severity) for name, severity in pairs))
         left = _not_there(dst, parts, manifest["parts"], files)
         if any(name == "frost" for name, _ in left):
-            drawn["textures"] = _frost(frost_dir, subject.size, drawn)
+            drawn["textures"] = frost_photographs(frost_dir, subject.size, drawn["constants"])
         for part in left:
             manifest["parts"].pop(_key(*part), None)
         write_json(dst / MANIFEST, manifest)
@@ -136,15 +133,26 @@ def _environment(device: torch.device) -> dict[str, Any]:
     return {"python": found["python"], "packages": packages, "device": device.type, **hardware}
 
 
-def _frost(folder: str | Path | None, size: int, drawn: dict[str, Any]) -> list[np.ndarray]:
+def constants_for(name: str, size: int) -> str:
+    """The name of the constants for images of that size; InputError when none are meant for it."""
+    try:
+        return resolve(name, size)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def frost_photographs(folder: str | Path | None, size: int, constants: str) -> list[np.ndarray]:
     """The frost photographs; InputError, before any work, when they are missing or too small for the images."""
     from fastreg.pipelines.frost import load_frost
 
-    textures = load_frost(folder)
+    leave = "or leave frost out of --corruption."
     try:
-        draw_fields("frost", 1, indices=[0], size=size, textures=textures, **drawn)
+        textures = load_frost(folder)
+        draw_fields("frost", 1, seed=0, indices=[0], size=size, constants=constants, textures=textures)
+    except InputError as error:
+        raise InputError(f"{str(error).rstrip('.')}, {leave}") from error
     except ValueError as error:
-        raise InputError(f"--size {size}: {str(error).rstrip('.')}, or leave frost out of --corruption.") from error
+        raise InputError(f"--size {size}: {str(error).rstrip('.')}, {leave}") from error
     return textures
 
 

@@ -28,33 +28,38 @@ def contact_sheet(
     jpeg: bool = False,
     seed: int = 0,
     tile: int = TILE,
+    strict: bool = False,
 ) -> tuple[Image.Image, list[str]]:
     """Draw ``image`` under all 19 corruptions (rows) at severities 0 to 5 (columns).
 
     ``image``: a file's path, a PIL image, or uint8 [S, S, 3]; files go through Resize(256/224 size) and
     CenterCrop(size). ``out``: written as the suffix says (.png, .jpg), whole or not at all. Returns the picture and a
-    sentence per corruption that could not be drawn (frost without its photographs). Raises InputError for an unreadable
-    image or unknown names, RunError when ``out`` cannot be written.
+    sentence per corruption that could not be drawn: frost, whose photographs are missing or smaller than the image;
+    with ``strict`` that is an InputError, before anything is drawn. Raises InputError for an unreadable image, unknown
+    names and a size that no constants fit, RunError when ``out`` cannot be written.
     """
     import torch
 
+    from fastreg.evaluation.generate import constants_for, frost_photographs
     from fastreg.evaluation.suites import SEVERITIES, corruption_conditions
     from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 
+    if size < 1:
+        raise InputError(f"--size {size}: images have 1 pixel or more per side.")
     if isinstance(corruptions, str):
         corruptions = [name.strip() for name in corruptions.split(",")]
     names = list(
         dict.fromkeys(n for n, _ in corruption_conditions(corruptions or (*CORRUPTIONS, *EXTRA_CORRUPTIONS), None))
     )
     pixels = _square(image, size)
-    batch = torch.from_numpy(pixels)[None]
+    batch, constants = torch.from_numpy(pixels)[None], constants_for(constants, len(pixels))
     textures, notes = None, []
     if "frost" in names:
-        from fastreg.pipelines.frost import load_frost
-
         try:
-            textures = load_frost(frost_dir)
+            textures = frost_photographs(frost_dir, len(pixels), constants)
         except InputError as error:
+            if strict:
+                raise
             names.remove("frost")
             notes.append(f"frost is left out: {error}")
     rows = []

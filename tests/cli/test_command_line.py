@@ -102,6 +102,8 @@ def test_version_by_command_and_by_module(call):
         ("eval nowhere.pt", ["nowhere.pt"]),
         ("report nowhere", ["nowhere"]),
         ("show corruptions nowhere.png", ["nowhere.png"]),
+        ("show corruptions nowhere.png --size 0", ["--size 0"]),
+        ("show corruptions nowhere.png --corruption fogg", ["'fogg'", "did you mean 'fog'"]),
         ("data sample imagenot", ["imagenot", "imagenet"]),
         ("bench throughputt", ["throughputt", "throughput"]),
         ("paper table9", ["table9", "table4"]),
