@@ -186,6 +186,8 @@ def _check(logits, targets, label_smoothing, reduction, check_labels) -> tuple[T
 
 
 def _check_row(name: str, field: Tensor, dtype: torch.dtype, B: int, device: torch.device | None) -> None:
+    if not isinstance(field, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(field).__name__}")
     if field.dtype != dtype:
         raise TypeError(f"{name} must be {dtype}, got {field.dtype}")
     if tuple(field.shape) != (B,):

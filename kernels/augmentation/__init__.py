@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -67,6 +68,7 @@ def augment(
 
     Sources: Mixup, Zhang et al. 2018; CutMix, Yun et al. 2019; Cutout, DeVries and Taylor 2017 (mean fill).
     """
+    mean, std = ([float(value) for value in values] for values in (mean, std))
     size_ = _check(images, plan, mean, std, dtype, size)
     if plan.noise is None:
         normal = indices = None
@@ -78,7 +80,7 @@ def augment(
     else:
         indices = torch.arange(len(images), device=images.device)
     run = _augment_op if torch.compiler.is_compiling() else _augment
-    return run(images, *plan, list(mean), list(std), dtype, *size_, philox.signed(seed), indices, step, normal)
+    return run(images, *plan, mean, std, dtype, *size_, philox.signed(seed), indices, step, normal)
 
 
 def _augment(
@@ -157,9 +159,12 @@ def _check(images, plan, mean, std, dtype, size) -> tuple[int, int]:
         raise TypeError(f"augment returns float32, float16 or bfloat16, not {dtype}")
     if len(mean) != 3 or len(std) != 3 or not all(s > 0 for s in std):
         raise ValueError(f"augment needs three means and three positive stds, got {mean} and {std}")
-    height, width = images.shape[1:3] if size is None else (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1:
-        raise ValueError(f"augment needs a positive size, got {size}")
+    sides = images.shape[1:3] if size is None else (size, size) if isinstance(size, Integral) else size
+    if size is not None:
+        if not isinstance(sides, Sequence) or len(sides) != 2 or not all(isinstance(s, Integral) for s in sides):
+            raise ValueError(f"augment needs a size of a whole number or two, got {size!r}")
+        if min(sides) < 1:
+            raise ValueError(f"augment needs a positive size, got {size}")
     B = len(images)
     for name, (field_dtype, shape) in _FIELDS.items():
         field = getattr(plan, name)
@@ -174,10 +179,12 @@ def _check(images, plan, mean, std, dtype, size) -> tuple[int, int]:
     if plan.box is None and plan.box_fill is not None:
         raise ValueError("plan.box_fill fills a box: give plan.box")
     _check_values(plan, B)
-    return int(height), int(width)
+    return int(sides[0]), int(sides[1])
 
 
 def _check_field(name: str, field: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    if not isinstance(field, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(field).__name__}")
     if field.dtype != dtype:
         raise TypeError(f"{name} must be {dtype}, got {field.dtype}")
     if tuple(field.shape) != shape:

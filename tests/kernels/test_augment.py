@@ -130,6 +130,15 @@ def test_noise_without_indices_belongs_to_the_place_in_the_batch():
     assert torch.equal(ours, augment(images, plan, **GIVEN, seed=4, step=2, indices=torch.arange(3)))
 
 
+def test_numbers_of_other_libraries():
+    images, plan = photographs(2, 9, 8), draw_plan(("flip", "box", "box_fill"), 2, 4, 4, (9, 8), "cpu")
+    ours = augment(images, plan, **GIVEN, size=(4, 4))
+    assert torch.equal(augment(images, plan, **GIVEN, size=np.int64(4)), ours)
+    for kind in (torch.tensor, np.array):
+        given = {"mean": kind(MEAN), "std": kind(STD), "dtype": torch.float32, "size": [4, 4]}
+        assert (augment(images, plan, **given) - ours).abs().max() < 1e-6
+
+
 def test_no_images_are_no_images():
     images, plan = photographs(2, 16, 12)[:0], draw_plan(Plan._fields, 2, 8, 6, (16, 12), "cpu")
     ours = augment(images, Plan(*(field[:0] for field in plan)), **GIVEN, size=(8, 6))
@@ -153,6 +162,9 @@ BAD = {
     "output dtype": (lambda x: {"dtype": torch.float64}, TypeError, "float32, float16 or bfloat16"),
     "std": (lambda x: {"std": (1.0, 0.0, 1.0)}, ValueError, "positive stds"),
     "size": (lambda x: {"size": 0}, ValueError, "positive size"),
+    "size in pixels": (lambda x: {"size": 4.5}, ValueError, "a whole number or two, got 4.5"),
+    "three sizes": (lambda x: {"size": (4, 4, 3)}, ValueError, "a whole number or two"),
+    "field a number": (lambda x: {"plan": Plan(noise=0.1)}, TypeError, "plan.noise must be a tensor, got float"),
     "field's dtype": (lambda x: {"plan": Plan(flip=torch.ones(2))}, TypeError, "plan.flip"),
     "field's shape": (lambda x: {"plan": Plan(flip=torch.ones(3, dtype=torch.bool))}, ValueError, "plan.flip"),
     "lam alone": (lambda x: {"plan": Plan(lam=torch.ones(2))}, ValueError, "plan.partner"),

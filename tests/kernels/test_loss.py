@@ -164,6 +164,7 @@ BAD = {
     "device": ((Z, Y.to("meta")), ValueError, "targets is on meta"),
     "lam": ((Z, Targets(Y, Y, torch.tensor([0, 1, 1.5]))), ValueError, "lam must lie"),
     "lam not a number": ((Z, Targets(Y, Y, torch.full((3,), torch.nan))), ValueError, "lam must lie"),
+    "lam a number": ((Z, Targets(Y, Y, 0.5)), TypeError, "lam must be a tensor, got float"),
     "lam's dtype": ((Z, Targets(Y, Y, Y)), TypeError, "lam must be torch.float32"),
     "smoothing": ((Z, Y, 1.5), ValueError, "label_smoothing must lie"),
     "smoothing per row": ((Z, Y, torch.rand(2)), ValueError, "label_smoothing must have shape"),

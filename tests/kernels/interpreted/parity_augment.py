@@ -41,6 +41,12 @@ def test_half_types(W):
     assert ((brain - full).abs() <= full.abs() * 2**-7 + 1e-6).all()  # the interpreter truncates: one step, not half
 
 
+def test_means_that_are_tensors():
+    x = images(2, 8, 8)
+    ours = augment(x, Plan(), mean=torch.tensor(MEAN), std=torch.tensor(STD), dtype=torch.float32)
+    assert (ours - augment(x, Plan(), **GIVEN, dtype=torch.float32)).abs().max() < 1e-6
+
+
 def test_images_that_are_not_aligned():
     x = images(2, 8, 8)
     shifted = torch.empty(x.numel() + 1, dtype=torch.uint8)[1:].view(x.shape).copy_(x)
