@@ -71,7 +71,8 @@ def plain_bilinear(x: Tensor, rows: Tensor, columns: Tensor, mirror101: bool) ->
     """float32 [B,n,n,C] read at float64 places [B,n,n], interpolated in float64, folded at the border."""
     batch, n, _, channels = x.shape
     top, left = rows.floor(), columns.floor()
-    fy, fx = (rows - top)[..., None], (columns - left)[..., None]
+    fy = (rows - top)[..., None]
+    fx = (columns - left)[..., None].expand(x.shape).contiguous()  # used twice, and slow where it is repeated
     start = torch.arange(batch, device=x.device)[:, None, None] * (n * n)
     flat = x.reshape(-1, channels).double()
     row = [fold(top.long() + k, n, mirror101) * n + start for k in (0, 1)]

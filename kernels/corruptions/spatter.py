@@ -33,7 +33,8 @@ def spatter(images: Tensor, parameter: tuple, fields: dict) -> Tensor:
 
 
 def _water(layer: np.ndarray) -> np.ndarray:
-    """float32 [n,n], at most 1: brightness of the water from the uint8 liquid layer."""
+    """float32 [n,n], at most 1: brightness of the water from the uint8 liquid layer. Without a drop in it the published
+    code divides zero by zero, and the image comes out black."""
     import cv2
 
     distance = cv2.distanceTransform(255 - cv2.Canny(layer, 50, 150), cv2.DIST_L2, 5)
@@ -42,4 +43,5 @@ def _water(layer: np.ndarray) -> np.ndarray:
     emboss = np.array(((-2, -1, 0), (-1, 1, 1), (0, 1, 2)), np.float32)
     distance = cv2.filter2D(distance, cv2.CV_8U, emboss)
     wet = layer * cv2.blur(distance, (3, 3)).astype(np.float32)
-    return wet / max(float(wet.max()), 1e-30)
+    with np.errstate(invalid="ignore"):
+        return wet / wet.max()

@@ -51,6 +51,12 @@ def test_wild_shifts_stay_inside_the_image():
     assert torch.equal(ours, blur.plain_glass(levels, *wild.clamp(-4, 3), reach=4))
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")  # numpy's, of the cast that a GPU makes zero of
+def test_spatter_without_a_drop_is_black():
+    images, field = torch.full((2, 32, 32, 3), 200, dtype=torch.uint8), torch.full((2, 32, 32), -6.0)
+    assert not corrupt(images, "spatter", 1, fields={"normal": field}).any()
+
+
 def test_wild_counts_are_black_and_white():
     counts = torch.tensor([-(2**31), -1, 0, 3, 60, 61, 2**31 - 1]).view(1, 1, 7, 1)
     images = counts.to(torch.uint8)
