@@ -89,8 +89,8 @@ def corrupt_dataset(
         if arrays:
             write_labels(dst / "labels.npy", np.tile(labels, len(SEVERITIES)))
         if left:
-            loading = {"batch_size": batch_size, "rank": 0, "world": 1, "loader": "auto", "workers": workers}
-            canvas = subject.canvas(device=where, **loading)
+            loading = {"loader": "auto", "workers": workers}
+            canvas = subject.canvas(device=where, batch_size=batch_size, rank=0, world=1, **loading)
             with ThreadPoolExecutor(workers) as pool:
                 _write(dst, manifest, left, canvas, files, batch_size, drawn, pool)
     return {_key(*part): manifest["parts"][_key(*part)] for part in parts}
