@@ -30,7 +30,7 @@ def _scaled(normal: Tensor, sigma: float) -> Tensor:
 
 def shot_noise(images: Tensor, photons: int, fields: dict) -> Tensor:
     """Poisson(photons x) / photons, the counts given: a table of the photons + 1 values there are."""
-    counts = fields["counts"].int().clamp(0, photons)
+    counts = fields["counts"].to(torch.int32, copy=True).clamp_(0, photons)
     return on(photon_levels(photons), images.device).index_select(0, counts.view(-1)).view(images.shape)
 
 
