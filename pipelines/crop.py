@@ -49,10 +49,7 @@ def shift_boxes(seed: int, indices: np.ndarray, epoch: int, side: tuple[int, int
 
 
 def resized(height: int, width: int, size: int, resize: float = RESIZE) -> tuple[int, int]:
-    """(height, width) after the evaluation resize: shorter side ``round(size * resize)``, the longer one truncated. An
-    image that is a square of ``size`` stays one, whole: it has been cut before, or was made so, as Tiny ImageNet's."""
-    if height == width == size:
-        return height, width
+    """(height, width) after the evaluation resize: shorter side ``round(size * resize)``, the longer one truncated."""
     short = round(size * resize)
     if height <= width:
         return short, int(short * width / height)

@@ -148,8 +148,7 @@ def make_loader(
     """A Loader over ``source``.
 
     ``train`` gives shuffled batches with random-resized crops (CIFAR: shifts of 4 pixels, for ``augment`` to cut);
-    else the Resize-256/CenterCrop-224 protocol at ``size`` in stored order, which leaves squares of that size as they
-    are. ``batch_size`` is per rank and micro-batch,
+    else the Resize-256/CenterCrop-224 protocol at ``size`` in stored order. ``batch_size`` is per rank and micro-batch,
     ``workers`` counts decoding threads (default: this process's share of the cores), ``on_bad_image`` is "error" or
     "skip", which leaves broken and unreadable images out of their batches (a training batch of nothing else stays an
     error); ``random_crop=False`` trains on the evaluation protocol's centre; ``page_order`` shuffles a .beton file page

@@ -89,7 +89,7 @@ def corrupt_dataset(
         if arrays:
             write_labels(dst / "labels.npy", np.tile(labels, len(SEVERITIES)))
         if left:
-            loading = {"loader": "auto", "workers": workers}
+            loading = {"loader": PROTOCOL, "workers": workers}
             canvas = subject.canvas(device=where, batch_size=batch_size, rank=0, world=1, **loading)
             with ThreadPoolExecutor(workers) as pool:
                 _write(dst, manifest, left, canvas, files, batch_size, drawn, pool)

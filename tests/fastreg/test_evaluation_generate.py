@@ -4,17 +4,12 @@ import json
 import pathlib
 import shutil
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
 
 from fastreg import runs
 from fastreg.errors import InputError, RunError
-from fastreg.evaluation import evaluate, generate, layouts
+from fastreg.evaluation import generate, layouts
 from fastreg.evaluation.generate import corrupt_dataset
-from fastreg.kernels import corrupt, jpeg_round_trip
-from tests.fastreg.evaluated import tiny_net
 from tests.fastreg.test_evaluation_files import cifar, folder, imagenet
 
 BRIGHTNESS = {"corruptions": "brightness", "size": 64}
@@ -112,25 +107,3 @@ def test_frost_photographs_that_do_not_do_are_said_before_any_work(imagenet, tmp
     with pytest.raises(InputError, match=words):
         corrupt_dataset(imagenet, tmp_path / "c", **options)
     assert not (tmp_path / "c").exists()
-
-
-def test_images_of_the_size_are_corrupted_as_they_are(tmp_path):
-    """Tiny ImageNet's, at its own 64 px: nothing is resized or cut, in evaluation neither."""
-    rng = np.random.default_rng(0)
-    images = torch.from_numpy(rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8))
-    for i, image in enumerate(images):
-        (tmp_path / "tiny" / f"class{i % 2}").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image.numpy()).save(tmp_path / "tiny" / f"class{i % 2}" / f"{i}.png")
-    options = {"corruptions": "brightness", "severities": [3], "size": 64}
-    corrupt_dataset(tmp_path / "tiny", tmp_path / "c", **options)
-    wanted = jpeg_round_trip(corrupt(images, "brightness", 3), 85).numpy()
-    for i, image in enumerate(wanted):
-        stored = tmp_path / "c" / "brightness" / "3" / f"class{i % 2}" / f"{i}.JPEG"
-        assert np.array_equal(np.asarray(Image.open(stored)), image)
-    net = tiny_net(classes=2)
-    order = [0, 2, 4, 1, 3, 5]
-    read, given = (
-        evaluate(net, "clean,imagenet-c", data, mean=(0.5,) * 3, std=(0.5,) * 3, **options)
-        for data in (tmp_path / "tiny", (images[order], torch.tensor([0, 0, 0, 1, 1, 1])))
-    )
-    assert read.results("clean")["clean"]["nll"] == pytest.approx(given.results("clean")["clean"]["nll"])

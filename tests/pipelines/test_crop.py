@@ -72,12 +72,6 @@ def test_the_evaluation_resize(height, width, expected):
     assert crop.resized(height, width, 224) == expected
 
 
-def test_a_square_of_the_size_is_left_whole():
-    assert crop.resized(64, 64, 64) == (64, 64)
-    assert crop.centre_box(64, 64, 64) == (0, 0, 64, 64)
-    assert crop.resized(64, 65, 64) == (73, 74)
-
-
 def test_the_centre_rounds_half_to_even():
     assert crop.centre(256, 341, 224) == (16, 58)  # 58.5
     assert crop.centre(257, 256, 224) == (16, 16)  # 16.5
