@@ -14,6 +14,9 @@ show = typer.Typer(help="Pictures.", no_args_is_help=True)
 app.add_typer(show, name="show")
 
 RunsRoot = Annotated[Path, typer.Option("--runs", help="Folder of run folders.")]
+CropPct = Annotated[
+    float, typer.Option("--crop-pct", help="Size over the resized side; 1 keeps images of that size whole.")
+]
 
 
 @app.command("eval")
@@ -31,6 +34,7 @@ def evaluate(
     data: Annotated[str | None, typer.Option("--data", help="A data set, or folder:DIR.")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data set lies.")] = None,
     size: Annotated[int | None, typer.Option("--size", "--img-size", help="Pixels.")] = None,
+    crop_pct: CropPct = 224 / 256,
     batch_size: Annotated[int | None, typer.Option("-b", "--batch-size", help="Images per forward pass.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")] = "auto",
@@ -69,6 +73,7 @@ def evaluate(
         data=data,
         data_dir=data_dir,
         size=size,
+        crop_pct=crop_pct,
         batch_size=batch_size,
         device=device,
         precision=precision,
@@ -140,6 +145,7 @@ def corrupt(
     severity: Annotated[str, typer.Option("--severity", help="all, or numbers joined by commas.")] = "all",
     split: Annotated[str, typer.Option("--split", help="train or val.")] = "val",
     size: Annotated[int | None, typer.Option("--size", help="Pixels; default 224, CIFAR 32.")] = None,
+    crop_pct: CropPct = 224 / 256,
     constants: Annotated[str, typer.Option("--constants", help="auto goes by size.")] = "auto",
     frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help="The frost photographs.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Key of every random draw.")] = 0,
@@ -157,6 +163,7 @@ def corrupt(
         severities=severity,
         split=split,
         size=size,
+        crop_pct=crop_pct,
         constants=constants,
         frost_dir=frost_dir,
         seed=seed,

@@ -17,6 +17,7 @@ class RunError(RuntimeError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not in ``known``: lists what is, and suggests the nearest."""
     known = list(known)
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
+    folded = {one.casefold(): one for one in known}
+    nearest = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.4)
+    hint = f"; did you mean {folded[nearest[0]]!r}?" if nearest else "."
     return InputError(f"unknown {kind} {name!r}: known are {', '.join(known)}{hint}")

@@ -15,6 +15,7 @@ from fastreg.errors import InputError
 from fastreg.progress import progress
 
 PROTOCOL = "folder"  # the loader whose pixels are Pillow's and torchvision's: what published errors were measured on
+CROP_PCT = 224 / 256  # the crop's side over the side that the shorter one is resized to, as published too
 LOADERS = ("auto", PROTOCOL, "dali", "ffcv", "resident")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fastreg.errors import InputError
+from fastreg.evaluation.canvas import CROP_PCT
 from fastreg.evaluation.engine import evaluate
 from fastreg.evaluation.load import is_published, load_classifier, protocol
 from fastreg.evaluation.scorecard import Scorecard
@@ -30,6 +31,7 @@ def run(
     precision: str = "auto",
     batch_size: int | None = None,
     size: int | None = None,
+    crop_pct: float = CROP_PCT,
     out: str | Path | None = None,
     runs_root: str | Path = "runs",
     **options: Any,
@@ -79,15 +81,17 @@ def run(
         folder /= "on-" + data.removeprefix("folder:").strip("./").replace("/", "-")
     own = {key: config[key] for key in ("mean", "std", "classes") if config.get(key)}
     kept = ("checkpoint", "checkpoint_epoch", "model", "recipe", "reg", "ls", "epochs", "dataset", "data_dir")
-    if size is None and (source is None or not source.canvas):
+    fixed = source.canvas if source is not None and source.layout != "folder" else None  # CIFAR's
+    if size is None and not fixed:
         size = config.get("eval_size")
     from_where: dict[str, Any] = {"training": {key: config[key] for key in kept if key in config}}
-    pixels = source.canvas[0] if source is not None and source.canvas else size or 224
+    pixels = fixed[0] if fixed else size or 224
     if config.get("fixed_size", pixels) not in (None, pixels):
         raise InputError(
             f"{model} takes images of {config['fixed_size']} px only, not {pixels}: give --size {config['fixed_size']}."
         )
-    if config.get("prepared", protocol(pixels)) != protocol(pixels):  # the protocol stays; the reader is told
+    ours = protocol(pixels, crop_pct)
+    if config.get("prepared", ours) != ours:  # the protocol stays; the reader is told
         from_where["published_with"] = str(config["prepared"])
     card = evaluate(
         net,
@@ -97,6 +101,7 @@ def run(
         precision=precision,
         batch_size=(GPU_BATCH if gpu else CPU_BATCH) if batch_size is None else batch_size,
         size=size,
+        crop_pct=crop_pct,
         out=folder,
         name=config["model"],
         provenance=from_where,

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastreg.errors import InputError, unknown
-from fastreg.evaluation.canvas import LOADERS, PROTOCOL, Canvas, device_named
+from fastreg.evaluation.canvas import CROP_PCT, LOADERS, PROTOCOL, Canvas, device_named
 from fastreg.evaluation.classifier import Classifier, borrowed, device_of, precision_of
 from fastreg.evaluation.keeper import Keeper
 from fastreg.evaluation.plan import Options, Place, Step, Work, plan
@@ -39,6 +39,7 @@ def evaluate(
     batch_size: int = 128,
     precision: str = "auto",
     size: int | None = None,
+    crop_pct: float = CROP_PCT,
     seed: int = 0,
     epsilon: float = 8 / 255,
     clip: bool = True,
@@ -67,7 +68,7 @@ def evaluate(
     path of a folder of class folders, or ``(images uint8 [N, S, S, 3], labels [N])``. ``classes``: the names of the
     model's outputs, for data that holds only some of them. ``device``: default where the model lies; it is back there,
     in its own memory and modes, at the end. ``precision``: "fp32", "bf16" or "fp16"; "auto" is that of the model's own
-    parameters.
+    parameters. ``crop_pct``: ``size`` over the side that the shorter one is resized to before the centre is cut out.
 
     ``epsilon`` and ``clip`` belong to fgsm and pgd, in pixel space. ``fidelity``: "dataset" (with ImageNet-C's JPEG
     step, the default) or "memory". ``corruptions`` and ``severities`` restrict a corruption suite, which then has no
@@ -106,7 +107,7 @@ def evaluate(
         odin_split=odin_split,
     )
     loader = PROTOCOL if loader == "auto" else loader
-    subject = Subject(data, size)
+    subject = Subject(data, size, crop_pct)
     wanted = resolve(suites, subject.size, subject.name)
     where = device_of(model) if device is None else device
     rough = precision_of(model, precision)[0] in ("bf16", "fp16")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from fastreg.errors import InputError
-from fastreg.evaluation.canvas import PROTOCOL, Canvas, device_named
+from fastreg.evaluation.canvas import CROP_PCT, PROTOCOL, Canvas, device_named
 from fastreg.evaluation.layouts import (
     QUALITY,
     digest_of_array,
@@ -46,6 +46,7 @@ def corrupt_dataset(
     severities: str | Iterable[int] = "all",
     split: str = "val",
     size: int | None = None,
+    crop_pct: float = CROP_PCT,
     constants: str = "auto",
     frost_dir: str | Path | None = None,
     seed: int = 0,
@@ -57,17 +58,18 @@ def corrupt_dataset(
 
     ``src``: a Source, a data set's name, or a folder (class folders, or CIFAR's pickles). ``corruptions``: "all" 19,
     or names; ``severities``: "all", or some of 1 to 5 (CIFAR's arrays hold all five). ``size``: default 224, CIFAR 32.
+    ``crop_pct``: ``size`` over the side that the shorter one is resized to before the centre is cut out.
     Every part is read back before it enters the manifest, and again when a later call asks for it. Raises InputError
     for unknown names, a ``dst`` that holds a set of other data, settings or version of fastreg, or is being written,
     and assets that are missing or do not fit; RunError when a part cannot be written or does not read back.
     """
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: it must be 1 or more.")
-    subject = Subject(_open(src, split), size)
+    subject = Subject(_open(src, split), size, crop_pct)
     names = (*CORRUPTIONS, *EXTRA_CORRUPTIONS) if corruptions == "all" else corruptions
     pairs = corruption_conditions(names, _numbers(severities))
     drawn: dict[str, Any] = {"seed": seed, "constants": constants_for(constants, subject.size)}
-    arrays = bool(getattr(subject.source, "canvas", None))
+    arrays = subject.source.layout != "folder"
     if arrays and len({severity for _, severity in pairs}) < len(SEVERITIES):
         raise InputError("CIFAR-C's arrays hold all five severities: leave --severity at all.")
     where = device_named(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)

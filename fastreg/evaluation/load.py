@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from fastreg import runs
 from fastreg.errors import InputError, RunError
 from fastreg.models import create_model
-from fastreg.pipelines.crop import RESIZE
 
 
 class Prepared(NamedTuple):
@@ -25,9 +24,9 @@ class Prepared(NamedTuple):
         return f"Resize {self.resize}, CenterCrop {self.size}, {self.interpolation}"
 
 
-def protocol(size: int) -> Prepared:
-    """What evaluation does with images of any size, as the paper and torchvision's first weights."""
-    return Prepared(round(size * RESIZE), size, "bilinear")
+def protocol(size: int, crop_pct: float) -> Prepared:
+    """What evaluation does with images of any size; at 224/256 as the paper and torchvision's first weights."""
+    return Prepared(round(size / crop_pct), size, "bilinear")
 
 
 def load_classifier(

@@ -16,6 +16,7 @@ from typing import Any
 from fastreg import metrics
 from fastreg.errors import InputError
 from fastreg.evaluation import notes
+from fastreg.evaluation.canvas import CROP_PCT
 from fastreg.evaluation.suites import CORRUPTED, OOD_SETS, SEVERITIES
 from fastreg.runs import write_json
 
@@ -44,8 +45,10 @@ class Scorecard:
     @property
     def decoding(self) -> str:
         """How the images were decoded, where it was not by the published protocol; else empty."""
-        loader = self.settings.get("loader", "folder")
-        return "" if loader in ("folder", "resident") else f"decoded by {loader}, to other pixels than Pillow's"
+        loader, crop_pct = self.settings.get("loader", "folder"), self.data.get("crop_pct", CROP_PCT)
+        said = [] if loader in ("folder", "resident") else [f"decoded by {loader}, to other pixels than Pillow's"]
+        said += [] if crop_pct == CROP_PCT else [f"crop_pct {crop_pct:g} instead of {CROP_PCT:g}"]
+        return "; ".join(said)
 
     def adopt(self, older: Scorecard | None) -> bool:
         """Take over the suites of an older card of the same model and data; says whether it could."""

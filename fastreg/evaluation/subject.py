@@ -13,18 +13,24 @@ from torch import Tensor
 
 from fastreg.errors import InputError
 from fastreg.evaluation import canvas as canvases
-from fastreg.evaluation.canvas import Canvas
+from fastreg.evaluation.canvas import CROP_PCT, Canvas
 
 
 class Subject:
     """``size``: side of the evaluated images. ``names``: the classes, none for arrays. ``classes``: their number.
 
+    ``crop_pct``: that side over the side to which the shorter one is resized before the centre is cut out, by default
+    the protocol's 224/256; 1 leaves squares of that size as they are (Tiny ImageNet's at 64 px).
+
     Raises InputError for data without images, arrays of the wrong shape or type, and a size they cannot have.
     """
 
-    def __init__(self, data: Any, size: int | None = None):
+    def __init__(self, data: Any, size: int | None = None, crop_pct: float = CROP_PCT):
         if size is not None and size < 1:
             raise InputError(f"--size {size}: images have 1 pixel or more per side.")
+        if not 0 < crop_pct <= 1:
+            raise InputError(f"--crop-pct {crop_pct:g}: it is the share of the resized side that is kept, up to 1.")
+        self.crop_pct = crop_pct
         self.arrays: tuple[Tensor, Tensor] | None = None
         self.source: Any = None
         if isinstance(data, tuple | list) and len(data) == 2:
@@ -44,7 +50,7 @@ class Subject:
             )
         if not len(self.source):
             raise InputError(f"{self.source.name} {self.source.split} at {self.source.root} holds no images.")
-        stored = getattr(self.source, "canvas", None)
+        stored = self.source.canvas if self.source.layout != "folder" else None  # CIFAR's, which is taken as it is
         if stored and size not in (None, stored[0]):
             raise InputError(f"{self.source.name} images are {stored[0]} px, they are not resized to --size {size}.")
         self.size = stored[0] if stored else size or 224
@@ -74,6 +80,7 @@ class Subject:
             "classes": self.classes,
             "fingerprint": digest(*(array.cpu() for array in self.arrays)) if self.arrays else source.fingerprint,
             "size": self.size,
+            "crop_pct": self.crop_pct,
             "sample": bool(source is not None and source.is_sample),
         }
 
@@ -82,7 +89,14 @@ class Subject:
         if self.arrays is not None:
             return canvases.from_arrays(*self.arrays, device=device, rank=rank, world=world)
         return canvases.decode(
-            self.source, size=self.size, device=device, batch_size=batch_size, rank=rank, world=world, **loading
+            self.source,
+            size=self.size,
+            resize=1 / self.crop_pct,
+            device=device,
+            batch_size=batch_size,
+            rank=rank,
+            world=world,
+            **loading,
         )
 
     def fit(self, outputs: int) -> None:

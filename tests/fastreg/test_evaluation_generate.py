@@ -4,12 +4,17 @@ import json
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from fastreg import runs
 from fastreg.errors import InputError, RunError
-from fastreg.evaluation import generate, layouts
+from fastreg.evaluation import evaluate, generate, layouts
 from fastreg.evaluation.generate import corrupt_dataset
+from fastreg.kernels import corrupt, jpeg_round_trip
+from tests.fastreg.evaluated import tiny_net
 from tests.fastreg.test_evaluation_files import cifar, folder, imagenet
 
 BRIGHTNESS = {"corruptions": "brightness", "size": 64}
@@ -107,3 +112,39 @@ def test_frost_photographs_that_do_not_do_are_said_before_any_work(imagenet, tmp
     with pytest.raises(InputError, match=words):
         corrupt_dataset(imagenet, tmp_path / "c", **options)
     assert not (tmp_path / "c").exists()
+
+
+def test_a_crop_of_all_leaves_images_of_the_size_as_they_are(tmp_path):
+    """Tiny ImageNet's, at its own 64 px: nothing is resized or cut, and the card says so."""
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8))
+    for i, image in enumerate(images):
+        (tmp_path / "tiny" / f"class{i % 2}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.numpy()).save(tmp_path / "tiny" / f"class{i % 2}" / f"{i}.png")
+    options = {"corruptions": "brightness", "severities": [3], "size": 64, "crop_pct": 1.0}
+    corrupt_dataset(tmp_path / "tiny", tmp_path / "c", **options)
+    wanted = jpeg_round_trip(corrupt(images, "brightness", 3), 85).numpy()
+    for i, image in enumerate(wanted):
+        stored = tmp_path / "c" / "brightness" / "3" / f"class{i % 2}" / f"{i}.JPEG"
+        assert np.array_equal(np.asarray(Image.open(stored)), image)
+    order = [0, 2, 4, 1, 3, 5]
+    arrays = (images[order], torch.tensor([0, 0, 0, 1, 1, 1]))
+    net, pixels = tiny_net(classes=2), {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    read = evaluate(net, "clean", tmp_path / "tiny", size=64, crop_pct=1.0, **pixels)
+    given = evaluate(net, "clean", arrays, **pixels)
+    assert read.results("clean")["clean"]["nll"] == pytest.approx(given.results("clean")["clean"]["nll"])
+    assert any("crop_pct 1 instead of 0.875" in note for note in read.notes())
+    with pytest.raises(InputError, match=r"--crop-pct 1\.5"):
+        evaluate(net, "clean", tmp_path / "tiny", size=64, crop_pct=1.5)
+
+
+def test_stored_canvases_are_cut_as_images_are(imagenet, tmp_path):
+    from fastreg.evaluation.subject import Subject
+    from fastreg.pipelines import open_dataset
+    from fastreg.pipelines.prepare import write_beton
+
+    write_beton("imagenet", imagenet.root, tmp_path / "val.beton", raw=64, split="val")
+    source = open_dataset("imagenet", "val", tmp_path)
+    canvas = Subject(source, 56).canvas(device=torch.device("cpu"), batch_size=8, rank=0, world=1)
+    assert canvas.images.shape[1:] == (56, 56, 3)
+    assert np.array_equal(canvas.images[3].numpy(), source.read(3)[4:60, 4:60])
