@@ -202,6 +202,14 @@ def switches():
     return old, [kind.fp32_precision for kind in (matmul, cudnn.conv, cudnn.rnn)]
 
 
+def reset_switches():
+    """PyTorch's defaults."""
+    torch.backends.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.fp32_precision = "none"
+
+
 @pytest.mark.parametrize("before", ["default", "training's", "set_float32_matmul_precision", "the new switch for all"])
 def test_fp32_is_float32_and_the_switches_are_put_back(before):
     class Seen(torch.nn.Module):
@@ -213,6 +221,7 @@ def test_fp32_is_float32_and_the_switches_are_put_back(before):
             self.seen.append(switches())
             return self.net(x)
 
+    reset_switches()  # a training in this process leaves its own
     first = switches()
     try:
         if before == "training's":
@@ -232,8 +241,5 @@ def test_fp32_is_float32_and_the_switches_are_put_back(before):
         assert new == start[1]
         assert all(a == b for a, b in zip(old, start[0]) if b is not None)
     finally:
-        torch.backends.fp32_precision = "none"
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cuda.matmul.fp32_precision = "none"
+        reset_switches()
     assert switches() == first
