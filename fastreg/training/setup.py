@@ -127,7 +127,13 @@ def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     fused = next(model.parameters()).is_cuda
     if config.opt == "adam":
         return torch.optim.Adam(groups, lr=config.lr, fused=fused)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+    sgd = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+    if config.momentum:
+        # torch's fused step makes the buffers itself, unwritten, even in a first step that overflows in fp16 and is
+        # left out: the next step would go on from whatever lay in that memory. Zeros give the same numbers.
+        for parameter in (p for group in groups for p in group["params"]):
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
 def run_folder(config: Config, resume: str | None, place: World) -> tuple[Path, dict[str, Any] | None]:

@@ -113,6 +113,22 @@ def test_a_step_that_overflows_in_fp16_is_left_out_and_the_scale_halved(data):
     assert engine.scaler.get_scale() == scale / 2
 
 
+def test_a_first_step_that_overflows_leaves_nothing_unwritten_to_fused_sgd(quick, data):
+    """As on a GPU, where SGD is fused; deterministic algorithms fill memory that nobody wrote with NaN."""
+    sgd = torch.optim.SGD
+    quick.setattr(torch.optim, "SGD", lambda groups, **own: sgd(groups, **{**own, "fused": True}))
+    engine = make(data, precision="fp16", deterministic=True)
+    try:
+        for step in range(3):
+            assert math.isfinite(engine.forward_backward(batch(step), step, 0, 16).item())
+            if step == 0:
+                next(engine.model.parameters()).grad[0, 0, 0, 0] = math.inf
+            engine.update(step, 8)
+            assert engine.finite()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_sync_bn_replaces_every_norm_where_there_are_gpus(quick, data):
     quick.setattr(nn.parallel, "DistributedDataParallel", lambda net, **options: net)
     config = settings("none", data, data, sync_bn=True)
