@@ -141,14 +141,15 @@ def load_model(path: Path | str) -> tuple[Any, dict[str, Any]]:
 
 
 class Log:
-    """log.csv and log.jsonl of one run. Rows are appended; :meth:`truncate` drops those past a step."""
+    """log.csv and log.jsonl of one run. Rows are appended; :meth:`truncate` drops those past a checkpoint."""
 
     def __init__(self, folder: Path):
         self.csv, self.jsonl = folder / "log.csv", folder / "log.jsonl"
 
-    def truncate(self, step: int) -> None:
-        """Keep the whole rows of steps up to ``step``; a row cut off by a kill goes too."""
-        kept = [row for row in read_rows(self.jsonl) if row["step"] <= step]
+    def truncate(self, step: int, epochs: int) -> None:
+        """Keep the whole rows of the first ``step`` steps and ``epochs`` epochs; a row cut off by a kill goes too."""
+        rows = read_rows(self.jsonl)
+        kept = [row for row in rows if (row["epoch"] < epochs if row["kind"] == "epoch" else row["step"] <= step)]
         atomic_write(self.jsonl, "".join(json.dumps(row) + "\n" for row in kept))
         lines = [",".join(STEP_COLUMNS)]
         lines += [",".join(str(row[c]) for c in STEP_COLUMNS) for row in kept if row["kind"] == "step"]

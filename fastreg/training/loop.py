@@ -8,10 +8,10 @@ It never waits for the device: losses gather there and are read later (window.py
 from __future__ import annotations
 
 import contextlib
-import signal
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from fastreg.training.data import left_out, make_loaders, open_sets
 from fastreg.training.engine import Engine
 from fastreg.training.profiling import profiling
 from fastreg.training.schedule import train_size
+from fastreg.training.stopping import Stopping, stop_signals
 from fastreg.training.validate import validate
 from fastreg.training.window import LossWindow
 
@@ -62,7 +63,7 @@ class Run:
         self.resolved = setup.describe(config, train_set, val_set, place, **used)
         self.per_epoch = self.loader.steps_per_epoch
         self.steps = config.epochs * self.per_epoch
-        self.step, self.best = 0, float("inf")
+        self.step, self.ended, self.best = 0, 0, float("inf")  # ended: epochs that are trained and validated
         self.log = runs.Log(folder)
         self.board = tensorboard(folder) if config.log_tensorboard and place.rank == 0 else None
         if checkpoint is not None:
@@ -70,24 +71,27 @@ class Run:
         elif place.rank == 0:
             runs.write_json(folder / "config.json", self.resolved)
             runs.write_json(folder / "environment.json", runs.environment())
-            self.log.truncate(0)
+            self.log.truncate(0, 0)
 
     def go(self) -> None:
         config = self.config
-        if self.step >= self.steps:
+        if self.ended >= config.epochs:
             self.say(f"{self.folder} is complete: {config.epochs} epochs, best top-1 error {self.best:.2f} %")
             return
         self.say(
             f"run {self.folder}: {len(self.loader.source):,} images, {self.per_epoch} steps x {config.epochs} epochs"
             + (f", continuing at step {self.step}" if self.step else "")
         )
-        with _stop_signals() as stopping, contextlib.closing(self.loader), contextlib.closing(self.val_loader):
-            for epoch in range(self.step // self.per_epoch, config.epochs):
-                self.train_epoch(epoch, stopping)
+        with stop_signals(self.place) as stopping, contextlib.closing(self.loader), contextlib.closing(self.val_loader):
+            for epoch in range(self.ended, config.epochs):
+                if self.step < (epoch + 1) * self.per_epoch:  # else it was stopped before its validation
+                    self.train_epoch(epoch, stopping)
                 self.end_epoch(epoch)
+                if stopping(wait=True) and self.ended < config.epochs:
+                    raise self.stopped()
         self.say(f"done: best top-1 error {self.best:.2f} %, in {self.folder}")
 
-    def train_epoch(self, epoch: int, stopping: Callable[[], bool]) -> None:
+    def train_epoch(self, epoch: int, stopping: Stopping) -> None:
         config, accumulate = self.config, self.config.grad_accum_steps
         self.loader.size = train_size(config, epoch)
         self.engine.mixing = not 0 < config.mixup_off_epoch <= epoch
@@ -124,19 +128,22 @@ class Run:
                 traced()
                 bar.advance(self.loader.global_batch)
                 if window.full:
-                    self.record(window.flush(stopping()), bar)
-                stop = window.stop if self.place.size > 1 else stopping()
+                    self.record(window, bar)
                 end = self.step % self.per_epoch == 0
-                if (stop and not end) or (not end and (self.step - first) % config.recovery_interval == 0):
+                stop = stopping(wait=end)
+                if stop or (not end and (self.step - first) % config.recovery_interval == 0):
                     self.settle(window, bar, epoch)
                     self.save(epoch)
                     if stop:
-                        raise RunError(f"stopped at step {self.step}; continue with --resume auto ({self.folder}).")
+                        raise self.stopped()
             self.settle(window, bar, epoch)
+
+    def stopped(self) -> RunError:
+        return RunError(f"stopped at step {self.step}; continue with --resume auto ({self.folder}).")
 
     def settle(self, window: LossWindow, bar: Any, epoch: int) -> None:
         """Before a checkpoint: read every loss, and refuse weights that are not finite, whose loss is yet to come."""
-        self.record(window.flush(wait=True), bar)
+        self.record(window, bar, wait=True)
         if not self.engine.finite():
             row = {"step": self.step, "epoch": epoch, "lr": self.engine.optimizer.param_groups[0]["lr"]}
             raise window.diverged("the weights are no longer finite", row)
@@ -155,7 +162,7 @@ class Run:
         error = row.get("ema_val_top1_error", row["val_top1_error"])
         self.say(f"epoch {epoch + 1}: loss {row['train_loss']:.4f}, top-1 error {error:.2f} %")
         better = error < self.best
-        self.best = min(self.best, error)
+        self.best, self.ended = min(self.best, error), epoch + 1
         if self.place.rank == 0:
             self.log.epoch(row)
             self.scalars(row, ("train_loss", "val_loss", "val_top1_error"))
@@ -166,12 +173,17 @@ class Run:
         if self.place.rank == 0:
             draw_curves(self.folder)
 
-    def record(self, rows: list[dict[str, Any]], bar: Any) -> None:
+    def record(self, window: LossWindow, bar: Any, wait: bool = False) -> None:
+        """Log the steps whose losses have arrived. Raises RunError at the first that is not finite."""
+        arrived = window.flush(wait)
+        rows = list(takewhile(lambda row: math.isfinite(row["loss"]), arrived))
         if rows and self.place.rank == 0:
             self.log.steps(rows)
             for row in rows:
                 self.scalars(row, ("loss", "lr", "images_per_second", "data_wait"))
             bar.advance(0, note=f"loss {rows[-1]['loss']:.3f}, data wait {100 * rows[-1]['data_wait']:.0f} %")
+        if len(rows) < len(arrived):
+            raise window.diverged(f"the loss is {arrived[len(rows)]['loss']}", arrived[len(rows)])
 
     def scalars(self, row: dict[str, Any], keys: Sequence[str]) -> None:
         """Show figures of a log row in TensorBoard, where the run writes for it."""
@@ -192,7 +204,7 @@ class Run:
             runs.save_checkpoint(self.folder / "last.pt", state)
 
     def _header(self, epoch: int) -> dict[str, Any]:
-        return {"config": self.resolved, "step": self.step, "epoch": epoch, "best": self.best}
+        return {"config": self.resolved, "step": self.step, "epoch": epoch, "ended": self.ended, "best": self.best}
 
     def _restore(self, checkpoint: dict[str, Any], allow: bool) -> None:
         setup.refuse_changes(checkpoint["config"], self.resolved, self.folder, allow)
@@ -201,9 +213,9 @@ class Run:
         self.engine.scaler.load_state_dict(checkpoint["scaler"])
         if self.ema is not None and checkpoint["ema"] is not None:
             self.ema.load_state_dict(checkpoint["ema"])
-        self.step, self.best = checkpoint["step"], checkpoint["best"]
+        self.step, self.ended, self.best = (checkpoint[key] for key in ("step", "ended", "best"))
         if self.place.rank == 0:
-            self.log.truncate(self.step)
+            self.log.truncate(self.step, self.ended)
 
     def _train_loss(self, epoch: int) -> float:
         """Mean of the epoch's logged losses, those before a resume included; on ranks that keep no log, nan."""
@@ -230,26 +242,6 @@ def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
         except StopIteration:
             return
         yield batch, time.perf_counter() - start
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a wish that the loop asks for; a second one interrupts at once."""
-    received: list[int] = []
-
-    def wish(number: int, frame: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    previous = {}
-    with contextlib.suppress(ValueError):  # signals belong to the main thread; elsewhere there are none to catch
-        previous = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _silent(line: str) -> None:

@@ -82,6 +82,18 @@ def test_weights_that_are_not_finite_are_never_saved(data, tmp_path, quick):
     assert not (tmp_path / "run" / "best.pt").exists()
 
 
+def test_the_steps_before_a_loss_that_is_not_finite_are_logged(data, tmp_path, quick):
+    def broken(self, batch, step, *more, run=Engine.forward_backward):
+        return run(self, batch, step, *more) * (math.nan if step == 2 else 1)
+
+    quick.setattr(Engine, "forward_backward", broken)
+    with pytest.raises(RunError, match=r"loss is nan at step 3 \(epoch 1, "):
+        train(settings("none", tmp_path, data, log_interval=100, recovery_interval=100), say=silent)
+    rows = runs.read_rows(tmp_path / "run" / "log.jsonl")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(math.isfinite(row["loss"]) for row in rows)
+
+
 def test_a_loss_that_is_not_finite_ends_the_command_and_leaves_its_checkpoint(tmp_path, quick, capsys):
     last, log = tmp_path / "run" / "last.pt", tmp_path / "run" / "log.jsonl"
 
@@ -101,7 +113,7 @@ def test_a_loss_that_is_not_finite_ends_the_command_and_leaves_its_checkpoint(tm
     capsys.readouterr()
     assert command("--resume", "auto", "--allow-changes", "--lr", "1e25") == 1
     sentence = capsys.readouterr().err.strip().splitlines()[-1]
-    assert sentence.startswith("fastreg: the loss is nan at step 6 (epoch 1, learning rate ")
+    assert sentence.startswith("fastreg: the loss is nan at step 6 (epoch 2, learning rate ")
     assert sentence.endswith(f"then continue with --resume auto --allow-changes; {last} is from before it.")
     assert last.read_bytes() == before
     assert command("--resume", "auto", "--allow-changes", "--lr", "0.05") == 0

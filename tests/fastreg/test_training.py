@@ -15,7 +15,7 @@ import torch
 
 from fastreg import runs
 from fastreg.errors import InputError
-from fastreg.training import Config, loop, make_config
+from fastreg.training import Config, make_config
 from fastreg.training.schedule import learning_rate, train_size
 from tests.support import command, environment, fastreg, train_words, write_tiny_imagenet
 
@@ -106,18 +106,6 @@ def test_sigterm_saves_and_leaves_a_resumable_run(data, tmp_path):
     assert "Traceback" not in errors
     saved = runs.load_checkpoint(tmp_path / "stopped" / "last.pt")["step"]
     assert saved == steps_of(tmp_path / "stopped")[-1]["step"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_a_wish_to_stop_and_a_second_one_interrupts(number):
-    before = signal.getsignal(number)
-    with loop._stop_signals() as stopping:
-        assert not stopping()
-        signal.raise_signal(number)
-        assert stopping()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(number)
-    assert signal.getsignal(number) is before
 
 
 def test_the_newest_run_is_a_classifier(whole, tmp_path):
