@@ -146,10 +146,11 @@ class Log:
     def __init__(self, folder: Path):
         self.csv, self.jsonl = folder / "log.csv", folder / "log.jsonl"
 
-    def truncate(self, step: int, epochs: int) -> None:
-        """Keep the whole rows of the first ``step`` steps and ``epochs`` epochs; a row cut off by a kill goes too."""
-        rows = read_rows(self.jsonl)
-        kept = [row for row in rows if (row["epoch"] < epochs if row["kind"] == "epoch" else row["step"] <= step)]
+    def truncate(self, position: int, epochs: int) -> None:
+        """Keep the rows of steps up to ``position`` and of the first ``epochs``; a row cut off by a kill goes too."""
+        bounds = {"step": ("position", position), "epoch": ("epoch", epochs - 1)}
+        rows = [(row, *bounds[row["kind"]]) for row in read_rows(self.jsonl)]
+        kept = [row for row, key, last in rows if row[key] <= last]
         atomic_write(self.jsonl, "".join(json.dumps(row) + "\n" for row in kept))
         lines = [",".join(STEP_COLUMNS)]
         lines += [",".join(str(row[c]) for c in STEP_COLUMNS) for row in kept if row["kind"] == "step"]

@@ -141,6 +141,26 @@ class Engine:
         largest = torch._foreach_norm([p.detach() for p in self.model.parameters()], math.inf)
         return bool(torch.stack(list(largest)).isfinite().all())
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint's :meth:`state`, at the rates, decays and precision of this engine's own config."""
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"] or state["model"])  # an average that is new starts here
+        own = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": own})
+        setup.start_momentum(self.optimizer)
+        if state["scaler"]:  # empty where the run was not in fp16: a scaler that is new finds its scale itself
+            self.scaler.load_state_dict(state["scaler"])
+
     def share_statistics(self) -> None:
         """Give every rank the mean running statistics, which are the ones that a checkpoint keeps."""
         self.statistics.share()

@@ -68,16 +68,25 @@ class Run:
         self.board = tensorboard(folder) if config.log_tensorboard and place.rank == 0 else None
         if checkpoint is not None:
             self._restore(checkpoint, allow)
-        elif place.rank == 0:
-            runs.write_json(folder / "config.json", self.resolved)
-            runs.write_json(folder / "environment.json", runs.environment())
-            self.log.truncate(0, 0)
+
+    @property
+    def position(self) -> int:
+        """How far the run is, in images: whole passes over the training set, and what of the current one is seen.
+
+        It does not depend on the batch, as the step does.
+        """
+        epoch, step = divmod(self.step, self.per_epoch)
+        return epoch * len(self.loader.source) + step * self.loader.global_batch
 
     def go(self) -> None:
         config = self.config
         if self.ended >= config.epochs:
             self.say(f"{self.folder} is complete: {config.epochs} epochs, best top-1 error {self.best:.2f} %")
             return
+        if self.place.rank == 0:
+            runs.write_json(self.folder / "config.json", self.resolved)
+            runs.write_json(self.folder / "environment.json", runs.environment())
+            self.log.truncate(self.position, self.ended)
         self.say(
             f"run {self.folder}: {len(self.loader.source):,} images, {self.per_epoch} steps x {config.epochs} epochs"
             + (f", continuing at step {self.step}" if self.step else "")
@@ -119,6 +128,7 @@ class Run:
                     {
                         "step": self.step,
                         "epoch": epoch,
+                        "position": self.position,
                         "lr": lr,
                         "images_per_second": round(self.loader.global_batch / seconds, 2),
                         "data_wait": round(waited / seconds, 4),
@@ -194,28 +204,28 @@ class Run:
     def save(self, epoch: int) -> None:
         self.engine.share_statistics()
         if self.place.rank == 0:
-            state = {
-                **self._header(epoch),
-                "model": self.model.state_dict(),
-                "optimizer": self.engine.optimizer.state_dict(),
-                "scaler": self.engine.scaler.state_dict(),
-                "ema": None if self.ema is None else self.ema.state_dict(),
-            }
-            runs.save_checkpoint(self.folder / "last.pt", state)
+            runs.save_checkpoint(self.folder / "last.pt", {**self._header(epoch), **self.engine.state()})
 
     def _header(self, epoch: int) -> dict[str, Any]:
-        return {"config": self.resolved, "step": self.step, "epoch": epoch, "ended": self.ended, "best": self.best}
+        reached = {"step": self.step, "epoch": epoch, "position": self.position, "ended": self.ended}
+        return {"config": self.resolved, **reached, "best": self.best}
 
     def _restore(self, checkpoint: dict[str, Any], allow: bool) -> None:
+        if "optimizer" not in checkpoint:
+            raise InputError(
+                f"{self.folder / 'last.pt'} holds weights alone, as best.pt does: put back the one that the run wrote, "
+                "or start a new run with --name."
+            )
         setup.refuse_changes(checkpoint["config"], self.resolved, self.folder, allow)
-        self.model.load_state_dict(checkpoint["model"])
-        self.engine.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.engine.scaler.load_state_dict(checkpoint["scaler"])
-        if self.ema is not None and checkpoint["ema"] is not None:
-            self.ema.load_state_dict(checkpoint["ema"])
-        self.step, self.ended, self.best = (checkpoint[key] for key in ("step", "ended", "best"))
-        if self.place.rank == 0:
-            self.log.truncate(self.step, self.ended)
+        epoch, seen = divmod(checkpoint["position"], len(self.loader.source))
+        if seen % self.loader.global_batch:
+            raise InputError(
+                f"{self.folder} stopped {seen} images into an epoch, between two steps of {self.loader.global_batch}: "
+                f"resume with a global batch that divides it, such as {checkpoint['config']['global_batch']}."
+            )
+        self.step = epoch * self.per_epoch + seen // self.loader.global_batch
+        self.ended, self.best = checkpoint["ended"], checkpoint["best"]
+        self.engine.load(checkpoint)
 
     def _train_loss(self, epoch: int) -> float:
         """Mean of the epoch's logged losses, those before a resume included; on ranks that keep no log, nan."""

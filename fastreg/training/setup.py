@@ -28,7 +28,10 @@ _SYNC = next(
 )
 # settings that a resumed run may change without becoming another run
 _FREE = {"data_dir", "loader", "workers", "device", "output", "name", "log_interval", "recovery_interval", "profile"}
-_FREE |= {"log_tensorboard", "command", "loader_used", "world_size"}
+_FREE |= {"log_tensorboard", "command", "loader_used"}
+_FREE |= {"world_size", "batch_size", "grad_accum_steps"}  # shares of the global batch, which must stay
+# settings that the weights or the optimiser's state belong to
+_FIXED = {"model", "stem", "opt", "norm_weight_decay"}
 _FINGERPRINTS = {"training": "data_fingerprint", "validation": "val_fingerprint"}
 
 
@@ -128,12 +131,20 @@ def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     if config.opt == "adam":
         return torch.optim.Adam(groups, lr=config.lr, fused=fused)
     sgd = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
-    if config.momentum:
-        # torch's fused step makes the buffers itself, unwritten, even in a first step that overflows in fp16 and is
-        # left out: the next step would go on from whatever lay in that memory. Zeros give the same numbers.
-        for parameter in (p for group in groups for p in group["params"]):
-            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    start_momentum(sgd)
     return sgd
+
+
+def start_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Zeros for every momentum that SGD has not begun.
+
+    torch's fused step makes them itself, unwritten, even in a first step that overflows in fp16 and is left out: the
+    next one would go on from whatever lay in that memory. With zeros the numbers are the same.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("momentum") else ():
+            if optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def run_folder(config: Config, resume: str | None, place: World) -> tuple[Path, dict[str, Any] | None]:
@@ -188,6 +199,7 @@ def describe(config: Config, source: Any, val_source: Any, place: World, **more:
     """The resolved config that config.json and every checkpoint carry."""
     return {
         **to_dict(config),
+        "global_batch": (config.batch_size or 0) * config.grad_accum_steps * place.size,
         "num_classes": len(source.classes),
         "classes": list(source.classes),
         "mean": list(source.mean),
@@ -207,6 +219,12 @@ def refuse_changes(old: dict[str, Any], new: dict[str, Any], folder: Path, allow
             check_fingerprint(old[key], new[key], f"{new['data_dir'] or new['dataset']} ({split}) of {folder}")
     differing = {key for key in old.keys() | new.keys() if _plain(old.get(key)) != _plain(new.get(key))}
     differing -= _FREE | set(_FINGERPRINTS.values())
+    if differing & _FIXED:
+        what = ", ".join(f"{key} {old.get(key)}" for key in sorted(differing & _FIXED))
+        raise InputError(
+            f"{folder} was started with {what}, and its checkpoint fits nothing else: use the same, or start a new run "
+            "with --name."
+        )
     if differing and not allow:
         what = ", ".join(f"{key} {old.get(key)} then, {new.get(key)} now" for key in sorted(differing))
         raise InputError(f"{folder} was started with other settings ({what}): use them, or add --allow-changes.")
