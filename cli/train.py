@@ -50,7 +50,7 @@ def train(
         str | None, _option("--reg-args", help="The method's (or the GAN's) own parameters as JSON.", panel="Method")
     ] = None,
     mixup_off_epoch: Annotated[
-        int | None, _option("--mixup-off-epoch", help="From here on nothing is mixed.", panel="Method")
+        int | None, _option("--mixup-off-epoch", help="From this epoch on nothing is mixed.", panel="Method")
     ] = None,
     recipe: Annotated[
         str | None, _option("--recipe", help="auto, or a name from fastreg recipes.", panel="Schedule")

@@ -57,6 +57,7 @@ class Part(NamedTuple):
     draw: Callable[[Keys], Arrays] = lambda keys: {}  # arrays by Plan field, and "weight": lam of the targets
     step: Callable[..., Tensor] | None = None
     fields: Callable[[Keys, int], Arrays] | None = None
+    prepare: Callable[[], None] | None = None
     flip: bool = True
     crop: bool = True
     pixels: bool = False
@@ -77,6 +78,10 @@ class Method(NamedTuple):
     ``loss(model(images), targets)``, or is None.
 
     ``fields(indices, step, device=None, *, layers=None, epoch=None) -> dict`` for ``models.set_fields``, or is None.
+
+    ``plain`` is ``draw`` of the method's flips alone, for the end of a training that mixes no more; or None.
+
+    ``prepare()`` opens what ``step`` needs beside its arguments; raises InputError where it is missing. Or is None.
     """
 
     draw: Callable[..., tuple[Plan, Targets]]
@@ -88,6 +93,8 @@ class Method(NamedTuple):
     optimizer: str | None = None  # the optimiser that the source trains with, where it is not SGD
     model: Mapping[str, Any] = MappingProxyType({})  # keyword arguments that create_model needs for this method
     name: str = "none"
+    prepare: Callable[[], None] | None = None
+    plain: Callable[..., tuple[Plan, Targets]] | None = None
 
 
 def join(setting: Setting, parts: Sequence[Part]) -> Method:
@@ -110,29 +117,34 @@ def join(setting: Setting, parts: Sequence[Part]) -> Method:
             attack = next(p for p in parts if p.pixels)
             _refuse(attack, part, "do not fit (one works on pixels, the other fills with the mean of normalised ones)")
 
-    def draw(labels: Tensor, indices: Tensor, step: int, *, epoch: int | None = None, size=None):
-        keys = _keys(setting, indices, step, epoch, size)
-        arrays: Arrays = {}
-        if flip:
-            word = philox.words(setting.seed, 0, keys.samples, keys.epoch, "flip")[:, 0]
-            arrays["flip"] = philox.uniform(word) < 0.5
-        for part in parts:
-            arrays |= part.draw(keys)
-        weight = arrays.pop("weight", None)
-        if weight is None:
-            weight = np.ones(len(labels), np.float32)
-        sent = ship({**arrays, "weight": weight}, labels.device)
-        lam = sent.pop("weight")
-        other = labels[sent["partner"]] if "partner" in sent else labels
-        return Plan(**sent), Targets(labels, other, lam)
+    def drawing(drawn: Sequence[Part]) -> Callable[..., tuple[Plan, Targets]]:
+        def draw(labels: Tensor, indices: Tensor, step: int, *, epoch: int | None = None, size=None):
+            keys = _keys(setting, indices, step, epoch, size)
+            arrays: Arrays = {}
+            if flip:
+                word = philox.words(setting.seed, 0, keys.samples, keys.epoch, "flip")[:, 0]
+                arrays["flip"] = philox.uniform(word) < 0.5
+            for part in drawn:
+                arrays |= part.draw(keys)
+            weight = arrays.pop("weight", None)
+            if weight is None:
+                weight = np.ones(len(labels), np.float32)
+            sent = ship({**arrays, "weight": weight}, labels.device)
+            lam = sent.pop("weight")
+            other = labels[sent["partner"]] if "partner" in sent else labels
+            return Plan(**sent), Targets(labels, other, lam)
+
+        return draw
 
     fields = None
     if fielding:
         fields = _fields(setting, fielding[0][1])
     return Method(
-        draw,
+        drawing(parts),
         stepping[0].step if stepping else None,
         fields,
+        prepare=next((part.prepare for part in parts if part.prepare), None),
+        plain=drawing(()),
         crop=all(part.crop for part in parts),
         pixels=pixels,
         attacks=any(part.attacks for part in parts),

@@ -17,6 +17,7 @@ Example: ``fastreg train cifar100 --reg ood_svhn``, ``methods.create("ood_svhn",
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +47,7 @@ def ood_svhn(setting: Setting, *, ood: Any = None, weight: float = 1.0) -> Part:
         source = open_dataset("svhn", "train", ood)
         return from_pool(setting, np.stack([source.read(i) for i in range(len(source))]))
 
-    return Part("ood_svhn", step=beside(open_pool, number("weight", weight, 0)), pixels=True)
+    return beside("ood_svhn", open_pool, number("weight", weight, 0))
 
 
 def ood_gan(setting: Setting, *, ood: Any = None, weight: float = 1.0) -> Part:
@@ -65,12 +66,20 @@ def ood_gan(setting: Setting, *, ood: Any = None, weight: float = 1.0) -> Part:
 
         return from_generator(setting, load_generator(path))
 
-    return Part("ood_gan", step=beside(open_generator, number("weight", weight, 0)), pixels=True)
+    return beside("ood_gan", open_generator, number("weight", weight, 0))
 
 
-def beside(open_draw: Callable[[], Draw], weight: float) -> Callable[..., Tensor]:
-    """The training step; the pictures are opened when it first runs."""
+def beside(name: str, open_draw: Callable[[], Draw], weight: float) -> Part:
+    """The training step, and the opening of its pictures, which a first step does where nobody did.
+
+    Without ``indices`` and ``step``, pictures belong to places in the batch, and the step is the count of its calls.
+    """
     opened: list[Draw] = []
+    calls = itertools.count()
+
+    def prepare() -> None:
+        if not opened:
+            opened.append(open_draw())
 
     def step(
         model: nn.Module,
@@ -82,12 +91,11 @@ def beside(open_draw: Callable[[], Draw], weight: float) -> Callable[..., Tensor
         step: int | None = None,
         epoch: int | None = None,
     ) -> Tensor:
-        if indices is None or step is None:
-            raise InputError("OOD augmentation draws by sample and step: call step(..., indices=indices, step=step).")
-        if not opened:
-            opened.append(open_draw())
+        prepare()
+        samples = np.arange(len(images)) if indices is None else indices.cpu().numpy()
+        step = next(calls) if step is None else step
         height, width = images.shape[2:]
-        keys = Keys(indices.numpy(), step, step if epoch is None else epoch, (height, width))
+        keys = Keys(samples, step, step if epoch is None else epoch, (height, width))
         outside = opened[0](keys, images.device)
         if outside.shape[2:] != images.shape[2:]:
             outside = F.interpolate(outside, images.shape[2:], mode="bilinear", antialias=True)
@@ -95,7 +103,7 @@ def beside(open_draw: Callable[[], Draw], weight: float) -> Callable[..., Tensor
         inside, outside = logits.tensor_split((len(images),))
         return loss(inside, targets) + weight * uniform_divergence(outside)
 
-    return step
+    return Part(name, step=step, prepare=prepare, pixels=True)
 
 
 def uniform_divergence(logits: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class Config:
     ls: float = 0.0  # label smoothing
     scope: str = "batch"  # "batch": one lambda and box per batch, as the paper; "sample": one per image
     reg_args: dict[str, Any] = field(default_factory=dict)  # a method's own parameters, such as alpha
-    mixup_off_epoch: int = 0  # from this epoch on nothing is mixed, cut or noised; 0: never
+    mixup_off_epoch: int = 0  # from this epoch on, however many there are, nothing is mixed, cut or noised; 0: never
 
     # schedule
     recipe: str = "auto"

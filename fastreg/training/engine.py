@@ -51,8 +51,9 @@ class Engine:
             scope=config.scope,
             **config.reg_args,
         )
+        if self.method.prepare is not None:
+            self.method.prepare()
         self.colour = colouring(jitter=config.color_jitter, lighting=config.lighting, seed=config.seed)
-        self.plain = methods.create("none", seed=config.seed, dataset=config.dataset, size=config.size)
         self.mixing = True  # False after mixup_off_epoch: the method draws no plan, its model stays
         self.model_args = {**self.method.model, **({"blurpool": True} if config.blurpool else {})}
         self.model, self.net = setup.build_model(config, num_classes, place, self.model_args)
@@ -77,9 +78,8 @@ class Engine:
         """
         config, method = self.config, self.method
         torch.manual_seed(_mix(config.seed, step, self.place.rank * config.grad_accum_steps + micro))
-        plan, targets = (method if self.mixing else self.plain).draw(
-            batch.labels, batch.indices, step, epoch=epoch, size=size
-        )
+        draw = method.draw if self.mixing or method.plain is None else method.plain
+        plan, targets = draw(batch.labels, batch.indices, step, epoch=epoch, size=size)
         batch = self.colour(batch, epoch, size)
         if batch.crop is not None:
             plan = plan._replace(crop=batch.crop)

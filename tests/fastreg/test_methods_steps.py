@@ -157,12 +157,24 @@ def test_ood_gan_draws_latents_by_sample_and_maps_to_pixels():
     assert (seen[0] <= 1).all()
 
 
-def test_ood_needs_its_keys_and_pictures(tmp_path, monkeypatch):
+def test_ood_without_keys_belongs_to_the_place_and_the_call():
+    """The contract's four arguments alone: the first two calls are steps 0 and 1 of samples 0 to 4."""
+    pool = np.random.default_rng(2).integers(0, 256, (500, 8, 8, 3), dtype=np.uint8)
+    images, targets, _ = batch(5)
+    bare, keyed = [], []
+    method = methods.create("ood_svhn", ood=pool, seed=3)
+    for step in range(2):
+        keys = {"indices": torch.arange(5), "step": step}
+        method.step(capture(bare), images, targets, lambda z, t: z.sum())
+        methods.create("ood_svhn", ood=pool, seed=3).step(capture(keyed), images, targets, lambda z, t: z.sum(), **keys)
+    assert all(torch.equal(one, two) for one, two in zip(bare, keyed))
+    assert not torch.equal(bare[0], bare[1])
+
+
+def test_ood_needs_its_pictures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images, targets, indices = batch()
     pool = np.zeros((2, 8, 8, 3), np.uint8)
-    with pytest.raises(InputError, match="indices=indices, step=step"):
-        methods.create("ood_svhn", ood=pool).step(network(), images, targets, smoothed)
     method = methods.create("ood_svhn", ood=pool[..., 0])
     with pytest.raises(InputError, match=r"uint8 \[N, h, w, 3\]"):
         method.step(network(), images, targets, smoothed, indices=indices, step=0)

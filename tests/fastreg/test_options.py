@@ -53,7 +53,7 @@ def seen(quick, config) -> list[tuple[int, int, bool]]:
 
 
 def test_the_loop_knows_no_method_by_name():
-    """``none`` apart, which the engine draws from when mixing ends."""
+    """``none`` apart, a run's default."""
     for path in Path(ROOT, "fastreg", "training").glob("*.py"):
         found = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
         assert not methods.METHODS.keys() - {"none"} & {value for value in found if isinstance(value, str)}, path
@@ -67,6 +67,14 @@ def test_mixing_ends_with_its_epoch_and_then_nothing_is_drawn(quick, data, tmp_p
     cutmix.mixing = False
     cutmix.model.load_state_dict(plain.model.state_dict())
     assert cutmix.forward_backward(batch(2), 1, 0, 16) == plain.forward_backward(batch(2), 1, 0, 16)
+
+
+@pytest.mark.parametrize(("reg", "flips"), [("mixup", True), ("no_crop_flip+mixup", False)])
+def test_the_end_of_mixing_leaves_crops_and_flips_as_the_method_has_them(reg, flips, data):
+    plan, targets = make(data, reg).method.plain(torch.zeros(64, dtype=torch.int64), torch.arange(64), 3)
+    drawn = [field for field, value in plan._asdict().items() if value is not None]
+    assert drawn == (["flip"] if flips else [])
+    assert (targets.lam == 1).all()
 
 
 def test_pictures_grow_between_the_ramps_ends(quick, data, tmp_path):
@@ -171,3 +179,12 @@ def test_scalars_go_to_tensorboard_where_it_is_asked_for(quick, data, tmp_path):
     logged = [("loss", row["loss"], row["step"]) for row in rows if row["kind"] == "step"]
     assert [entry for entry in written if entry[0] == "loss"] == logged
     assert ("val_top1_error", rows[-1]["val_top1_error"], 4) in written
+
+
+@pytest.mark.parametrize(("reg", "told"), [("ood_gan", "fastreg train gan"), ("ood_svhn", "svhn")])
+def test_what_a_method_lacks_is_told_before_there_is_a_folder(reg, told, quick, data, tmp_path):
+    quick.chdir(tmp_path)
+    quick.delenv("FASTREG_DATA")
+    with pytest.raises(InputError, match=told):
+        train(settings(reg, tmp_path, data, data_dir=str(data / "cifar100"), reg_args={}), say=tiny.silent)
+    assert not list(tmp_path.iterdir())
