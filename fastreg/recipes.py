@@ -85,8 +85,9 @@ PAPER: dict[str, Recipe] = {
 """One recipe per row of the paper: 22 on CIFAR-100 (Tables 1 to 3) and 12 on ImageNet (Table 4)."""
 
 # ffcv-imagenet's ResNet-50 schedules (rn50_configs): rate 1.7 at a global batch of 4096, which the linear rule makes
-# 0.425 at 1024; peak after 2 epochs, then linear to 0; no decay on norms; 160 px growing to 192 over 65/88 .. 76/88 of
-# the run. Its published accuracies evaluate at 256 px with flip averaging; eval_size 224 here is the plain protocol.
+# 0.425 at 1024; peak after 2 epochs, then linear to 0; no decay on norms; 160 px growing to 192 between the
+# epochs below. Its published accuracies evaluate at 256 px with flip averaging; 224 here is the plain protocol.
+_RAMPS = ((16, 11, 13), (24, 17, 20), (32, 23, 27), (40, 29, 34), (56, 41, 48), (88, 65, 76))  # epochs, from, to
 FAST: dict[str, Recipe] = {
     f"fast/imagenet/rn50-{epochs}": {
         "model": "resnet50",
@@ -102,10 +103,10 @@ FAST: dict[str, Recipe] = {
         "ls": 0.1,
         "size": 192,
         "min_size": 160,
-        "size_ramp": (65 / 88, 76 / 88),
+        "size_ramp": (first / epochs, last / epochs),
         "eval_size": 224,
     }
-    for epochs in (16, 24, 32, 40, 56, 88)
+    for epochs, first, last in _RAMPS
 }
 FAST["fast/cifar100/resnet18"] = {
     "model": "resnet18",

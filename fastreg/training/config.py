@@ -81,35 +81,40 @@ SCHEDULES = ("step", "cosine", "linear")
 CHOICES = {
     "scope": ("batch", "sample"),
     "opt": ("sgd", "adam"),
+    "stem": ("imagenet", "cifar"),
     "sched": SCHEDULES,
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "on_bad_image": ("error", "skip"),
     "order": ("random", "pages"),
     "torchcompile": (None, "default", "reduce-overhead", "max-autotune"),
 }
-# flag -> (lowest, highest, whether the lowest itself is allowed)
-RANGES: dict[str, tuple[float, float, bool]] = {
-    "ls": (0.0, 1.0, True),
-    "lr": (0.0, math.inf, False),
-    "epochs": (1, math.inf, True),
-    "batch_size": (1, math.inf, True),
-    "grad_accum_steps": (1, math.inf, True),
-    "momentum": (0.0, 1.0, True),
-    "weight_decay": (0.0, math.inf, True),
-    "warmup": (0.0, 1.0, True),
-    "clip_grad": (0.0, math.inf, False),
-    "model_ema_decay": (0.0, 1.0, True),
-    "size": (8, 4096, True),
-    "eval_size": (8, 4096, True),
-    "min_size": (8, 4096, True),
-    "color_jitter": (0.0, 1.0, True),
-    "lighting": (0.0, math.inf, True),
-    "mixup_off_epoch": (0, math.inf, True),
-    "workers": (1, 1024, True),
-    "recovery_interval": (1, math.inf, True),
-    "log_interval": (1, math.inf, True),
-    "profile": (0, math.inf, True),
+# field -> (ends, lowest, highest): a round bracket leaves the end itself out
+RANGES: dict[str, tuple[str, float, float]] = {
+    "ls": ("[]", 0, 1),
+    "lr": ("()", 0, math.inf),
+    "epochs": ("[)", 1, math.inf),
+    "batch_size": ("[)", 1, math.inf),
+    "grad_accum_steps": ("[)", 1, math.inf),
+    "momentum": ("[)", 0, 1),
+    "weight_decay": ("[)", 0, math.inf),
+    "milestones": ("[]", 0, 1),
+    "warmup": ("[]", 0, 1),
+    "clip_grad": ("()", 0, math.inf),
+    "model_ema_decay": ("[)", 0, 1),
+    "size": ("[]", 8, 4096),
+    "eval_size": ("[]", 8, 4096),
+    "min_size": ("[]", 8, 4096),
+    "size_ramp": ("[]", 0, 1),
+    "color_jitter": ("[]", 0, 1),
+    "lighting": ("[)", 0, math.inf),
+    "mixup_off_epoch": ("[)", 0, math.inf),
+    "workers": ("[]", 1, 1024),
+    "seed": ("[]", 0, 2**63 - 1),
+    "recovery_interval": ("[)", 1, math.inf),
+    "log_interval": ("[)", 1, math.inf),
+    "profile": ("[)", 0, math.inf),
 }
+OWN_FLAG = ("seed", "dataset", "size", "scope")  # what methods.create takes and --reg-args may not
 
 
 def flag(name: str) -> str:
@@ -118,18 +123,38 @@ def flag(name: str) -> str:
 
 
 def check(config: Config) -> None:
-    """Raise InputError for a value out of range or an unknown choice."""
+    """Raise InputError for a value out of range, an unknown choice, or two settings that do not fit."""
     for name, choices in CHOICES.items():
         if getattr(config, name) not in choices:
             raise unknown(flag(name), str(getattr(config, name)), [c for c in choices if c])
-    for name, (low, high, closed) in RANGES.items():
+    for name in RANGES:
         value = getattr(config, name)
-        if value is None:
-            continue
-        if not (low <= value <= high and (closed or value > low) and math.isfinite(value)):
-            least = "at least" if closed else "greater than"
-            most = f" and at most {high:g}" if math.isfinite(high) else ""
-            raise InputError(f"{flag(name)} must be {least} {low:g}{most}, but is {value:g}.")
+        for one in value if isinstance(value, tuple) else () if value is None else (value,):
+            check_range(name, one)
+    check_reg_args(config.reg_args)
+    if config.min_size is not None and config.min_size > config.size:
+        raise InputError(f"--min-size {config.min_size} is larger than --size {config.size}, to which pictures grow.")
+    if len(config.size_ramp) != 2 or config.size_ramp[0] > config.size_ramp[1]:
+        raise InputError(f"--size-ramp must be two fractions of the run in order, but is {config.size_ramp}.")
+    if config.opt == "sgd" and config.nesterov and not config.momentum:
+        raise InputError("--nesterov is a kind of momentum, and --momentum is 0: give one, or --no-nesterov.")
+
+
+def check_range(name: str, value: float) -> None:
+    ends, low, high = RANGES[name]
+    above = value > low or (ends[0] == "[" and value == low)
+    below = value < high or (ends[1] == "]" and value == high)
+    if not (above and below):
+        least = f"{'at least' if ends[0] == '[' else 'greater than'} {low:g}"
+        most = f" and {'at most' if ends[1] == ']' else 'less than'} {high:g}" if high < math.inf else ""
+        raise InputError(f"{flag(name)} must be {least}{most}, but is {value:g}.")
+
+
+def check_reg_args(arguments: dict[str, Any]) -> None:
+    for name in arguments:
+        if name in OWN_FLAG:
+            other = "is the data set's name" if name == "dataset" else f"is a flag of its own: --{name}"
+            raise InputError(f"--reg-args holds the method's parameters, and {name} {other}.")
 
 
 def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) -> tuple[Config, list[str]]:
@@ -147,14 +172,20 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
     lines = [line]
     base = {"dataset": dataset, "stem": "cifar" if dataset.startswith("cifar") else "imagenet", **recipe}
     reg = str(given.get("reg") or recipe.get("reg", "none"))
+    check_reg_args(given.get("reg_args", {}))
     method = methods.create(reg, dataset=dataset, **given.get("reg_args", {}))
-    if method.optimizer and not given.keys() & {"opt", "recipe"}:
+    if method.optimizer and "opt" not in given and method.optimizer != recipe.get("opt"):
         given["opt"] = method.optimizer
         lines.append(f"{method.name} is trained with {method.optimizer}, as its source does: --opt sgd overrides it")
     if given.get("opt") == "adam" and recipe.get("opt", "sgd") == "sgd":
         base["lr"] = 1e-3  # a rate for SGD means nothing to Adam
     if "size" in given and "eval_size" not in given:
         base["eval_size"] = given["size"]
+    if "size" in given and base.get("min_size") and "min_size" not in given:
+        base["min_size"] = 8 * max(round(base["min_size"] * given["size"] / base["size"] / 8), 1)
+        lines.append(f"pictures grow from {base['min_size']} to {given['size']} px, in the recipe's proportion")
+    if given.get("momentum") == 0 and "nesterov" not in given:
+        base["nesterov"] = False
     config = Config(**{**base, **given})
     share = world * config.grad_accum_steps
     if config.batch_size is None:

@@ -28,4 +28,5 @@ def train_size(config: Config, epoch: int) -> int:
     done = min(max((epoch / config.epochs - first) / max(last - first, 1e-9), 0.0), 1.0)
     if done in (0.0, 1.0):
         return config.size if done else config.min_size
-    return 32 * round((config.min_size + done * (config.size - config.min_size)) / 32)
+    side = 32 * round((config.min_size + done * (config.size - config.min_size)) / 32)
+    return min(max(side, config.min_size), config.size)

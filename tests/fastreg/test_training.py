@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -123,6 +124,41 @@ def test_a_method_brings_its_optimiser_unless_one_is_named():
     assert any("adam" in line for line in lines)
     config, _ = make_config("cifar100", gpu=True, reg="adversarial", opt="sgd")
     assert (config.opt, config.lr) == ("sgd", 0.25)
+    for reg in ("adversarial", "alp"):
+        config, lines = make_config("imagenet", gpu=True, reg=reg, recipe="fast/imagenet/rn50-16")
+        assert (config.opt, config.lr) == ("adam", 1e-3)
+        assert any("trained with adam" in line for line in lines)
+    config, lines = make_config("cifar100", gpu=True, recipe="paper/cifar100/alp")
+    assert (config.opt, config.lr) == ("adam", 1e-3)
+    assert len(lines) == 1  # the row says it
+
+
+def test_a_size_takes_the_recipes_growth_along():
+    config, lines = make_config("imagenet", gpu=True, recipe="fast/imagenet/rn50-16", size=96)
+    assert (config.min_size, config.size, config.eval_size) == (80, 96, 96)
+    assert any("grow from 80 to 96 px" in line for line in lines)
+    assert [train_size(config, epoch) for epoch in (0, 11, 13, 15)] == [80, 80, 96, 96]
+    config, _ = make_config("imagenet", gpu=True, recipe="fast/imagenet/rn50-16", size=96, min_size=64)
+    assert config.min_size == 64
+    for size, least in ((8, 8), (40, 32), (200, 168)):
+        config, _ = make_config("imagenet", gpu=True, recipe="fast/imagenet/rn50-88", size=size)
+        sizes = [train_size(config, epoch) for epoch in range(88)]
+        assert (sizes[0], sizes[-1]) == (least, size)
+        assert sizes == sorted(sizes)
+    with pytest.raises(InputError, match="--min-size 160 is larger than --size 128"):
+        Config("imagenet", size=128, min_size=160)
+
+
+RAMPS = {16: (11, 13), 24: (17, 20), 32: (23, 27), 40: (29, 34), 56: (41, 48), 88: (65, 76)}
+
+
+@pytest.mark.parametrize("epochs", RAMPS)
+def test_ffcvs_schedules_grow_in_its_epochs(epochs):
+    first, last = RAMPS[epochs]
+    config, _ = make_config("imagenet", gpu=True, recipe=f"fast/imagenet/rn50-{epochs}")
+    for epoch in range(epochs):
+        side = np.interp(epoch, [first, last], [160, 192])
+        assert train_size(config, epoch) == 32 * int(np.round(side / 32)), epoch
 
 
 def test_resume_refuses_other_settings_and_other_data(whole, data, tmp_path):
@@ -163,11 +199,28 @@ def test_recipe_auto_and_overrides():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("lr", -0.1), ("ls", 1.5), ("epochs", 0), ("momentum", 2), ("lr", float("nan"))]
+    ("field", "value"),
+    [
+        *[("lr", -0.1), ("ls", 1.5), ("epochs", 0), ("momentum", 2), ("lr", float("nan")), ("momentum", 1)],
+        *[("seed", -1), ("seed", 2**64), ("model-ema-decay", 1), ("milestones", (0.5, 2)), ("size-ramp", (-1, 1))],
+        *[("size-ramp", (0.5, 0.4)), ("stem", "round")],
+    ],
 )
 def test_values_out_of_range_name_the_flag(field, value):
     with pytest.raises(InputError, match=f"--{field}"):
-        make_config("imagenet", gpu=False, **{field: value})
+        make_config("imagenet", gpu=False, **{field.replace("-", "_"): value})
+
+
+@pytest.mark.parametrize("name", ["seed", "scope", "size", "dataset"])
+def test_what_is_not_the_methods_own_is_no_reg_arg(name):
+    with pytest.raises(InputError, match=f"--reg-args holds the method's parameters, and {name} is"):
+        make_config("imagenet", gpu=False, reg="mixup", reg_args={name: 1})
+
+
+def test_no_momentum_is_no_nesterov():
+    assert not make_config("imagenet", gpu=False, momentum=0.0)[0].nesterov
+    with pytest.raises(InputError, match="--nesterov is a kind of momentum, and --momentum is 0"):
+        make_config("imagenet", gpu=False, momentum=0.0, nesterov=True)
 
 
 def test_schedules():
