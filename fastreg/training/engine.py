@@ -96,6 +96,8 @@ class Engine:
             indices=batch.indices,
             step=epoch,
         )
+        if not config.channels_last:
+            images = images.contiguous()  # else convolutions would hand on the layout in which augment writes
         if method.fields is not None:
             set_fields(
                 self.model, method.fields(batch.indices, step, self.place.device, layers=self.layers, epoch=epoch)

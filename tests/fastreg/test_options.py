@@ -83,6 +83,17 @@ def test_pictures_grow_between_the_ramps_ends(quick, data, tmp_path):
     assert [size for _, size, _ in steps] == [32, 32, 64, 64]
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("reg", ["none", "alp"])
+def test_the_layout_asked_for_is_that_of_all_activations(reg, channels_last, data):
+    engine, seen = make(data, reg, channels_last=channels_last), []
+    engine.model.layer2.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    engine.forward_backward(batch(0), 0, 0, 16)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    assert seen
+    assert all(output.is_contiguous(memory_format=layout) for output in seen)
+
+
 def test_gradients_are_clipped_to_the_norm_asked_for(data):
     moved = {}
     for clip in (None, 1e-3):
