@@ -91,7 +91,13 @@ class Run:
             f"run {self.folder}: {len(self.loader.source):,} images, {self.per_epoch} steps x {config.epochs} epochs"
             + (f", continuing at step {self.step}" if self.step else "")
         )
-        with stop_signals(self.place) as stopping, contextlib.closing(self.loader), contextlib.closing(self.val_loader):
+        traced = config.profile if self.place.rank == 0 else 0
+        with (
+            stop_signals(self.place) as stopping,
+            profiling(traced, self.folder, self.say) as self.traced,
+            contextlib.closing(self.loader),
+            contextlib.closing(self.val_loader),
+        ):
             for epoch in range(self.ended, config.epochs):
                 if self.step < (epoch + 1) * self.per_epoch:  # else it was stopped before its validation
                     self.train_epoch(epoch, stopping)
@@ -111,7 +117,7 @@ class Run:
         done = (self.step % self.per_epoch) * self.loader.global_batch
         total = self.per_epoch * self.loader.global_batch
         title = f"epoch {epoch + 1}/{config.epochs}"
-        with progress(title, total, done=done) as bar, profiling(config.profile, self.folder, self.say) as traced:
+        with progress(title, total, done=done) as bar:
             start, waited = time.perf_counter(), 0.0
             for batch, wait in _timed(self.loader.batches(self.step * self.loader.global_batch)):
                 waited += wait
@@ -135,7 +141,7 @@ class Run:
                     }
                 )
                 start, waited = now, 0.0
-                traced()
+                self.traced()
                 bar.advance(self.loader.global_batch)
                 if window.full:
                     self.record(window, bar)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import math
 import sys
@@ -171,6 +172,42 @@ def test_a_profile_is_traced_once_and_says_what_dominates(data, tmp_path):
     assert any("convolution" in str(event.get("name")) for event in events)
     assert any("convolution" in line and "Self CPU" in line for line in said)
     assert any(f"trace of 1 steps: {folder / 'trace.json'}" in line for line in said)
+
+
+@pytest.mark.parametrize(("wanted", "traced"), [(4, 4), (6, 5), (100, 5)])
+def test_a_profile_goes_on_over_epochs_and_says_what_it_has(wanted, traced, quick, data, tmp_path):
+    """Eight steps in two epochs, three of which are the warm-up."""
+    said: list[str] = []
+    folder = train(settings("none", tmp_path, data, profile=wanted, epochs=2), say=said.append)
+    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    steps = {event["name"] for event in events if str(event.get("name", "")).startswith("ProfilerStep#")}
+    behind = {"ProfilerStep#8"} if traced < wanted else set()  # what came after the run's last step
+    assert steps == {f"ProfilerStep#{3 + k}" for k in range(traced)} | behind
+    end = f"trace of {wanted} steps: " if traced == wanted else f"its {wanted} steps to trace: {traced} traced: "
+    assert sum(f"{end}{folder / 'trace.json'}" in line for line in said) == 1
+    said.clear()
+    again = settings("none", tmp_path, data, profile=wanted, epochs=3)
+    train(again, resume="auto", allow_changes=True, say=said.append)
+    assert any("remove it to have another" in line for line in said)
+
+
+def test_one_process_of_many_traces(quick, data, tmp_path):
+    asked = []
+
+    @contextlib.contextmanager
+    def watch(steps, folder, say):
+        asked.append(steps)
+        yield lambda: None
+
+    quick.setattr(loop, "profiling", watch)
+    quick.setattr(torch.distributed, "all_reduce", lambda values: None)
+    quick.setattr(nn.parallel, "DistributedDataParallel", lambda net, **options: net)
+    for rank in range(2):
+        config = settings("none", tmp_path, data, profile=2, batch_size=2, name=f"rank{rank}", sched="step")
+        (tmp_path / f"rank{rank}").mkdir()
+        place = setup.World(rank, 2, torch.device("cpu"))
+        loop.Run(config, tmp_path / f"rank{rank}", None, place, False, tiny.silent).go()
+    assert asked == [2, 0]
 
 
 def test_scalars_go_to_tensorboard_where_it_is_asked_for(quick, data, tmp_path):
