@@ -1,4 +1,4 @@
-"""Run folders: ``runs/<name>/`` with config.json, environment.json, log.csv, log.jsonl, last.pt, best.pt.
+"""Run folders: ``runs/<name>/`` with config.json, environment.json, log.jsonl, log.csv, epochs.csv, last.pt, best.pt.
 
 Every file is written to a temporary name, synced and renamed, so that a kill or a full disk at any moment leaves
 the previous file whole. Logs are appended; what a killed run wrote past its checkpoint is dropped on resume.
@@ -23,6 +23,7 @@ from fastreg.errors import InputError, RunError
 
 FORMAT = "fastreg-checkpoint-1"
 STEP_COLUMNS = ("step", "epoch", "loss", "lr", "images_per_second", "data_wait")
+EPOCH_COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_top1_error", "ema_val_loss", "ema_val_top1_error")
 
 
 @contextmanager
@@ -140,11 +141,20 @@ def load_model(path: Path | str) -> tuple[Any, dict[str, Any]]:
     return model.eval(), {**config, "checkpoint": str(path), "checkpoint_epoch": state.get("epoch")}
 
 
+def judged(row: dict[str, Any]) -> float:
+    """The top-1 error by which an epoch is judged: that of the averaged weights where the run keeps them."""
+    return row.get("ema_val_top1_error", row["val_top1_error"])
+
+
 class Log:
-    """log.csv and log.jsonl of one run. Rows are appended; :meth:`truncate` drops those past a checkpoint."""
+    """log.jsonl of one run, and its steps and epochs as log.csv and epochs.csv.
+
+    Rows are appended; :meth:`truncate` drops those past a checkpoint.
+    """
 
     def __init__(self, folder: Path):
-        self.csv, self.jsonl = folder / "log.csv", folder / "log.jsonl"
+        self.jsonl = folder / "log.jsonl"
+        self.tables = {"step": (folder / "log.csv", STEP_COLUMNS), "epoch": (folder / "epochs.csv", EPOCH_COLUMNS)}
 
     def truncate(self, position: int, epochs: int) -> None:
         """Keep the rows of steps up to ``position`` and of the first ``epochs``; a row cut off by a kill goes too."""
@@ -152,16 +162,15 @@ class Log:
         rows = [(row, *bounds[row["kind"]]) for row in read_rows(self.jsonl)]
         kept = [row for row, key, last in rows if row[key] <= last]
         atomic_write(self.jsonl, "".join(json.dumps(row) + "\n" for row in kept))
-        lines = [",".join(STEP_COLUMNS)]
-        lines += [",".join(str(row[c]) for c in STEP_COLUMNS) for row in kept if row["kind"] == "step"]
-        atomic_write(self.csv, "\n".join(lines) + "\n")
+        for kind, (path, columns) in self.tables.items():
+            own = [row for row in kept if row["kind"] == kind]
+            atomic_write(path, ",".join(columns) + "\n" + _csv(own, columns))
 
-    def steps(self, rows: list[dict[str, Any]]) -> None:
-        self._append(self.jsonl, "".join(json.dumps({"kind": "step", **row}) + "\n" for row in rows))
-        self._append(self.csv, "".join(",".join(str(row[c]) for c in STEP_COLUMNS) + "\n" for row in rows))
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        self._append(self.jsonl, json.dumps({"kind": "epoch", **row}) + "\n")
+    def add(self, kind: str, rows: list[dict[str, Any]]) -> None:
+        """Append rows of ``kind`` step or epoch."""
+        path, columns = self.tables[kind]
+        self._append(self.jsonl, "".join(json.dumps({"kind": kind, **row}) + "\n" for row in rows))
+        self._append(path, _csv(rows, columns))
 
     def _append(self, path: Path, text: str) -> None:
         try:
@@ -171,6 +180,10 @@ class Log:
                 os.fsync(file.fileno())
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror}; the last checkpoint is intact.") from error
+
+
+def _csv(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
+    return "".join(",".join(str(row.get(column, "")) for column in columns) + "\n" for row in rows)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

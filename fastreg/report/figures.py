@@ -12,6 +12,7 @@ from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import svg
 from fastreg.report.columns import Run
 from fastreg.report.scores import cell
+from fastreg.runs import judged
 
 
 def training(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
@@ -35,10 +36,10 @@ def best_and_last(run: Run) -> str:
     rows = [row for row in run.log if row.get("kind") == "epoch" and row.get("val_top1_error") is not None]
     if not rows:
         return ""
-    best = min(rows, key=lambda row: row["val_top1_error"])
+    best, last = min(rows, key=judged), rows[-1]
     return (
-        f"validation top-1 error {best['val_top1_error']:.2f} at the best epoch ({best['epoch'] + 1}), "
-        f"{rows[-1]['val_top1_error']:.2f} at the last ({rows[-1]['epoch'] + 1})"
+        f"validation top-1 error {judged(best):.2f} at the best epoch ({best['epoch'] + 1}), "
+        f"{judged(last):.2f} at the last ({last['epoch'] + 1})"
     )
 
 

@@ -22,7 +22,7 @@ def draw_curves(folder: Path) -> Path:
     loss.plot([r["step"] for r in epochs], [r["val_loss"] for r in epochs], color="#c55a11", label="validation")
     loss.set(title="loss", xlabel="step")
     loss.legend(frameon=False)
-    error.plot([r["epoch"] + 1 for r in epochs], [r["val_top1_error"] for r in epochs], color="#c55a11", marker=".")
+    error.plot([r["epoch"] + 1 for r in epochs], [runs.judged(r) for r in epochs], color="#c55a11", marker=".")
     error.set(title="validation top-1 error (%)", xlabel="epoch", ylim=(0, 100))
     rate.plot([r["step"] for r in steps], [r["lr"] for r in steps], color="#548235")
     rate.set(title="learning rate", xlabel="step")

@@ -29,6 +29,8 @@ from fastreg.training.stopping import Stopping, stop_signals
 from fastreg.training.validate import validate
 from fastreg.training.window import LossWindow
 
+_ERRORS = ("best", "best_epoch", "last")
+
 
 def train(
     config: Config, *, resume: str | None = None, allow_changes: bool = False, say: Callable[[str], None] = print
@@ -63,11 +65,12 @@ class Run:
         self.resolved = setup.describe(config, train_set, val_set, place, **used)
         self.per_epoch = self.loader.steps_per_epoch
         self.steps = config.epochs * self.per_epoch
-        self.step, self.ended, self.best = 0, 0, float("inf")  # ended: epochs that are trained and validated
+        self.step = self.ended = 0  # ended: epochs that are trained and validated
+        self.best, self.best_epoch, self.last = math.inf, 0, math.inf  # top-1 errors
         self.log = runs.Log(folder)
-        self.board = tensorboard(folder) if config.log_tensorboard and place.rank == 0 else None
         if checkpoint is not None:
             self._restore(checkpoint, allow)
+        self.board = tensorboard(folder, self.step + 1) if config.log_tensorboard and place.rank == 0 else None
 
     @property
     def position(self) -> int:
@@ -81,7 +84,7 @@ class Run:
     def go(self) -> None:
         config = self.config
         if self.ended >= config.epochs:
-            self.say(f"{self.folder} is complete: {config.epochs} epochs, best top-1 error {self.best:.2f} %")
+            self.say(f"{self.folder} is complete: {config.epochs} epochs, {self.result}")
             return
         if self.place.rank == 0:
             runs.write_json(self.folder / "config.json", self.resolved)
@@ -104,7 +107,11 @@ class Run:
                 self.end_epoch(epoch)
                 if stopping(wait=True) and self.ended < config.epochs:
                     raise self.stopped()
-        self.say(f"done: best top-1 error {self.best:.2f} %, in {self.folder}")
+        self.say(f"done: {self.result}, in {self.folder}")
+
+    @property
+    def result(self) -> str:
+        return f"best top-1 error {self.best:.2f} % (epoch {self.best_epoch + 1}), last {self.last:.2f} %"
 
     def train_epoch(self, epoch: int, stopping: Stopping) -> None:
         config, accumulate = self.config, self.config.grad_accum_steps
@@ -175,13 +182,14 @@ class Run:
         if self.config.on_bad_image == "skip":
             row |= left_out(self.loader, self.place, self.say)
         row["seconds"] = round(time.perf_counter() - start, 2)
-        error = row.get("ema_val_top1_error", row["val_top1_error"])
-        self.say(f"epoch {epoch + 1}: loss {row['train_loss']:.4f}, top-1 error {error:.2f} %")
-        better = error < self.best
-        self.best, self.ended = min(self.best, error), epoch + 1
+        self.last, self.ended = runs.judged(row), epoch + 1
+        self.say(f"epoch {epoch + 1}: loss {row['train_loss']:.4f}, top-1 error {self.last:.2f} %")
+        better = self.last < self.best
+        if better:
+            self.best, self.best_epoch = self.last, epoch
         if self.place.rank == 0:
-            self.log.epoch(row)
-            self.scalars(row, ("train_loss", "val_loss", "val_top1_error"))
+            self.log.add("epoch", [row])
+            self.scalars(row, [key for key in row if "loss" in key or "error" in key])
             if better:
                 kept = self.ema if self.ema is not None else self.model
                 runs.save_checkpoint(self.folder / "best.pt", {**self._header(epoch), "model": kept.state_dict()})
@@ -194,7 +202,7 @@ class Run:
         arrived = window.flush(wait)
         rows = list(takewhile(lambda row: math.isfinite(row["loss"]), arrived))
         if rows and self.place.rank == 0:
-            self.log.steps(rows)
+            self.log.add("step", rows)
             for row in rows:
                 self.scalars(row, ("loss", "lr", "images_per_second", "data_wait"))
             bar.advance(0, note=f"loss {rows[-1]['loss']:.3f}, data wait {100 * rows[-1]['data_wait']:.0f} %")
@@ -214,7 +222,7 @@ class Run:
 
     def _header(self, epoch: int) -> dict[str, Any]:
         reached = {"step": self.step, "epoch": epoch, "position": self.position, "ended": self.ended}
-        return {"config": self.resolved, **reached, "best": self.best}
+        return {"config": self.resolved, **reached, **{key: getattr(self, key) for key in _ERRORS}}
 
     def _restore(self, checkpoint: dict[str, Any], allow: bool) -> None:
         if "optimizer" not in checkpoint:
@@ -230,7 +238,8 @@ class Run:
                 f"resume with a global batch that divides it, such as {checkpoint['config']['global_batch']}."
             )
         self.step = epoch * self.per_epoch + seen // self.loader.global_batch
-        self.ended, self.best = checkpoint["ended"], checkpoint["best"]
+        self.ended = checkpoint["ended"]
+        self.best, self.best_epoch, self.last = (checkpoint[key] for key in _ERRORS)
         self.engine.load(checkpoint)
 
     def _train_loss(self, epoch: int) -> float:
@@ -240,13 +249,16 @@ class Run:
         return sum(losses) / len(losses) if losses else float("nan")
 
 
-def tensorboard(folder: Path) -> Any:
-    """A TensorBoard writer for the run's folder. Raises InputError when TensorBoard is not installed."""
+def tensorboard(folder: Path, first: int) -> Any:
+    """A TensorBoard writer for the run's folder, in which what an earlier start wrote from step ``first`` on is void.
+
+    Raises InputError when TensorBoard is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise InputError('--log-tensorboard needs TensorBoard: pip install "fastreg[tensorboard]".') from error
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=first)
 
 
 def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import csv
 import json
 import math
 import sys
@@ -221,12 +222,35 @@ def test_scalars_go_to_tensorboard_where_it_is_asked_for(quick, data, tmp_path):
         patch.setitem(sys.modules, "torch.utils.tensorboard", None)
         with pytest.raises(InputError, match=r'pip install "fastreg\[tensorboard\]"'):
             train(settings("none", tmp_path / "without", data, log_tensorboard=True), say=tiny.silent)
-    quick.setattr(loop, "tensorboard", lambda folder: Board())
+    firsts = []
+    quick.setattr(loop, "tensorboard", lambda folder, first: firsts.append(first) or Board())
     folder = train(settings("none", tmp_path, data, log_tensorboard=True), say=tiny.silent)
     rows = runs.read_rows(folder / "log.jsonl")
     logged = [("loss", row["loss"], row["step"]) for row in rows if row["kind"] == "step"]
     assert [entry for entry in written if entry[0] == "loss"] == logged
-    assert ("val_top1_error", rows[-1]["val_top1_error"], 4) in written
+    for key in ("val_top1_error", "ema_val_top1_error", "ema_val_loss"):
+        assert (key, rows[-1][key], 4) in written
+    longer = settings("none", tmp_path, data, log_tensorboard=True, epochs=2)
+    train(longer, resume="auto", allow_changes=True, say=tiny.silent)
+    assert firsts == [1, 5]
+
+
+def test_best_and_last_epoch_are_kept_and_reported_and_judged_by_the_average(quick, data, tmp_path):
+    """Errors by epoch of the weights and of their average, which is the best in another one."""
+    errors = iter([10.0, 40.0, 20.0, 30.0, 5.0, 35.0])
+    quick.setattr(loop, "validate", lambda *given: {"val_top1_error": next(errors), "val_loss": 1.0})
+    said: list[str] = []
+    folder = train(settings("none", tmp_path, data, epochs=3), say=said.append)
+    assert f"done: best top-1 error 30.00 % (epoch 2), last 35.00 %, in {folder}" in said
+    best, last = (runs.load_checkpoint(folder / f"{name}.pt") for name in ("best", "last"))
+    assert (best["epoch"], best["step"], last["epoch"], last["step"]) == (1, 8, 2, 12)
+    assert any(not torch.equal(value, last["ema"][key]) for key, value in best["model"].items())
+    with open(folder / "epochs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("0", "4"), ("1", "8"), ("2", "12")]
+    assert [float(row["ema_val_top1_error"]) for row in rows] == [40, 30, 35]
+    train(settings("none", tmp_path, data, epochs=3), resume="auto", say=said.append)
+    assert said[-1] == f"{folder} is complete: 3 epochs, best top-1 error 30.00 % (epoch 2), last 35.00 %"
 
 
 @pytest.mark.parametrize(("reg", "told"), [("ood_gan", "fastreg train gan"), ("ood_svhn", "svhn")])

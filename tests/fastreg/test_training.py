@@ -45,6 +45,9 @@ def test_run_folder_is_complete_and_learns(whole):
     assert [row["step"] for row in steps_of(whole)] == list(range(1, 17))
     with open(whole / "log.csv", newline="") as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, 17))
+    with open(whole / "epochs.csv", newline="") as file:
+        epochs = [(int(row["epoch"]), row["ema_val_loss"]) for row in csv.DictReader(file) if float(row["val_loss"])]
+        assert epochs == [(0, ""), (1, "")]
     config = json.loads((whole / "config.json").read_text())
     assert (config["reg"], config["ls"], config["num_classes"], config["sample"]) == ("mixup", 0.1, 4, False)
     first, last = (row for row in runs.read_rows(whole / "log.jsonl") if row["kind"] == "epoch")
