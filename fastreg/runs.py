@@ -6,6 +6,7 @@ the previous file whole. Logs are appended; what a killed run wrote past its che
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -13,6 +14,7 @@ import re
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -72,8 +74,10 @@ def save_checkpoint(path: Path | str, state: dict[str, Any]) -> None:
     with replacing(path) as file:
         try:
             torch.save({"format": FORMAT, **state}, file)
-        except RuntimeError as error:  # torch's writer reports a full disk as RuntimeError
-            raise OSError(28, f"writing the checkpoint failed ({str(error).splitlines()[0]})") from error
+        except RuntimeError as error:  # of torch's writer, which hides what the file's own write said
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise OSError(errno.EIO, f"writing the checkpoint failed ({str(error).splitlines()[0]})") from error
 
 
 def load_checkpoint(path: Path | str, device: str = "cpu") -> dict[str, Any]:
@@ -87,12 +91,14 @@ def load_checkpoint(path: Path | str, device: str = "cpu") -> dict[str, Any]:
 
 
 def load_tensors(path: Path | str, device: str = "cpu") -> Any:
-    """``torch.load(weights_only=True)`` with its many failures turned into one sentence."""
+    """``torch.load(weights_only=True)`` with its many failures turned into one sentence, and checksums looked at."""
     import torch
 
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}: give the path of a .pt file, or of a run folder that holds one.")
+    if damaged(path):
+        raise InputError(f"{path} is damaged (cut off, or a checksum does not hold): put back a copy of it.")
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many types for bad files
@@ -102,6 +108,18 @@ def load_tensors(path: Path | str, device: str = "cpu") -> Any:
         else:
             cause = "torch.save did not write it, or it is cut off"
         raise InputError(f"{path} is not a checkpoint that can be read safely ({cause}).") from error
+
+
+def damaged(path: Path) -> bool:
+    """Whether a file that begins as a zip archive, as torch writes them, is no whole one."""
+    with open(path, "rb") as file:
+        if file.read(2) != b"PK":
+            return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is not None
+    except (zipfile.BadZipFile, OSError, EOFError):
+        return True
 
 
 def checkpoint_path(path: Path | str) -> Path:
