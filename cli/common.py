@@ -24,9 +24,6 @@ def parse_object(flag: str, text: str | None) -> dict[str, Any] | None:
 
 def world_and_gpu(device: str | None) -> tuple[int, bool]:
     """``(number of processes, whether the run uses a GPU)``."""
-    import torch
-
     from fastreg.training.setup import device_named
 
-    gpu = torch.cuda.is_available() if device in (None, "auto") else device_named(device).type == "cuda"
-    return int(os.environ.get("WORLD_SIZE", "1")), gpu
+    return int(os.environ.get("WORLD_SIZE", "1")), device_named(device or "auto").type == "cuda"

@@ -14,6 +14,10 @@ class RunError(RuntimeError):
     """The work itself failed (a full disk, a broken image, a NaN loss): exit code 1."""
 
 
+class SharedError(RunError):
+    """A failure that all processes of a run meet after the same step, so that one of them is enough to tell it."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not in ``known``: lists what is, and suggests the nearest."""
     known = list(known)

@@ -61,7 +61,7 @@ def create(
     ``dataset`` chooses the paper's defaults ("cifar10" and "cifar100" are CIFAR, all else is ImageNet); ``size``, the
     pictures' side in pixels or (height, width), defaults to 32 or 224. ``scope``: "batch" draws one mixing weight and
     box for the batch, as the paper; "sample" one for each picture. ``parameters`` are those of the pages; with several
-    methods joined, each goes to every page that takes it.
+    methods joined, each goes to every page that takes it, or to one page by its name (``random_erasing_prob=0.1``).
 
     Raises InputError for unknown names or parameters, values out of range, and methods that cannot be joined.
     """
@@ -88,8 +88,15 @@ def _pages(name: str, names: list[str], parameters: dict[str, Any]) -> list[tupl
         pages = [mixup_cutmix, *(page for page in pages if page not in (mixup, cutmix))]
     takes = [list(inspect.signature(page).parameters)[1:] for page in pages]
     known = sorted({parameter for own in takes for parameter in own})
+    # by each page's names for its parameters, alone and behind its own: which parameter that is
+    heard = [
+        {f"{name}{key}": key for name in ("", f"{page.__name__}_") for key in own} for page, own in zip(pages, takes)
+    ]
     for parameter in parameters:
-        if parameter not in known:
+        if not any(parameter in own for own in heard):
             common = "seed, dataset, size, scope"
             raise InputError(f"method {name!r} has no parameter {parameter!r}: it takes {', '.join([*known, common])}.")
-    return [(page, {key: parameters[key] for key in own if key in parameters}) for page, own in zip(pages, takes)]
+    return [
+        (page, {own[key]: parameters[key] for key in sorted(parameters, key=len) if key in own})  # the page's last
+        for page, own in zip(pages, heard)
+    ]

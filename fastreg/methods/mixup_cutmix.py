@@ -1,9 +1,9 @@
 """Mixup and CutMix together: each batch is mixed by one of them, chosen at one half (each sample, by sample scope).
 
 Source: the pages mixup.py and cutmix.py; switching between them is common practice (timm's ``switch_prob`` of 0.5).
-Defaults: alpha 1.0 for both; CutMix always cuts when chosen (prob 1.0).
+Defaults: alpha 1.0 for both; CutMix always cuts when chosen (prob 1.0); ``switch_prob`` (of CutMix) 0.5.
 Cost: that of Mixup or CutMix.
-Example: ``fastreg train imagenet --reg mixup+cutmix``.
+Example: ``fastreg train imagenet --reg mixup+cutmix``, ``methods.create("mixup+cutmix", mixup_alpha=0.2)``.
 """
 
 from __future__ import annotations
@@ -16,15 +16,34 @@ from fastreg.methods.cutmix import mixing_box
 from fastreg.methods.mixup import mixing_weight
 
 
-def mixup_cutmix(setting: Setting, *, alpha: float = 1.0, prob: float = 1.0) -> Part:
-    alpha, prob = number("alpha", alpha, 0, open_low=True), number("prob", prob, 0, 1)
+def mixup_cutmix(
+    setting: Setting,
+    *,
+    alpha: float = 1.0,
+    mixup_alpha: float | None = None,
+    cutmix_alpha: float | None = None,
+    prob: float = 1.0,
+    mixup_prob: float | None = None,
+    cutmix_prob: float | None = None,
+    switch_prob: float = 0.5,
+) -> Part:
+    """``alpha`` and ``prob`` are those of both; the others each one's own."""
+    alphas = [
+        number(flag, alpha if own is None else own, 0, open_low=True)
+        for flag, own in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha))
+    ]
+    probs = [
+        number(flag, prob if own is None else own, 0, 1)
+        for flag, own in (("mixup_prob", mixup_prob), ("cutmix_prob", cutmix_prob))
+    ]
+    blended = 1 - number("switch_prob", switch_prob, 0, 1)
 
     def draw(keys: Keys) -> Arrays:
         sample, step = keys.owner(setting.scope)
         chance = philox.uniform(np.atleast_2d(philox.words(setting.seed, 0, sample, step, "mix_choice"))[:, 0])
-        blend = np.broadcast_to(chance < 0.5, len(keys.samples))
-        lam = mixing_weight(setting, keys, alpha, prob)
-        box, weight = mixing_box(setting, keys, alpha, prob)
+        blend = np.broadcast_to(chance < blended, len(keys.samples))
+        lam = mixing_weight(setting, keys, alphas[0], probs[0])
+        box, weight = mixing_box(setting, keys, alphas[1], probs[1])
         return {
             "partner": partners(setting, keys, "mixup_partner"),
             "lam": np.where(blend, lam, np.float32(1)),

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastreg.dialect import translate
 from fastreg.errors import InputError, unknown
 from fastreg.recipes import resolve
 
@@ -158,7 +159,7 @@ def check_reg_args(arguments: dict[str, Any]) -> None:
 
 
 def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) -> tuple[Config, list[str]]:
-    """``(config, lines to print)``: a recipe's settings, overridden by whatever is not None.
+    """``(config, lines to print)``: a recipe's settings, overridden by whatever is not None, words of dialect.py too.
 
     ``gpu`` and ``world`` decide what ``auto`` means and the batch per process. An explicit batch without an explicit
     rate scales the recipe's rate linearly, and says so.
@@ -170,6 +171,7 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
         raise InputError("svhn is the out-of-distribution set of ood_svhn: train on imagenet, cifar100 or cifar10.")
     recipe, line = resolve(given.get("recipe", "auto"), dataset, gpu=gpu)
     lines = [line]
+    given = translate(given, max(int(given.get("epochs") or recipe["epochs"]), 1))
     base = {"dataset": dataset, "stem": "cifar" if dataset.startswith("cifar") else "imagenet", **recipe}
     reg = str(given.get("reg") or recipe.get("reg", "none"))
     check_reg_args(given.get("reg_args", {}))

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastreg import methods
 from fastreg.kernels import augment, mixed_cross_entropy
 from fastreg.models import Normalized, branch_layers, set_fields
 from fastreg.training import setup
@@ -43,19 +42,10 @@ class Engine:
         self.config, self.place, self.mean, self.std = config, place, mean, std
         self.precision = setup.resolve_precision(config.precision, place.device)
         self.dtype = setup.DTYPES[self.precision]
-        self.method = methods.create(
-            config.reg,
-            seed=config.seed,
-            dataset=config.dataset,
-            size=config.size,
-            scope=config.scope,
-            **config.reg_args,
-        )
-        if self.method.prepare is not None:
-            self.method.prepare()
+        self.method = setup.build_method(config)
         self.colour = colouring(jitter=config.color_jitter, lighting=config.lighting, seed=config.seed)
         self.mixing = True  # False after mixup_off_epoch: the method draws no plan, its model stays
-        self.model_args = {**self.method.model, **({"blurpool": True} if config.blurpool else {})}
+        self.model_args = setup.model_arguments(config, self.method)
         self.model, self.net = setup.build_model(config, num_classes, place, self.model_args)
         self.layers = branch_layers(self.model)
         self.ema = copy.deepcopy(self.model).eval() if config.model_ema_decay else None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastreg import runs
-from fastreg.errors import InputError, RunError
+from fastreg.errors import InputError, SharedError
 from fastreg.progress import progress
 from fastreg.training import setup
 from fastreg.training.config import Config
@@ -40,20 +40,24 @@ def train(
     ``resume``: None starts a new run, "auto" continues the newest one of this name if there is one, a path continues
     that run. Raises InputError (bad settings or data) or RunError (the run could not go on; its checkpoint is whole).
     """
-    with setup.world(config) as place:
-        folder, checkpoint = setup.run_folder(config, resume, place)
-        with runs.lock(folder) if place.rank == 0 else contextlib.nullcontext():
-            Run(config, folder, checkpoint, place, allow_changes, say if place.rank == 0 else _silent).go()
+    with setup.world(config) as place, contextlib.ExitStack() as held:
+        folder, resumed = setup.run_folder(config, resume, place)
+        with setup.agreed(place):
+            if place.rank == 0:
+                held.enter_context(runs.lock(folder))
+            sets = open_sets(config)
+            checkpoint = runs.load_checkpoint(folder / "last.pt") if resumed else None
+        Run(config, sets, folder, checkpoint, place, allow_changes, say if place.rank == 0 else _silent).go()
     return folder
 
 
 class Run:
     """One run's objects: built in ``__init__``, trained by ``go``."""
 
-    def __init__(self, config: Config, folder: Path, checkpoint: dict[str, Any] | None, place, allow: bool, say):
+    def __init__(self, config: Config, sets, folder: Path, checkpoint: dict[str, Any] | None, place, allow: bool, say):
         self.config, self.folder, self.place, self.say = config, folder, place, say
         self.device = place.device
-        train_set, val_set = open_sets(config)
+        train_set, val_set = sets
         self.mean, self.std = train_set.mean, train_set.std
 
         self.engine = Engine(config, len(train_set.classes), self.mean, self.std, place)
@@ -161,8 +165,8 @@ class Run:
                         raise self.stopped()
             self.settle(window, bar, epoch)
 
-    def stopped(self) -> RunError:
-        return RunError(f"stopped at step {self.step}; continue with --resume auto ({self.folder}).")
+    def stopped(self) -> SharedError:
+        return SharedError(f"stopped at step {self.step}; continue with --resume auto ({self.folder}).")
 
     def settle(self, window: LossWindow, bar: Any, epoch: int) -> None:
         """Before a checkpoint: read every loss, and refuse weights that are not finite, whose loss is yet to come."""

@@ -14,8 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from fastreg import runs
-from fastreg.errors import InputError
+from fastreg.errors import InputError, RunError
 from fastreg.pipelines import check_fingerprint
 from fastreg.training.config import Config, to_dict
 
@@ -50,10 +49,7 @@ def world(config: Config) -> Iterator[World]:
     A caller that has joined them before stays joined.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    name = config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = device_named(name)
+    device = device_named(config.device)
     if device.type == "cuda":
         device = torch.device(
             "cuda", device.index if device.index is not None else int(os.environ.get("LOCAL_RANK", "0"))
@@ -70,7 +66,9 @@ def world(config: Config) -> Iterator[World]:
 
 
 def device_named(name: str) -> torch.device:
-    """The torch device of ``--device NAME``. Raises InputError for one that is not there."""
+    """The torch device of ``--device NAME``, or of auto. Raises InputError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -89,12 +87,28 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
 
 
+def build_method(config: Config) -> Any:
+    """The method, and what its step needs opened."""
+    from fastreg import methods
+
+    own: dict[str, Any] = {"seed": config.seed, "dataset": config.dataset, "size": config.size, "scope": config.scope}
+    method = methods.create(config.reg, **own, **config.reg_args)
+    if method.prepare is not None:
+        method.prepare()
+    return method
+
+
+def model_arguments(config: Config, method: Any) -> dict[str, Any]:
+    """What the method and the recipe ask of ``create_model``."""
+    return {**method.model, **({"blurpool": True} if config.blurpool else {})}
+
+
 def build_model(
     config: Config, num_classes: int, place: World, arguments: Mapping[str, Any]
 ) -> tuple[nn.Module, nn.Module]:
     """``(model, net)``: the bare model that is saved, and what the loop calls (DDP, compiled).
 
-    ``arguments`` go to ``create_model``: what the method and the recipe ask of the model.
+    ``arguments`` go to ``create_model``.
     """
     from fastreg.models import create_model
 
@@ -147,23 +161,39 @@ def start_momentum(optimizer: torch.optim.Optimizer) -> None:
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
-def run_folder(config: Config, resume: str | None, place: World) -> tuple[Path, dict[str, Any] | None]:
-    """``(folder, checkpoint to resume from or None)``, decided by rank 0 and agreed by all."""
-    chosen: list[Any] = [None, None]
-    if place.rank == 0:
-        try:
-            chosen = list(_choose(config, resume))
-        except Exception as error:  # every rank must leave with the same sentence
-            chosen = [error, None]
+@contextmanager
+def agreed(place: World) -> Iterator[None]:
+    """An error of the block in one process is raised in all of them, so that none waits for one that has left.
+
+    The block holds no exchange among processes.
+    """
+    own: Exception | None = None
+    try:
+        yield
+    except (InputError, RunError) as error:
+        own = error
+    errors = [own]
+    if place.size > 1:
+        errors *= place.size
+        dist.all_gather_object(errors, own)
+    for told in errors:
+        if told is not None:
+            raise told
+
+
+def run_folder(config: Config, resume: str | None, place: World) -> tuple[Path, bool]:
+    """``(folder, whether it holds a run to resume)``, decided by rank 0 and agreed by all."""
+    chosen: list[Any] = [None]
+    with agreed(place):
+        if place.rank == 0:
+            chosen = [choose_folder(config, resume)]
     if place.size > 1:
         dist.broadcast_object_list(chosen, src=0)
-    if isinstance(chosen[0], Exception):
-        raise chosen[0]
-    folder, has_checkpoint = chosen
-    return folder, runs.load_checkpoint(folder / "last.pt") if has_checkpoint else None
+    return chosen[0]
 
 
-def _choose(config: Config, resume: str | None) -> tuple[Path, bool]:
+def choose_folder(config: Config, resume: str | None) -> tuple[Path, bool]:
+    """:func:`run_folder` in one process. Raises InputError for a path that holds no run, or a name that is taken."""
     base = config.name or default_name(config)
     root = Path(config.output)
     if resume not in (None, "auto"):

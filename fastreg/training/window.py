@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fastreg.errors import RunError
+from fastreg.errors import SharedError
 from fastreg.training.exchange import Exchange
 from fastreg.training.setup import World
 
@@ -44,10 +44,10 @@ class LossWindow:
             for row, loss in zip(rows, losses)
         ]
 
-    def diverged(self, what: str, row: dict[str, Any]) -> RunError:
+    def diverged(self, what: str, row: dict[str, Any]) -> SharedError:
         """The error of a run that has left the numbers at the step of ``row``: what to do, and from where."""
         last = f"{self.checkpoint} is from before it" if self.checkpoint.is_file() else "there is no checkpoint yet"
-        return RunError(
+        return SharedError(
             f"{what} at step {row['step']} (epoch {row['epoch'] + 1}, learning rate {row['lr']:g}): lower --lr or set "
             f"--clip-grad, then continue with --resume auto --allow-changes; {last}."
         )

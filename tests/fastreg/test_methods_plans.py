@@ -78,6 +78,40 @@ def test_mixing_pixels_and_labels_agree_with_a_plain_version(name, scope, step):
         assert len(set(targets.lam.tolist())) > len(labels) // 2
 
 
+@pytest.mark.parametrize("scope", SCOPES)
+def test_mixup_and_cutmix_keep_their_own_alpha_and_switch_as_told(scope):
+    _, labels, indices = batch(50)
+    common = {"scope": scope, "size": (16, 20), "seed": 3}
+    both = {"mixup_alpha": 0.3, "cutmix_alpha": 2.0, "mixup_prob": 0.8, "cutmix_prob": 0.6}
+    alone = {
+        0.0: ("lam", methods.create("mixup", alpha=0.3, prob=0.8, **common)),
+        1.0: ("box", methods.create("cutmix", alpha=2.0, prob=0.6, **common)),
+    }
+    chosen = []
+    for step in range(20):
+        for switch, (field, method) in alone.items():
+            joined = methods.create("mixup+cutmix", switch_prob=switch, **both, **common)
+            plan, targets = joined.draw(labels, indices, step)
+            expected, other = method.draw(labels, indices, step)
+            assert torch.equal(getattr(plan, field), getattr(expected, field))
+            assert torch.equal(targets.lam, other.lam)
+        often, _ = methods.create("mixup+cutmix", switch_prob=0.9, **common).draw(labels, indices, step)
+        chosen.append((often.lam == 1).float().mean().item())
+    assert 0.75 <= np.mean(chosen) <= 1.0
+
+
+def test_a_parameter_goes_to_one_page_by_its_name():
+    _, labels, indices = batch(400)
+    common = {"scope": "sample", "size": (16, 20)}
+    method = methods.create("mixup+random_erasing", prob=0.5, random_erasing_prob=1.0, **common)
+    plan, _ = method.draw(labels, indices, 1)
+    assert torch.equal(plan.lam, methods.create("mixup", prob=0.5, **common).draw(labels, indices, 1)[0].lam)
+    only = methods.create("random_erasing", prob=1.0, **common).draw(labels, indices, 1)[0]
+    assert torch.equal(plan.box, only.box)
+    with pytest.raises(InputError, match="no parameter 'cutout_prob'"):
+        methods.create("mixup+random_erasing", cutout_prob=0.5)
+
+
 @pytest.mark.parametrize(("length", "size"), [(None, (16, 20)), (5, (16, 20)), (40, (16, 20)), (None, (32, 32))])
 def test_cutout_agrees_with_a_plain_version(length, size):
     images, labels, indices = batch(40, size)

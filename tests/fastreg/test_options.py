@@ -18,6 +18,7 @@ from fastreg import methods, runs
 from fastreg.errors import InputError
 from fastreg.training import loop, setup, train
 from fastreg.training.engine import Engine
+from fastreg.training.inputs import open_sets
 from tests.fastreg import tiny
 from tests.fastreg.tiny import ALONE, STATISTICS, batch, settings
 from tests.support import ROOT
@@ -207,7 +208,7 @@ def test_one_process_of_many_traces(quick, data, tmp_path):
         config = settings("none", tmp_path, data, profile=2, batch_size=2, name=f"rank{rank}", sched="step")
         (tmp_path / f"rank{rank}").mkdir()
         place = setup.World(rank, 2, torch.device("cpu"))
-        loop.Run(config, tmp_path / f"rank{rank}", None, place, False, tiny.silent).go()
+        loop.Run(config, open_sets(config), tmp_path / f"rank{rank}", None, place, False, tiny.silent).go()
     assert asked == [2, 0]
 
 

@@ -12,11 +12,13 @@ import torch
 from torch import nn
 
 from fastreg import runs
+from fastreg.cli import main
 from fastreg.pipelines import make_loader, open_dataset
+from fastreg.training import launch
 from fastreg.training.statistics import Statistics
 from fastreg.training.validate import validate
 from tests.fastreg import tiny
-from tests.support import environment, train_words, write_tiny_imagenet
+from tests.support import environment, fastreg, train_words, write_tiny_imagenet
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 
@@ -113,6 +115,41 @@ def test_two_nodes_equal_two_processes_and_only_rank_0_speaks(two, data, tmp_pat
     assert sorted("epoch 1: loss" in out for out in spoken) == [False, True]
     assert sorted(out.count("recipe") for out in spoken) == [0, 1]
     assert_same_run(tmp_path / "nodes", two)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--model resnet51", "unknown model 'resnet51'"),
+        ("--reg mixpu", "unknown method 'mixpu'"),
+        ("--reg ood_gan", "fastreg train gan"),
+        ("-b 1000", "fewer than one global batch of 2000"),
+        ("--data-dir nowhere", "no imagenet data at nowhere"),
+        ("--resume nowhere", "--resume nowhere: no last.pt there"),
+        ("--seed -1", "--seed must be at least 0"),
+    ],
+)
+def test_what_all_processes_would_meet_is_told_before_they_start(words, told, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "launch", lambda *words: pytest.fail("processes were started"))
+    line = ["fastreg", *train_words(data, tmp_path, "run", "--gpus", "2", *words.split())]
+    monkeypatch.setattr("sys.argv", line)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_one_process_meets_ends_all_with_one_sentence_and_its_code(data, tmp_path):
+    """The folder is rank 0's alone to lock."""
+    with runs.lock(tmp_path / "run"):
+        done = fastreg(*train_words(data, tmp_path, "run", "--gpus", "2"))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("fastreg:")]
+    assert len(told) == 1
+    assert "is in use by another run" in told[0]
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
