@@ -82,16 +82,19 @@ def _gan(flags: dict[str, Any], resume: str | None) -> None:
         raise InputError(
             f"train gan has no --{stray[0].replace('_', '-')}: it takes {', '.join(takes)}, reg_args and resume."
         )
+    kinds: dict[str, type] = {"steps": int, "width": int, "latent": int, "dataset": str}
     for key, value in own.items():
-        if key not in ("steps", "width", "latent"):
-            raise unknown("parameter of the GAN", key, ["steps", "width", "latent"])
-        if not isinstance(value, int):
-            raise InputError(f"--reg-args: {key} of the GAN must be a whole number, but is {value!r}.")
+        if key not in kinds:
+            raise unknown("parameter of the GAN", key, kinds)
+        if type(value) is not kinds[key]:
+            kind = "a name" if key == "dataset" else "a whole number"
+            raise InputError(f"--reg-args: {key} of the GAN must be {kind}, but is {value!r}.")
         given[key] = value
     if "recovery_interval" in given:
         given["save_every"] = given.pop("recovery_interval")
-    folder = train_gan(**given, resume=resume is not None)
-    typer.echo(f"generator: {folder / 'last.pt'}; next: fastreg train cifar100 --reg ood_gan")
+    folder = train_gan(**given, resume=resume or False)
+    found = json.dumps({"ood": str(folder)})
+    typer.echo(f"next: fastreg train {given.get('dataset', 'cifar100')} --reg ood_gan --reg-args '{found}'")
 
 
 @app.command()
@@ -101,20 +104,17 @@ def recipes(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the paper's rows as a table.")] = False,
 ) -> None:
     """List the named recipes with their settings."""
-    if markdown:
-        from fastreg.training.table import recipe_table
-
-        typer.echo(recipe_table(), nl=False)
-        return
     from fastreg.errors import unknown
     from fastreg.recipes import ALL
+    from fastreg.training.table import recipe_lines, recipe_settings, recipe_table
 
-    chosen = {name: recipe for name, recipe in ALL.items() if pattern in name}
+    if markdown:
+        typer.echo(recipe_table(), nl=False)
+        return
+    chosen = [name for name in ALL if pattern in name]
     if not chosen:
         raise unknown("recipe", pattern, ["auto", *sorted({name.rsplit("/", 1)[0] for name in ALL})])
     if as_json:
-        typer.echo(json.dumps(chosen, indent=2))
-        return
-    for name, recipe in chosen.items():
-        shown = ("model", "reg", "ls", "epochs", "global_batch", "opt", "lr", "sched", "size")
-        typer.echo(f"{name:42} " + "  ".join(f"{key} {recipe[key]}" for key in shown if key in recipe))
+        typer.echo(json.dumps({name: recipe_settings(name) for name in chosen}, indent=2))
+    else:
+        typer.echo("\n".join(map(recipe_lines, chosen)))

@@ -17,12 +17,16 @@ import torch
 from torch import Tensor
 
 from fastreg import runs
-from fastreg.errors import InputError, RunError
+from fastreg.errors import InputError, RunError, SharedError
 from fastreg.models.wgan import Critic, Generator, critic_loss, dequantise, generator_loss
 from fastreg.pipelines import open_dataset
 from fastreg.progress import progress
+from fastreg.training.config import check_range
+from fastreg.training.setup import World, device_named, run_at
+from fastreg.training.stopping import stop_signals
 
 CRITIC_STEPS = 5
+READ_EVERY = 100  # steps whose losses are fetched from the device at once
 # settings that make another GAN: a resumed run must have the same
 _FIXED = ("dataset", "steps", "batch_size", "width", "latent", "lr", "seed")
 
@@ -41,47 +45,67 @@ def train_gan(
     seed: int = 0,
     device: str = "auto",
     save_every: int = 1000,
-    resume: bool = False,
+    resume: bool | str = False,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train on a 32 px data set's training split and return the run's folder: last.pt, log.jsonl, samples.png.
 
-    ``last.pt`` holds what ``methods.create("ood_gan", ood=folder)`` needs. Raises InputError (data that are not
-    32 x 32, a folder in use, other settings on resume) or RunError (a loss that is not finite).
+    ``resume``: "auto" (or True) continues what is there, a path that folder. ``last.pt`` holds what
+    ``methods.create("ood_gan", ood=folder)`` needs. Raises InputError (data that are not 32 x 32, a folder in use,
+    other settings on resume) or RunError (losses that are not finite; a signal, whereupon ``last.pt`` is saved).
     """
     settings = {key: value for key, value in locals().items() if key in _FIXED}
     if min(steps, batch_size, width, latent, save_every) < 1 or lr <= 0:
         raise InputError("steps, batch_size, width, latent and save_every must be at least 1, and lr greater than 0.")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_range("seed", seed)
+    place = World(0, 1, device_named(device))
     folder = Path(output) / name
+    if resume and resume not in (True, "auto"):
+        folder = run_at(str(resume))
     source = open_dataset(dataset, "train", data_dir)
     if source.canvas != (32, 32):
         raise InputError(f"the GAN makes 32 x 32 pictures, {dataset} has others: train it on cifar100 or cifar10.")
-    images = torch.from_numpy(np.stack([source.read(i) for i in range(len(source))])).to(device)
+    images = torch.from_numpy(np.stack([source.read(i) for i in range(len(source))])).to(place.device)
 
     torch.manual_seed(seed)
-    pair = _Pair(Generator(latent, width).to(device), Critic(width).to(device), lr)
-    with runs.lock(folder):
-        first = _restore(folder, pair, settings, resume, device)
-        draw = torch.Generator(device)
+    pair = _Pair(Generator(latent, width).to(place.device), Critic(width).to(place.device), lr)
+    with runs.lock(folder), stop_signals(place) as stopping:
+        first = _restore(folder, pair, settings, bool(resume), place.device)
+        draw = torch.Generator(place.device)
+        unread: list[Tensor] = []
         with progress("gan", steps * batch_size * CRITIC_STEPS, done=first * batch_size * CRITIC_STEPS) as bar:
             for step in range(first, steps):
-                draw.manual_seed(seed * 1_000_003 + step)
+                draw.manual_seed((seed * 1_000_003 + step) % (1 << 63))
                 pair.decay(lr * (1 - step / steps))
-                losses = pair.step(images, batch_size, draw)
+                unread.append(pair.step(images, batch_size, draw))
                 bar.advance(batch_size * CRITIC_STEPS)
-                if (step + 1) % save_every == 0 or step + 1 == steps:
-                    critic, generator = losses.tolist()
-                    if not np.isfinite([critic, generator]).all():
-                        raise RunError(
-                            f"the GAN's losses are {critic:g} and {generator:g} at step {step + 1}: lower lr."
-                        )
+                stop = stopping()
+                save = stop or (step + 1) % save_every == 0 or step + 1 == steps
+                if save or len(unread) == READ_EVERY:
+                    critic, generator = _read(unread, step + 1, lambda at: lr * (1 - (at - 1) / steps), folder)
+                    unread = []
+                if save:
                     runs.save_checkpoint(folder / "last.pt", {"config": settings, "step": step + 1, **pair.state()})
                     _log(folder, {"step": step + 1, "critic_loss": critic, "generator_loss": generator})
                     _samples(folder / "samples.png", pair.generator, seed)
+                if stop and step + 1 < steps:
+                    raise SharedError(f"stopped at step {step + 1}; continue with --resume auto ({folder}).")
     say(f"generator in {folder}/last.pt, its pictures in {folder}/samples.png")
     return folder
+
+
+def _read(losses: list[Tensor], step: int, rate: Callable[[int], float], folder: Path) -> list[float]:
+    """The last of some steps' losses, up to ``step``. Raises RunError at the first that are not finite."""
+    rows = torch.stack(losses).tolist()
+    for at, (critic, generator) in enumerate(rows, step - len(rows) + 1):
+        if not np.isfinite([critic, generator]).all():
+            path = folder / "last.pt"
+            last = f"{path} is from before it" if path.is_file() else "there is no checkpoint yet"
+            raise RunError(
+                f"the GAN's losses are {critic:g} and {generator:g} at step {at} (learning rate {rate(at):g}): start "
+                f"again with a lower --lr and another --name; {last}."
+            )
+    return rows[-1]
 
 
 class _Pair:
@@ -128,14 +152,14 @@ class _Pair:
             optimizer.load_state_dict(state[f"optimizer_{i}"])
 
 
-def _restore(folder: Path, pair: _Pair, settings: dict[str, Any], resume: bool, device: str) -> int:
+def _restore(folder: Path, pair: _Pair, settings: dict[str, Any], resume: bool, device: torch.device) -> int:
     """The step to go on from."""
     path = folder / "last.pt"
     if not path.is_file():
         return 0
     if not resume:
         raise InputError(f"{folder} holds a GAN already: continue it with --resume auto, or give another --name.")
-    state = runs.load_checkpoint(path, device)
+    state = runs.load_checkpoint(path, str(device))
     differing = [key for key in _FIXED if state.get("config", {}).get(key) != settings[key]]
     if differing:
         raise InputError(f"{folder} was started with another {', '.join(differing)}: use the same, or another --name.")

@@ -197,11 +197,7 @@ def choose_folder(config: Config, resume: str | None) -> tuple[Path, bool]:
     base = config.name or default_name(config)
     root = Path(config.output)
     if resume not in (None, "auto"):
-        path = Path(resume)
-        folder = path.parent if path.name == "last.pt" else path
-        if not (folder / "last.pt").is_file():
-            raise InputError(f"--resume {resume}: no last.pt there; give a run folder, or --resume auto.")
-        return folder, True
+        return run_at(resume), True
     number = 1
     while (root / _numbered(base, number + 1)).exists():
         number += 1
@@ -213,6 +209,14 @@ def choose_folder(config: Config, resume: str | None) -> tuple[Path, bool]:
             raise InputError(f"{newest} exists: continue it with --resume auto, or give another --name.")
         return root / _numbered(base, number + 1), False
     return newest, False
+
+
+def run_at(path: str) -> Path:
+    """The run folder of ``--resume PATH``. Raises InputError where there is no checkpoint."""
+    folder = Path(path).parent if Path(path).name == "last.pt" else Path(path)
+    if not (folder / "last.pt").is_file():
+        raise InputError(f"--resume {path}: no last.pt there; give a run folder, or --resume auto.")
+    return folder
 
 
 def _numbered(base: str, number: int) -> str:

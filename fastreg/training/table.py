@@ -1,18 +1,57 @@
-"""RECIPES.md: every row of the paper with the settings that it resolves to."""
+"""What the recipes resolve to: as lines for the terminal, and the rows of the paper as RECIPES.md."""
 
 from __future__ import annotations
 
-from fastreg.recipes import PAPER
+import textwrap
+from typing import Any
+
+from fastreg.recipes import ALL, PAPER
 from fastreg.training.config import Config
 
 _COLUMNS = ["recipe", "model", "--reg", "--ls", "epochs", "batch", "optimiser", "rate, times 0.1 at epoch"]
 _COLUMNS += ["weight decay", "pixels", "jitter, lighting"]
 
 
-def paper_config(name: str) -> Config:
-    """The settings of a row of the paper, nothing overridden."""
-    dataset = name.split("/")[1]
-    return Config(dataset, recipe=name, stem="cifar" if dataset.startswith("cifar") else "imagenet", **PAPER[name])
+# settings that mean something beside another only
+_BESIDE = {"milestones": ("sched", "step"), "momentum": ("opt", "sgd"), "nesterov": ("opt", "sgd")}
+
+
+def recipe_config(name: str) -> Config:
+    """The settings of a recipe, nothing overridden."""
+    dataset = {"cifar": "cifar100"}.get(name.split("/")[1], name.split("/")[1])
+    stem = "cifar" if dataset.startswith("cifar") else "imagenet"
+    return Config(dataset, recipe=name, **{"stem": stem, **ALL[name]})
+
+
+def recipe_settings(name: str) -> dict[str, Any]:
+    """What a recipe trains, all its settings by field of ``Config``; the flags of a run and a machine are left out."""
+    config = recipe_config(name)
+    fields = [field for field in Config.__dataclass_fields__ if field not in _OF_A_RUN]
+    found = {field: getattr(config, field) for field in fields if getattr(config, field) is not None}
+    for field, (other, value) in _BESIDE.items():
+        if found[other] != value:
+            del found[field]
+    if config.min_size is None:
+        del found["size_ramp"]
+    return found
+
+
+_OF_A_RUN = {"dataset", "data_dir", "recipe", "batch_size", "grad_accum_steps", "reg_args", "loader", "workers"}
+_OF_A_RUN |= {"on_bad_image", "order", "device", "torchcompile", "sync_bn", "deterministic", "seed", "output", "name"}
+_OF_A_RUN |= {"recovery_interval", "log_interval", "profile", "log_tensorboard"}
+
+
+def recipe_lines(name: str) -> str:
+    """A recipe's name, and its settings under it."""
+    words = (f"{field} {_shown(value)}".replace(" ", "\0") for field, value in recipe_settings(name).items())
+    lines = textwrap.wrap("  ".join(words), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join([name, *lines]).replace("\0", " ")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def recipe_table() -> str:
@@ -30,7 +69,7 @@ def recipe_table() -> str:
 
 
 def _row(name: str) -> str:
-    c = paper_config(name)
+    c = recipe_config(name)
     nesterov = "nesterov " if c.nesterov else ""
     optimiser = f"SGD, {nesterov}{c.momentum:g}" if c.opt == "sgd" else "Adam"
     drops = ", ".join(f"{c.epochs * m:g}" for m in c.milestones)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from PIL import Image
 
 from fastreg import methods, runs
 from fastreg.cli import main
-from fastreg.errors import InputError
+from fastreg.errors import InputError, RunError
 from fastreg.kernels import Targets, mixed_cross_entropy
+from fastreg.training import gan
 from fastreg.training.gan import train_gan
 
 SMALL = {"batch_size": 4, "width": 8, "latent": 6, "save_every": 2}
@@ -68,6 +70,44 @@ def test_it_trains_resumes_bit_for_bit_and_feeds_the_method(cifar, tmp_path):
     assert torch.isfinite(loss)
 
 
+def test_a_signal_saves_and_a_path_resumes(cifar, tmp_path, monkeypatch):
+    common = {"data_dir": str(cifar), "device": "cpu", "say": silent, **SMALL, "save_every": 100}
+    whole = train_gan(output=str(tmp_path / "whole"), steps=4, **common)
+    with monkeypatch.context() as patch:
+        ends = iter([None, None, signal.SIGTERM])
+
+        def step(self, *arguments, step=gan._Pair.step):
+            number = next(ends)
+            if number:
+                signal.raise_signal(number)
+            return step(self, *arguments)
+
+        patch.setattr(gan._Pair, "step", step)
+        with pytest.raises(RunError, match="stopped at step 3; continue with --resume auto"):
+            train_gan(output=str(tmp_path / "cut"), steps=4, **common)
+    with pytest.raises(InputError, match=r"--resume nowhere: no last\.pt there"):
+        train_gan(resume="nowhere", steps=4, **common)
+    cut = train_gan(resume=str(tmp_path / "cut" / "gan"), steps=4, **common)
+    one, two = (runs.load_checkpoint(folder / "last.pt") for folder in (whole, cut))
+    assert one["step"] == two["step"] == 4
+    assert all(torch.equal(one["generator"][key], two["generator"][key]) for key in one["generator"])
+
+
+def test_losses_that_are_not_finite_name_step_rate_and_checkpoint(cifar, tmp_path, monkeypatch):
+    common = {"data_dir": str(cifar), "device": "cpu", "say": silent, "output": str(tmp_path), **SMALL}
+    count = iter(range(100))
+
+    def step(self, *arguments, step=gan._Pair.step):
+        losses = step(self, *arguments)
+        return losses * (float("nan") if next(count) >= 4 else 1)
+
+    monkeypatch.setattr(gan._Pair, "step", step)
+    monkeypatch.setattr(gan, "READ_EVERY", 3)
+    with pytest.raises(RunError, match=r"at step 5 \(learning rate 6e-05\): .*last\.pt is from before it"):
+        train_gan(steps=10, lr=1e-4, **{**common, "save_every": 4})
+    assert runs.load_checkpoint(tmp_path / "gan" / "last.pt")["step"] == 4
+
+
 def test_bad_input_is_told(cifar, tmp_path):
     common = {"data_dir": str(cifar), "device": "cpu", "say": silent, "output": str(tmp_path), **SMALL}
     train_gan(steps=1, **common)
@@ -77,12 +117,17 @@ def test_bad_input_is_told(cifar, tmp_path):
         train_gan(steps=1, resume=True, lr=1.0, **common)
     with pytest.raises(InputError, match="at least 1"):
         train_gan(steps=0, **common)
+    for device, told in (("foo", "--device foo is not a device"), ("cuda", "no CUDA device")):
+        with pytest.raises(InputError, match=told):
+            train_gan(**{**common, "device": device})
+    with pytest.raises(InputError, match="--seed must be"):
+        train_gan(seed=2**70, **common)
 
 
 def test_the_command_takes_its_sizes_as_json(cifar, tmp_path, monkeypatch, capsys):
-    def command(more: str) -> int:
+    def command(*more: str) -> int:
         words = f"fastreg train gan --data-dir {cifar} --device cpu -b 4 --output {tmp_path} --reg-args"
-        monkeypatch.setattr("sys.argv", [*words.split(), more])
+        monkeypatch.setattr("sys.argv", [*words.split(), *more])
         with pytest.raises(SystemExit) as end:
             main()
         return end.value.code or 0
@@ -91,6 +136,14 @@ def test_the_command_takes_its_sizes_as_json(cifar, tmp_path, monkeypatch, capsy
     state = runs.load_checkpoint(tmp_path / "gan" / "last.pt")
     assert state["config"] | {"steps": 1, "width": 8, "latent": 6, "batch_size": 4} == state["config"]
     capsys.readouterr()
-    for wrong, told in (('{"depth": 3}', "known are steps"), ('{"steps": 1.5}', "must be a whole number, but is 1.5")):
+    assert command('{"dataset": "cifar100", "steps": 1, "width": 8}', "--name", "other") == 0
+    assert runs.load_checkpoint(tmp_path / "other" / "last.pt")["config"]["dataset"] == "cifar100"
+    capsys.readouterr()
+    bad = {
+        '{"dataset": 3}': "must be a name, but is 3",
+        '{"depth": 3}': "known are steps",
+        '{"steps": 1.5}': "must be a whole number, but is 1.5",
+    }
+    for wrong, told in bad.items():
         assert command(wrong) == 2
         assert told in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 from pathlib import Path
@@ -12,12 +13,12 @@ from torch import nn
 
 from fastreg.errors import InputError, RunError
 from fastreg.kernels import Batch
-from fastreg.recipes import PAPER
+from fastreg.recipes import ALL, PAPER
 from fastreg.report import commands
-from fastreg.training import Config
+from fastreg.training import Config, make_config
 from fastreg.training.engine import Engine
 from fastreg.training.setup import World
-from fastreg.training.table import paper_config, recipe_table
+from fastreg.training.table import recipe_config, recipe_settings, recipe_table
 from tests.support import ROOT, fastreg
 
 PIXELS = {"cifar100": 8, "imagenet": 32}  # the fewest that both models' last stage can take a batch norm over
@@ -39,7 +40,7 @@ OOD = {"ood_svhn": torch.arange(3 * 8 * 8 * 3).view(3, 8, 8, 3).to(torch.uint8),
 
 def small(name: str) -> Config:
     """The recipe as it stands, on a small batch of small pictures."""
-    config = paper_config(name)
+    config = recipe_config(name)
     config.size = config.eval_size = PIXELS[config.dataset]
     config.batch_size, config.device = 2, "cpu"
     if config.reg in OOD:
@@ -93,6 +94,27 @@ def test_command_prints_the_table():
     done = fastreg("recipes", "--markdown")
     assert done.returncode == 0, done.stderr
     assert done.stdout == recipe_table()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_listed_is_what_a_run_resolves_to(name):
+    """Every setting that is not a machine's or a run's own, those that the recipe leaves at their defaults too."""
+    dataset = {"cifar": "cifar10"}.get(name.split("/")[1], name.split("/")[1])
+    config, _ = make_config(dataset, gpu=True, recipe=name)
+    listed = recipe_settings(name)
+    assert listed == {key: getattr(config, key) for key in listed}
+    assert {"model", "stem", "reg", "ls", "scope", "opt", "lr", "weight_decay", "norm_weight_decay"} <= set(listed)
+    assert ("milestones" in listed, "size_ramp" in listed) == (config.sched == "step", config.min_size is not None)
+
+
+def test_command_lists_the_settings():
+    done = fastreg("recipes", "rn50-16")
+    assert done.stdout.startswith("fast/imagenet/rn50-16\n  model resnet50  stem imagenet  blurpool True  reg none")
+    for words in ("warmup 0.125", "size_ramp 0.6875,0.8125", "norm_weight_decay False", "nesterov False"):
+        assert words in done.stdout
+    listed = json.loads(fastreg("recipes", "paper/imagenet", "--json").stdout)
+    assert listed["paper/imagenet/cutmix+ls"]["milestones"] == [0.25, 0.5, 0.75]
+    assert len(listed) == 12
 
 
 def trained(table: str) -> list[str]:
