@@ -72,7 +72,8 @@ class Method(NamedTuple):
     ``draw(labels, indices, step, *, epoch=None, size=None) -> (Plan, Targets)``: labels int64 [B] on the step's device,
     indices int64 [B] on the host (a device tensor works, but waits for the device). Batch-scope numbers are keyed by
     ``step``, per-sample ones by the sample and ``epoch`` (left out: the step); partners by the first sample of their
-    group of 64. None depends on the number of GPUs. ``size`` (int or height, width) overrides that of ``create``.
+    group of 64, or of as many as a smaller batch has. So none depends on the number of GPUs, where each takes whole
+    groups of 64; with fewer images on each, the partners do. ``size`` (int or height, width) overrides ``create``'s.
 
     ``step(model, images, targets, loss, *, indices=None, step=None, epoch=None) -> loss`` replaces
     ``loss(model(images), targets)``, or is None.
@@ -183,7 +184,8 @@ def ship(arrays: Arrays, device: torch.device) -> dict[str, Tensor]:
 
 
 def partners(setting: Setting, keys: Keys, operation: str) -> np.ndarray:
-    """int64 [B]: a permutation of the positions inside groups of 64, keyed by step and the group's first sample."""
+    """int64 [B]: a permutation of the positions inside groups of 64 (the last, or only, group may be smaller), keyed by
+    step and the group's first sample."""
     count = len(keys.samples)
     position = np.arange(count)
     first = keys.samples[position // GROUP * GROUP]

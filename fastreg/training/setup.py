@@ -127,7 +127,9 @@ def build_model(
         options: dict[str, Any] = {"device_ids": devices, _SYNC: False}
         net = nn.parallel.DistributedDataParallel(net, **options)
     if config.torchcompile:
-        # one program for each size of picture and batch, of which a run has few: convolutions want their sizes known
+        # one program for each size of picture and batch, since convolutions want their sizes known: some five sizes of
+        # growing pictures, each in training and evaluation mode, whole and half (attacks), are more than dynamo's 8
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
         net = torch.compile(net, mode=config.torchcompile, dynamic=False)
     return model, net
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastreg.models import create_model
+from fastreg.models import create_model, pyramidnet
 from fastreg.training import Config
 from fastreg.training.engine import Engine
 from fastreg.training.setup import build_optimizer
@@ -48,6 +48,20 @@ def test_compiled_steps_are_one_graph_that_no_later_step_compiles_anew(quick, tm
         losses += advance(engine, range(2, 4))
     assert asked == {"mode": "reduce-overhead", "dynamic": False}
     assert losses == pytest.approx(plain, rel=1e-4)
+
+
+def test_every_size_of_growing_pictures_has_its_own_program(quick, tmp_path):
+    """More than dynamo would compile by itself; with a whole graph asked for, it raises where it gives up."""
+    quick.setitem(pyramidnet.PYRAMIDNETS, "tiny", (8, 3, False))
+    compile = torch.compile
+    whole = {"backend": "eager", "fullgraph": True}
+    quick.setattr(torch, "compile", lambda net, mode, dynamic: compile(net, dynamic=dynamic, **whole))
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=2):
+        engine = Engine(config(tmp_path, "none", torchcompile="default"), 4, *STATISTICS, ALONE)
+        for step, size in enumerate((8, 12, 16)):
+            engine.forward_backward(batch(step), step, 0, size)
+            engine.update(step, 8)
 
 
 def test_captured_gradients_accumulate_in_memory_of_their_own(quick, tmp_path):
