@@ -63,6 +63,7 @@ FLAGS: dict[str, dict[str, tuple[type, str, str]]] = {
         "eval_size": (int, "--eval-size --val-crop-size", "Validation pixels."),
         "min_size": (int, "--min-size", "Training pixels at first, growing to --size ..."),
         "size_ramp": (str, "--size-ramp", "... between these two fractions of the run."),
+        "shift": (int, "--shift", "Pixels by which CIFAR's pictures move at random."),
         "color_jitter": (float, "--color-jitter", "Brightness, contrast, saturation by up to this."),
         "lighting": (float, "--lighting", "Standard deviation of PCA lighting."),
     },

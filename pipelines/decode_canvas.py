@@ -56,7 +56,7 @@ def canvas_boxes(source: Source, settings: Settings, job: Job) -> np.ndarray | N
     if not settings.train or source.canvas is None:
         return None
     if source.layout != "folder":  # 32-pixel arrays
-        return crop.shift_boxes(settings.seed, job.indices, job.epoch, source.canvas)
+        return crop.shift_boxes(settings.seed, job.indices, job.epoch, source.canvas, settings.shift)
     sides = np.broadcast_to(np.asarray(source.canvas, np.int64), (len(job.indices), 2))
     return crop.random_boxes(settings.seed, job.indices, job.epoch, sides[:, 0], sides[:, 1])
 

@@ -144,10 +144,11 @@ def make_loader(
     resize: float = crop.RESIZE,
     random_crop: bool = True,
     page_order: bool = False,
+    shift: int = 4,
 ) -> Loader:
     """A Loader over ``source``.
 
-    ``train`` gives shuffled batches with random-resized crops (CIFAR: shifts of 4 pixels, for ``augment`` to cut);
+    ``train`` gives shuffled batches with random-resized crops (CIFAR: ``shift`` pixels, for ``augment`` to cut);
     else the Resize-256/CenterCrop-224 protocol at ``size`` in stored order. ``batch_size`` is per rank and micro-batch,
     ``workers`` counts decoding threads (default: this process's share of the cores), ``on_bad_image`` is "error" or
     "skip", which leaves broken and unreadable images out of their batches (a training batch of nothing else stays an
@@ -172,7 +173,9 @@ def make_loader(
         )
     order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages)
     staging = Staging(device)
-    settings = Settings(train and random_crop, seed, default_workers(workers), device, on_bad_image, staging.buffer)
+    settings = Settings(
+        train and random_crop, seed, default_workers(workers), device, on_bad_image, staging.buffer, shift
+    )
     return Loader(name, why, source, order, _decoder(name, source, settings), staging, size, resize)
 
 

@@ -48,6 +48,7 @@ class Settings(NamedTuple):
     device: torch.device
     on_bad_image: str
     buffer: Callable[..., torch.Tensor]  # (shape) -> uint8 host tensor to fill
+    shift: int = 4  # pixels by which small arrays move at random
 
 
 class Decoder(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 from fastreg.errors import InputError, unknown
 from fastreg.methods.adversarial import adversarial
 from fastreg.methods.alp import alp
+from fastreg.methods.alternating_flip import alternating_flip
 from fastreg.methods.base import Method, Part, Setting, as_size, join
 from fastreg.methods.cutmix import cutmix
 from fastreg.methods.cutout import cutout
@@ -40,6 +41,7 @@ METHODS: dict[str, Callable[..., Part]] = {
         no_crop_flip,
         random_erasing,
         stochastic_depth,
+        alternating_flip,
     )
 }
 """Name -> page: a function of (Setting, its own parameters) that gives a Part."""

@@ -145,7 +145,7 @@ def join(setting: Setting, parts: Sequence[Part]) -> Method:
         stepping[0].step if stepping else None,
         fields,
         prepare=next((part.prepare for part in parts if part.prepare), None),
-        plain=drawing(()),
+        plain=drawing([part for part, arrays in written if arrays.keys() <= {"flip"}]),
         crop=all(part.crop for part in parts),
         pixels=pixels,
         attacks=any(part.attacks for part in parts),

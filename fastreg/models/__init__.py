@@ -9,13 +9,14 @@ from torch import nn
 
 from fastreg.errors import InputError, unknown
 from fastreg.models.branch import branch_layers, set_fields
+from fastreg.models.cifarnet import CIFARNETS, CifarNet
 from fastreg.models.normalized import Normalized
 from fastreg.models.pyramidnet import PYRAMIDNETS, PyramidNet
 from fastreg.models.resnet import RESNETS, ResNet
 
 __all__ = ["MODELS", "Normalized", "branch_layers", "create_model", "set_fields"]
 
-MODELS = (*RESNETS, *PYRAMIDNETS)
+MODELS = (*RESNETS, *PYRAMIDNETS, *CIFARNETS)
 """The names that need no further package; ``timm:NAME`` and ``torchvision:NAME`` come on top."""
 
 STEMS = ("imagenet", "cifar")
@@ -34,18 +35,22 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
     if not isinstance(num_classes, int) or num_classes < 1:
         raise InputError(f"num_classes must be a positive integer, but is {num_classes!r}.")
     package, _, rest = name.partition(":")
-    if package in _PACKAGES and rest:
-        if shakedrop:
-            raise InputError(f"ShakeDrop works on {', '.join(MODELS)}, not on {name}: leave it out.")
-        return _PACKAGES[package](rest, num_classes, kw)
+    own: dict[str, Any] = {"shakedrop": shakedrop, **kw}
     if stem not in STEMS:
         raise unknown("stem", stem, STEMS)
-    own: dict[str, Any] = {"shakedrop": shakedrop, **kw}
+    residual = (*RESNETS, *PYRAMIDNETS)
+    for key, dropping in (("shakedrop", "ShakeDrop"), ("stochastic_depth", "stochastic depth")):
+        if own.get(key) and name not in residual and (package in _PACKAGES or name in MODELS):
+            raise InputError(f"{dropping} works on {', '.join(residual)}, not on {name}: leave it out.")
     try:
+        if package in _PACKAGES and rest:
+            return _PACKAGES[package](rest, num_classes, kw)
         if name in RESNETS:
             return ResNet(*RESNETS[name], num_classes, stem=stem, **own)
         if name in PYRAMIDNETS:
             return PyramidNet(*PYRAMIDNETS[name], num_classes, **own)
+        if name in CIFARNETS:
+            return CifarNet(CIFARNETS[name], num_classes, **kw)
     except TypeError as error:
         raise InputError(f"model {name!r} does not take these arguments ({error}).") from error
     raise unknown("model", name, [*MODELS, "timm:NAME", "torchvision:NAME"])

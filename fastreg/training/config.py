@@ -49,6 +49,7 @@ class Config:
     eval_size: int = 224
     min_size: int | None = None  # progressive resizing: start here ...
     size_ramp: tuple[float, ...] = (0.75, 0.875)  # ... and grow to size between these fractions of the run
+    shift: int = 4  # CIFAR's pictures move by up to this at random
     color_jitter: float = 0.0  # brightness, contrast and saturation by up to this share, as the paper on ImageNet
     lighting: float = 0.0  # standard deviation of PCA lighting
     loader: str = "auto"
@@ -106,6 +107,7 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "eval_size": ("[]", 8, 4096),
     "min_size": ("[]", 8, 4096),
     "size_ramp": ("[]", 0, 1),
+    "shift": ("[]", 0, 16),
     "color_jitter": ("[]", 0, 1),
     "lighting": ("[)", 0, math.inf),
     "mixup_off_epoch": ("[)", 0, math.inf),

@@ -46,6 +46,7 @@ def make_loaders(
         train=True,
         random_crop=random_crop,
         page_order=config.order == "pages",
+        shift=config.shift,
         size=train_size(config, 0),
         accumulate=config.grad_accum_steps,
         on_bad_image=config.on_bad_image,

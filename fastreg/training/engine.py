@@ -13,10 +13,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
 
-from fastreg.kernels import augment, mixed_cross_entropy
+from fastreg.errors import InputError
+from fastreg.kernels import Plan, augment, mixed_cross_entropy
 from fastreg.models import Normalized, branch_layers, set_fields
 from fastreg.training import setup
 from fastreg.training.colour import colouring
@@ -132,6 +135,19 @@ class Engine:
         """Whether all weights are numbers. Waits for the device: ask before a checkpoint, not in a step."""
         largest = torch._foreach_norm([p.detach() for p in self.model.parameters()], math.inf)
         return bool(torch.stack(list(largest)).isfinite().all())
+
+    def begin(self, source: Any) -> None:
+        """Before a run's first step: show some training pictures to a model that computes a layer from them."""
+        if not hasattr(self.model, "whiten"):
+            return
+        if source.canvas is None:
+            raise InputError(f"--model {self.config.model} needs pictures of one size: train it on CIFAR.")
+        pictures = torch.from_numpy(np.stack([source.read(i) for i in range(min(len(source), 1000))]))
+        self.model.whiten(augment(pictures, Plan(), mean=self.mean, std=self.std, dtype=torch.float32))
+        if self.place.size > 1:  # eigenvectors have no sign of their own: all processes take rank 0's
+            dist.broadcast(self.model.whitening, src=0)
+        if self.ema is not None:
+            self.ema.load_state_dict(self.model.state_dict())
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

@@ -74,6 +74,8 @@ class Run:
         self.log = runs.Log(folder)
         if checkpoint is not None:
             self._restore(checkpoint, allow)
+        else:
+            self.engine.begin(train_set)
         self.board = tensorboard(folder, self.step + 1) if config.log_tensorboard and place.rank == 0 else None
 
     @property

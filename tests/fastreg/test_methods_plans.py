@@ -14,6 +14,7 @@ from fastreg.methods.base import GROUP, ship
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 PLAIN = ("none", "mixup", "cutmix", "mixup+cutmix", "cutout", "gaussian_noise", "no_crop_flip", "random_erasing")
+PLAIN += ("alternating_flip",)
 SCOPES = ("batch", "sample")
 
 

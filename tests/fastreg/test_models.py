@@ -218,6 +218,9 @@ def test_bad_arguments_are_told():
         create_model("pyramidnet110", 10, blurpool=True)
     with pytest.raises(InputError, match="choose one"):
         create_model("resnet18", 10, shakedrop=True, stochastic_depth=0.1)
+    for name in ("timm:resnet18", "torchvision:resnet18", "cifarnet"):
+        with pytest.raises(InputError, match=r"stochastic depth works on resnet18, .*: leave it out"):
+            create_model(name, 10, stochastic_depth=0.1)
     with pytest.raises(InputError, match="stochastic_depth must be"):
         create_model("resnet18", 10, stochastic_depth=1.0)
 

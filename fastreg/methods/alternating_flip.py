@@ -1,0 +1,24 @@
+"""Alternating flip: each picture is mirrored in every other epoch, instead of by a new coin in each. Beside the paper.
+
+    flip = coin xor (the epoch is odd),  coin ~ Bernoulli(1/2), one per sample for the whole run
+
+Two epochs in a row thus show both sides of every picture.
+
+Source: Jordan, 94 % on CIFAR-10 in 3.29 seconds on a single GPU (arXiv 2404.00498), section 3.
+Defaults: none to set.
+Cost: nothing.
+Example: ``fastreg train cifar10 --reg alternating_flip``.
+"""
+
+from __future__ import annotations
+
+from fastreg.kernels import philox
+from fastreg.methods.base import Arrays, Keys, Part, Setting
+
+
+def alternating_flip(setting: Setting) -> Part:
+    def draw(keys: Keys) -> Arrays:
+        coin = philox.uniform(philox.words(setting.seed, 0, keys.samples, 0, "flip")[:, 0]) < 0.5
+        return {"flip": coin ^ (keys.epoch % 2 == 1)}
+
+    return Part("alternating_flip", draw, flip=False)
