@@ -138,16 +138,17 @@ class Engine:
 
     def begin(self, source: Any) -> None:
         """Before a run's first step: show some training pictures to a model that computes a layer from them."""
-        if not hasattr(self.model, "whiten"):
+        model: Any = self.model
+        if not hasattr(model, "whiten"):
             return
         if source.canvas is None:
             raise InputError(f"--model {self.config.model} needs pictures of one size: train it on CIFAR.")
         pictures = torch.from_numpy(np.stack([source.read(i) for i in range(min(len(source), 1000))]))
-        self.model.whiten(augment(pictures, Plan(), mean=self.mean, std=self.std, dtype=torch.float32))
+        model.whiten(augment(pictures, Plan(), mean=self.mean, std=self.std, dtype=torch.float32))
         if self.place.size > 1:  # eigenvectors have no sign of their own: all processes take rank 0's
-            dist.broadcast(self.model.whitening, src=0)
+            dist.broadcast(model.whitening, src=0)
         if self.ema is not None:
-            self.ema.load_state_dict(self.model.state_dict())
+            self.ema.load_state_dict(model.state_dict())
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
