@@ -58,15 +58,16 @@ def train(dataset: What, **flags: Any) -> None:
 
 @contextmanager
 def _rank_0_speaks() -> Iterator[None]:
-    """Of many processes that all leave with one error, the first alone tells it."""
+    """Of many processes that all leave with one error, the first alone tells it; bad input, the first of each node."""
     from fastreg.errors import InputError, SharedError
 
     try:
         yield
     except (InputError, SharedError) as error:
-        if os.environ.get("RANK", "0") == "0":
+        bad = isinstance(error, InputError)
+        if os.environ.get("LOCAL_RANK" if bad else "RANK", "0") == "0":
             raise
-        raise typer.Exit(2 if isinstance(error, InputError) else 1) from None
+        raise typer.Exit(2 if bad else 1) from None
 
 
 def _gan(flags: dict[str, Any], resume: str | None) -> None:

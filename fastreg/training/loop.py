@@ -15,6 +15,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+
 from fastreg import runs
 from fastreg.errors import InputError, SharedError
 from fastreg.progress import progress
@@ -62,7 +64,9 @@ class Run:
 
         self.engine = Engine(config, len(train_set.classes), self.mean, self.std, place)
         self.model, self.ema, self.dtype = self.engine.model, self.engine.ema, self.engine.dtype
-        self.loader, self.val_loader = make_loaders(config, train_set, val_set, place, self.engine.method.crop, say)
+        crop = self.engine.method.crop
+        with setup.agreed(place):
+            self.loader, self.val_loader = make_loaders(config, train_set, val_set, place, crop, say)
 
         used = {"precision_used": self.engine.precision, "loader_used": self.loader.name, "n_train": len(train_set)}
         used |= {"model_args": dict(self.engine.model_args)}
@@ -225,6 +229,8 @@ class Run:
         self.engine.share_statistics()
         if self.place.rank == 0:
             runs.save_checkpoint(self.folder / "last.pt", {**self._header(epoch), **self.engine.state()})
+        if self.place.size > 1:
+            dist.barrier()  # torchrun ends all when one has left: nobody leaves before it is written
 
     def _header(self, epoch: int) -> dict[str, Any]:
         reached = {"step": self.step, "epoch": epoch, "position": self.position, "ended": self.ended}

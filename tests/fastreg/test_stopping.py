@@ -14,6 +14,7 @@ from fastreg import runs
 from fastreg.errors import RunError
 from fastreg.training import loop, stopping, train
 from fastreg.training.engine import Engine
+from fastreg.training.inputs import open_sets
 from fastreg.training.setup import World
 from tests.fastreg import tiny
 from tests.fastreg.test_processes import together
@@ -151,6 +152,25 @@ def test_a_wish_in_a_validation_is_followed_behind_it(quick, data, tmp_path):
         train(settings("none", tmp_path, data, epochs=2), say=tiny.silent)
     saved = runs.load_checkpoint(tmp_path / "run" / "last.pt")
     assert (saved["step"], saved["ended"]) == (4, 1)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_process_leaves_before_the_checkpoint_is_written(rank, quick, data, tmp_path):
+    """When one leaves, torchrun ends the others."""
+    happened = []
+    quick.setattr(torch.nn.parallel, "DistributedDataParallel", lambda net, **options: net)
+    for name in ("all_reduce", "all_gather_object", "barrier"):
+        quick.setattr(torch.distributed, name, lambda *given, name=name: happened.append(name))
+    quick.setattr(runs, "save_checkpoint", lambda path, state: happened.append("save"))
+    (tmp_path / "run").mkdir()
+    config = settings("none", tmp_path, data, batch_size=2, recovery_interval=100)
+    stop_after(quick, 1)
+    with pytest.raises(RunError, match="stopped at step [234]"):
+        loop.Run(
+            config, open_sets(config), tmp_path / "run", None, World(rank, 2, torch.device("cpu")), False, tiny.silent
+        ).go()
+    assert happened[-1] == "barrier"
+    assert happened.count("save") == (1 if rank == 0 else 0)
 
 
 def test_two_processes_with_epochs_shorter_than_the_log_interval_stop_and_save(tmp_path):

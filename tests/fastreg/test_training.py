@@ -205,7 +205,7 @@ def test_recipe_auto_and_overrides():
     ("field", "value"),
     [
         *[("lr", -0.1), ("ls", 1.5), ("epochs", 0), ("momentum", 2), ("lr", float("nan")), ("momentum", 1)],
-        *[("seed", -1), ("seed", 2**64), ("model-ema-decay", 1), ("milestones", (0.5, 2)), ("size-ramp", (-1, 1))],
+        *[("seed", -1), ("seed", 2**64), ("model-ema-decay", 1), ("milestones", (-0.5, 1)), ("size-ramp", (-1, 1))],
         *[("size-ramp", (0.5, 0.4)), ("stem", "round")],
     ],
 )
