@@ -165,7 +165,7 @@ def test_no_process_leaves_before_the_checkpoint_is_written(rank, quick, data, t
     (tmp_path / "run").mkdir()
     config = settings("none", tmp_path, data, batch_size=2, recovery_interval=100)
     stop_after(quick, 1)
-    with pytest.raises(RunError, match="stopped at step [234]"):
+    with pytest.raises(RunError, match=r"stopped at step [234]"):
         loop.Run(
             config, open_sets(config), tmp_path / "run", None, World(rank, 2, torch.device("cpu")), False, tiny.silent
         ).go()
