@@ -45,9 +45,9 @@ def train(
     with setup.world(config) as place, contextlib.ExitStack() as held:
         folder, resumed = setup.run_folder(config, resume, place)
         with setup.agreed(place):
+            sets = open_sets(config)
             if place.rank == 0:
                 held.enter_context(runs.lock(folder))
-            sets = open_sets(config)
             checkpoint = runs.load_checkpoint(folder / "last.pt") if resumed else None
         Run(config, sets, folder, checkpoint, place, allow_changes, say if place.rank == 0 else _silent).go()
     return folder
