@@ -43,8 +43,7 @@ def train(dataset: What, **flags: Any) -> None:
         start = gpus is not None and gpus > 1 and "RANK" not in os.environ
         config, lines = make_config(dataset, gpu=gpu, world=gpus if start else world, **flags)
         if start:
-            from fastreg.training.inputs import look
-            from fastreg.training.launch import launch
+            from fastreg.training.launch import launch, look
 
             look(config, resume, gpus)
             raise typer.Exit(launch(gpus, sys.argv[1:]))

@@ -41,8 +41,7 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
             stamp = ["sample"] if run.card.sample else []
             if not run.repeats_paper():
                 stamp += [str(run.training.get("model")), f"{run.training.get('epochs')} epochs"]
-            stamp += last_epoch(run)
-            stamp.append(f"n = {run.card.data['n']:,}")
+            stamp += [f"n = {run.card.data['n']:,}", *last_epoch(run)]
             shown.add_row(f"  {run.name} ({', '.join(stamp)})", *cells)
             departures += run.departures(figures)
     console = Console()

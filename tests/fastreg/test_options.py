@@ -17,8 +17,8 @@ from torch import nn
 from fastreg import methods, runs
 from fastreg.errors import InputError
 from fastreg.training import loop, setup, train
+from fastreg.training.data import open_sets
 from fastreg.training.engine import Engine
-from fastreg.training.inputs import open_sets
 from tests.fastreg import tiny
 from tests.fastreg.tiny import ALONE, STATISTICS, batch, settings
 from tests.support import ROOT

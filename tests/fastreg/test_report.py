@@ -99,7 +99,7 @@ def test_the_paper_command_prints_runs_below_their_rows(tmp_path, capsys, monkey
     lines = capsys.readouterr().out.splitlines()
     at = next(i for i, line in enumerate(lines) if "CutMix + SD + LS" in line)
     assert "76.14" in lines[at]
-    assert "mine (last epoch 47.50 clean)" in lines[at + 1]
+    assert "mine (n = 50,000, last epoch 47.50 clean)" in lines[at + 1]
     assert "20.00" in lines[at + 1]
     for table in ("table1", "table2", "table3"):
         paper(table, tmp_path / "none")

@@ -74,8 +74,8 @@ def test_the_paper_command_marks_what_is_not_its_measurement(tmp_path, capsys, m
     assert lines["memory"].count("*") == 5
     assert "*" not in lines["same"] + lines["short"]
     assert "n = 50,000" in lines["same"]
-    assert "(sample, n = 100)" in lines["sample"]
-    assert "(resnet18, 12 epochs, n = 50,000)" in lines["short"]
+    assert "(sample, n = 100, last epoch 47.50 clean)" in lines["sample"]
+    assert "(resnet18, 12 epochs, n = 50,000, last epoch 47.50 clean)" in lines["short"]
     for kind, (_, _, why) in KINDS.items():
         assert any(
             line.startswith(f"* not what the paper measures: {kind}") and why in line for line in out.splitlines()

@@ -13,8 +13,8 @@ import torch
 from fastreg import runs
 from fastreg.errors import RunError
 from fastreg.training import loop, stopping, train
+from fastreg.training.data import open_sets
 from fastreg.training.engine import Engine
-from fastreg.training.inputs import open_sets
 from fastreg.training.setup import World
 from tests.fastreg import tiny
 from tests.fastreg.test_processes import together
