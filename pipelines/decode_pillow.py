@@ -12,7 +12,7 @@ from PIL import Image
 from fastreg.pipelines import crop
 from fastreg.pipelines.image import ERRORS, Header, header, pixels, reason
 from fastreg.pipelines.source import Source
-from fastreg.pipelines.work import Decoded, Job, Pool, Settings, ahead, bad_image, cancel_all
+from fastreg.pipelines.work import Decoded, Job, Pool, Settings, bad_image, in_threads
 
 
 def train_crop(array: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
@@ -42,17 +42,7 @@ class PillowDecoder:
         self.pool = Pool(settings.workers)
 
     def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
-        def start(job: Job):
-            images = self.settings.buffer((len(job.indices), job.size, job.size, 3))
-            rows = images.numpy()
-            return images, self.pool.map_chunks(job, lambda job, a, b: self._chunk(job, a, rows[a:b]))
-
-        for images, futures in ahead(jobs, start, 2, lambda started: cancel_all(started[1])):
-            try:
-                bad = tuple(row for future in futures for row in future.result())
-            finally:
-                cancel_all(futures)
-            yield Decoded(images, None, bad)
+        return in_threads(jobs, self.settings, self.pool, self._chunk)
 
     def _chunk(self, job: Job, first: int, out: np.ndarray) -> list[int]:
         """Fill ``out``; returns the rows (of the job) that could not be decoded."""

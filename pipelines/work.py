@@ -84,9 +84,9 @@ class Pool:
         self.workers = workers
         self._executor: ThreadPoolExecutor | None = None
 
-    def map_chunks(self, job: Job, task: Callable[[Job, int, int], U], smallest: int = 4, largest: int = 32) -> list:
+    def map_chunks(self, job: Job, task: Callable[[Job, int, int], U], smallest: int = 16, largest: int = 32) -> list:
         """Futures of ``task(job, start, stop)`` over the rows of a job: some per thread, of ``smallest`` to ``largest``
-        rows, so that a task is worth its dispatch and none keeps the others waiting."""
+        rows, so that drawing its boxes together is worth it and none keeps the others waiting."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="fastreg-decode")
         n = len(job.indices)
@@ -97,6 +97,24 @@ class Pool:
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
             self._executor = None
+
+
+def in_threads(
+    jobs: Iterator[Job], settings: Settings, pool: Pool, task: Callable[[Job, int, np.ndarray], list[int]]
+) -> Generator[Decoded]:
+    """Batches whose rows ``task(job, first, out)`` fills; it returns the rows (of the job) that it could not."""
+
+    def start(job: Job):
+        images = settings.buffer((len(job.indices), job.size, job.size, 3))
+        rows = images.numpy()
+        return images, pool.map_chunks(job, lambda job, a, b: task(job, a, rows[a:b]))
+
+    for images, futures in ahead(jobs, start, 2, lambda started: cancel_all(started[1])):
+        try:
+            bad = tuple(row for future in futures for row in future.result())
+        finally:
+            cancel_all(futures)
+        yield Decoded(images, None, bad)
 
 
 def cancel_all(futures: Iterable) -> None:
