@@ -46,6 +46,7 @@ ALLOCATION = np.dtype([("sample", "<u8"), ("pointer", "<u8"), ("size", "<u8")])
 ABOUT = np.dtype([("magic", "S8"), ("pointer", "<u8"), ("size", "<u8")])
 CHECKSUM = np.dtype("<u4")
 MAGIC = b"fastreg1"
+BLOCK = 4096  # bytes by which canvases are gathered
 
 
 class BetonSource(Source):
@@ -92,6 +93,8 @@ class BetonSource(Source):
         sides = set(zip(self.heights.tolist(), self.widths.tolist())) if n else set()
         if len(sides) == 1 and (self.modes == RAW).all():
             (self.canvas,) = sides
+        whole = self.canvas is not None and not ((self.pointers | self._sizes) % BLOCK).any()
+        self._blocks = self._memory[: len(self._memory) // BLOCK * BLOCK].reshape(-1, BLOCK) if whole else None
 
     def _table(self, offset: int, count: int | None, dtype: np.dtype) -> np.ndarray:
         stop = len(self._memory) if count is None else offset + count * dtype.itemsize
@@ -164,3 +167,11 @@ class BetonSource(Source):
         if said[:2] != (height, width):
             raise ValueError(f"it is {said.width} x {said.height} pixels, and the file's table says {width} x {height}")
         return encoded
+
+    def gather(self, indices: np.ndarray, out: np.ndarray) -> None:
+        if self._blocks is None:
+            return super().gather(indices, out)
+        # One call without the interpreter's lock: threads that copy row by row spend a quarter of their time taking it.
+        count = out[0].nbytes // BLOCK
+        blocks = self.pointers[indices, None] // BLOCK + np.arange(count)
+        np.take(self._blocks, blocks, axis=0, out=out.reshape(len(out), count, BLOCK), mode="clip")

@@ -89,6 +89,9 @@ class ArraySource(Source):
     def read(self, index: int) -> np.ndarray:
         return self.images[index]
 
+    def gather(self, indices: np.ndarray, out: np.ndarray) -> None:
+        np.take(self.images, indices, axis=0, out=out, mode="clip")
+
     def content(self) -> str:
         digest = hashlib.sha256(self.images)
         digest.update(self.labels)

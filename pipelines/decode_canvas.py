@@ -36,8 +36,7 @@ class CanvasDecoder:
             rows = images.numpy()
 
             def copy(job: Job, a: int, b: int) -> None:
-                for row in range(a, b):
-                    rows[row] = self.source.read(job.indices[row])
+                self.source.gather(job.indices[a:b], rows[a:b])
 
             return images, boxes, self.pool.map_chunks(job, copy, largest=64)
 

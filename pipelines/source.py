@@ -82,6 +82,11 @@ class Source:
         """Encoded image bytes, or the stored canvas uint8 [H, W, 3]. Raises OSError or ValueError when it cannot."""
         raise NotImplementedError
 
+    def gather(self, indices: np.ndarray, out: np.ndarray) -> None:
+        """Copy the canvases of samples into the rows of ``out``, uint8 [b, H, W, 3]."""
+        for row, index in zip(out, indices.tolist()):
+            row[...] = self.read(index)
+
     def describe(self, index: int) -> str:
         """Where sample ``index`` lies, for messages."""
         return f"sample {index} of {self.root}"

@@ -142,22 +142,24 @@ def test_parity_of_the_decoders_on_one_file(mixed, capsys, name, train, mean, la
     assert d.max() <= largest
 
 
-def test_canvases_go_out_untouched_with_their_boxes(data, tmp_path):
-    write_beton("imagenet", data / "imagenet", tmp_path / "train.beton", raw=96)
+@pytest.mark.parametrize(("side", "whole_blocks"), [(96, False), (64, True)])  # copied row by row; in one gather
+def test_canvases_go_out_untouched_with_their_boxes(data, tmp_path, side, whole_blocks):
+    write_beton("imagenet", data / "imagenet", tmp_path / "train.beton", raw=side)
     source = open_dataset("imagenet", "train", tmp_path)
     assert source.path == tmp_path / "train.beton"
+    assert (source._blocks is not None) == whole_blocks
     kw = {"train": True, "batch_size": 32, "size": 64, "seed": 3}
     others = [make_loader(source, loader=name, **kw) for name in ("ffcv", "resident")]
     with make_loader(source, **kw) as loader:
         for a, b, c in zip(loader.batches(), *(other.batches() for other in others), strict=True):
             assert torch.equal(a.images, c.images)
             assert torch.equal(a.crop, c.crop)
-            assert a.images.shape == (32, 96, 96, 3)
+            assert a.images.shape == (32, side, side, 3)
             assert torch.equal(a.images, b.images)
             assert torch.equal(a.crop, b.crop)
-            assert np.array_equal(a.images[5].numpy(), source.read(int(a.indices[5])))
+            assert all(np.array_equal(a.images[row].numpy(), source.read(int(i))) for row, i in enumerate(a.indices))
             assert (a.crop[:, :2] >= 0).all()
-            assert (a.crop[:, :2] + a.crop[:, 2:] <= 96).all()
+            assert (a.crop[:, :2] + a.crop[:, 2:] <= side).all()
     by_page = make_loader(source, page_order=True, **kw)
     assert sorted(np.concatenate([b.indices for b in by_page.batches()]).tolist()) == list(range(576))
 
