@@ -17,6 +17,8 @@ import torch
 from fastreg.benchmarks.peers import need
 from fastreg.pipelines.crop import random_boxes
 
+_KEPT: list[Any] = []  # FFCV's loaders: numba, asked to forget what they compiled, prints a KeyError's traceback
+
 
 class _Files(torch.utils.data.Dataset):
     """A plain map-style data set of random-resized crops, as torchvision's ImageFolder with RandomResizedCrop makes
@@ -44,7 +46,7 @@ def _by_pillow(stored: bytes, box: Callable[..., Any], size: int) -> np.ndarray:
     with Image.open(io.BytesIO(stored)) as image:
         top, left, height, width = box(image.height, image.width)
         cut = image.convert("RGB").crop((left, top, left + width, top + height))
-        return np.asarray(cut.resize((size, size), Image.Resampling.BILINEAR))
+        return np.array(cut.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _by_opencv(stored: bytes, box: Callable[..., Any], size: int) -> np.ndarray:
@@ -125,6 +127,7 @@ def bare_ffcv(source: Any, batch: int, size: int, workers: int, job: Any) -> Ite
         drop_last=True,
         pipelines={"image": pipeline},
     )
+    _KEPT.append(loader)
     while True:
         yield from loader
 

@@ -108,5 +108,11 @@ TARGETS = (
     Target("eval", "evaluate *", "ratio", 1.0, "torchattacks", device="cpu", tolerance=0.10),
     Target("eval", "read imagenet-c", "ratio", 1.0, "RobustBench loop", device="cpu", tolerance=0.10),
     Target("eval", "metric *", "ratio", 1.0, "torchmetrics", device="cpu", tolerance=0.10),
-    Target("loaders", "load folder", "ratio", 1.0, "DataLoader + Pillow", device="cpu", tolerance=0.10),
+    # loaders, files of 500 x 375; on any CPU
+    Target("loaders", "load folder", "ratio", 1 / 1.5, "DataLoader + Pillow", device="cpu"),
+    Target("loaders", "load folder", "ratio", 1.0, "bare DALI", device="cpu"),
+    Target("loaders", "load dali", "ratio", 1.03, "bare DALI", device="cpu"),
+    Target("loaders", "load ffcv JPEG", "ratio", 1.03, "bare FFCV", device="cpu"),
+    Target("loaders", "load ffcv raw images", "ratio", 1 / 5, "bare FFCV", device="cpu"),
+    Target("loaders", "load ffcv canvases of 256", "ratio", 1 / 5, "bare FFCV", device="cpu"),
 )

@@ -41,7 +41,8 @@ class CanvasDecoder:
             return images, boxes, self.pool.map_chunks(job, copy, largest=64)
 
         boxed = with_boxes(self.source, self.settings, jobs)
-        for images, boxes, futures in ahead(boxed, start, 2, lambda started: cancel_all(started[2])):
+        # one batch ahead: a second would push the first out of the cache
+        for images, boxes, futures in ahead(boxed, start, 1, lambda started: cancel_all(started[2])):
             try:
                 for future in futures:
                     future.result()
