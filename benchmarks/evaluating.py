@@ -24,8 +24,8 @@ from fastreg.benchmarks.timing import measure, over
 from fastreg.evaluation import conditions, official
 from fastreg.evaluation.canvas import Pixels
 from fastreg.evaluation.classifier import Classifier
-from fastreg.evaluation.plan import Place
 from fastreg.evaluation.subject import Subject
+from fastreg.evaluation.work import Place
 from fastreg.kernels import CORRUPTIONS
 from fastreg.metrics import Tally
 from fastreg.models import create_model

@@ -47,7 +47,9 @@ def evaluate(
     constants: Annotated[
         str, typer.Option("--constants", help="imagenet224, imagenet299, tiny64, cifar32; auto goes by size.")
     ] = "auto",
-    corruptions: Annotated[str | None, typer.Option("--corruptions", help="Only these, joined by commas.")] = None,
+    corruptions: Annotated[
+        str | None, typer.Option("--corruptions", "--corruption", help="Only these, joined by commas.")
+    ] = None,
     frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help="The frost photographs.")] = None,
     imagenet_c_dir: Annotated[Path | None, typer.Option("--imagenet-c-dir", help="The official images.")] = None,
     cifar_c_dir: Annotated[Path | None, typer.Option("--cifar-c-dir", help="The official arrays.")] = None,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.errors import InputError
 from fastreg.evaluation.canvas import Pixels
 from fastreg.evaluation.classifier import Classifier
-from fastreg.kernels import augment, corrupt
+from fastreg.kernels import augment, corrupt, draw_fields
+from fastreg.kernels.corruptions.constants import resolve
 from fastreg.kernels.fgsm import fgsm_attack
 from fastreg.kernels.types import Plan
 
@@ -76,3 +80,26 @@ def corruption(
         return classifier.images(images)
 
     return logits
+
+
+def constants_for(name: str, size: int) -> str:
+    """The name of the constants for images of that size; InputError when none are meant for it."""
+    try:
+        return resolve(name, size)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def frost_photographs(folder: str | Path | None, size: int, constants: str) -> list[np.ndarray]:
+    """The frost photographs; InputError, before any work, when they are missing or too small for the images."""
+    from fastreg.pipelines.frost import load_frost
+
+    leave = "or leave frost out of --corruption."
+    try:
+        textures = load_frost(folder)
+        draw_fields("frost", 1, seed=0, indices=[0], size=size, constants=constants, textures=textures)
+    except InputError as error:
+        raise InputError(f"{str(error).rstrip('.')}, {leave}") from error
+    except ValueError as error:
+        raise InputError(f"--size {size}: {str(error).rstrip('.')}, {leave}") from error
+    return textures

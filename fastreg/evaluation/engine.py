@@ -18,11 +18,12 @@ from fastreg.errors import InputError, unknown
 from fastreg.evaluation.canvas import CROP_PCT, LOADERS, PROTOCOL, Canvas, device_named
 from fastreg.evaluation.classifier import Classifier, borrowed, device_of, precision_of
 from fastreg.evaluation.keeper import Keeper
-from fastreg.evaluation.plan import Options, Place, Step, Work, plan
+from fastreg.evaluation.plan import plan
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.subject import Subject
 from fastreg.evaluation.suites import DERIVED, resolve
 from fastreg.evaluation.tf32 import tf32
+from fastreg.evaluation.work import Options, Place, Step, Work
 from fastreg.metrics import Tally, auroc, detection_error, fpr95
 from fastreg.progress import progress
 from fastreg.runs import environment

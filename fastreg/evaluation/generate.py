@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from fastreg.errors import InputError
+from fastreg.evaluation import conditions
 from fastreg.evaluation.canvas import CROP_PCT, PROTOCOL, Canvas, device_named
 from fastreg.evaluation.layouts import (
     QUALITY,
@@ -29,8 +30,7 @@ from fastreg.evaluation.layouts import (
 )
 from fastreg.evaluation.subject import Subject
 from fastreg.evaluation.suites import SEVERITIES, corruption_conditions
-from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, draw_fields
-from fastreg.kernels.corruptions.constants import resolve
+from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 from fastreg.progress import progress
 from fastreg.runs import environment, installed, lock, write_json
 from fastreg.version import __version__
@@ -68,7 +68,7 @@ def corrupt_dataset(
     subject = Subject(_open(src, split), size, crop_pct)
     names = (*CORRUPTIONS, *EXTRA_CORRUPTIONS) if corruptions == "all" else corruptions
     pairs = corruption_conditions(names, _numbers(severities))
-    drawn: dict[str, Any] = {"seed": seed, "constants": constants_for(constants, subject.size)}
+    drawn: dict[str, Any] = {"seed": seed, "constants": conditions.constants_for(constants, subject.size)}
     arrays = subject.source.layout != "folder"
     if arrays and len({severity for _, severity in pairs}) < len(SEVERITIES):
         raise InputError("CIFAR-C's arrays hold all five severities: leave --severity at all.")
@@ -84,7 +84,7 @@ def corrupt_dataset(
         parts = list(dict.fromkeys((name, 0 if arrays else severity) for name, severity in pairs))
         left = _not_there(dst, parts, manifest["parts"], files)
         if any(name == "frost" for name, _ in left):
-            drawn["textures"] = frost_photographs(frost_dir, subject.size, drawn["constants"])
+            drawn["textures"] = conditions.frost_photographs(frost_dir, subject.size, drawn["constants"])
         for part in left:
             manifest["parts"].pop(_key(*part), None)
         write_json(dst / MANIFEST, manifest)
@@ -133,29 +133,6 @@ def _environment(device: torch.device) -> dict[str, Any]:
     packages = found["packages"] | installed("opencv-python-headless")
     hardware = {key: found[key] for key in ("platform", "cpu_count", "gpu", "cuda")}
     return {"python": found["python"], "packages": packages, "device": device.type, **hardware}
-
-
-def constants_for(name: str, size: int) -> str:
-    """The name of the constants for images of that size; InputError when none are meant for it."""
-    try:
-        return resolve(name, size)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-
-
-def frost_photographs(folder: str | Path | None, size: int, constants: str) -> list[np.ndarray]:
-    """The frost photographs; InputError, before any work, when they are missing or too small for the images."""
-    from fastreg.pipelines.frost import load_frost
-
-    leave = "or leave frost out of --corruption."
-    try:
-        textures = load_frost(folder)
-        draw_fields("frost", 1, seed=0, indices=[0], size=size, constants=constants, textures=textures)
-    except InputError as error:
-        raise InputError(f"{str(error).rstrip('.')}, {leave}") from error
-    except ValueError as error:
-        raise InputError(f"--size {size}: {str(error).rstrip('.')}, {leave}") from error
-    return textures
 
 
 def _not_there(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,23 +14,17 @@ from fastreg.evaluation import conditions
 from fastreg.evaluation.canvas import Pixels, sent
 from fastreg.evaluation.part import WrongSize, names_of, part_at
 from fastreg.evaluation.subject import Subject, digest
+from fastreg.evaluation.work import Place, Step, Work
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.pipelines.image import ERRORS
 
-if TYPE_CHECKING:
-    from fastreg.evaluation.plan import Place, Step
 
-Steps = tuple[dict[str, Any], dict[str, "Step"]]
-
-
-def imagenet_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> Steps:
+def imagenet_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> Work:
     """Steps over ``root/[category/]<corruption>/<severity>/<class>/*.JPEG``, decoded as they are (no resize).
 
     Parts that are not there are left out; of a part that lacks classes or images, what is there is measured. The
     scorecard then names them and gives no total. Raises InputError when none is there, or images have another size.
     """
-    from fastreg.evaluation.plan import Step
-
     if not root.is_dir():
         raise InputError(
             f"no ImageNet-C folder at {root}: give the folder that holds <corruption>/<severity>/<class>/."
@@ -55,7 +49,7 @@ def imagenet_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -
             f"{root} holds none of the corruptions asked for, with images of the data's classes: "
             f"expected {root}/{pairs[0][0]}/1/<class>/."
         )
-    return {"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": 85}, steps
+    return Work({"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": 85}, steps)
 
 
 class _FolderBatches:
@@ -83,14 +77,12 @@ class _FolderBatches:
             loader.close()
 
 
-def cifar_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> Steps:
+def cifar_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> Work:
     """Steps over ``root/<corruption>.npy``, uint8 [5 n, 32, 32, 3] severity-major, and ``root/labels.npy``.
 
     Raises InputError when the folder, the labels or every array is missing, an array has another shape, or the labels
     are not those of the data.
     """
-    from fastreg.evaluation.plan import Step
-
     if not (root / "labels.npy").is_file():
         raise InputError(f"no CIFAR-C at {root}: give the folder that holds labels.npy and <corruption>.npy.")
     labels = _array(root / "labels.npy")
@@ -128,7 +120,7 @@ def cifar_c(root: Path, subject: Subject, pairs: Sequence[tuple[str, int]]) -> S
         steps[f"{name}/{severity}"] = Step(conditions.clean, _ArrayBatches(stacked[rows], own), n, extra)
     if not steps:
         raise InputError(f"{root} holds none of the corruptions asked for: expected {pairs[0][0]}.npy.")
-    return {"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": None}, steps
+    return Work({"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": None}, steps)
 
 
 def _array(path: Path) -> np.ndarray:

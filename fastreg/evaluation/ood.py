@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,24 +21,20 @@ from fastreg.evaluation.canvas import Pixels, sent
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.subject import Subject, listed
 from fastreg.evaluation.suites import NOISES, OOD_SETS, PHOTOGRAPHS
+from fastreg.evaluation.work import Options, Place, Step, Work
 from fastreg.kernels import philox
 from fastreg.pipelines.source import EXTENSIONS
-
-if TYPE_CHECKING:
-    from fastreg.evaluation.plan import Options, Place, Step
 
 NOISE_IMAGES = 10_000
 _TUNING = 1000  # ODIN's drivers keep the first thousand of each set for tuning
 
 
-def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str, Step]]:
+def work(subject: Subject, options: Options) -> Work:
     """One step per set that is there.
 
     Raises InputError when a folder was named and holds none, a set's name is taken, its images have another size than
     the model's, or it ends within ODIN's tuning images.
     """
-    from fastreg.evaluation.plan import Step
-
     root = Path(options.ood_dir or Path(os.environ.get("FASTREG_DATA", "data")) / "ood")
     first = _TUNING if options.odin_split else 0
     found = {}
@@ -55,7 +50,7 @@ def steps(subject: Subject, options: Options) -> tuple[dict[str, Any], dict[str,
     for name in NOISES:
         drawn = _noise(name, range(first, last), subject.size, options.seed)
         found[name] = Step(on_pixels, drawn, last - first, out=True)
-    return {"score": "largest softmax probability", "folder": str(root), "first": first}, found
+    return Work({"score": "largest softmax probability", "folder": str(root), "first": first}, found)
 
 
 def _sets(root: Path, named: bool) -> dict[str, list[Path]]:

@@ -40,7 +40,7 @@ def contact_sheet(
     """
     import torch
 
-    from fastreg.evaluation.generate import constants_for, frost_photographs
+    from fastreg.evaluation.conditions import constants_for, frost_photographs
     from fastreg.evaluation.suites import SEVERITIES, corruption_conditions
     from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 

@@ -112,6 +112,9 @@ def test_frost_photographs_that_do_not_do_are_said_before_any_work(imagenet, tmp
     with pytest.raises(InputError, match=words):
         corrupt_dataset(imagenet, tmp_path / "c", **options)
     assert not (tmp_path / "c").exists()
+    with pytest.raises(InputError, match=words):
+        evaluate(tiny_net(classes=4), "clean,imagenet-c", imagenet, out=tmp_path / "card", **options)
+    assert not (tmp_path / "card" / "scorecard.json").exists()
 
 
 def test_a_crop_of_all_leaves_images_of_the_size_as_they_are(tmp_path):

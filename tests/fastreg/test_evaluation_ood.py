@@ -87,7 +87,7 @@ def test_only_the_papers_seven_sets_have_a_mean(net, data, left_out):
 
 def test_the_noise_sets_have_their_distributions():
     from fastreg.evaluation.ood import _noise
-    from fastreg.evaluation.plan import Place
+    from fastreg.evaluation.work import Place
 
     place = Place(torch.device("cpu"), 0, 1, 200, {})
     gaussian = next(_noise("gaussian", range(200), 32, 0)(place)).images
