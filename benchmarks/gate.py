@@ -34,13 +34,13 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("parity", 120),
-    Part("kernels", 125, "kernels"),
+    Part("parity", 110),
+    Part("kernels", 110, "kernels"),
     Part("loss", 55, "loss"),
     Part("throughput", 95, "throughput"),
     Part("corruptions", 75, "corruptions"),
     Part("eval", 40, "eval"),
-    Part("loaders", 20, "loaders"),
+    Part("loaders", 45, "loaders"),
 )
 
 

@@ -42,7 +42,8 @@ Batches = Callable[[], Iterator[Any]]
 
 
 def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
-    size, batch = job.size or 224, job.batch_size or (256 if job.gpu else 32)
+    size, batch = (160, 256) if job.gpu else (224, 32)
+    size, batch = job.size or size, job.batch_size or batch
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -58,7 +59,7 @@ def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
             variants = {OURS: partial(ours, source, name, job, batch, size)}
             variants |= {peer: partial(build, source, batch, size, workers, job) for peer, build in PEERS[name].items()}
             images = IMAGES_QUICK if job.quick else IMAGES
-            found = race(variants, max(1, images // batch), job.seconds(20), ahead=2 * workers + 4)
+            found = race(variants, max(1, images // batch), job.seconds(6 if job.gpu else 20), ahead=2 * workers + 4)
             for variant, timing in found.items():
                 if isinstance(timing, str):
                     yield Absent(case, variant, timing.replace(temporary, "a temporary folder"))

@@ -96,10 +96,15 @@ TARGETS = (
     Target("throughput", "step cutout", "ratio", 1.01, "step none / fastreg", tolerance=0.01),
     Target("throughput", "step cutmix+shakedrop", "ratio", 1.05, "step none / fastreg", tolerance=0.01),
     Target("throughput", "step adversarial", "ratio", 1.33 * 1.05, "step none / fastreg", tolerance=0.01),
+    Target("throughput", "step alp", "ratio", 2.67 * 1.05, "step none / fastreg", tolerance=0.01),
+    Target("throughput", "step mixup, fed by *", "ratio", 1 / 0.95, "step mixup / fastreg", tolerance=0.01),
     # corruptions: batch 256, 224 x 224
     *(Target("corruptions", f"corrupt {name} ?", "images_per_second", 20_000) for name in CORRUPTIONS),
     Target("corruptions", "corrupt all 15 x 5", "images_per_second", 100_000),
     Target("corruptions", "corrupt all 15 x 5 jpeg", "images_per_second", 80_000),
+    # loaders, 16 cores: crops of 160 px from JPEG, canvases as they are
+    Target("loaders", "load dali", "images_per_second", 10_000),
+    Target("loaders", "load ffcv canvases of 256", "images_per_second", 40_000),
     # evaluation: with the JPEG step, of bare inference
     Target("eval", "evaluate * 3 jpeg", "ratio", 1 / 0.85, "evaluate clean / bare loop"),
     # on any CPU; timings there are noisier

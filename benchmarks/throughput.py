@@ -33,8 +33,8 @@ from fastreg.training.setup import World
 
 Variants = dict[tuple[str, str], Call]  # by (operation, variant)
 LOADERS = ("folder", "dali", "ffcv")
-# those of the paper's ImageNet rows first (label smoothing costs nothing), then the one with an attack in its step
-METHODS = ("none", "mixup", "cutmix", "cutout", "shakedrop", "cutmix+shakedrop", "adversarial")
+# those of the paper's ImageNet rows first (label smoothing costs nothing), then those with an attack in their step
+METHODS = ("none", "mixup", "cutmix", "cutout", "shakedrop", "cutmix+shakedrop", "adversarial", "alp")
 SETS = 4  # batches that lie ready, used in turn
 SAMPLE_SECONDS = 0.4  # of consecutive steps in one sample on a GPU, so that the host may run ahead
 WARM = 3  # steps of a loader that are not counted

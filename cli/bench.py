@@ -18,7 +18,9 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer cases, a quarter of the time.")] = False,
     data_dir: Annotated[str | None, typer.Option("--data-dir", help="Where the imagenet data set lies.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Default: resnet50; on a CPU resnet18.")] = None,
-    size: Annotated[int | None, typer.Option("--size", "--img-size", help="Pixels. Default: 224; CPU 64.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", "--img-size", help="Pixels. Default: by suite and device.")
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option("-b", "--batch-size", help="Default: by suite and device; throughput 256, CPU 32.")
     ] = None,
