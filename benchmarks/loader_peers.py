@@ -76,7 +76,7 @@ def data_loader(cut: Any, source: Any, batch: int, size: int, workers: int, job:
 
 def bare_dali(source: Any, batch: int, size: int, workers: int, job: Any) -> Iterator[Any]:
     """NVIDIA's training pipeline: file reader, decode with random crop, resize; mixed decoder on a GPU."""
-    need("nvidia.dali", '"fastreg[dali]"')
+    need("nvidia.dali")
     from nvidia.dali import fn, pipeline_def, types
     from nvidia.dali.plugin.base_iterator import LastBatchPolicy
     from nvidia.dali.plugin.pytorch import DALIGenericIterator
@@ -109,7 +109,7 @@ def bare_dali(source: Any, batch: int, size: int, workers: int, job: Any) -> Ite
 
 def bare_ffcv(source: Any, batch: int, size: int, workers: int, job: Any) -> Iterator[Any]:
     """FFCV's Loader over the same .beton file, random order, its random-resized-crop decoder on the CPU."""
-    need("ffcv", '"fastreg[ffcv]"')
+    need("ffcv")
     from ffcv.fields.decoders import RandomResizedCropRGBImageDecoder
     from ffcv.loader import Loader, OrderOption
     from ffcv.transforms import ToDevice, ToTensor

@@ -59,9 +59,7 @@ def _case(job: Job, batch: int, classes: int, reduction: str, dtype: torch.dtype
     fused = compiled(lambda z: reduced(plain_loss(z, targets, EPS)))
     variants[COMPILED] = both(fused)
     try:
-        liger = need("liger_kernel.transformers", "liger-kernel").LigerCrossEntropyLoss(
-            label_smoothing=EPS, reduction=reduction
-        )
+        liger = need("liger_kernel.transformers").LigerCrossEntropyLoss(label_smoothing=EPS, reduction=reduction)
         if not job.gpu:
             raise ImportError("Liger's kernels need a GPU")
         own = [z.clone() for z in logits]  # it writes its gradient into the logits

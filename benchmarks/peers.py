@@ -13,13 +13,18 @@ from typing import Any
 
 import torch
 
+from fastreg.errors import extra
 from fastreg.kernels.types import Batch
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Build = Callable[..., Callable[[int], Any]]
 
 
-def need(package: str, pip: str | None = None) -> Any:
+EXTRAS = {"nvidia": "dali", "ffcv": "ffcv"}  # packages that are not of the extra "peers"
+ALONE = ("torchattacks", "robustbench", "imagecorruptions")  # whose own requirements pin old releases
+
+
+def need(package: str) -> Any:
     """The imported package; ImportError says how to install it or why it cannot be imported."""
     _admit_torchvision()
     try:
@@ -27,7 +32,9 @@ def need(package: str, pip: str | None = None) -> Any:
     except ModuleNotFoundError as error:
         if not package.startswith(str(error.name)):
             raise ImportError(f"{package} cannot be imported ({error})") from None
-        raise ImportError(f"{package} is not installed (pip install {pip or package.split('.')[0]})") from None
+        top = package.split(".")[0]
+        install = f"pip install --no-deps {top}" if top in ALONE else extra(EXTRAS.get(top, "peers"))
+        raise ImportError(f"{package} is not installed ({install})") from None
     except Exception as error:  # torchvision beside another torch build raises RuntimeError
         raise ImportError(f"{package} cannot be imported ({str(error).splitlines()[0]})") from None
 

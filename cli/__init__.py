@@ -34,7 +34,7 @@ def _root(
 
 
 _INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
-_CONTINUING = ("data prepare", "data fetch", "eval")  # commands that go on where they were stopped
+_CONTINUING = ("data prepare", "data fetch", "eval", "corrupt")  # commands that go on where they were stopped
 
 
 def main() -> None:
@@ -56,7 +56,9 @@ def main() -> None:
                 sys.exit(2)
             usage = getattr(error, "ctx", None)
             where = usage.command_path if usage is not None else "fastreg"
-            _leave(f"{error.format_message().rstrip('.')}. See {where} --help.", getattr(error, "exit_code", 2))
+            said = error.format_message()
+            said += "" if said.endswith((".", "?")) else "."
+            _leave(f"{said} See {where} --help.", getattr(error, "exit_code", 2))
         if isinstance(error, InputError):
             _leave(str(error), 2)
         if isinstance(error, RunError):

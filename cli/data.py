@@ -78,7 +78,7 @@ def fetch(
 
 @data.command()
 def verify(
-    name: Annotated[str, typer.Argument(metavar="DATASET")],
+    name: Annotated[str, typer.Argument(metavar="DATASET", help="imagenet, cifar100 ... or a path.")],
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where it lies.")] = None,
     workers: Annotated[int | None, typer.Option("-j", "--workers", help="Threads.")] = None,
 ) -> None:
@@ -94,7 +94,7 @@ def verify(
 
 @data.command()
 def info(
-    name: Annotated[str, typer.Argument(metavar="DATASET")],
+    name: Annotated[str, typer.Argument(metavar="DATASET", help="imagenet, cifar100 ... or a path.")],
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where it lies.")] = None,
 ) -> None:
     """Say what lies there: counts, classes, formats, sides, fingerprint."""

@@ -95,15 +95,18 @@ def evaluate(
         workers=workers,
         out=out,
         runs_root=runs,
+        say=typer.echo,
     )
-    print_scorecard(card)
-    typer.echo(f"scorecard: {folder / 'scorecard.json'}")
+    print_scorecard(card, suite)
+    typer.echo(f"scorecard: {folder / 'scorecard.json'}; next: fastreg report {folder}")
 
 
 @app.command()
 def report(
     folders: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...", help="Default: the newest run.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The .html file; .md and .csv go beside it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The .html file; default: beside the run's card, or above several.")
+    ] = None,
     runs: RunsRoot = Path("runs"),
 ) -> None:
     """Write one self-contained HTML page about evaluated runs."""
@@ -146,6 +149,7 @@ def corrupt(
     corruption: Annotated[str, typer.Option("--corruption", help="all, or names joined by commas.")] = "all",
     severity: Annotated[str, typer.Option("--severity", help="all, or numbers joined by commas.")] = "all",
     split: Annotated[str, typer.Option("--split", help="train or val.")] = "val",
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data set named SRC lies.")] = None,
     size: Annotated[int | None, typer.Option("--size", help="Pixels; default 224, CIFAR 32.")] = None,
     crop_pct: CropPct = 224 / 256,
     constants: Annotated[str, typer.Option("--constants", help="auto goes by size.")] = "auto",
@@ -164,6 +168,7 @@ def corrupt(
         corruptions=corruption if corruption == "all" else corruption.split(","),
         severities=severity,
         split=split,
+        data_dir=data_dir,
         size=size,
         crop_pct=crop_pct,
         constants=constants,
@@ -173,7 +178,7 @@ def corrupt(
         batch_size=batch_size,
         workers=workers,
     )
-    typer.echo(f"{target}: {len(parts)} parts, each read back")
+    typer.echo(f"{target}: {len(parts)} {'part' if len(parts) == 1 else 'parts'}, each read back")
 
 
 @show.command("corruptions")

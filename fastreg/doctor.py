@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import platform
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from fastreg import runs
-from fastreg.errors import InputError
+from fastreg.errors import InputError, extra
 from fastreg.version import __version__
 
 FFCV_SYSTEM = "apt-get install libopencv-dev libturbojpeg0-dev pkg-config g++"
@@ -49,18 +50,24 @@ def _engine() -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     import torch
 
-    dali = "dali-cuda12" if (torch.version.cuda or "13").startswith("12") else "dali"
+    dali = extra("dali-cuda12" if (torch.version.cuda or "13").startswith("12") else "dali")
     rows = (
-        ("DALI", "nvidia.dali", ("nvidia-dali-cuda130", "nvidia-dali-cuda120"), f'pip install "fastreg[{dali}]"'),
-        ("FFCV", "ffcv", ("ffcv",), f'{FFCV_SYSTEM} && pip install "fastreg[ffcv]"'),
-        ("sample photographs", "skimage", ("scikit-image",), 'pip install "fastreg[sample]"'),
-        ("timm", "timm", ("timm",), 'pip install "fastreg[timm]"'),
-        ("TensorBoard", "tensorboard", ("tensorboard",), 'pip install "fastreg[tensorboard]"'),
+        ("DALI", "nvidia.dali", ("nvidia-dali-cuda130", "nvidia-dali-cuda120"), dali),
+        ("FFCV", "ffcv", ("ffcv",), f"{FFCV_SYSTEM} && {extra('ffcv')}"),
+        ("sample photographs", "skimage", ("scikit-image",), extra("sample")),
+        ("timm", "timm", ("timm",), extra("timm")),
+        ("torchvision", "torchvision", ("torchvision",), extra("peers")),
+        ("TensorBoard", "tensorboard", ("tensorboard",), extra("tensorboard")),
     )
     for what, module, packages, mend in rows:
         version = next((v for v in runs.installed(*packages).values() if v), None)
-        there = version is not None and _importable(module)
-        yield Finding(what, version if there and version else "missing", "" if there else mend)
+        if version is None or not _importable(module):
+            yield Finding(what, "missing", mend)
+        elif module in ("timm", "torchvision") and (why := _refuses(module)):
+            fitting = "install the torchvision that is built for this torch, from the same index as torch"
+            yield Finding(what, f"{version}, which cannot be imported ({why})", fitting)
+        else:
+            yield Finding(what, version)
 
 
 def _importable(module: str) -> bool:
@@ -68,6 +75,15 @@ def _importable(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
+
+
+def _refuses(module: str) -> str:
+    """Why a package that is there cannot be imported; empty when it can."""
+    try:
+        importlib.import_module(module)
+    except (ImportError, RuntimeError) as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 def _data() -> Iterator[Finding]:

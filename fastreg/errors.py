@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -16,6 +17,12 @@ class RunError(RuntimeError):
 
 class SharedError(RunError):
     """A failure that all processes of a run meet after the same step, so that one of them is enough to tell it."""
+
+
+def extra(name: str) -> str:
+    """The command that installs an extra of fastreg; in a checkout with its pinned versions, which keep torch."""
+    checkout = (Path(__file__).resolve().parent.parent / "constraints.txt").is_file()
+    return f"pip install -c constraints.txt -e '.[{name}]'" if checkout else f'pip install "fastreg[{name}]"'
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:

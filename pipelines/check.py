@@ -9,13 +9,19 @@ from typing import Any
 import numpy as np
 
 from fastreg.errors import InputError
-from fastreg.pipelines.datasets import SPLITS, find, open_dataset, split_named, stored
+from fastreg.pipelines.datasets import DATASETS, SPLITS, find, open_dataset, split_named, stored
 from fastreg.pipelines.image import ERRORS, header, open_image, pixels, reason
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.work import Job, Pool, ahead, cancel_all, default_workers
 from fastreg.progress import progress
 
 _LOOK = 256  # headers that `info` reads per split
+
+
+def _named(name: str, data_dir: str | Path | None) -> tuple[str, str | Path | None]:
+    """A data set's name and where it lies; a path in the name's place is a set of one's own."""
+    is_path = data_dir is None and name not in DATASETS and Path(name).exists()
+    return ("folder", name) if is_path else (name, data_dir)
 
 
 def _splits(name: str, data_dir: str | Path | None) -> list[Source]:
@@ -32,8 +38,9 @@ def _splits(name: str, data_dir: str | Path | None) -> list[Source]:
 
 
 def verify(name: str, data_dir: str | Path | None = None, workers: int | None = None) -> dict[str, Any]:
-    """Decode every sample of every split. Returns {"checked": n, "broken": [(where, why), ...]}; raises nothing for a
-    broken image, InputError when there is no usable data set."""
+    """Decode every sample of every split of data set ``name``, which may be a path. Returns {"checked": n, "broken":
+    [(where, why), ...]}; raises nothing for a broken image, InputError when there is no usable data set."""
+    name, data_dir = _named(name, data_dir)
     pool, broken, checked = Pool(default_workers(workers)), [], 0
 
     try:
@@ -66,9 +73,10 @@ def verify(name: str, data_dir: str | Path | None = None, workers: int | None = 
 
 
 def info(name: str, data_dir: str | Path | None = None) -> dict[str, Any]:
-    """What lies there: {"name", "path", "sample", "splits": {split: {"images", "classes", "fingerprint", "formats",
-    "sides" (smallest, median, largest of the sides seen), "per_class" (fewest, most)}}}. Headers of at most 256 samples
-    of a split are read."""
+    """What lies at data set ``name``, which may be a path: {"name", "path", "sample", "splits": {split: {"images",
+    "classes", "fingerprint", "formats", "sides" (smallest, median, largest of the sides seen), "per_class" (fewest,
+    most)}}}. Headers of at most 256 samples of a split are read."""
+    name, data_dir = _named(name, data_dir)
     sources = _splits(name, data_dir)
     splits = {}
     for source in sources:

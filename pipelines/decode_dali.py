@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fastreg.errors import InputError
+from fastreg.errors import InputError, extra
 from fastreg.pipelines import crop
 from fastreg.pipelines.decode_pillow import PillowDecoder
 from fastreg.pipelines.image import ERRORS, header, open_image, reason
@@ -65,7 +65,7 @@ class DaliDecoder:
         try:
             import nvidia.dali  # noqa: F401
         except ImportError as error:
-            raise InputError(f"loader 'dali' needs DALI ({error}): pip install \"fastreg[dali]\"") from None
+            raise InputError(f"loader 'dali' needs DALI ({error}): {extra('dali')}.") from None
         self.source, self.settings = source, settings
         self.pillow = PillowDecoder(source, settings)
         self.regions = settings.device.type != "cuda"  # whether the crop is decoded alone

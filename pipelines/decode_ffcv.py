@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastreg.errors import InputError
+from fastreg.errors import InputError, extra
 from fastreg.pipelines import crop
 from fastreg.pipelines.beton import BetonSource
 from fastreg.pipelines.image import ERRORS, pixels, reason
@@ -27,7 +27,7 @@ def library() -> Any:
     except (ImportError, OSError) as error:
         raise InputError(
             f"loader 'ffcv' needs FFCV ({error}): apt-get install build-essential pkg-config python3-dev libopencv-dev "
-            f'libturbojpeg0-dev, then pip install "fastreg[ffcv]"'
+            f"libturbojpeg0-dev, then {extra('ffcv')}."
         ) from None
     return routines
 

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 import numpy as np
 import torch
 
-from fastreg.errors import InputError, RunError, unknown
+from fastreg.errors import InputError, RunError, extra, unknown
 from fastreg.kernels.types import Batch
 from fastreg.pipelines import crop
 from fastreg.pipelines.cifar import ArraySource
@@ -188,7 +188,7 @@ def choose(source: Source, device: torch.device) -> tuple[str, str]:
     if device.type != "cuda":
         return "folder", "no GPU, where Pillow in threads is fastest"
     if importlib.util.find_spec("nvidia.dali") is None:
-        return "folder", 'Pillow in threads; `pip install "fastreg[dali]"` would decode on the GPU'
+        return "folder", f"Pillow in threads; after `{extra('dali')}` the GPU would decode"
     return "dali", "a GPU decodes the JPEG files"
 
 

@@ -56,6 +56,8 @@ def write_beton(
             raise InputError(f"{flag} {value}: it must lie between 1 and {MAX_SIDE} pixels.")
     if on_bad_image not in ("error", "skip"):
         raise unknown("--on-bad-image", on_bad_image, ("error", "skip"))
+    if not root.exists():
+        raise InputError(f"--from {root}: it does not exist; give the folder of the data set.")
     split = split or split_named(to.stem) or split_named(root.name) or "train"
     split = "val" if split == "test" else split
     source = _open(name, split, root)

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from fastreg.errors import InputError, RunError, unknown
+from fastreg.errors import InputError, RunError, extra, unknown
 from fastreg.kernels import philox
 from fastreg.pipelines.source import MARKER
 from fastreg.progress import progress
@@ -83,7 +83,7 @@ def write_sample(name: str, out: str | Path | None = None) -> dict[str, Any]:
 def _photograph(file: str, vertical: bool, share: float) -> dict[str, Image.Image]:
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise InputError('the sample needs scikit-image\'s photographs: pip install "fastreg[sample]"')
+        raise InputError(f"the sample needs scikit-image's photographs: {extra('sample')}.")
     path = Path(spec.origin).parent / "data" / file
     if not path.is_file():
         raise InputError(f"scikit-image has no photograph {path}: install another version (0.25 has it).")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import peer
 
-LOADERS = {"dali": ("nvidia.dali", '"fastreg[dali]"'), "ffcv": ("ffcv.libffcv", '"fastreg[ffcv]"')}
+LOADERS = {"dali": "nvidia.dali", "ffcv": "ffcv.libffcv"}
 MUST_RUN = [word for word in os.environ.get("FASTREG_MUST_RUN", "").lower().split(",") if word]
 
 
@@ -38,4 +38,4 @@ def pytest_runtest_setup(item):
     """A test whose name or parameters name DALI or FFCV needs it."""
     for word, package in LOADERS.items():
         if word in item.name.lower():
-            peer(*package)
+            peer(package)

@@ -32,12 +32,12 @@ def write_tiny_imagenet(root: Path, classes: int = 4, train: int = 16, val: int 
     return root
 
 
-def peer(package: str, pip: str | None = None) -> Any:
+def peer(package: str) -> Any:
     """The package; where it cannot be imported, a skip that says why (FASTREG_MUST_RUN names those that must be)."""
     from fastreg.benchmarks.peers import need
 
     try:
-        return need(package, pip)
+        return need(package)
     except ImportError as error:
         pytest.skip(str(error))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def run(
     crop_pct: float = CROP_PCT,
     out: str | Path | None = None,
     runs_root: str | Path = "runs",
+    say: Callable[[str], None] | None = None,
     **options: Any,
 ) -> tuple[Scorecard, Path]:
     """Evaluate a checkpoint (None: the newest run's best), ``weights`` of architecture ``model``, or the published ones
@@ -43,7 +45,8 @@ def run(
     the one the checkpoint was trained on. Foreign weights on a folder are taken to have ImageNet's classes, whose names
     come from the ImageNet at ``data_dir`` (or where it is usually found). ``out``: default the run's folder, for
     foreign weights ``runs/<file name>`` or ``runs/<model>``; in all ``on-<data>`` below it when that is not the data
-    trained on. ``options`` go to :func:`fastreg.evaluation.evaluate`. Returns the card and the folder that holds
+    trained on. ``options`` go to :func:`fastreg.evaluation.evaluate`, ``say`` is told which model
+    it is. Returns the card and the folder that holds
     scorecard.json.
     """
     resolve(suites, 0)  # a wrong name is said before anything is read
@@ -93,6 +96,8 @@ def run(
     ours = protocol(pixels, crop_pct)
     if config.get("prepared", ours) != ours:  # the protocol stays; the reader is told
         from_where["published_with"] = str(config["prepared"])
+    if say is not None and os.environ.get("RANK", "0") == "0":
+        say(f"evaluating {config['checkpoint']} on {data}")
     card = evaluate(
         net,
         suites,

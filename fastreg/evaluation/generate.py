@@ -45,6 +45,7 @@ def corrupt_dataset(
     corruptions: str | Iterable[str] = "all",
     severities: str | Iterable[int] = "all",
     split: str = "val",
+    data_dir: str | Path | None = None,
     size: int | None = None,
     crop_pct: float = CROP_PCT,
     constants: str = "auto",
@@ -56,7 +57,8 @@ def corrupt_dataset(
 ) -> dict[str, Any]:
     """Write the corrupted versions of ``src`` under ``dst``; returns the manifest's rows of those asked for.
 
-    ``src``: a Source, a data set's name, or a folder (class folders, or CIFAR's pickles). ``corruptions``: "all" 19,
+    ``src``: a Source, a data set's name (which lies at ``data_dir``, or where it is usually found), or a folder (class
+    folders, or CIFAR's pickles). ``corruptions``: "all" 19,
     or names; ``severities``: "all", or some of 1 to 5 (CIFAR's arrays hold all five). ``size``: default 224, CIFAR 32.
     ``crop_pct``: ``size`` over the side that the shorter one is resized to before the centre is cut out.
     Every part is read back before it enters the manifest, and again when a later call asks for it. Raises InputError
@@ -65,7 +67,7 @@ def corrupt_dataset(
     """
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: it must be 1 or more.")
-    subject = Subject(_open(src, split), size, crop_pct)
+    subject = Subject(_open(src, split, data_dir), size, crop_pct)
     names = (*CORRUPTIONS, *EXTRA_CORRUPTIONS) if corruptions == "all" else corruptions
     pairs = corruption_conditions(names, _numbers(severities))
     drawn: dict[str, Any] = {"seed": seed, "constants": conditions.constants_for(constants, subject.size)}
@@ -166,13 +168,15 @@ def _key(name: str, severity: int) -> str:
     return f"{name}/{severity}" if severity else name
 
 
-def _open(src: Any, split: str) -> Any:
+def _open(src: Any, split: str, data_dir: str | Path | None) -> Any:
     from fastreg.pipelines import DATASETS, open_dataset
 
     if not isinstance(src, str | Path):
         return src
     if str(src) in DATASETS:
-        return open_dataset(str(src), split)
+        return open_dataset(str(src), split, data_dir)
+    if data_dir is not None:
+        raise InputError(f"--data-dir says where a data set lies that SRC names, and {src} is a folder: leave it out.")
     for name, inside in (("cifar100", "cifar-100-python"), ("cifar10", "cifar-10-batches-py")):
         if (Path(src) / inside).is_dir():
             return open_dataset(name, split, src)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from fastreg.errors import InputError, unknown
+from fastreg.errors import InputError, extra, unknown
 from fastreg.models.branch import branch_layers, set_fields
 from fastreg.models.cifarnet import CIFARNETS, CifarNet
 from fastreg.models.normalized import Normalized
@@ -57,14 +57,14 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
 
 
 def _timm(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
-    timm = _need("timm", f"timm:{name}", 'pip install "fastreg[timm]"')
+    timm = _need("timm", f"timm:{name}", extra("timm"))
     if name.partition(".")[0] not in timm.list_models():
         raise unknown("timm model", name, timm.list_models())
     return timm.create_model(name, num_classes=num_classes, **kw)
 
 
 def _torchvision(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
-    models = _need("torchvision", f"torchvision:{name}", "pip install torchvision").models
+    models = _need("torchvision", f"torchvision:{name}", extra("peers")).models
     if name not in models.list_models():
         raise unknown("torchvision model", name, models.list_models())
     return models.get_model(name, weights=None, num_classes=num_classes, **kw)

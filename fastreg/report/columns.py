@@ -131,7 +131,8 @@ def load_runs(folders: Iterable[Path | str]) -> tuple[list[Run], list[str]]:
             found[Path(folder).resolve()] = load_run(folder)
         except InputError as error:
             broken.append(str(error))
-            print(f"left out: {error}", file=sys.stderr)
+    for sentence in broken if found else ():  # of nothing but such, the caller says the first
+        print(f"left out: {sentence}", file=sys.stderr)
     places = [place.parts for place in found]
 
     def name(own: tuple[str, ...]) -> str:

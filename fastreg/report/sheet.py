@@ -52,7 +52,7 @@ def contact_sheet(
         dict.fromkeys(n for n, _ in corruption_conditions(corruptions or (*CORRUPTIONS, *EXTRA_CORRUPTIONS), None))
     )
     pixels = _square(image, size)
-    batch, constants = torch.from_numpy(pixels)[None], constants_for(constants, len(pixels))
+    batch, constants = torch.from_numpy(pixels.copy())[None], constants_for(constants, len(pixels))
     textures, notes = None, []
     if "frost" in names:
         try:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from fastreg.evaluation.scorecard import Scorecard
-from fastreg.evaluation.suites import CORRUPTED, SEVERITIES
+from fastreg.evaluation.suites import CORRUPTED, SEVERITIES, SUITES, resolve
 from fastreg.report.columns import FIGURES
 from fastreg.report.scores import cell
 
 
-def print_scorecard(card: Scorecard) -> None:
-    """Print what was measured: totals, each corruption by severity, each out-of-distribution set, and the notes."""
+def print_scorecard(card: Scorecard, suites: str | Iterable[str] = SUITES) -> None:
+    """Print a card's totals and notes, and of ``suites`` corruptions by severity and out-of-distribution sets."""
     if os.environ.get("RANK", "0") != "0":
         return  # one of several processes speaks
     from rich.console import Console
@@ -30,11 +31,12 @@ def print_scorecard(card: Scorecard) -> None:
         if key in summary:
             table.add_row(heading, f"{summary[key]:.2f}", meaning)
     console.print(table)
+    wanted = resolve(suites, card.data["size"], card.data["name"])
     for suite in CORRUPTED:
         errors = card.severity_errors(suite)
-        if errors:
+        if errors and suite in wanted:
             console.print(_severities(suite, card.suites[suite]["settings"], errors, Table))
-    if rows := card.results("ood"):
+    if "ood" in wanted and (rows := card.results("ood")):
         console.print(_detection(rows, Table))
     for note in card.notes():
         console.print(f"[yellow]{note}[/]", soft_wrap=True)

@@ -107,7 +107,12 @@ def test_version_by_command_and_by_module(call):
         ("data sample imagenot", ["imagenot", "imagenet"]),
         ("bench throughputt", ["throughputt", "throughput"]),
         ("paper table9", ["table9", "table4"]),
-        ("frain", ["frain", "train"]),
+        ("frain", ["frain", "Did you mean 'train'? See fastreg --help."]),
+        ("data prepare imagenet --from nowhere --to x.beton", ["--from nowhere"]),
+        ("corrupt imagenet c", ["no imagenet data", "--data-dir"]),
+        ("corrupt imagenet c --data-dir nowhere", ["no imagenet data at nowhere"]),
+        ("corrupt {data} c --data-dir {data}", ["--data-dir", "SRC"]),
+        ("data info nowhere.beton", ["unknown data set 'nowhere.beton'"]),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(call, data, words, must_say):
@@ -220,17 +225,22 @@ def test_debug_shows_the_traceback():
 @pytest.mark.parametrize(
     ("words", "where", "said"),
     [
-        ("data prepare imagenet --from x --to y.beton", "prepare.write_beton", "stopped; the same command continues."),
-        ("data fetch frost", "fetch.fetch_files", "stopped; the same command continues."),
-        ("data verify imagenet", "check.verify", "stopped."),
+        (
+            "data prepare imagenet --from x --to y.beton",
+            "pipelines.prepare.write_beton",
+            "stopped; the same command continues.",
+        ),
+        ("data fetch frost", "pipelines.fetch.fetch_files", "stopped; the same command continues."),
+        ("corrupt x y", "evaluation.generate.corrupt_dataset", "stopped; the same command continues."),
+        ("data verify imagenet", "pipelines.check.verify", "stopped."),
     ],
 )
 def test_control_c_is_one_sentence_and_exit_code_1(call, monkeypatch, words, where, said):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    module, function = where.split(".")
-    monkeypatch.setattr(importlib.import_module(f"fastreg.pipelines.{module}"), function, interrupt)
+    module, _, function = where.rpartition(".")
+    monkeypatch.setattr(importlib.import_module(f"fastreg.{module}"), function, interrupt)
     for more in ((), ("--debug",)):
         code, out, err = call(*words.split(), *more)
         assert (code, out, err) == (1, "", f"fastreg: {said}\n")

@@ -271,7 +271,9 @@ def test_the_command_finds_the_newest_run_its_data_and_its_normalisation(imagene
     from fastreg.evaluation.command import run
 
     net = save_run(tmp_path / "runs" / "mine", imagenet)
-    card, folder = run(runs_root=tmp_path / "runs", device="cpu")
+    said: list[str] = []
+    card, folder = run(runs_root=tmp_path / "runs", device="cpu", say=said.append)
+    assert said == [f"evaluating {tmp_path}/runs/mine/best.pt on imagenet"]
     assert folder == tmp_path / "runs" / "mine"
     assert (folder / "scorecard.json").is_file()
     direct = evaluate(net, "clean", imagenet, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2), size=32)

@@ -128,6 +128,16 @@ def test_the_terminal_table(tmp_path, capsys, monkeypatch):
     assert "n = 100" in out
     assert "mCE" not in out
     assert re.search(r"gaussian_noise .* 35\.0 .* 55\.0 .* 45\.0", out)
+    print_scorecard(load_run(tmp_path / "a").card, "clean")
+    out = capsys.readouterr().out
+    assert "n = 100" in out
+    assert "gaussian_noise" not in out  # measured before, and not what was asked now
+
+
+def test_a_page_about_several_runs_lies_above_them(tmp_path):
+    folders = [make_run(tmp_path, name) for name in ("a", "b")]
+    assert write_report(folders) == tmp_path / "report.html"
+    assert not (folders[0] / "report.html").exists()
 
 
 def test_a_contact_sheet_of_every_corruption(tmp_path):

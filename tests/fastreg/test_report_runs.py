@@ -63,8 +63,10 @@ def test_one_broken_run_is_named_and_stops_nothing(tmp_path, capsys, file, conte
     figure1(tmp_path / "f.png", tmp_path)
     said = read_page(write_report([broken, whole], tmp_path / "r.html"))[1]
     assert f"Left out: {broken}/{file}" in said
+    capsys.readouterr()
     with pytest.raises(InputError, match=f"{broken}/{file}"):
         write_report([broken])
+    assert capsys.readouterr().err == ""  # the error says it
     with pytest.raises(InputError, match="no run folder at nowhere"):
         write_report(["nowhere", broken])
 

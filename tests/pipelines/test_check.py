@@ -89,7 +89,9 @@ def test_a_decompression_bomb_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     (tmp_path / "val" / "a").mkdir(parents=True)
     (tmp_path / "val" / "a" / "bomb.png").write_bytes(encoded(photograph(), "PNG"))
-    found = verify("folder", tmp_path)
+    found = verify(str(tmp_path))  # a path in the name's place
+    assert found == verify("folder", tmp_path)
+    assert info(str(tmp_path))["splits"] == info("folder", tmp_path)["splits"]
     assert found["checked"] == 1
     ((where, why),) = found["broken"]
     assert where.endswith("bomb.png")
