@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from fastreg.errors import InputError, extra
 from fastreg.pipelines import crop
@@ -22,6 +23,7 @@ from fastreg.pipelines.work import Decoded, Job, Pool, Settings, bad_image, in_t
 
 def library() -> Any:
     """FFCV's C routines. Raises InputError saying how to install them."""
+    threads = torch.get_num_threads()
     try:
         import ffcv.libffcv as routines
     except (ImportError, OSError) as error:
@@ -29,6 +31,8 @@ def library() -> Any:
             f"loader 'ffcv' needs FFCV ({error}): apt-get install build-essential pkg-config python3-dev libopencv-dev "
             f"libturbojpeg0-dev, then {extra('ffcv')}."
         ) from None
+    finally:
+        torch.set_num_threads(threads)  # importing FFCV sets them to one, for the whole process
     return routines
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -15,7 +17,7 @@ from fastreg.cli.data import data as data_command
 from fastreg.errors import InputError, RunError
 from fastreg.pipelines import crop, make_loader, open_dataset, write_beton
 from fastreg.pipelines.beton import FIELD, HEADER, JPEG, RAW
-from tests.support import resident_memory
+from tests.support import environment, resident_memory
 
 
 def ffcv_arrays(path, **loader):
@@ -252,3 +254,16 @@ def test_raw_and_jpeg_modes_are_ffcvs(mixed):
     from ffcv.fields.rgb_image import IMAGE_MODES
 
     assert (IMAGE_MODES["jpg"], IMAGE_MODES["raw"]) == (JPEG, RAW)
+
+
+def test_ffcv_leaves_torch_its_threads():
+    """Importing FFCV sets them to one, which halved the speed of a training on two cores."""
+    words = "import torch; torch.set_num_threads(3); from fastreg.pipelines.decode_ffcv import library; library(); "
+    done = subprocess.run(
+        [sys.executable, "-c", words + "print(torch.get_num_threads())"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == "3"
