@@ -83,7 +83,7 @@ FLAGS: dict[str, dict[str, tuple[type, str, str]]] = {
         "log_tensorboard": (bool, "--log-tensorboard", "Scalars for TensorBoard too."),
         "output": (str, "--output --output-dir", "Folder of run folders."),
         "name": (str, "--name --experiment", "The run folder's name."),
-        "resume": (str, "--resume", "auto, or a run folder."),
+        "resume": (str, "--resume", "auto, or a run folder, whose settings hold."),
         "allow_changes": (bool, "--allow-changes", "Resume with other settings."),
         "recovery_interval": (int, "--recovery-interval", "Steps between checkpoints in an epoch."),
         "log_interval": (int, "--log-interval --print-freq", "Steps between log writes."),
@@ -97,7 +97,18 @@ class Command(TyperCommand):
     """A command whose flags may have no value, or several, as argparse has them."""
 
     def parse_args(self, ctx, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, one_value_each(args))
+        try:
+            return super().parse_args(ctx, one_value_each(args))
+        except typer.BadParameter as error:
+            wrong = getattr(error.__cause__, "errors", list)()  # pydantic's, whose sentence leaves out what was given
+            if not wrong or error.param is None:
+                raise
+            from fastreg.errors import InputError
+
+            names = error.param.opts
+            flag = next((name for name in names if any(word.split("=")[0] == name for word in args)), names[0])
+            kind = "whole number" if wrong[0]["type"].startswith("int") else "number"
+            raise InputError(f"{flag} {wrong[0]['input']}: give a {kind}.") from None
 
 
 def one_value_each(words: list[str]) -> list[str]:

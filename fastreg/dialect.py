@@ -49,9 +49,9 @@ def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
         if given.get(switch):
             own = {**settings, **own}
     if "warmup_epochs" in given:
-        own["warmup"] = given["warmup_epochs"] / epochs
+        own["warmup"] = _fraction("warmup_epochs", given["warmup_epochs"], epochs)
     if "milestones" in own:
-        own["milestones"] = tuple(at / epochs if at >= 1 else at for at in own["milestones"])
+        own["milestones"] = tuple(_fraction("milestones", at, epochs) if at >= 1 else at for at in own["milestones"])
 
     opened = {page: {parameter: given[flag]} for flag, (page, parameter) in PAGES.items() if given.get(flag)}
     names = [name for name in str(own.get("reg") or "none").split("+") if name != "none"]
@@ -71,6 +71,14 @@ def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
     if arguments:
         own["reg_args"] = {**arguments, **own.get("reg_args", {})}
     return own
+
+
+def _fraction(flag: str, at: float, epochs: int) -> float:
+    """``at`` epochs as a fraction of the run. Raises InputError, in epochs, for what is not within it."""
+    if not 0 <= at <= epochs:
+        bound = f"more than the {epochs} epochs of the run" if at > epochs else "not 0 or more epochs"
+        raise InputError(f"--{flag.replace('_', '-')} {at:g} is {bound}.")
+    return at / epochs
 
 
 _THEIRS = {*SWITCHES, *PAGES, "warmup_epochs", "mixup_prob", "mixup_switch_prob"}
