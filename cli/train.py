@@ -15,7 +15,11 @@ from fastreg.cli import app
 from fastreg.cli.options import Command, fractions, with_flags
 
 What = Annotated[
-    str, typer.Argument(metavar="DATASET", help="imagenet, cifar100 or cifar10; gan: the generator of ood_gan.")
+    str,
+    typer.Argument(
+        metavar="DATASET",
+        help="imagenet, cifar100 or cifar10; folder: your class folders, at --data-dir; gan: ood_gan's generator.",
+    ),
 ]
 
 
@@ -52,7 +56,7 @@ def train(dataset: What, **flags: Any) -> None:
             typer.echo("\n".join(lines))
         folder = run(config, resume=resume, allow_changes=bool(allow_changes))
     if chief:
-        typer.echo(f"next: fastreg eval {folder} --suite imagenet-c" if dataset == "imagenet" else f"run: {folder}")
+        typer.echo(f"next: fastreg eval {folder} --suite {'imagenet-c' if dataset == 'imagenet' else 'paper'}")
 
 
 @contextmanager

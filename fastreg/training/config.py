@@ -168,9 +168,8 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
     """
     from fastreg import methods
 
+    check_dataset(dataset)
     given = {key: value for key, value in overrides.items() if value is not None}
-    if dataset == "svhn":
-        raise InputError("svhn is the out-of-distribution set of ood_svhn: train on imagenet, cifar100 or cifar10.")
     recipe, line = resolve(given.get("recipe", "auto"), dataset, gpu=gpu)
     lines = [line]
     given = translate(given, max(int(given.get("epochs") or recipe["epochs"]), 1))
@@ -211,6 +210,16 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
     if changed:
         lines.append("flags override: " + ", ".join(f"{k} {v}" for k, v in changed.items()))
     return config, lines
+
+
+def check_dataset(name: str) -> None:
+    """Raise InputError for a name that is no data set, or none to train on."""
+    from fastreg.pipelines import DATASETS
+
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    if name == "svhn":
+        raise InputError("svhn is the out-of-distribution set of ood_svhn: train on imagenet, cifar100 or cifar10.")
 
 
 def to_dict(config: Config) -> dict[str, Any]:

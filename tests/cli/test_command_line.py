@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from fastreg.cli import main
+from fastreg.pipelines import DATASETS
 from fastreg.version import __version__
 from tests.support import ROOT, command, environment, fastreg, train_words, write_tiny_imagenet
 
@@ -121,6 +122,19 @@ def test_bad_input_is_one_sentence_and_exit_code_2(call, data, words, must_say):
     assert code == 2, sentence
     for text in must_say:
         assert text in sentence
+
+
+@pytest.mark.parametrize("words", ["train imagnet --epochs 1", "train svhn --epochs 1"])
+def test_a_name_that_is_no_data_set_to_train_on_is_the_first_thing_said(call, words):
+    code, out, errors = call(*words.split())
+    assert (code, out) == (2, "")
+    assert errors == one_sentence(errors) + "\n"
+
+
+def test_the_help_of_train_names_every_data_set(call):
+    _, out, _ = call("train", "--help")
+    named = out.partition("Arguments")[2].partition("Options")[0]
+    assert {*re.findall(r"\w+", named)} >= DATASETS.keys() - {"svhn"} | {"gan"}
 
 
 @pytest.mark.parametrize("words", ["", "train", "show", "data"])

@@ -134,6 +134,14 @@ def test_what_has_no_meaning_here_is_told(words, told, config):
     assert told in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "suite"), [("imagenet", "imagenet-c"), ("cifar10", "paper"), ("cifar100", "paper"), ("folder", "paper")]
+)
+def test_the_next_command_is_named_for_every_data_set(dataset, suite, config, capsys, tmp_path):
+    config(dataset)
+    assert capsys.readouterr().out.splitlines()[-1] == f"next: fastreg eval {tmp_path} --suite {suite}"
+
+
 def test_every_setting_has_a_flag_and_every_flag_a_meaning():
     flags = {name for rows in FLAGS.values() for name in rows} - {"gpus", "resume", "allow_changes"}
     fields = set(Config.__dataclass_fields__) - {"dataset", "global_batch"}  # the batch belongs to the recipe
