@@ -39,17 +39,23 @@ def train(dataset: What, **flags: Any) -> None:
     from fastreg.errors import InputError
     from fastreg.training import make_config
     from fastreg.training import train as run
+    from fastreg.training.config import continue_config
+    from fastreg.training.resuming import settings_at
 
     if gpus is not None and gpus < 1:
         raise InputError(f"--gpus must be at least 1, but is {gpus}.")
     with _rank_0_speaks():
         world, gpu = world_and_gpu(flags["device"])
         start = gpus is not None and gpus > 1 and "RANK" not in os.environ
-        config, lines = make_config(dataset, gpu=gpu, world=gpus if start else world, **flags)
+        flags |= {"gpu": gpu, "world": gpus if start else world}
+        if resume in (None, "auto"):
+            config, lines = make_config(dataset, **flags)
+        else:
+            config, lines = continue_config(dataset, settings_at(resume), **flags)
         if start:
             from fastreg.training.launch import launch, look
 
-            look(config, resume, gpus)
+            look(config, resume, gpus, bool(allow_changes))
             raise typer.Exit(launch(gpus, sys.argv[1:]))
         chief = os.environ.get("RANK", "0") == "0"
         if chief:
@@ -76,7 +82,7 @@ def _rank_0_speaks() -> Iterator[None]:
 def _gan(flags: dict[str, Any], resume: str | None) -> None:
     """``fastreg train gan``: the flags that mean something to it; the rest are refused."""
     from fastreg.errors import InputError, unknown
-    from fastreg.training.gan import train_gan
+    from fastreg.training.gan import gan_settings, train_gan
 
     takes = ("data_dir", "batch_size", "lr", "seed", "device", "output", "name", "recovery_interval")
     given = {key: value for key, value in flags.items() if value is not None}
@@ -96,6 +102,8 @@ def _gan(flags: dict[str, Any], resume: str | None) -> None:
         given[key] = value
     if "recovery_interval" in given:
         given["save_every"] = given.pop("recovery_interval")
+    if resume not in (None, "auto"):
+        given = {**gan_settings(resume), **given}
     folder = train_gan(**given, resume=resume or False)
     found = json.dumps({"ood": str(folder)})
     typer.echo(f"next: fastreg train {given.get('dataset', 'cifar100')} --reg ood_gan --reg-args '{found}'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,27 +190,32 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
         lines.append(f"pictures grow from {base['min_size']} to {given['size']} px, in the recipe's proportion")
     if given.get("momentum") == 0 and "nesterov" not in given:
         base["nesterov"] = False
-    config = Config(**{**base, **given})
-    share = world * config.grad_accum_steps
-    if config.batch_size is None:
-        if config.global_batch % share:
-            raise InputError(
-                f"the recipe's batch of {config.global_batch} does not divide by {world} processes x "
-                f"{config.grad_accum_steps} accumulation steps: give --batch-size."
-            )
-        config.batch_size = config.global_batch // share
-    real = config.batch_size * share
-    if real != config.global_batch:
-        if "lr" not in given:
-            config.lr *= real / config.global_batch
-            lines.append(
-                f"learning rate {config.lr:g}: the recipe's, scaled from batch {config.global_batch} to {real}"
-            )
-        config.global_batch = real
-    changed = {k: v for k, v in given.items() if k in base and base[k] != v and k not in ("dataset", "recipe")}
-    if changed:
-        lines.append("flags override: " + ", ".join(f"{k} {v}" for k, v in changed.items()))
-    return config, lines
+    return _shared(base, given, world, lines, "recipe")
+
+
+def continue_config(
+    dataset: str, run: Mapping[str, Any], *, gpu: bool, world: int = 1, **overrides: Any
+) -> tuple[Config, list[str]]:
+    """:func:`make_config` for a run that goes on: what is None is as in ``run``, its config.json.
+
+    Another recipe brings all its settings. Where neither ``batch_size`` nor ``grad_accum_steps`` is given, the
+    processes share the run's global batch in its own micro-batches, or smaller ones where there are too many processes.
+    """
+    check_dataset(dataset)
+    base = {name: value for name, value in run.items() if name in Config.__dataclass_fields__}
+    if base.get("dataset") != dataset:
+        raise InputError(f"--resume: that run trains on {base.get('dataset')}, not on {dataset}: name its data set.")
+    base = to_dict(Config(**base))
+    given = {key: value for key, value in overrides.items() if value is not None}
+    lines = ["settings: those of the run that goes on"]
+    if given.get("recipe", base["recipe"]) != base["recipe"]:
+        recipe, line = resolve(given["recipe"], dataset, gpu=gpu)
+        base |= recipe
+        lines.append(line)
+    elif not given.keys() & {"batch_size", "grad_accum_steps"}:
+        base["grad_accum_steps"] = max(base["global_batch"] // (base["batch_size"] * world), 1)
+    given = translate(given, max(int(given.get("epochs") or base["epochs"]), 1))
+    return _shared({**base, "batch_size": None}, given, world, lines, "run")
 
 
 def check_dataset(name: str) -> None:
@@ -220,6 +226,33 @@ def check_dataset(name: str) -> None:
         raise unknown("data set", name, DATASETS)
     if name == "svhn":
         raise InputError("svhn is the out-of-distribution set of ood_svhn: train on imagenet, cifar100 or cifar10.")
+
+
+def _shared(
+    base: dict[str, Any], given: dict[str, Any], world: int, lines: list[str], whose: str
+) -> tuple[Config, list[str]]:
+    """``base`` (a recipe's settings or a run's: ``whose``) under what is given, and the batch of each process."""
+    config = Config(**{**base, **given})
+    share = world * config.grad_accum_steps
+    if config.batch_size is None:
+        if config.global_batch % share:
+            raise InputError(
+                f"the {whose}'s batch of {config.global_batch} does not divide by {world} processes x "
+                f"{config.grad_accum_steps} accumulation steps: give --batch-size."
+            )
+        config.batch_size = config.global_batch // share
+    real = config.batch_size * share
+    if real != config.global_batch:
+        if "lr" not in given:
+            config.lr *= real / config.global_batch
+            lines.append(
+                f"learning rate {config.lr:g}: the {whose}'s, scaled from batch {config.global_batch} to {real}"
+            )
+        config.global_batch = real
+    changed = {k: v for k, v in given.items() if k in base and base[k] != v and k not in ("dataset", "recipe")}
+    if changed:
+        lines.append("flags override: " + ", ".join(f"{k} {v}" for k, v in changed.items()))
+    return config, lines
 
 
 def to_dict(config: Config) -> dict[str, Any]:

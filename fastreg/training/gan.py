@@ -22,13 +22,15 @@ from fastreg.models.wgan import Critic, Generator, critic_loss, dequantise, gene
 from fastreg.pipelines import open_dataset
 from fastreg.progress import progress
 from fastreg.training.config import check_range
-from fastreg.training.setup import World, device_named, run_at
+from fastreg.training.resuming import command_to_continue, run_at
+from fastreg.training.setup import World, device_named
 from fastreg.training.stopping import stop_signals
 
 CRITIC_STEPS = 5
 READ_EVERY = 100  # steps whose losses are fetched from the device at once
 # settings that make another GAN: a resumed run must have the same
 _FIXED = ("dataset", "steps", "batch_size", "width", "latent", "lr", "seed")
+_KEPT = (*_FIXED, "data_dir", "device", "save_every")  # what a checkpoint says of its run
 
 
 def train_gan(
@@ -54,7 +56,7 @@ def train_gan(
     ``methods.create("ood_gan", ood=folder)`` needs. Raises InputError (data that are not 32 x 32, a folder in use,
     other settings on resume) or RunError (losses that are not finite; a signal, whereupon ``last.pt`` is saved).
     """
-    settings = {key: value for key, value in locals().items() if key in _FIXED}
+    settings = {key: value for key, value in locals().items() if key in _KEPT}
     if min(steps, batch_size, width, latent, save_every) < 1 or lr <= 0:
         raise InputError("steps, batch_size, width, latent and save_every must be at least 1, and lr greater than 0.")
     check_range("seed", seed)
@@ -89,9 +91,19 @@ def train_gan(
                     _log(folder, {"step": step + 1, "critic_loss": critic, "generator_loss": generator})
                     _samples(folder / "samples.png", pair.generator, seed)
                 if stop and step + 1 < steps:
-                    raise SharedError(f"stopped at step {step + 1}; continue with --resume auto ({folder}).")
+                    command = command_to_continue("gan", folder, place)
+                    raise SharedError(f"stopped at step {step + 1}; continue with: {command}")
     say(f"generator in {folder}/last.pt, its pictures in {folder}/samples.png")
     return folder
+
+
+def gan_settings(path: str) -> dict[str, Any]:
+    """:func:`train_gan`'s settings of the run of ``--resume PATH``. Raises InputError where there is no GAN."""
+    file = run_at(path) / "last.pt"
+    state = runs.load_checkpoint(file)
+    if "critic" not in state:
+        raise InputError(f"--resume {path}: {file} holds no GAN; name the folder of a `fastreg train gan`.")
+    return {key: value for key, value in state["config"].items() if key in _KEPT}
 
 
 def _read(losses: list[Tensor], step: int, rate: Callable[[int], float], folder: Path) -> list[float]:

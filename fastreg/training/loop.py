@@ -20,7 +20,7 @@ import torch.distributed as dist
 from fastreg import runs
 from fastreg.errors import InputError, SharedError
 from fastreg.progress import progress
-from fastreg.training import setup
+from fastreg.training import resuming, setup
 from fastreg.training.config import Config
 from fastreg.training.curves import draw_curves
 from fastreg.training.data import left_out, make_loaders, open_sets
@@ -39,11 +39,12 @@ def train(
 ) -> Path:
     """Train and return the run's folder.
 
-    ``resume``: None starts a new run, "auto" continues the newest one of this name if there is one, a path continues
-    that run. Raises InputError (bad settings or data) or RunError (the run could not go on; its checkpoint is whole).
+    ``resume``: None starts a new run, "auto" continues the newest one of this name and these settings if there is one
+    (with ``allow_changes`` the newest of this name), a path continues that run. Raises InputError (bad settings or
+    data) or RunError (the run could not go on; its checkpoint is whole).
     """
     with setup.world(config) as place, contextlib.ExitStack() as held:
-        folder, resumed = setup.run_folder(config, resume, place)
+        folder, resumed = resuming.run_folder(config, resume, place, allow_changes)
         with setup.agreed(place):
             sets = open_sets(config)
             if place.rank == 0:
@@ -70,7 +71,7 @@ class Run:
 
         used = {"precision_used": self.engine.precision, "loader_used": self.loader.name, "n_train": len(train_set)}
         used |= {"model_args": dict(self.engine.model_args)}
-        self.resolved = setup.describe(config, train_set, val_set, place, **used)
+        self.resolved = resuming.describe(config, train_set, val_set, place, **used)
         self.per_epoch = self.loader.steps_per_epoch
         self.steps = config.epochs * self.per_epoch
         self.step = self.ended = 0  # ended: epochs that are trained and validated
@@ -172,7 +173,8 @@ class Run:
             self.settle(window, bar, epoch)
 
     def stopped(self) -> SharedError:
-        return SharedError(f"stopped at step {self.step}; continue with --resume auto ({self.folder}).")
+        command = resuming.command_to_continue(self.config.dataset, self.folder, self.place)
+        return SharedError(f"stopped at step {self.step}; continue with: {command}")  # no full stop, to be copied
 
     def settle(self, window: LossWindow, bar: Any, epoch: int) -> None:
         """Before a checkpoint: read every loss, and refuse weights that are not finite, whose loss is yet to come."""
@@ -242,7 +244,7 @@ class Run:
                 f"{self.folder / 'last.pt'} holds weights alone, as best.pt does: put back the one that the run wrote, "
                 "or start a new run with --name."
             )
-        setup.refuse_changes(checkpoint["config"], self.resolved, self.folder, allow)
+        resuming.refuse_changes(checkpoint["config"], self.resolved, self.folder, allow)
         epoch, seen = divmod(checkpoint["position"], len(self.loader.source))
         if seen % self.loader.global_batch:
             raise InputError(

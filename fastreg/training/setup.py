@@ -1,4 +1,4 @@
-"""What a run needs before its first step: processes, device, precision, model, optimiser, run folder."""
+"""What a run needs before its first step: processes, device, precision, model, optimiser."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,8 +14,7 @@ import torch.distributed as dist
 from torch import nn
 
 from fastreg.errors import InputError, RunError
-from fastreg.pipelines import check_fingerprint
-from fastreg.training.config import Config, to_dict
+from fastreg.training.config import Config
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # torch 2.13 renames the flag and warns of the old name
@@ -25,13 +23,6 @@ _SYNC = next(
     for name in ("forward_sync_buffers", "broadcast_buffers")
     if name in inspect.signature(nn.parallel.DistributedDataParallel).parameters
 )
-# settings that a resumed run may change without becoming another run
-_FREE = {"data_dir", "loader", "workers", "device", "output", "name", "log_interval", "recovery_interval", "profile"}
-_FREE |= {"log_tensorboard", "command", "loader_used"}
-_FREE |= {"world_size", "batch_size", "grad_accum_steps"}  # shares of the global batch, which must stay
-# settings that the weights or the optimiser's state belong to
-_FIXED = {"model", "stem", "opt", "norm_weight_decay"}
-_FINGERPRINTS = {"training": "data_fingerprint", "validation": "val_fingerprint"}
 
 
 class World(NamedTuple):
@@ -181,90 +172,3 @@ def agreed(place: World) -> Iterator[None]:
     for told in errors:
         if told is not None:
             raise told
-
-
-def run_folder(config: Config, resume: str | None, place: World) -> tuple[Path, bool]:
-    """``(folder, whether it holds a run to resume)``, decided by rank 0 and agreed by all."""
-    chosen: list[Any] = [None]
-    with agreed(place):
-        if place.rank == 0:
-            chosen = [choose_folder(config, resume)]
-    if place.size > 1:
-        dist.broadcast_object_list(chosen, src=0)
-    return chosen[0]
-
-
-def choose_folder(config: Config, resume: str | None) -> tuple[Path, bool]:
-    """:func:`run_folder` in one process. Raises InputError for a path that holds no run, or a name that is taken."""
-    base = config.name or default_name(config)
-    root = Path(config.output)
-    if resume not in (None, "auto"):
-        return run_at(resume), True
-    number = 1
-    while (root / _numbered(base, number + 1)).exists():
-        number += 1
-    newest = root / _numbered(base, number)
-    if resume == "auto":
-        return newest, (newest / "last.pt").is_file()
-    if (newest / "config.json").exists():
-        if config.name:
-            raise InputError(f"{newest} exists: continue it with --resume auto, or give another --name.")
-        return root / _numbered(base, number + 1), False
-    return newest, False
-
-
-def run_at(path: str) -> Path:
-    """The run folder of ``--resume PATH``. Raises InputError where there is no checkpoint."""
-    folder = Path(path).parent if Path(path).name == "last.pt" else Path(path)
-    if not (folder / "last.pt").is_file():
-        raise InputError(f"--resume {path}: no last.pt there; give a run folder, or --resume auto.")
-    return folder
-
-
-def _numbered(base: str, number: int) -> str:
-    return base if number == 1 else f"{base}-{number}"
-
-
-def default_name(config: Config) -> str:
-    smoothing = f"-ls{config.ls:g}" if config.ls else ""
-    model = config.model.replace(":", "-").replace("/", "-")
-    return f"{config.dataset}-{model}-{config.reg}{smoothing}"
-
-
-def describe(config: Config, source: Any, val_source: Any, place: World, **more: Any) -> dict[str, Any]:
-    """The resolved config that config.json and every checkpoint carry."""
-    return {
-        **to_dict(config),
-        "global_batch": (config.batch_size or 0) * config.grad_accum_steps * place.size,
-        "num_classes": len(source.classes),
-        "classes": list(source.classes),
-        "mean": list(source.mean),
-        "std": list(source.std),
-        "sample": source.is_sample,
-        "data_fingerprint": source.fingerprint,
-        "val_fingerprint": val_source.fingerprint,
-        "world_size": place.size,
-        **more,
-    }
-
-
-def refuse_changes(old: dict[str, Any], new: dict[str, Any], folder: Path, allow: bool) -> None:
-    """A resumed run must be the same run: raise InputError naming what differs, unless told to go on."""
-    for split, key in _FINGERPRINTS.items():
-        if key in old:
-            check_fingerprint(old[key], new[key], f"{new['data_dir'] or new['dataset']} ({split}) of {folder}")
-    differing = {key for key in old.keys() | new.keys() if _plain(old.get(key)) != _plain(new.get(key))}
-    differing -= _FREE | set(_FINGERPRINTS.values())
-    if differing & _FIXED:
-        what = ", ".join(f"{key} {old.get(key)}" for key in sorted(differing & _FIXED))
-        raise InputError(
-            f"{folder} was started with {what}, and its checkpoint fits nothing else: use the same, or start a new run "
-            "with --name."
-        )
-    if differing and not allow:
-        what = ", ".join(f"{key} {old.get(key)} then, {new.get(key)} now" for key in sorted(differing))
-        raise InputError(f"{folder} was started with other settings ({what}): use them, or add --allow-changes.")
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value

@@ -83,11 +83,18 @@ def test_a_signal_saves_and_a_path_resumes(cifar, tmp_path, monkeypatch):
             return step(self, *arguments)
 
         patch.setattr(gan._Pair, "step", step)
-        with pytest.raises(RunError, match="stopped at step 3; continue with --resume auto"):
+        with pytest.raises(RunError, match="stopped at step 3; continue with: ") as stopped:
             train_gan(output=str(tmp_path / "cut"), steps=4, **common)
     with pytest.raises(InputError, match=r"--resume nowhere: no last\.pt there"):
         train_gan(resume="nowhere", steps=4, **common)
-    cut = train_gan(resume=str(tmp_path / "cut" / "gan"), steps=4, **common)
+    command = str(stopped.value).partition("continue with: ")[2]
+    assert command == f"fastreg train gan --resume {tmp_path / 'cut' / 'gan'}"
+    for more, code in ((["--lr", "0.5"], 2), ([], 0)):  # what is not given is as it was: data, sizes, steps
+        monkeypatch.setattr("sys.argv", [*command.split(), *more])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == code
+    cut = tmp_path / "cut" / "gan"
     one, two = (runs.load_checkpoint(folder / "last.pt") for folder in (whole, cut))
     assert one["step"] == two["step"] == 4
     assert all(torch.equal(one["generator"][key], two["generator"][key]) for key in one["generator"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,9 @@ import torch
 
 from fastreg import runs
 from fastreg.cli import main
-from fastreg.errors import RunError
-from fastreg.training import train
+from fastreg.errors import InputError, RunError
+from fastreg.training import make_config, train
+from fastreg.training.config import continue_config, to_dict
 from fastreg.training.engine import Engine
 from tests.fastreg.tiny import REGS, settings, shrink, silent, write_data
 
@@ -120,3 +124,113 @@ def test_a_loss_that_is_not_finite_ends_the_command_and_leaves_its_checkpoint(tm
     steps = [row["step"] for row in runs.read_rows(log) if row["kind"] == "step"]
     assert steps == list(range(1, 9))
     assert runs.load_checkpoint(last)["step"] == 8
+
+
+@pytest.fixture
+def commands(quick, data, tmp_path, capsys):
+    """``run(line)``: a command line in an empty folder, where nothing says where data lie: ``(exit code, error)``."""
+    quick.chdir(tmp_path)
+    quick.delenv("FASTREG_DATA")
+
+    def run(line: str) -> tuple[int, str]:
+        quick.setattr("sys.argv", shlex.split(line))
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code or 0, capsys.readouterr().err.strip()
+
+    return run
+
+
+@pytest.fixture
+def line(data) -> str:
+    return (
+        f"fastreg train cifar100 --data-dir {data / 'cifar100'} --model tiny -b 4 --size 16 --epochs 2 --reg mixup "
+        "--mixup-off-epoch 1 --lr 0.05 --device cpu -j 1 --log-interval 1 --recovery-interval 2"
+    )
+
+
+def stop_in_step_6(quick, commands, line: str) -> str:
+    """The sentence of a run that is told to stop."""
+
+    def update(self, at, steps, update=Engine.update):
+        if at == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return update(self, at, steps)
+
+    with quick.context() as patch:
+        patch.setattr(Engine, "update", update)
+        code, errors = commands(line)
+    assert code == 1
+    return errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize("output", ["", "--output elsewhere", "--output {tmp_path}/absolute"])
+def test_the_sentence_of_a_stopped_run_holds_the_command_that_goes_on(output, quick, commands, line, tmp_path):
+    output = output.format(tmp_path=tmp_path)
+    assert commands(f"{line} --name whole")[0] == 0
+    sentence = stop_in_step_6(quick, commands, f"{line} {output}")
+    folder = Path(output.removeprefix("--output ") or "runs", "cifar100-tiny-mixup")
+    assert sentence == f"fastreg: stopped at step 6; continue with: fastreg train cifar100 --resume {folder}"
+    before = json.loads((folder / "config.json").read_text())
+    assert commands(sentence.partition("continue with: ")[2])[0] == 0
+    assert json.loads((folder / "config.json").read_text()) == before
+    one, two = (runs.load_checkpoint(path / "last.pt") for path in (Path("runs/whole"), folder))
+    assert one["step"] == two["step"] == 8
+    assert all(torch.equal(value, two["model"][key]) for key, value in one["model"].items())
+
+
+def test_a_flag_beside_a_path_is_refused_where_it_differs_and_taken_where_that_is_allowed(quick, commands, line):
+    stop_in_step_6(quick, commands, line)
+    resume = "fastreg train cifar100 --resume runs/cifar100-tiny-mixup"
+    code, error = commands(f"{resume} --lr 0.1 --epochs 2")
+    assert code == 2
+    assert "(lr 0.05 then, 0.1 now): use them, or add --allow-changes" in error
+    code, error = commands(resume.replace("cifar100", "cifar10", 1))
+    assert code == 2
+    assert "that run trains on cifar100, not on cifar10" in error
+    assert commands(f"{resume} --lr 0.1 --allow-changes")[0] == 0
+    config = Path("runs/cifar100-tiny-mixup/config.json")
+    assert json.loads(config.read_text())["lr"] == 0.1
+    config.write_text("{")
+    code, error = commands(resume)
+    assert code == 2
+    assert "config.json is missing or damaged" in error
+
+
+def test_a_run_that_goes_on_keeps_its_batch_on_other_processes():
+    """In the same micro-batches where that is possible, which makes it the same run bit for bit."""
+    run = to_dict(make_config("imagenet", gpu=False, world=2, lr=0.3, batch_size=16)[0])
+    assert (run["global_batch"], run["lr"]) == (32, 0.3)
+    for world, batch, accumulate in ((1, 16, 2), (2, 16, 1), (4, 8, 1)):
+        config, _ = continue_config("imagenet", run, gpu=False, world=world)
+        assert (config.batch_size, config.grad_accum_steps) == (batch, accumulate)
+        assert {**to_dict(config), "batch_size": 16, "grad_accum_steps": 1} == run
+    assert continue_config("imagenet", run, gpu=False, grad_accum_steps=4)[0].batch_size == 8
+    with pytest.raises(InputError, match="the run's batch of 32 does not divide by 3 processes"):
+        continue_config("imagenet", run, gpu=False, world=3)
+
+
+def test_a_recipe_beside_a_path_brings_its_settings_unless_it_is_the_runs():
+    run = to_dict(make_config("imagenet", gpu=True, recipe="paper/imagenet/mixup", epochs=5, lr=0.3)[0])
+    for given in ({}, {"recipe": "paper/imagenet/mixup"}):
+        assert to_dict(continue_config("imagenet", run, gpu=True, **given)[0]) == run
+    config, _ = continue_config("imagenet", run, gpu=True, recipe="short/imagenet", lr=0.2)
+    assert (config.model, config.epochs, config.batch_size, config.lr) == ("resnet18", 8, 32, 0.2)
+
+
+def test_auto_is_the_newest_namesake_of_these_settings(data, tmp_path, quick):
+    def go(alpha: float, resume: str | None = "auto", allow: bool = False, **more) -> str:
+        own = {"name": None, "recovery_interval": 9, "reg_args": {"alpha": alpha}, **more}
+        return train(settings("mixup", tmp_path, data, **own), resume=resume, allow_changes=allow, say=silent).name
+
+    first = "cifar100-tiny-mixup-ls0.1"
+    assert [go(alpha, None) for alpha in (0.2, 0.2, 0.4)] == [first, f"{first}-2", f"{first}-3"]
+    assert go(0.2) == f"{first}-2"
+    assert go(0.2, workers=2) == f"{first}-2"
+    assert go(0.4) == f"{first}-3"
+    (tmp_path / f"{first}-2" / "config.json").write_text("{")
+    assert go(0.2) == first
+    assert go(0.2, allow=True) == f"{first}-3"
+    for changes in ({"alpha": 0.3}, {"alpha": 0.2, "batch_size": 8}):
+        with pytest.raises(InputError, match=f"{first}-3 was started with other settings"):
+            go(**changes)

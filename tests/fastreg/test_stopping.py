@@ -12,7 +12,7 @@ import torch
 
 from fastreg import runs
 from fastreg.errors import RunError
-from fastreg.training import loop, stopping, train
+from fastreg.training import loop, resuming, stopping, train
 from fastreg.training.data import open_sets
 from fastreg.training.engine import Engine
 from fastreg.training.setup import World
@@ -130,7 +130,7 @@ def test_a_wish_in_an_epochs_last_step_is_followed_before_its_validation(quick, 
     validated.clear()
     with quick.context() as patch:
         stop_after(patch, 3)
-        with pytest.raises(RunError, match="stopped at step 4; continue with --resume auto"):
+        with pytest.raises(RunError, match=r"stopped at step 4; continue with: fastreg train cifar100 --resume .*run$"):
             train(settings("mixup", tmp_path / "cut", data, epochs=2), say=tiny.silent)
     assert not validated
     cut = train(settings("mixup", tmp_path / "cut", data, epochs=2), resume="auto", say=tiny.silent)
@@ -173,6 +173,20 @@ def test_no_process_leaves_before_the_checkpoint_is_written(rank, quick, data, t
     assert happened.count("save") == (1 if rank == 0 else 0)
 
 
+@pytest.mark.parametrize(
+    ("size", "local", "command"),
+    [
+        (1, 1, "fastreg train imagenet --resume 'my runs/a'"),
+        (4, 4, "fastreg train imagenet --resume 'my runs/a' --gpus 4"),
+        (4, 2, "torchrun ... -m fastreg train imagenet --resume 'my runs/a'"),
+    ],
+)
+def test_the_command_that_continues_has_as_many_processes(size, local, command, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
+    place = World(0, size, torch.device("cpu"))
+    assert resuming.command_to_continue("imagenet", Path("my runs/a"), place) == command
+
+
 def test_two_processes_with_epochs_shorter_than_the_log_interval_stop_and_save(tmp_path):
     data = write_tiny_imagenet(tmp_path / "data")
     words = train_words(data, tmp_path, "two", "--epochs", "2000")
@@ -183,7 +197,7 @@ def test_two_processes_with_epochs_shorter_than_the_log_interval_stop_and_save(t
         time.sleep(0.05)
     child.send_signal(signal.SIGTERM)
     _, errors = child.communicate(timeout=60)
-    assert "continue with --resume auto" in errors
+    assert f"continue with: fastreg train imagenet --resume {tmp_path / 'two'} --gpus 2\n" in errors
     assert "forcefully" not in errors
     saved = runs.load_checkpoint(tmp_path / "two" / "last.pt")["step"]
     assert saved == runs.read_rows(log)[-1]["step"]

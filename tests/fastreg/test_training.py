@@ -106,7 +106,8 @@ def test_sigterm_saves_and_leaves_a_resumable_run(data, tmp_path):
     child.send_signal(signal.SIGTERM)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 1
-    assert "continue with --resume auto" in errors
+    resume = f"continue with: fastreg train imagenet --resume {tmp_path / 'stopped'}"
+    assert errors.rstrip().endswith(resume)
     assert "Traceback" not in errors
     saved = runs.load_checkpoint(tmp_path / "stopped" / "last.pt")["step"]
     assert saved == steps_of(tmp_path / "stopped")[-1]["step"]
