@@ -18,7 +18,7 @@ from typing import Any
 import torch.distributed as dist
 
 from fastreg import runs
-from fastreg.errors import InputError, SharedError
+from fastreg.errors import InputError, SharedError, extra
 from fastreg.progress import progress
 from fastreg.training import resuming, setup
 from fastreg.training.config import Config
@@ -271,7 +271,7 @@ def tensorboard(folder: Path, first: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise InputError('--log-tensorboard needs TensorBoard: pip install "fastreg[tensorboard]".') from error
+        raise InputError(f"--log-tensorboard needs TensorBoard: {extra('tensorboard')}.") from error
     return SummaryWriter(str(folder / "tensorboard"), purge_step=first)
 
 
