@@ -19,11 +19,7 @@ from tests.fastreg.tiny import ALONE, STATISTICS, advance, batch
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
-    tiny.shrink(monkeypatch, tmp_path)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield monkeypatch
-    torch.set_num_threads(threads)
+    yield from tiny.shrunk(monkeypatch, tmp_path)
 
 
 def config(tmp_path, reg: str, **more) -> Config:

@@ -29,11 +29,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch, data):
-    tiny.shrink(monkeypatch, data)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield monkeypatch
-    torch.set_num_threads(threads)
+    yield from tiny.shrunk(monkeypatch, data)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

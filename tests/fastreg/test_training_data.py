@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from fastreg import runs
@@ -24,11 +23,7 @@ from tests.support import peer
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
-    tiny.shrink(monkeypatch, tmp_path)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield monkeypatch
-    torch.set_num_threads(threads)
+    yield from tiny.shrunk(monkeypatch, tmp_path)
 
 
 def picture(rng) -> bytes:

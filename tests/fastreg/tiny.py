@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,15 @@ def shrink(patch: Any, data: Path) -> None:
     patch.setattr(loop, "draw_curves", lambda folder: None)
     patch.setattr(runs, "environment", dict)
     patch.setenv("FASTREG_DATA", str(data))
+
+
+def shrunk(patch: Any, data: Path) -> Iterator[Any]:
+    """A fixture's body: :func:`shrink`, on one thread."""
+    shrink(patch, data)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield patch
+    torch.set_num_threads(threads)
 
 
 def batch(step: int, count: int = 4, side: int = 16) -> Batch:
