@@ -46,8 +46,11 @@ class LossWindow:
 
     def diverged(self, what: str, row: dict[str, Any]) -> SharedError:
         """The error of a run that has left the numbers at the step of ``row``: what to do, and from where."""
-        last = f"{self.checkpoint} is from before it" if self.checkpoint.is_file() else "there is no checkpoint yet"
+        last = self.checkpoint
+        then = "start again with --resume auto: there is no checkpoint yet."
+        if last.is_file():
+            then = f"continue with --resume {last.parent} --allow-changes; {last} is from before it."
         return SharedError(
             f"{what} at step {row['step']} (epoch {row['epoch'] + 1}, learning rate {row['lr']:g}): lower --lr or set "
-            f"--clip-grad, then continue with --resume auto --allow-changes; {last}."
+            f"--clip-grad, then {then}"
         )
