@@ -38,7 +38,7 @@ class CanvasDecoder:
             def copy(job: Job, a: int, b: int) -> None:
                 self.source.gather(job.indices[a:b], rows[a:b])
 
-            return images, boxes, self.pool.map_chunks(job, copy, largest=64)
+            return images, boxes, self.pool.map_chunks(job, copy, smallest=16, largest=64)
 
         boxed = with_boxes(self.source, self.settings, jobs)
         # one batch ahead: a second would push the first out of the cache

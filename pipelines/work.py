@@ -84,13 +84,14 @@ class Pool:
         self.workers = workers
         self._executor: ThreadPoolExecutor | None = None
 
-    def map_chunks(self, job: Job, task: Callable[[Job, int, int], U], smallest: int = 16, largest: int = 32) -> list:
+    def map_chunks(self, job: Job, task: Callable[[Job, int, int], U], smallest: int = 4, largest: int = 32) -> list:
         """Futures of ``task(job, start, stop)`` over the rows of a job: some per thread, of ``smallest`` to ``largest``
-        rows, so that drawing its boxes together is worth it and none keeps the others waiting."""
+        rows, so that a task is worth its dispatch and none keeps the others waiting. Where there are rows for every
+        thread a task has 16, so that drawing its boxes together is worth it."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="fastreg-decode")
         n = len(job.indices)
-        chunk = max(smallest, min(largest, n // (2 * self.workers)))
+        chunk = max(smallest, min(largest, n // self.workers, max(16, n // (2 * self.workers))))
         return [self._executor.submit(task, job, a, min(a + chunk, n)) for a in range(0, n, chunk)]
 
     def close(self) -> None:

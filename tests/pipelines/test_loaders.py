@@ -16,6 +16,7 @@ from fastreg.errors import InputError, RunError
 from fastreg.kernels import augment
 from fastreg.pipelines import crop, make_loader, open_dataset
 from fastreg.pipelines.staging import Staging
+from fastreg.pipelines.work import Job, Pool
 from tests.support import resident_memory
 
 DECODERS = ("folder", "dali")
@@ -126,6 +127,17 @@ def test_the_number_of_workers_changes_nothing(train, name, monkeypatch):
         settings = {"mean": (0.5,) * 3, "std": (0.2,) * 3, "dtype": torch.float32, "indices": batch.indices}
         seen.append([*drawn, augment(batch.images, plan, **settings)])
     assert all(torch.equal(one, three) for one, three in zip(*seen))
+
+
+@pytest.mark.parametrize(("rows", "workers", "tasks"), [(32, 2, 2), (256, 2, 8), (32, 16, 8), (64, 16, 16), (8, 2, 2)])
+def test_rows_are_shared_out_so_that_no_thread_of_many_is_idle(rows, workers, tasks):
+    """Three batches are begun at once: 64 images are `data prepare`'s, 32 a CPU's batch."""
+    pool = Pool(workers)
+    futures = pool.map_chunks(Job(0, np.arange(rows), 8, 1.0), lambda job, a, b: range(a, b))
+    assert [row for future in futures for row in future.result()] == list(range(rows))
+    assert len(futures) == tasks
+    assert 3 * len(futures) >= workers
+    pool.close()
 
 
 @pytest.mark.parametrize("name", DECODERS)
