@@ -81,8 +81,8 @@ def _refuses(module: str) -> str:
     """Why a package that is there cannot be imported; empty when it can."""
     try:
         importlib.import_module(module)
-    except (ImportError, RuntimeError) as error:
-        return str(error).splitlines()[0]
+    except Exception as error:  # RuntimeError beside another torch, OSError without a library, whatever a package raises
+        return (str(error).splitlines() or [type(error).__name__])[0]
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,9 +21,12 @@ class SharedError(RunError):
 
 
 def extra(name: str) -> str:
-    """The command that installs an extra of fastreg; in a checkout with its pinned versions, which keep torch."""
-    checkout = (Path(__file__).resolve().parent.parent / "constraints.txt").is_file()
-    return f"pip install -c constraints.txt -e '.[{name}]'" if checkout else f'pip install "fastreg[{name}]"'
+    """The command that installs an extra of fastreg; of a checkout with its pinned versions, which keep torch."""
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / "constraints.txt").is_file():
+        return f'pip install "fastreg[{name}]"'
+    here = Path() if checkout == Path.cwd() else checkout  # it is typed where it was read
+    return f"pip install -c {shlex.quote(str(here / 'constraints.txt'))} -e {shlex.quote(f'{here}[{name}]')}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
