@@ -81,7 +81,7 @@ def _refuses(module: str) -> str:
     """Why a package that is there cannot be imported; empty when it can."""
     try:
         importlib.import_module(module)
-    except Exception as error:  # RuntimeError beside another torch, OSError without a library, whatever a package raises
+    except Exception as error:  # RuntimeError beside another torch, OSError without a library ...
         return (str(error).splitlines() or [type(error).__name__])[0]
     return ""
 

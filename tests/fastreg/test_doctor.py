@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch  # noqa: F401  before a test takes find_spec away from it
 
 from fastreg import doctor, errors, runs
 
