@@ -98,7 +98,7 @@ def evaluate(
         say=typer.echo,
     )
     print_scorecard(card, suite)
-    typer.echo(f"scorecard: {folder / 'scorecard.json'}; next: fastreg report {folder}")
+    typer.echo(f"scorecard: {folder / 'scorecard.json'}; next: fastreg report {shlex.quote(str(folder))}")
 
 
 @app.command()

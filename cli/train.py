@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,8 @@ def train(dataset: What, **flags: Any) -> None:
             typer.echo("\n".join(lines))
         folder = run(config, resume=resume, allow_changes=bool(allow_changes))
     if chief:
-        typer.echo(f"next: fastreg eval {folder} --suite {'imagenet-c' if dataset == 'imagenet' else 'paper'}")
+        suite = "imagenet-c" if dataset == "imagenet" else "paper"
+        typer.echo(f"next: fastreg eval {shlex.quote(str(folder))} --suite {suite}")
 
 
 @contextmanager
@@ -105,8 +107,10 @@ def _gan(flags: dict[str, Any], resume: str | None) -> None:
     if resume not in (None, "auto"):
         given = {**gan_settings(resume), **given}
     folder = train_gan(**given, resume=resume or False)
-    found = json.dumps({"ood": str(folder)})
-    typer.echo(f"next: fastreg train {given.get('dataset', 'cifar100')} --reg ood_gan --reg-args '{found}'")
+    words = ["fastreg", "train", given.get("dataset", "cifar100")]
+    words += ["--data-dir", given["data_dir"]] if given.get("data_dir") else []
+    words += ["--reg", "ood_gan", "--reg-args", json.dumps({"ood": str(folder)})]
+    typer.echo(f"next: {shlex.join(words)}")
 
 
 @app.command()

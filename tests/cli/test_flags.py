@@ -18,7 +18,7 @@ def config(monkeypatch, capsys, tmp_path):
 
     def run(words: str) -> Config:
         seen = []
-        monkeypatch.setattr(training, "train", lambda config, **more: seen.append(config) or tmp_path)
+        monkeypatch.setattr(training, "train", lambda config, **more: seen.append(config) or tmp_path / "a run")
         monkeypatch.setattr("sys.argv", ["fastreg", "train", *words.split()])
         with pytest.raises(SystemExit) as end:
             main()
@@ -139,7 +139,7 @@ def test_what_has_no_meaning_here_is_told(words, told, config):
 )
 def test_the_next_command_is_named_for_every_data_set(dataset, suite, config, capsys, tmp_path):
     config(dataset)
-    assert capsys.readouterr().out.splitlines()[-1] == f"next: fastreg eval {tmp_path} --suite {suite}"
+    assert capsys.readouterr().out.splitlines()[-1] == f"next: fastreg eval '{tmp_path}/a run' --suite {suite}"
 
 
 def test_every_setting_has_a_flag_and_every_flag_a_meaning():

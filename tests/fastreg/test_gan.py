@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import shlex
 import signal
 
 import numpy as np
@@ -143,9 +145,12 @@ def test_the_command_takes_its_sizes_as_json(cifar, tmp_path, monkeypatch, capsy
     state = runs.load_checkpoint(tmp_path / "gan" / "last.pt")
     assert state["config"] | {"steps": 1, "width": 8, "latent": 6, "batch_size": 4} == state["config"]
     capsys.readouterr()
-    assert command('{"dataset": "cifar100", "steps": 1, "width": 8}', "--name", "other") == 0
-    assert runs.load_checkpoint(tmp_path / "other" / "last.pt")["config"]["dataset"] == "cifar100"
-    capsys.readouterr()
+    other = tmp_path / "the other's"
+    assert command('{"dataset": "cifar100", "steps": 1, "width": 8}', "--name", other.name) == 0
+    assert runs.load_checkpoint(other / "last.pt")["config"]["dataset"] == "cifar100"
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    method = ["--reg", "ood_gan", "--reg-args", json.dumps({"ood": str(other)})]
+    assert words == ["next:", "fastreg", "train", "cifar100", "--data-dir", str(cifar), *method]
     bad = {
         '{"dataset": 3}': "must be a name, but is 3",
         '{"depth": 3}': "known are steps",
