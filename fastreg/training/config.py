@@ -199,7 +199,7 @@ def continue_config(
     """:func:`make_config` for a run that goes on: what is None is as in ``run``, its config.json.
 
     Another recipe brings all its settings. Where neither ``batch_size`` nor ``grad_accum_steps`` is given, the
-    processes share the run's global batch in its own micro-batches, or smaller ones where there are too many processes.
+    processes share the run's global batch in its own micro-batches, or in smaller ones where that does not go.
     """
     check_dataset(dataset)
     base = {name: value for name, value in run.items() if name in Config.__dataclass_fields__}
@@ -213,7 +213,9 @@ def continue_config(
         base |= recipe
         lines.append(line)
     elif not given.keys() & {"batch_size", "grad_accum_steps"}:
-        base["grad_accum_steps"] = max(base["global_batch"] // (base["batch_size"] * world), 1)
+        share = base["global_batch"] // world
+        least = max(math.ceil(share / base["batch_size"]), 1)
+        base["grad_accum_steps"] = next((k for k in range(least, share + 1) if share % k == 0), 1)
     given = translate(given, max(int(given.get("epochs") or base["epochs"]), 1))
     return _shared({**base, "batch_size": None}, given, world, lines, "run")
 

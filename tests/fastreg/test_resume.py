@@ -208,6 +208,16 @@ def test_a_run_that_goes_on_keeps_its_batch_on_other_processes():
         continue_config("imagenet", run, gpu=False, world=3)
 
 
+@pytest.mark.parametrize(("processes", "batch", "now"), [(7, 4, (7, 2)), (3, 20, (2, 15)), (3, 16, (2, 12))])
+def test_fewer_processes_never_get_larger_micro_batches(processes, batch, now):
+    """Which may not fit where the run's own did."""
+    run = to_dict(make_config("imagenet", gpu=False, world=processes, batch_size=batch)[0])
+    config, _ = continue_config("imagenet", run, gpu=False, world=2)
+    assert (config.grad_accum_steps, config.batch_size) == now
+    assert 2 * config.grad_accum_steps * config.batch_size == config.global_batch == processes * batch
+    assert config.lr == run["lr"]
+
+
 def test_a_recipe_beside_a_path_brings_its_settings_unless_it_is_the_runs():
     run = to_dict(make_config("imagenet", gpu=True, recipe="paper/imagenet/mixup", epochs=5, lr=0.3)[0])
     for given in ({}, {"recipe": "paper/imagenet/mixup"}):
