@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,16 @@ def write_report(
 ) -> Path:
     """Write a report of evaluated run folders (none named: the newest) and return the HTML file's path.
 
-    ``out``: an .html file, default ``report.html`` in the run's folder, that of several runs in the folder above
-    the first; .md and .csv files go beside it. The page
-    holds its pictures and style, and asks the network for nothing. A folder that cannot be read is left out, which the
-    page says; raises InputError when there is no other.
+    ``out``: an .html file, default ``report.html`` in the run's folder, that of several runs in the folder above the
+    first; .md and .csv files go beside it. The page holds its pictures and style, and asks the network for nothing. A
+    folder that cannot be read is left out, which the page says; raises InputError when there is no other.
     """
     loaded, broken = load_runs(runs or [newest(runs_root)])
     if not loaded:
         raise InputError(broken[0])
     first = loaded[0].folder
-    page = Path(out) if out is not None else (first if len(loaded) == 1 else first.parent) / "report.html"
+    above = Path(os.path.normpath(first / ".."))  # which Path.parent does not know of "."
+    page = Path(out) if out is not None else (first if len(loaded) == 1 else above) / "report.html"
     if page.suffix != ".html":
         raise InputError(f"{page}: a report is an .html file; give such a name.")
     table = score_table(loaded, shown(loaded))

@@ -134,9 +134,11 @@ def test_the_terminal_table(tmp_path, capsys, monkeypatch):
     assert "gaussian_noise" not in out  # measured before, and not what was asked now
 
 
-def test_a_page_about_several_runs_lies_above_them(tmp_path):
+def test_a_page_about_several_runs_lies_above_them(tmp_path, monkeypatch):
     folders = [make_run(tmp_path, name) for name in ("a", "b")]
     assert write_report(folders) == tmp_path / "report.html"
+    monkeypatch.chdir(folders[0])
+    assert write_report([".", "../b"]).resolve() == tmp_path / "report.html"
     assert not (folders[0] / "report.html").exists()
 
 
