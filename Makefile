@@ -42,7 +42,7 @@ $(VENV)/bin/python:
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dali,sample]'
 	# beside this folder Python would take it for the package, if the checkout did not stand on the path itself
-	echo '$(CURDIR)' >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fastreg-checkout.pth"
+	pwd >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fastreg-checkout.pth"
 	$(PIP) --no-deps imagecorruptions  # its frost photographs; nothing else of it is used
 	@touch $@
 
