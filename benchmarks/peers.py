@@ -27,6 +27,7 @@ ALONE = ("torchattacks", "robustbench", "imagecorruptions")  # whose own require
 def need(package: str) -> Any:
     """The imported package; ImportError says how to install it or why it cannot be imported."""
     _admit_torchvision()
+    threads = torch.get_num_threads()
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
@@ -37,6 +38,8 @@ def need(package: str) -> Any:
         raise ImportError(f"{package} is not installed ({install})") from None
     except Exception as error:  # torchvision beside another torch build raises RuntimeError
         raise ImportError(f"{package} cannot be imported ({str(error).splitlines()[0]})") from None
+    finally:
+        torch.set_num_threads(threads)  # FFCV's import sets them to one, also for what is measured after it
 
 
 @cache

@@ -256,9 +256,16 @@ def test_raw_and_jpeg_modes_are_ffcvs(mixed):
     assert (IMAGE_MODES["jpg"], IMAGE_MODES["raw"]) == (JPEG, RAW)
 
 
-def test_ffcv_leaves_torch_its_threads():
+@pytest.mark.parametrize(
+    "load",
+    [
+        "from fastreg.pipelines.decode_ffcv import library; library(); ",
+        "from fastreg.benchmarks.peers import need; need('ffcv'); ",
+    ],
+)
+def test_ffcv_leaves_torch_its_threads(load):
     """Importing FFCV sets them to one, which halved the speed of a training on two cores."""
-    words = "import torch; torch.set_num_threads(3); from fastreg.pipelines.decode_ffcv import library; library(); "
+    words = "import torch; torch.set_num_threads(3); " + load
     done = subprocess.run(
         [sys.executable, "-c", words + "print(torch.get_num_threads())"],
         env=environment(),
