@@ -73,7 +73,7 @@ def settings_at(path: str) -> dict[str, Any]:
     """config.json of the run of ``--resume PATH``. Raises InputError where there is none."""
     folder = run_at(path)
     settings = _settings(folder)
-    if not settings:
+    if not all(isinstance(settings.get(name), int) for name in ("epochs", "batch_size", "global_batch")):
         raise InputError(
             f"--resume {path}: {folder / 'config.json'} is missing or damaged: put back a copy, or give the "
             "run's flags with --resume auto."

@@ -189,10 +189,11 @@ def test_a_flag_beside_a_path_is_refused_where_it_differs_and_taken_where_that_i
     assert commands(f"{resume} --lr 0.1 --allow-changes")[0] == 0
     config = Path("runs/cifar100-tiny-mixup/config.json")
     assert json.loads(config.read_text())["lr"] == 0.1
-    config.write_text("{")
-    code, error = commands(resume)
-    assert code == 2
-    assert "config.json is missing or damaged" in error
+    for damaged in ("{", json.dumps({**json.loads(config.read_text()), "batch_size": None})):
+        config.write_text(damaged)
+        code, error = commands(resume)
+        assert code == 2
+        assert "config.json is missing or damaged" in error
 
 
 def test_a_run_that_goes_on_keeps_its_batch_on_other_processes():
