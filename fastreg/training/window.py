@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class LossWindow:
         last = self.checkpoint
         then = "start again with --resume auto: there is no checkpoint yet."
         if last.is_file():
-            then = f"continue with --resume {last.parent} --allow-changes; {last} is from before it."
+            then = f"continue with --resume {shlex.quote(str(last.parent))} --allow-changes; {last} is from before it."
         return SharedError(
             f"{what} at step {row['step']} (epoch {row['epoch'] + 1}, learning rate {row['lr']:g}): lower --lr or set "
             f"--clip-grad, then {then}"

@@ -36,13 +36,13 @@ def settings(config: Config, expected: dict) -> dict:
 def test_a_command_of_timm(config):
     """The README's SE-ResNet line of timm with DeiT's mixing, less what has no meaning here (--remode, --aa)."""
     found = config(
-        "imagenet --data-dir /data/imagenet --model seresnet34 --sched cosine --epochs 150 --warmup-epochs 5 --lr 0.4 "
+        "imagenet --data-dir data/other --model seresnet34 --sched cosine --epochs 150 --warmup-epochs 5 --lr 0.4 "
         "--opt sgd --momentum 0.9 --weight-decay 2e-5 --smoothing 0.1 --mixup 0.8 --cutmix 1.0 --mixup-prob 0.9 "
         "--mixup-switch-prob 0.4 --mixup-mode elem --drop-path 0.1 --batch-size 256 --amp --amp-dtype bfloat16 -j 4 "
         "--model-ema --clip-grad 1.0 --channels-last --torchcompile --experiment mine"
     )
     expected = {
-        "data_dir": "/data/imagenet", "model": "seresnet34", "sched": "cosine", "epochs": 150, "warmup": 5 / 150,
+        "data_dir": "data/other", "model": "seresnet34", "sched": "cosine", "epochs": 150, "warmup": 5 / 150,
         "lr": 0.4, "opt": "sgd", "momentum": 0.9, "weight_decay": 2e-5, "ls": 0.1, "batch_size": 256, "workers": 4,
         "reg": "mixup+cutmix+stochastic_depth", "scope": "sample", "precision": "bf16", "model_ema_decay": 0.9998,
         "clip_grad": 1.0, "channels_last": True, "torchcompile": "default", "name": "mine",
