@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from fastreg.benchmarks.job import Job
+from fastreg.benchmarks.options import Job
 from fastreg.benchmarks.record import COPY, FAILED, Absent, Row
 from fastreg.benchmarks.timing import Call, host_us, launches, measure
 

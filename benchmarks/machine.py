@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fastreg import runs
+from fastreg.environment import environment, installed
 from fastreg.errors import InputError
 
 # datasheet memory bandwidth in GB/s, by a word of the device's name; the first that fits holds
@@ -37,17 +37,17 @@ def pick_device(device: str | None) -> torch.device:
 
 def describe(device: torch.device) -> dict[str, Any]:
     """The ``machine`` part of a record."""
-    environment = runs.environment()
+    made = environment()
     found: dict[str, Any] = {
         "device": device.type,
         "name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "python": environment["python"],
+        "python": made["python"],
         "platform": f"{platform.system()} {platform.machine()}",
-        "commit": environment["commit"],
-        "modified": environment["modified"],
-        "versions": runs.installed(*_PACKAGES, *PEERS),
+        "commit": made["commit"],
+        "modified": made["modified"],
+        "versions": installed(*_PACKAGES, *PEERS),
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from fastreg import runs
+from fastreg import files
 from fastreg.benchmarks.timing import Timing
 from fastreg.errors import InputError
 
@@ -166,5 +166,5 @@ def merge(path: Path, record: dict[str, Any]) -> dict[str, Any]:
         old = read(path)
         record = {**record, "suites": {**old["suites"], **record["suites"]}}
     check(record, str(path))
-    runs.write_json(path, record)
+    files.write_json(path, record)
     return record

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fastreg.benchmarks import machine, record
-from fastreg.benchmarks.job import Job
-from fastreg.benchmarks.show import show
+from fastreg.benchmarks.options import Job
+from fastreg.benchmarks.report.terminal import show
 from fastreg.errors import InputError, unknown
 
 # in the order of `all`: most valuable first
@@ -49,7 +49,7 @@ def run(
         absent: list[record.Absent] = []
         settings: dict[str, Any] = {"before": machine.state(job.device)}
         begun = time.perf_counter()
-        module = importlib.import_module(f"fastreg.benchmarks.{'evaluating' if name == 'eval' else name}")
+        module = importlib.import_module(f"fastreg.benchmarks.suites.{name}")
         date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         for found in module.rows(job, settings):
             (rows if isinstance(found, record.Row) else absent).append(found)

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from fastreg.benchmarks.record import OURS, Row
-from fastreg.benchmarks.show import per_image
+from fastreg.benchmarks.report.terminal import per_image
 from fastreg.kernels import CORRUPTIONS
 
 Rows = dict[tuple[str, str, str], Row]  # by (suite, operation, variant)

@@ -44,7 +44,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
-        from fastreg.cli import bench, data, evaluate, look, train  # noqa: F401  each adds its commands to app
+        from fastreg.cli import bench, data, doctor, evaluate, train  # noqa: F401  each adds its commands to app
 
         command = typer.main.get_command(app)
         code = command.main(args=arguments, prog_name="fastreg", standalone_mode=False)

@@ -24,6 +24,6 @@ def parse_object(flag: str, text: str | None) -> dict[str, Any] | None:
 
 def world_and_gpu(device: str | None) -> tuple[int, bool]:
     """``(number of processes, whether the run uses a GPU)``."""
-    from fastreg.training.setup import device_named
+    from fastreg.distributed import resolve_device
 
-    return int(os.environ.get("WORLD_SIZE", "1")), device_named(device or "auto").type == "cuda"
+    return int(os.environ.get("WORLD_SIZE", "1")), resolve_device(device or "auto").type == "cuda"

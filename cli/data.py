@@ -83,7 +83,7 @@ def verify(
     workers: Annotated[int | None, typer.Option("-j", "--workers", help="Threads.")] = None,
 ) -> None:
     """Decode every sample and list the broken ones (exit code 1 if there are any)."""
-    from fastreg.pipelines.check import verify as check
+    from fastreg.pipelines.verify import verify as check
 
     found = check(name, data_dir, workers)
     for where, why in found["broken"]:
@@ -98,7 +98,7 @@ def info(
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where it lies.")] = None,
 ) -> None:
     """Say what lies there: counts, classes, formats, sides, fingerprint."""
-    from fastreg.pipelines.check import info as look
+    from fastreg.pipelines.verify import info as look
 
     found = look(name, data_dir)
     typer.echo(f"{found['name']} at {found['path']}{' (sample data)' if found['sample'] else ''}")

@@ -64,7 +64,7 @@ def evaluate(
     runs: RunsRoot = Path("runs"),
 ) -> None:
     """Evaluate a model and keep its scorecard; a killed evaluation continues where it was."""
-    from fastreg.evaluation.command import run
+    from fastreg.evaluation.from_checkpoint import run
     from fastreg.report import print_scorecard
 
     card, folder = run(
@@ -126,9 +126,9 @@ def paper(
     flags: Annotated[str, typer.Option("--train-flags", help="Further flags of every training.")] = "",
 ) -> None:
     """Print the paper's numbers beside the runs that exist."""
-    from fastreg.report import commands as rows
     from fastreg.report import figure1
     from fastreg.report import paper as print_table
+    from fastreg.report import paper_commands as rows
 
     if commands:
         for words in rows.commands(table, str(runs), flags.split()):
@@ -160,7 +160,7 @@ def corrupt(
     workers: Annotated[int | None, typer.Option("-j", "--workers", help="Threads.")] = None,
 ) -> None:
     """Write ImageNet-C's folders, or CIFAR-C's arrays, of your images; a stopped command continues."""
-    from fastreg.evaluation.generate import corrupt_dataset
+    from fastreg.evaluation.corrupt_dataset import corrupt_dataset
 
     parts = corrupt_dataset(
         source,

@@ -41,7 +41,7 @@ def train(dataset: What, **flags: Any) -> None:
     from fastreg.training import make_config
     from fastreg.training import train as run
     from fastreg.training.config import continue_config
-    from fastreg.training.resuming import settings_at
+    from fastreg.training.resume import settings_at
 
     if gpus is not None and gpus < 1:
         raise InputError(f"--gpus must be at least 1, but is {gpus}.")
@@ -122,7 +122,7 @@ def recipes(
     """List the named recipes with their settings."""
     from fastreg.errors import unknown
     from fastreg.recipes import ALL
-    from fastreg.training.table import recipe_lines, recipe_settings, recipe_table
+    from fastreg.training.recipe_table import recipe_lines, recipe_settings, recipe_table
 
     if markdown:
         typer.echo(recipe_table(), nl=False)

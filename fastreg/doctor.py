@@ -8,7 +8,7 @@ import platform
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fastreg import runs
+from fastreg.environment import installed
 from fastreg.errors import InputError, extra
 from fastreg.version import __version__
 
@@ -34,7 +34,7 @@ def _engine() -> Iterator[Finding]:
     yield Finding("fastreg", __version__)
     yield Finding("Python", platform.python_version())
     yield Finding("torch", f"{torch.__version__} (CUDA {torch.version.cuda or 'none: CPU build'})")
-    triton = runs.installed("triton")["triton"]
+    triton = installed("triton")["triton"]
     yield Finding("triton", triton or "missing", "" if triton else "pip install 'triton>=3.6'")
     if not torch.cuda.is_available():
         yield Finding(
@@ -60,7 +60,7 @@ def _extras() -> Iterator[Finding]:
         ("TensorBoard", "tensorboard", ("tensorboard",), extra("tensorboard")),
     )
     for what, module, packages, mend in rows:
-        version = next((v for v in runs.installed(*packages).values() if v), None)
+        version = next((v for v in installed(*packages).values() if v), None)
         if version is None or not _importable(module):
             yield Finding(what, "missing", mend)
         elif module in ("timm", "torchvision") and (why := _refuses(module)):

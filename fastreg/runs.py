@@ -9,62 +9,17 @@ from __future__ import annotations
 import errno
 import json
 import os
-import platform
 import re
-import subprocess
-import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fastreg.errors import InputError, RunError
+from fastreg.files import atomic_write, replacing
 
 FORMAT = "fastreg-checkpoint-1"
 STEP_COLUMNS = ("step", "epoch", "loss", "lr", "images_per_second", "data_wait")
 EPOCH_COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_top1_error", "ema_val_loss", "ema_val_top1_error")
-
-
-@contextmanager
-def replacing(path: Path | str) -> Iterator[IO[bytes]]:
-    """A binary file that takes ``path``'s place when the block ends well, and vanishes when it does not.
-
-    Raises RunError, naming the file and the cause, when the system cannot write it (full disk, no permission).
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; what was there before is untouched."
-        ) from error
-    finally:
-        if temporary.parent.is_dir():
-            temporary.unlink(missing_ok=True)
-
-
-def atomic_write(path: Path | str, content: bytes | str) -> None:
-    """Write a whole file at once or not at all."""
-    with replacing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-
-
-def write_json(path: Path | str, content: Any) -> None:
-    atomic_write(path, json.dumps(content, indent=2, sort_keys=False, default=str) + "\n")
 
 
 def save_checkpoint(path: Path | str, state: dict[str, Any]) -> None:
@@ -142,23 +97,6 @@ def newest(root: Path | str = "runs") -> Path:
     return max(saved, key=lambda path: path.stat().st_mtime).parent
 
 
-def load_model(path: Path | str) -> tuple[Any, dict[str, Any]]:
-    """``(model in eval mode on the CPU, the run's config)`` from a run folder or a checkpoint file."""
-    from fastreg.models import create_model
-
-    path = checkpoint_path(path)
-    state = load_checkpoint(path)
-    config = state["config"]
-    if "model" not in state or "num_classes" not in config:
-        raise InputError(f"{path} holds no classifier (a GAN's generator?): name a run of `fastreg train imagenet`.")
-    model = create_model(config["model"], config["num_classes"], stem=config["stem"], **config["model_args"])
-    try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise InputError(f"{path} does not fit the model its own config names ({config['model']}).") from error
-    return model.eval(), {**config, "checkpoint": str(path), "checkpoint_epoch": state.get("epoch")}
-
-
 def judged(row: dict[str, Any]) -> float:
     """The top-1 error by which an epoch is judged: that of the averaged weights where the run keeps them."""
     return row.get("ema_val_top1_error", row["val_top1_error"])
@@ -214,77 +152,3 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError:
                 continue
     return rows
-
-
-@contextmanager
-def lock(folder: Path, other: str = "--name") -> Iterator[None]:
-    """Hold a run folder for one writer; a second one gets an InputError, which says to give another ``other``. The lock
-    goes with the process."""
-    import fcntl
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "w")  # noqa: SIM115  held for the run's life
-    except OSError as error:
-        raise RunError(f"cannot write to {folder}: {error.strerror}; give another folder with --output.") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{folder} is in use by another run: wait for it, or give another {other}.") from None
-        for leftover in folder.glob(".*.tmp"):  # of a run that was killed while writing
-            leftover.unlink()
-        try:
-            yield
-        finally:
-            if {path.name for path in folder.iterdir()} == {".lock"}:  # it failed before it began
-                (folder / ".lock").unlink()
-                folder.rmdir()
-
-
-def environment() -> dict[str, Any]:
-    """Versions, hardware and commit that a result depends on."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    return {
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": " ".join(["fastreg", *sys.argv[1:]]),
-        "python": platform.python_version(),
-        "packages": installed("fastreg", "torch", "triton", "numpy", "pillow", "nvidia-dali-cuda130", "ffcv"),
-        "commit": _quietly(lambda: _git("rev-parse", "HEAD")),
-        "modified": _quietly(lambda: bool(_git("status", "--porcelain"))),
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if cuda else None,
-        "gpu_count": torch.cuda.device_count(),
-        "cuda": torch.version.cuda if cuda else None,
-        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
-    }
-
-
-def installed(*packages: str) -> dict[str, str | None]:
-    """Version by package, None where it is not installed. A source checkout answers for fastreg itself."""
-    from fastreg.version import __version__
-
-    found: dict[str, str | None] = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = __version__ if package == "fastreg" else None
-    return found
-
-
-def _git(*words: str) -> str:
-    here = Path(__file__).resolve().parent
-    done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=5)
-    return done.stdout.strip()
-
-
-def _quietly(call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except (OSError, subprocess.SubprocessError):
-        return None  # not a checkout, or no git

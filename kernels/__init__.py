@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fastreg.kernels.attacks import fgsm_attack, fgsm_step, zero_sign_share
     from fastreg.kernels.augmentation import augment
     from fastreg.kernels.color import color_jitter
     from fastreg.kernels.corruptions import (
@@ -19,16 +20,15 @@ if TYPE_CHECKING:
         corrupt,
         draw_fields,
     )
-    from fastreg.kernels.fgsm import fgsm_attack, fgsm_step, zero_sign_share
+    from fastreg.kernels.cross_entropy import mixed_cross_entropy, scored_cross_entropy
     from fastreg.kernels.jpeg import jpeg_round_trip
-    from fastreg.kernels.loss import mixed_cross_entropy, scored_cross_entropy
     from fastreg.kernels.modules import BatchAugment, MixedCrossEntropy
     from fastreg.kernels.types import Batch, Plan, Targets
 
 _EXPORTS = {
     "augmentation": ("augment",),
-    "loss": ("mixed_cross_entropy", "scored_cross_entropy"),
-    "fgsm": ("fgsm_attack", "fgsm_step", "zero_sign_share"),
+    "cross_entropy": ("mixed_cross_entropy", "scored_cross_entropy"),
+    "attacks": ("fgsm_attack", "fgsm_step", "zero_sign_share"),
     "color": ("color_jitter",),
     "corruptions": ("corrupt", "draw_fields", "CORRUPTIONS", "EXTRA_CORRUPTIONS", "CORRUPTION_CATEGORIES"),
     "jpeg": ("jpeg_round_trip",),

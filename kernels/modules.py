@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastreg.kernels.augmentation import augment
-from fastreg.kernels.loss import mixed_cross_entropy
+from fastreg.kernels.cross_entropy import mixed_cross_entropy
 from fastreg.kernels.types import Plan, Targets
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

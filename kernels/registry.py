@@ -49,7 +49,14 @@ class Op:
     rare_tolerance: float = 0.0
 
 
-_MODULES = ("augmentation.ops", "loss_ops", "fgsm_ops", "color_ops", "corruptions.ops", "corruptions.pixel_ops")
+_MODULES = (
+    "augmentation.registry",
+    "cross_entropy.registry",
+    "attacks.registry",
+    "color.registry",
+    "corruptions.registry",
+    "corruptions.pixel_registry",
+)
 
 
 def operations() -> list[Op]:

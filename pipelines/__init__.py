@@ -16,8 +16,8 @@ _EXPORTS = {
     "write_sample": "sample",
     "write_beton": "prepare",
     "fetch_files": "fetch",
-    "verify": "check",
-    "info": "check",
+    "verify": "verify",
+    "info": "verify",
     "load_frost": "frost",
 }
 

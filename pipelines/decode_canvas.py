@@ -11,8 +11,8 @@ import torch
 from fastreg.errors import InputError
 from fastreg.pipelines import crop
 from fastreg.pipelines.cifar import ArraySource
+from fastreg.pipelines.decoder import Decoded, Decoder, Job, Pool, Settings, ahead, cancel_all
 from fastreg.pipelines.source import Source
-from fastreg.pipelines.work import Decoded, Decoder, Job, Pool, Settings, ahead, cancel_all
 
 
 def untouched(source: Source, settings: Settings) -> bool:

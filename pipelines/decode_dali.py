@@ -23,9 +23,9 @@ from PIL import Image
 from fastreg.errors import InputError, extra
 from fastreg.pipelines import crop
 from fastreg.pipelines.decode_pillow import PillowDecoder
+from fastreg.pipelines.decoder import Decoded, Job, Settings, ahead, bad_image, cancel_all, log
 from fastreg.pipelines.image import ERRORS, header, open_image, reason
 from fastreg.pipelines.source import Source
-from fastreg.pipelines.work import Decoded, Job, Settings, ahead, bad_image, cancel_all, log
 
 DEPTH = 3  # batches inside DALI: one being fetched, and two at work while the consumer has it, as in its own iterator
 HW_LOAD = 0.65  # share of a mixed batch for the hardware engine

@@ -16,9 +16,9 @@ import torch
 from fastreg.errors import InputError, extra
 from fastreg.pipelines import crop
 from fastreg.pipelines.beton import BetonSource
+from fastreg.pipelines.decoder import Decoded, Job, Pool, Settings, bad_image, in_threads
 from fastreg.pipelines.image import ERRORS, pixels, reason
 from fastreg.pipelines.source import Source
-from fastreg.pipelines.work import Decoded, Job, Pool, Settings, bad_image, in_threads
 
 
 def library() -> Any:

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fastreg.pipelines import crop
+from fastreg.pipelines.decoder import Decoded, Job, Pool, Settings, bad_image, in_threads
 from fastreg.pipelines.image import ERRORS, Header, header, pixels, reason
 from fastreg.pipelines.source import Source
-from fastreg.pipelines.work import Decoded, Job, Pool, Settings, bad_image, in_threads
 
 
 def train_crop(array: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:

@@ -14,10 +14,10 @@ from fastreg.kernels.types import Batch
 from fastreg.pipelines import crop
 from fastreg.pipelines.cifar import ArraySource
 from fastreg.pipelines.decode_canvas import CanvasDecoder, ResidentDecoder, SyntheticDecoder, untouched
+from fastreg.pipelines.decoder import Decoded, Decoder, Job, Settings, default_workers, log
 from fastreg.pipelines.order import Order
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.staging import Staging
-from fastreg.pipelines.work import Decoded, Decoder, Job, Settings, default_workers, log
 
 LOADERS = ("auto", "folder", "dali", "ffcv", "resident", "synthetic")
 

@@ -15,9 +15,9 @@ from fastreg.pipelines.beton import JPEG, BetonSource
 from fastreg.pipelines.beton_write import MAX_SIDE, BetonWriter, Encoded, raw_bytes
 from fastreg.pipelines.datasets import DATASETS, SPLITS, open_dataset, split_named, stored
 from fastreg.pipelines.decode_pillow import eval_crop
+from fastreg.pipelines.decoder import Job, Pool, ahead, bad_image, cancel_all, default_workers
 from fastreg.pipelines.image import ERRORS, header, pixels, reason
 from fastreg.pipelines.source import FolderSource, Source
-from fastreg.pipelines.work import Job, Pool, ahead, bad_image, cancel_all, default_workers
 from fastreg.progress import progress
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastreg.evaluation.engine import evaluate
-    from fastreg.evaluation.load import load_classifier
+    from fastreg.evaluation.load_model import load_classifier
     from fastreg.evaluation.scorecard import Scorecard
     from fastreg.evaluation.suites import SUITES
 
 _EXPORTS = {
     "evaluate": "fastreg.evaluation.engine",
-    "load_classifier": "fastreg.evaluation.load",
+    "load_classifier": "fastreg.evaluation.load_model",
     "Scorecard": "fastreg.evaluation.scorecard",
     "SUITES": "fastreg.evaluation.suites",
 }

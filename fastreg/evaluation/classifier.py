@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fastreg.errors import InputError, RunError, unknown
-from fastreg.evaluation.replay import Replayed
+from fastreg.evaluation.cuda_graph import CudaGraphForward
 from fastreg.kernels import augment
 from fastreg.kernels.types import Plan
 
@@ -20,7 +20,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 STORED = {torch.float64: "fp64", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
-class Normalised(nn.Module):
+class EvalModel(nn.Module):
     """A model with its normalisation as the first layer: float32 pixels [B, 3, h, w] in [0, 1] to float32 logits.
 
     The model's own input is always ``dtype``, whether pixels or normalised images come in: its figures do not depend on
@@ -102,10 +102,10 @@ class Classifier:
         self.digest = digest(model)
         self.pad_to = batch_size if compiled else 0
         net = torch.compile(model) if compiled else model
-        self.module = Normalised(net, self.mean, self.std, self.dtype, columns, not stored).to(device).eval()
-        self.replayed: Replayed | None = None
+        self.module = EvalModel(net, self.mean, self.std, self.dtype, columns, not stored).to(device).eval()
+        self.replayed: CudaGraphForward | None = None
         if device.type == "cuda" and batch_size and not compiled:
-            self.replayed, self.pad_to = Replayed(self.module.logits, batch_size), batch_size
+            self.replayed, self.pad_to = CudaGraphForward(self.module.logits, batch_size), batch_size
 
     def images(self, images: Tensor, plan: Plan | None = None) -> Tensor:
         """Logits of uint8 [B, S, S, 3]; one launch normalises (and occludes) them."""

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from fastreg.errors import InputError
-from fastreg.evaluation.canvas import Pixels
 from fastreg.evaluation.classifier import Classifier
+from fastreg.evaluation.pixel_cache import Pixels
 from fastreg.kernels import augment, corrupt, draw_fields
+from fastreg.kernels.attacks import fgsm_attack
 from fastreg.kernels.corruptions.constants import resolve
-from fastreg.kernels.fgsm import fgsm_attack
 from fastreg.kernels.types import Plan
 
 Logits = Callable[[Classifier, Pixels], Tensor]

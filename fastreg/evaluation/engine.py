@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,19 +13,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fastreg.distributed import init_distributed
+from fastreg.environment import environment
 from fastreg.errors import InputError, unknown
-from fastreg.evaluation.canvas import CROP_PCT, LOADERS, PROTOCOL, Canvas, device_named
+from fastreg.evaluation.build_suite import plan
 from fastreg.evaluation.classifier import Classifier, borrowed, device_of, precision_of
-from fastreg.evaluation.keeper import Keeper
-from fastreg.evaluation.plan import plan
+from fastreg.evaluation.eval_data import EvalData
+from fastreg.evaluation.pixel_cache import CROP_PCT, LOADERS, PROTOCOL, PixelCache
 from fastreg.evaluation.scorecard import Scorecard
-from fastreg.evaluation.subject import Subject
+from fastreg.evaluation.scorecard_file import ScorecardFile
 from fastreg.evaluation.suites import DERIVED, resolve
 from fastreg.evaluation.tf32 import tf32
-from fastreg.evaluation.work import Options, Place, Step, Work
+from fastreg.evaluation.types import Condition, EvalConfig, Place, SuitePlan
 from fastreg.metrics import Tally, auroc, detection_error, fpr95
 from fastreg.progress import progress
-from fastreg.runs import environment
 
 
 def evaluate(
@@ -93,7 +93,7 @@ def evaluate(
         raise unknown("loader", loader, LOADERS)
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size}: it must be 1 or more.")
-    options = Options(
+    options = EvalConfig(
         seed=seed,
         epsilon=epsilon,
         clip=clip,
@@ -108,8 +108,8 @@ def evaluate(
         odin_split=odin_split,
     )
     loader = PROTOCOL if loader == "auto" else loader
-    subject = Subject(data, size, crop_pct)
-    wanted = resolve(suites, subject.size, subject.name)
+    eval_data = EvalData(data, size, crop_pct)
+    wanted = resolve(suites, eval_data.size, eval_data.name)
     where = device_of(model) if device is None else device
     rough = precision_of(model, precision)[0] in ("bf16", "fp16")
     loading = {"loader": loader, "workers": workers}
@@ -117,33 +117,38 @@ def evaluate(
     with torch.inference_mode(False), borrowed(model), tf32(rough), _placed(where, batch_size, loading) as place:
         classifier = Classifier(
             model,
-            mean=subject.mean if isinstance(mean, str) else mean,
-            std=subject.std if isinstance(std, str) else std,
+            mean=eval_data.mean if isinstance(mean, str) else mean,
+            std=eval_data.std if isinstance(std, str) else std,
             device=place.device,
             precision=precision,
-            columns=subject.columns(classes),
+            columns=eval_data.columns(classes),
             compiled=compiled,
             batch_size=batch_size,
         )
-        subject.fit(classifier.outputs(subject.size))
+        eval_data.fit(classifier.outputs(eval_data.size))
         card = Scorecard(
             model={"name": name or type(model).__name__, "digest": classifier.digest}
             | {"mean": list(classifier.mean), "std": list(classifier.std)},
-            data=subject.describe(),
+            data=eval_data.describe(),
             settings={"precision": classifier.precision, "tf32": rough, "seed": seed, "loader": loader},
         )
-        keeper = Keeper(Path(out) / "scorecard.json" if out is not None and place.rank == 0 else None)
-        _continue(card, keeper)
+        scorecard_file = ScorecardFile(Path(out) / "scorecard.json" if out is not None and place.rank == 0 else None)
+        _continue(card, scorecard_file)
         # whatever is missing is said here, before anything is decoded
-        work = {suite: plan(suite, subject, options) for suite in wanted if suite not in DERIVED}
+        work = {suite: plan(suite, eval_data, options) for suite in wanted if suite not in DERIVED}
         card.provenance = {**environment(), **(provenance or {}), "world_size": place.world}
-        _run(card, work, classifier, subject, place, keeper)
-    keeper.save(card)
+        _run(card, work, classifier, eval_data, place, scorecard_file)
+    scorecard_file.save(card)
     return card
 
 
 def _run(
-    card: Scorecard, work: dict[str, Work], classifier: Classifier, subject: Subject, place: Place, keeper: Keeper
+    card: Scorecard,
+    work: dict[str, SuitePlan],
+    classifier: Classifier,
+    eval_data: EvalData,
+    place: Place,
+    scorecard_file: ScorecardFile,
 ) -> None:
     """Run the conditions that have no row yet, one pass each, saving the card after every one."""
     rows = {}
@@ -153,22 +158,22 @@ def _run(
         rows[suite] = card.begin(suite, w.settings, {key: s.extra.get("fingerprint") for key, s in w.steps.items()})
         lost = sorted(before - set(rows[suite]))
         if lost and other:
-            keeper.displaces = keeper.displaces or f"{suite} was measured with other settings"
-        elif lost and keeper.path is not None:
+            scorecard_file.replace_reason = scorecard_file.replace_reason or f"{suite} was measured with other settings"
+        elif lost and scorecard_file.path is not None:
             print(f"the files of {suite} {', '.join(lost)} changed: measured again.")
     left = [(suite, key) for suite, w in work.items() for key in w.steps if key not in rows[suite]]
     if not left:
         return
-    keeper.probe()  # a folder that cannot be written is found before the work
+    scorecard_file.probe()  # a folder that cannot be written is found before the work
 
     @cache
-    def canvas() -> Canvas:  # decoded when a condition first needs it: those over files never do
-        return subject.canvas(
+    def canvas() -> PixelCache:  # decoded when a condition first needs it: those over files never do
+        return eval_data.canvas(
             device=place.device, batch_size=place.batch_size, rank=place.rank, world=place.world, **place.loading
         )
 
     inside: Tensor | None = None  # confidences of the clean images, for out-of-distribution scores
-    total = sum(work[suite].steps[key].n or len(subject) for suite, key in left) // place.world
+    total = sum(work[suite].steps[key].n or len(eval_data) for suite, key in left) // place.world
     with progress("evaluate", total) as bar:
         for suite, key in left:
             step = work[suite].steps[key]
@@ -186,11 +191,11 @@ def _run(
                 row.pop("bins", None)
             rows[suite][key] = {**row, **step.extra, "seconds": round(time.monotonic() - start, 3)}
             card.suites[suite]["measured"] = {key: card.provenance[key] for key in ("date", "gpu", "packages")}
-            keeper.save(card)
+            scorecard_file.save(card)
 
 
 def _pass(
-    classifier: Classifier, step: Step, canvas: Callable[[], Canvas], place: Place, bar: Any, note: str
+    classifier: Classifier, step: Condition, canvas: Callable[[], PixelCache], place: Place, bar: Any, note: str
 ) -> tuple[dict[str, Any], Tensor]:
     """One pass over a condition's images: its row, and all confidences in the set's order. Synchronises at its end."""
     tally = Tally(place.device)
@@ -235,31 +240,19 @@ def _detection(inside: Tensor, outside: Tensor, row: dict[str, Any]) -> dict[str
     }
 
 
-def _continue(card: Scorecard, keeper: Keeper) -> None:
+def _continue(card: Scorecard, scorecard_file: ScorecardFile) -> None:
     """Take over what the folder's scorecard holds already, on every rank, unless it is another model's."""
-    older = keeper.previous()
+    older = scorecard_file.previous()
     if dist.is_initialized():
         shared = [older]
         dist.broadcast_object_list(shared, src=0)
         older = shared[0]
     if not card.adopt(older) and older is not None:
-        keeper.displaces = "it belongs to another model, data set or setting"
+        scorecard_file.replace_reason = "it belongs to another model, data set or setting"
 
 
 @contextmanager
 def _placed(device: str | torch.device, batch_size: int, loading: dict[str, Any]) -> Iterator[Place]:
-    """This process among those that torchrun started; joins them, and leaves again, unless the caller has joined."""
-    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
-    where = device_named(device)
-    if where.type == "cuda" and where.index is None:
-        where = torch.device("cuda", local)
-        torch.cuda.set_device(where)
-    joining = world > 1 and not dist.is_initialized()
-    if joining:
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
-    try:
-        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        yield Place(where, rank, world, batch_size, loading)
-    finally:
-        if joining:
-            dist.destroy_process_group()
+    """This process among those that torchrun started."""
+    with init_distributed(device) as world:
+        yield Place(world.device, world.rank, world.size, batch_size, loading)

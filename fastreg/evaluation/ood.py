@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from fastreg.errors import InputError, RunError
-from fastreg.evaluation.canvas import Pixels, sent
 from fastreg.evaluation.classifier import Classifier
-from fastreg.evaluation.subject import Subject, listed
+from fastreg.evaluation.eval_data import EvalData, listed
+from fastreg.evaluation.pixel_cache import Pixels, to_device
 from fastreg.evaluation.suites import NOISES, OOD_SETS, PHOTOGRAPHS
-from fastreg.evaluation.work import Options, Place, Step, Work
+from fastreg.evaluation.types import Condition, EvalConfig, Place, SuitePlan
 from fastreg.kernels import philox
 from fastreg.pipelines.source import EXTENSIONS
 
@@ -29,7 +29,7 @@ NOISE_IMAGES = 10_000
 _TUNING = 1000  # ODIN's drivers keep the first thousand of each set for tuning
 
 
-def work(subject: Subject, options: Options) -> Work:
+def work(eval_data: EvalData, options: EvalConfig) -> SuitePlan:
     """One step per set that is there.
 
     Raises InputError when a folder was named and holds none, a set's name is taken, its images have another size than
@@ -41,16 +41,16 @@ def work(subject: Subject, options: Options) -> Work:
     for name, files in _sets(root, options.ood_dir is not None).items():
         tuned = first if name in PHOTOGRAPHS else 0  # sets of one's own have no images for tuning
         _enough(len(files), tuned, files[0].parent)
-        side = _side(files[0], subject.size)
+        side = _side(files[0], eval_data.size)
         extra = {"stored_px": side, "fingerprint": listed((f.name, f.stat().st_size) for f in files)}
-        batches = _photographs(files[tuned:], side, subject.size)
-        found[name] = Step(on_pixels, batches, len(files) - tuned, extra, out=True)
-    last = min(NOISE_IMAGES, len(subject))
+        batches = _photographs(files[tuned:], side, eval_data.size)
+        found[name] = Condition(on_pixels, batches, len(files) - tuned, extra, out=True)
+    last = min(NOISE_IMAGES, len(eval_data))
     _enough(last, first, "the data")
     for name in NOISES:
-        drawn = _noise(name, range(first, last), subject.size, options.seed)
-        found[name] = Step(on_pixels, drawn, last - first, out=True)
-    return Work({"score": "largest softmax probability", "folder": str(root), "first": first}, found)
+        drawn = _noise(name, range(first, last), eval_data.size, options.seed)
+        found[name] = Condition(on_pixels, drawn, last - first, out=True)
+    return SuitePlan({"score": "largest softmax probability", "folder": str(root), "first": first}, found)
 
 
 def _sets(root: Path, named: bool) -> dict[str, list[Path]]:
@@ -118,7 +118,7 @@ def _photographs(files: list[Path], side: int, size: int) -> Callable[[Place], I
                 if (height, width) != (side, side):
                     raise InputError(f"{files[i]} is {width} x {height} px, the set's others {side}: fetch it again.")
             centres = np.stack([image[low : low + size, low : low + size] for image in images])
-            pixels = sent(torch.from_numpy(centres), place.device).permute(0, 3, 1, 2).float() / 255
+            pixels = to_device(torch.from_numpy(centres), place.device).permute(0, 3, 1, 2).float() / 255
             yield _unlabelled(pixels, rows)
 
     return batches
@@ -139,7 +139,7 @@ def _noise(name: str, images: range, size: int, seed: int) -> Callable[[Place], 
         for rows in _rows(images.start, images.stop, place):
             draw = philox.normal if name == "gaussian" else philox.uniform
             values = torch.from_numpy(philox.field(draw, seed, rows, 3 * size * size, 0, f"ood_{name}"))
-            pixels = sent(values.view(len(rows), 3, size, size), place.device)
+            pixels = to_device(values.view(len(rows), 3, size, size), place.device)
             yield _unlabelled((pixels + 0.5).clamp(0, 1) if name == "gaussian" else pixels, rows)
 
     return batches

@@ -16,9 +16,9 @@ from typing import Any
 from fastreg import metrics
 from fastreg.errors import InputError
 from fastreg.evaluation import notes
-from fastreg.evaluation.canvas import CROP_PCT
+from fastreg.evaluation.pixel_cache import CROP_PCT
 from fastreg.evaluation.suites import CORRUPTED, OOD_SETS, SEVERITIES
-from fastreg.runs import write_json
+from fastreg.files import write_json
 
 FORMAT = "fastreg-scorecard-1"
 

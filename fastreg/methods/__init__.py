@@ -10,7 +10,7 @@ from fastreg.errors import InputError, unknown
 from fastreg.methods.adversarial import adversarial
 from fastreg.methods.alp import alp
 from fastreg.methods.alternating_flip import alternating_flip
-from fastreg.methods.base import Method, Part, Setting, as_size, join
+from fastreg.methods.base import Component, Method, MethodContext, as_size, join
 from fastreg.methods.cutmix import cutmix
 from fastreg.methods.cutout import cutout
 from fastreg.methods.gaussian_noise import gaussian_noise
@@ -25,7 +25,7 @@ from fastreg.methods.stochastic_depth import stochastic_depth
 
 __all__ = ["METHODS", "Method", "create"]
 
-METHODS: dict[str, Callable[..., Part]] = {
+METHODS: dict[str, Callable[..., Component]] = {
     page.__name__: page
     for page in (
         none,
@@ -44,7 +44,7 @@ METHODS: dict[str, Callable[..., Part]] = {
         alternating_flip,
     )
 }
-"""Name -> page: a function of (Setting, its own parameters) that gives a Part."""
+"""Name -> page: a function of (MethodContext, its own parameters) that gives a Component."""
 
 SCOPES = ("batch", "sample")
 
@@ -79,11 +79,13 @@ def create(
         raise unknown("scope", scope, SCOPES)
     if size is None:
         size = 32 if dataset.startswith("cifar") else 224
-    setting = Setting(seed, dataset, as_size(size), scope)
-    return join(setting, [page(setting, **own) for page, own in _pages(name, names, parameters)])
+    context = MethodContext(seed, dataset, as_size(size), scope)
+    return join(context, [page(context, **own) for page, own in route_parameters(name, names, parameters)])
 
 
-def _pages(name: str, names: list[str], parameters: dict[str, Any]) -> list[tuple[Callable[..., Part], dict[str, Any]]]:
+def route_parameters(
+    name: str, names: list[str], parameters: dict[str, Any]
+) -> list[tuple[Callable[..., Component], dict[str, Any]]]:
     """The pages of a joined name, each with the parameters that it takes."""
     pages = [METHODS[part] for part in names]
     if {"mixup", "cutmix"} <= set(names):

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from fastreg.kernels.types import Targets
 from fastreg.methods.attack import EPSILON, craft, take
-from fastreg.methods.base import Part, Setting, number
+from fastreg.methods.base import Component, MethodContext, number
 
 
-def adversarial(setting: Setting, *, epsilon: float = EPSILON) -> Part:
+def adversarial(context: MethodContext, *, epsilon: float = EPSILON) -> Component:
     epsilon = number("epsilon", epsilon, 0)
 
     def step(model: nn.Module, images: Tensor, targets: Targets, loss: Callable[..., Tensor], **keys) -> Tensor:
@@ -33,4 +33,4 @@ def adversarial(setting: Setting, *, epsilon: float = EPSILON) -> Part:
         examples = craft(model, images[attacked], take(targets, attacked), epsilon)
         return loss(model(torch.cat((images[clean], examples))), targets)
 
-    return Part("adversarial", step=step, pixels=True, attacks=True, optimizer="adam")
+    return Component("adversarial", step=step, pixels=True, attacks=True, optimizer="adam")

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from fastreg.kernels.types import Targets
 from fastreg.methods.attack import EPSILON, craft, join_targets
-from fastreg.methods.base import Part, Setting, number
+from fastreg.methods.base import Component, MethodContext, number
 
 
-def alp(setting: Setting, *, epsilon: float = EPSILON, weight: float = 0.5) -> Part:
+def alp(context: MethodContext, *, epsilon: float = EPSILON, weight: float = 0.5) -> Component:
     epsilon, weight = number("epsilon", epsilon, 0), number("weight", weight, 0)
 
     def step(model: nn.Module, images: Tensor, targets: Targets, loss: Callable[..., Tensor], **keys) -> Tensor:
@@ -33,4 +33,4 @@ def alp(setting: Setting, *, epsilon: float = EPSILON, weight: float = 0.5) -> P
         clean, attacked = logits.float().chunk(2)
         return loss(logits, join_targets(targets, targets)) + weight * F.mse_loss(clean, attacked)
 
-    return Part("alp", step=step, pixels=True, attacks=True, optimizer="adam")
+    return Component("alp", step=step, pixels=True, attacks=True, optimizer="adam")

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from fastreg.kernels.fgsm import fgsm_attack
+from fastreg.kernels.attacks import fgsm_attack
 from fastreg.kernels.types import Targets
 
 EPSILON = 8 / 255

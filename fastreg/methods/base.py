@@ -1,7 +1,7 @@
 """What a method is, and how the pages of this folder become one.
 
-A page gives a ``Part``: host draws that return numpy arrays by Plan field, and whatever else the method needs. ``join``
-merges the parts field by field into the ``Method`` that a training loop calls.
+A page gives a ``Component``: host draws that return numpy arrays by Plan field, and whatever else the method needs.
+``join`` merges the parts field by field into the ``Method`` that a training loop calls.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GROUP = 64  # mixing partners move inside groups of this many: the pixels of a p
 Arrays = dict[str, np.ndarray]
 
 
-class Setting(NamedTuple):
+class MethodContext(NamedTuple):
     """What all pages are told."""
 
     seed: int = 0
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
         return self.dataset.startswith("cifar")
 
 
-class Keys(NamedTuple):
+class DrawKeys(NamedTuple):
     """What one batch is drawn from."""
 
     samples: np.ndarray  # int64 [B], indices into the data set
@@ -50,13 +50,13 @@ class Keys(NamedTuple):
         return (self.samples, self.epoch) if scope == "sample" else (0, self.step)
 
 
-class Part(NamedTuple):
+class Component(NamedTuple):
     """One page's contribution; a field left out is not touched."""
 
     name: str
-    draw: Callable[[Keys], Arrays] = lambda keys: {}  # arrays by Plan field, and "weight": lam of the targets
+    draw: Callable[[DrawKeys], Arrays] = lambda keys: {}  # arrays by Plan field, and "weight": lam of the targets
     step: Callable[..., Tensor] | None = None
-    fields: Callable[[Keys, int], Arrays] | None = None
+    fields: Callable[[DrawKeys, int], Arrays] | None = None
     prepare: Callable[[], None] | None = None
     flip: bool = True
     crop: bool = True
@@ -98,7 +98,7 @@ class Method(NamedTuple):
     plain: Callable[..., tuple[Plan, Targets]] | None = None
 
 
-def join(setting: Setting, parts: Sequence[Part]) -> Method:
+def join(context: MethodContext, parts: Sequence[Component]) -> Method:
     """One method out of several. Raises InputError if two of them want the same thing."""
     stepping = [part for part in parts if part.step is not None]
     if len(stepping) > 1:
@@ -107,7 +107,7 @@ def join(setting: Setting, parts: Sequence[Part]) -> Method:
     if len(fielding) > 1:
         _refuse(fielding[0][0], fielding[1][0], "both scale the model's residual branches")
     flip = all(part.flip for part in parts)
-    probe = Keys(np.arange(2), 0, 0, setting.size)
+    probe = DrawKeys(np.arange(2), 0, 0, context.size)
     written = [(part, part.draw(probe)) for part in parts]
     for (one, a), (two, b) in itertools.combinations(written, 2):
         if a.keys() & b.keys():
@@ -118,12 +118,12 @@ def join(setting: Setting, parts: Sequence[Part]) -> Method:
             attack = next(p for p in parts if p.pixels)
             _refuse(attack, part, "do not fit (one works on pixels, the other fills with the mean of normalised ones)")
 
-    def drawing(drawn: Sequence[Part]) -> Callable[..., tuple[Plan, Targets]]:
+    def drawing(drawn: Sequence[Component]) -> Callable[..., tuple[Plan, Targets]]:
         def draw(labels: Tensor, indices: Tensor, step: int, *, epoch: int | None = None, size=None):
-            keys = _keys(setting, indices, step, epoch, size)
+            keys = _keys(context, indices, step, epoch, size)
             arrays: Arrays = {}
             if flip:
-                word = philox.words(setting.seed, 0, keys.samples, keys.epoch, "flip")[:, 0]
+                word = philox.words(context.seed, 0, keys.samples, keys.epoch, "flip")[:, 0]
                 arrays["flip"] = philox.uniform(word) < 0.5
             for part in drawn:
                 arrays |= part.draw(keys)
@@ -139,7 +139,7 @@ def join(setting: Setting, parts: Sequence[Part]) -> Method:
 
     fields = None
     if fielding:
-        fields = _fields(setting, fielding[0][1])
+        fields = _fields(context, fielding[0][1])
     return Method(
         drawing(parts),
         stepping[0].step if stepping else None,
@@ -155,17 +155,17 @@ def join(setting: Setting, parts: Sequence[Part]) -> Method:
     )
 
 
-def _fields(setting: Setting, page: Callable[[Keys, int], Arrays]) -> Callable[..., dict[str, Tensor]]:
+def _fields(context: MethodContext, page: Callable[[DrawKeys, int], Arrays]) -> Callable[..., dict[str, Tensor]]:
     def fields(indices: Tensor, step: int, device=None, *, layers: int | None = None, epoch: int | None = None):
-        keys = _keys(setting, indices, step, epoch, None)
-        return ship(page(keys, layers or default_layers(setting)), torch.device(device or "cpu"))
+        keys = _keys(context, indices, step, epoch, None)
+        return ship(page(keys, layers or default_layers(context)), torch.device(device or "cpu"))
 
     return fields
 
 
-def default_layers(setting: Setting) -> int:
+def default_layers(context: MethodContext) -> int:
     """Residual blocks of the paper's model: PyramidNet-200 on CIFAR, ResNet-50 on ImageNet."""
-    return 66 if setting.cifar else 16
+    return 66 if context.cifar else 16
 
 
 def ship(arrays: Arrays, device: torch.device) -> dict[str, Tensor]:
@@ -183,18 +183,18 @@ def ship(arrays: Arrays, device: torch.device) -> dict[str, Tensor]:
     return sent
 
 
-def partners(setting: Setting, keys: Keys, operation: str) -> np.ndarray:
+def partners(context: MethodContext, keys: DrawKeys, operation: str) -> np.ndarray:
     """int64 [B]: a permutation of the positions inside groups of 64 (the last, or only, group may be smaller), keyed by
     step and the group's first sample."""
     count = len(keys.samples)
     position = np.arange(count)
     first = keys.samples[position // GROUP * GROUP]
-    step = keys.owner(setting.scope)[1]
-    words = philox.words(setting.seed, position % GROUP, first, step, operation).astype(np.uint64)
+    step = keys.owner(context.scope)[1]
+    words = philox.words(context.seed, position % GROUP, first, step, operation).astype(np.uint64)
     return np.lexsort(((words[:, 0] << np.uint64(32)) | words[:, 1], position // GROUP))
 
 
-def per_sample(values: Any, keys: Keys, dtype: Any) -> np.ndarray:
+def per_sample(values: Any, keys: DrawKeys, dtype: Any) -> np.ndarray:
     """Values of the batch or of each sample, as a contiguous array [B, ...]."""
     values = np.asarray(values, dtype)
     return np.broadcast_to(values, (len(keys.samples), *values.shape[1:])).copy()
@@ -217,10 +217,10 @@ def as_size(size: Any) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _keys(setting: Setting, indices: Tensor, step: int, epoch: int | None, size: Any) -> Keys:
+def _keys(context: MethodContext, indices: Tensor, step: int, epoch: int | None, size: Any) -> DrawKeys:
     samples = indices.to("cpu").numpy() if isinstance(indices, Tensor) else np.asarray(indices)
-    return Keys(samples, step, step if epoch is None else epoch, setting.size if size is None else as_size(size))
+    return DrawKeys(samples, step, step if epoch is None else epoch, context.size if size is None else as_size(size))
 
 
-def _refuse(one: Part, two: Part, why: str) -> None:
+def _refuse(one: Component, two: Component, why: str) -> None:
     raise InputError(f"methods {one.name!r} and {two.name!r} {why}: train with only one of them.")

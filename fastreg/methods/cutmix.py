@@ -16,32 +16,32 @@ from __future__ import annotations
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Keys, Part, Setting, number, partners, per_sample
+from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number, partners, per_sample
 from fastreg.methods.boxes import area, clipped
 
 
-def cutmix(setting: Setting, *, alpha: float = 1.0, prob: float | None = None) -> Part:
+def cutmix(context: MethodContext, *, alpha: float = 1.0, prob: float | None = None) -> Component:
     alpha = number("alpha", alpha, 0, open_low=True)
-    prob = number("prob", (0.5 if setting.cifar else 1.0) if prob is None else prob, 0, 1)
+    prob = number("prob", (0.5 if context.cifar else 1.0) if prob is None else prob, 0, 1)
 
-    def draw(keys: Keys) -> Arrays:
-        box, weight = mixing_box(setting, keys, alpha, prob)
+    def draw(keys: DrawKeys) -> Arrays:
+        box, weight = mixing_box(context, keys, alpha, prob)
         fill = np.zeros(len(keys.samples), np.int8)
-        return {"partner": partners(setting, keys, "cutmix_partner"), "box": box, "box_fill": fill, "weight": weight}
+        return {"partner": partners(context, keys, "cutmix_partner"), "box": box, "box_fill": fill, "weight": weight}
 
-    return Part("cutmix", draw)
+    return Component("cutmix", draw)
 
 
-def mixing_box(setting: Setting, keys: Keys, alpha: float, prob: float) -> tuple[np.ndarray, np.ndarray]:
+def mixing_box(context: MethodContext, keys: DrawKeys, alpha: float, prob: float) -> tuple[np.ndarray, np.ndarray]:
     """``(box int32 [B, 4], lam' float32 [B])``; an empty box and 1 where the draw says not to cut."""
     height, width = keys.size
-    sample, step = keys.owner(setting.scope)
-    side = np.sqrt(1 - np.atleast_1d(philox.beta(setting.seed, alpha, sample, step, "cutmix_lambda")))
-    centre = np.atleast_2d(philox.words(setting.seed, 0, sample, step, "cutmix_box"))
+    sample, step = keys.owner(context.scope)
+    side = np.sqrt(1 - np.atleast_1d(philox.beta(context.seed, alpha, sample, step, "cutmix_lambda")))
+    centre = np.atleast_2d(philox.words(context.seed, 0, sample, step, "cutmix_box"))
     y, x = philox.integers(centre[:, 0], height), philox.integers(centre[:, 1], width)
     box = clipped(y, x, (height * side).astype(np.int64), (width * side).astype(np.int64), keys.size)
     if prob < 1:
-        chance = philox.uniform(np.atleast_2d(philox.words(setting.seed, 0, sample, step, "cutmix_apply"))[:, :1])
+        chance = philox.uniform(np.atleast_2d(philox.words(context.seed, 0, sample, step, "cutmix_apply"))[:, :1])
         box = np.where(chance < prob, box, 0)
     box = per_sample(box, keys, np.int32)
     return box, (1 - area(box) / (height * width)).astype(np.float32)

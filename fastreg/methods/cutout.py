@@ -14,17 +14,17 @@ from __future__ import annotations
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Keys, Part, Setting, number
+from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number
 from fastreg.methods.boxes import clipped
 
 
-def cutout(setting: Setting, *, length: int | None = None) -> Part:
+def cutout(context: MethodContext, *, length: int | None = None) -> Component:
     side = None if length is None else int(number("length", length, 1))
 
-    def draw(keys: Keys) -> Arrays:
-        words = philox.words(setting.seed, 0, keys.samples, keys.epoch, "cutout_box")
+    def draw(keys: DrawKeys) -> Arrays:
+        words = philox.words(context.seed, 0, keys.samples, keys.epoch, "cutout_box")
         y, x = philox.integers(words[:, 0], keys.size[0]), philox.integers(words[:, 1], keys.size[1])
         own = min(keys.size) // 2 if side is None else side
         return {"box": clipped(y, x, own, own, keys.size), "box_fill": np.full(len(keys.samples), 2, np.int8)}
 
-    return Part("cutout", draw)
+    return Component("cutout", draw)

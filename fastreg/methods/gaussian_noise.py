@@ -17,21 +17,21 @@ import numpy as np
 
 from fastreg.errors import InputError
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Keys, Part, Setting, number
+from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number
 
 SIGMAS = (0.04, 0.06, 0.08, 0.09, 0.10)
 
 
-def gaussian_noise(setting: Setting, *, sigma: float | Sequence[float] = SIGMAS, prob: float = 0.5) -> Part:
+def gaussian_noise(context: MethodContext, *, sigma: float | Sequence[float] = SIGMAS, prob: float = 0.5) -> Component:
     given = [sigma] if isinstance(sigma, int | float) else list(sigma)
     if not given:
         raise InputError("sigma must name at least one strength.")
     levels = np.array([number("sigma", value, 0) for value in given], np.float32)
     prob = number("prob", prob, 0, 1)
 
-    def draw(keys: Keys) -> Arrays:
-        words = philox.words(setting.seed, 0, keys.samples, keys.epoch, "noise_level")
+    def draw(keys: DrawKeys) -> Arrays:
+        words = philox.words(context.seed, 0, keys.samples, keys.epoch, "noise_level")
         level = levels[philox.integers(words[:, 0], len(levels))]
         return {"noise": np.where(philox.uniform(words[:, 1]) < prob, level, np.float32(0))}
 
-    return Part("gaussian_noise", draw)
+    return Component("gaussian_noise", draw)

@@ -17,24 +17,24 @@ from __future__ import annotations
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Keys, Part, Setting, number, partners, per_sample
+from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number, partners, per_sample
 
 
-def mixup(setting: Setting, *, alpha: float = 1.0, prob: float = 1.0) -> Part:
+def mixup(context: MethodContext, *, alpha: float = 1.0, prob: float = 1.0) -> Component:
     alpha, prob = number("alpha", alpha, 0, open_low=True), number("prob", prob, 0, 1)
 
-    def draw(keys: Keys) -> Arrays:
-        lam = mixing_weight(setting, keys, alpha, prob)
-        return {"partner": partners(setting, keys, "mixup_partner"), "lam": lam, "weight": lam}
+    def draw(keys: DrawKeys) -> Arrays:
+        lam = mixing_weight(context, keys, alpha, prob)
+        return {"partner": partners(context, keys, "mixup_partner"), "lam": lam, "weight": lam}
 
-    return Part("mixup", draw)
+    return Component("mixup", draw)
 
 
-def mixing_weight(setting: Setting, keys: Keys, alpha: float, prob: float) -> np.ndarray:
+def mixing_weight(context: MethodContext, keys: DrawKeys, alpha: float, prob: float) -> np.ndarray:
     """lam, float32 [B]; 1 where the draw says not to mix."""
-    sample, step = keys.owner(setting.scope)
-    lam = np.atleast_1d(philox.beta(setting.seed, alpha, sample, step, "mixup_lambda"))
+    sample, step = keys.owner(context.scope)
+    lam = np.atleast_1d(philox.beta(context.seed, alpha, sample, step, "mixup_lambda"))
     if prob < 1:
-        chance = philox.uniform(philox.words(setting.seed, 0, sample, step, "mixup_apply")[..., 0])
+        chance = philox.uniform(philox.words(context.seed, 0, sample, step, "mixup_apply")[..., 0])
         lam = np.where(chance < prob, lam, 1.0)
     return per_sample(lam, keys, np.float32)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Keys, Part, Setting, number, partners
+from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number, partners
 from fastreg.methods.cutmix import mixing_box
 from fastreg.methods.mixup import mixing_weight
 
 
 def mixup_cutmix(
-    setting: Setting,
+    context: MethodContext,
     *,
     alpha: float = 1.0,
     mixup_alpha: float | None = None,
@@ -26,7 +26,7 @@ def mixup_cutmix(
     mixup_prob: float | None = None,
     cutmix_prob: float | None = None,
     switch_prob: float = 0.5,
-) -> Part:
+) -> Component:
     """``alpha`` and ``prob`` are those of both; the others each one's own."""
     alphas = [
         number(flag, alpha if own is None else own, 0, open_low=True)
@@ -38,18 +38,18 @@ def mixup_cutmix(
     ]
     blended = 1 - number("switch_prob", switch_prob, 0, 1)
 
-    def draw(keys: Keys) -> Arrays:
-        sample, step = keys.owner(setting.scope)
-        chance = philox.uniform(np.atleast_2d(philox.words(setting.seed, 0, sample, step, "mix_choice"))[:, 0])
+    def draw(keys: DrawKeys) -> Arrays:
+        sample, step = keys.owner(context.scope)
+        chance = philox.uniform(np.atleast_2d(philox.words(context.seed, 0, sample, step, "mix_choice"))[:, 0])
         blend = np.broadcast_to(chance < blended, len(keys.samples))
-        lam = mixing_weight(setting, keys, alphas[0], probs[0])
-        box, weight = mixing_box(setting, keys, alphas[1], probs[1])
+        lam = mixing_weight(context, keys, alphas[0], probs[0])
+        box, weight = mixing_box(context, keys, alphas[1], probs[1])
         return {
-            "partner": partners(setting, keys, "mixup_partner"),
+            "partner": partners(context, keys, "mixup_partner"),
             "lam": np.where(blend, lam, np.float32(1)),
             "box": np.where(blend[:, None], np.int32(0), box),
             "box_fill": np.zeros(len(keys.samples), np.int8),
             "weight": np.where(blend, lam, weight),
         }
 
-    return Part("mixup+cutmix", draw)
+    return Component("mixup+cutmix", draw)

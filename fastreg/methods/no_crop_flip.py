@@ -6,8 +6,8 @@ without its random crop.
 
 from __future__ import annotations
 
-from fastreg.methods.base import Part, Setting
+from fastreg.methods.base import Component, MethodContext
 
 
-def no_crop_flip(setting: Setting) -> Part:
-    return Part("no_crop_flip", flip=False, crop=False)
+def no_crop_flip(context: MethodContext) -> Component:
+    return Component("no_crop_flip", flip=False, crop=False)

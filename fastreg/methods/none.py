@@ -5,8 +5,8 @@ Cost: nothing. Example: ``fastreg train imagenet --reg none``.
 
 from __future__ import annotations
 
-from fastreg.methods.base import Part, Setting
+from fastreg.methods.base import Component, MethodContext
 
 
-def none(setting: Setting) -> Part:
-    return Part("none")
+def none(context: MethodContext) -> Component:
+    return Component("none")

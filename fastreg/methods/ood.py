@@ -31,31 +31,31 @@ from torch import Tensor, nn
 from fastreg.errors import InputError
 from fastreg.kernels import mixed_cross_entropy, philox
 from fastreg.kernels.types import Targets
-from fastreg.methods.base import Keys, Part, Setting, number, ship
+from fastreg.methods.base import Component, DrawKeys, MethodContext, number, ship
 
-Draw = Callable[[Keys, torch.device], Tensor]  # -> float32 pixels in [0, 1], [B, 3, h, w] of any h, w
+Draw = Callable[[DrawKeys, torch.device], Tensor]  # -> float32 pixels in [0, 1], [B, 3, h, w] of any h, w
 
 
-def ood_svhn(setting: Setting, *, ood: Any = None, weight: float = 1.0) -> Part:
+def ood_svhn(context: MethodContext, *, ood: Any = None, weight: float = 1.0) -> Component:
     """``ood``: uint8 [N, h, w, 3] pictures to use; a folder where SVHN lies; None: SVHN's usual place."""
 
     def open_pool() -> Draw:
         if isinstance(ood, np.ndarray | Tensor):
-            return from_pool(setting, ood)
+            return from_pool(context, ood)
         from fastreg.pipelines import open_dataset
 
         source = open_dataset("svhn", "train", ood)
-        return from_pool(setting, np.stack([source.read(i) for i in range(len(source))]))
+        return from_pool(context, np.stack([source.read(i) for i in range(len(source))]))
 
     return beside("ood_svhn", open_pool, number("weight", weight, 0))
 
 
-def ood_gan(setting: Setting, *, ood: Any = None, weight: float = 1.0) -> Part:
+def ood_gan(context: MethodContext, *, ood: Any = None, weight: float = 1.0) -> Component:
     """``ood``: a generator (latents [B, z] to pixels in [-1, 1]) or a checkpoint; None: runs/gan/last.pt."""
 
     def open_generator() -> Draw:
         if isinstance(ood, nn.Module):
-            return from_generator(setting, ood)
+            return from_generator(context, ood)
         path = Path("runs/gan/last.pt" if ood is None else ood)
         if ood is None and not path.is_file():
             raise InputError(
@@ -64,12 +64,12 @@ def ood_gan(setting: Setting, *, ood: Any = None, weight: float = 1.0) -> Part:
             )
         from fastreg.models.wgan import load_generator
 
-        return from_generator(setting, load_generator(path))
+        return from_generator(context, load_generator(path))
 
     return beside("ood_gan", open_generator, number("weight", weight, 0))
 
 
-def beside(name: str, open_draw: Callable[[], Draw], weight: float) -> Part:
+def beside(name: str, open_draw: Callable[[], Draw], weight: float) -> Component:
     """The training step, and the opening of its pictures, which a first step does where nobody did.
 
     Without ``indices`` and ``step``, pictures belong to places in the batch, and the step is the count of its calls.
@@ -95,7 +95,7 @@ def beside(name: str, open_draw: Callable[[], Draw], weight: float) -> Part:
         samples = np.arange(len(images)) if indices is None else indices.cpu().numpy()
         step = next(calls) if step is None else step
         height, width = images.shape[2:]
-        keys = Keys(samples, step, step if epoch is None else epoch, (height, width))
+        keys = DrawKeys(samples, step, step if epoch is None else epoch, (height, width))
         outside = opened[0](keys, images.device)
         if outside.shape[2:] != images.shape[2:]:
             outside = F.interpolate(outside, images.shape[2:], mode="bilinear", antialias=True)
@@ -103,7 +103,7 @@ def beside(name: str, open_draw: Callable[[], Draw], weight: float) -> Part:
         inside, outside = logits.tensor_split((len(images),))
         return loss(inside, targets) + weight * uniform_divergence(outside)
 
-    return Part(name, step=step, prepare=prepare, pixels=True)
+    return Component(name, step=step, prepare=prepare, pixels=True)
 
 
 def uniform_divergence(logits: Tensor) -> Tensor:
@@ -112,30 +112,30 @@ def uniform_divergence(logits: Tensor) -> Tensor:
     return mixed_cross_entropy(logits, label, label_smoothing=1.0) - math.log(logits.shape[1])
 
 
-def from_pool(setting: Setting, pictures: np.ndarray | Tensor) -> Draw:
+def from_pool(context: MethodContext, pictures: np.ndarray | Tensor) -> Draw:
     """Pictures uint8 [N, h, w, 3], kept on the device from the first draw on."""
     pool = torch.as_tensor(pictures)
     if pool.dtype != torch.uint8 or pool.ndim != 4 or pool.shape[3] != 3 or len(pool) == 0:
         raise InputError(f"OOD pictures must be uint8 [N, h, w, 3], but are {pool.dtype} {tuple(pool.shape)}.")
 
-    def draw(keys: Keys, device: torch.device) -> Tensor:
+    def draw(keys: DrawKeys, device: torch.device) -> Tensor:
         nonlocal pool
         pool = pool.to(device)
-        words = philox.words(setting.seed, 0, keys.samples, keys.epoch, "ood_choice")[:, 0]
+        words = philox.words(context.seed, 0, keys.samples, keys.epoch, "ood_choice")[:, 0]
         choice = ship({"choice": philox.integers(words, len(pool))}, device)["choice"]
         return pool[choice].permute(0, 3, 1, 2).float() / 255
 
     return draw
 
 
-def from_generator(setting: Setting, generator: nn.Module) -> Draw:
+def from_generator(context: MethodContext, generator: nn.Module) -> Draw:
     """Samples of a generator in evaluation mode; its ``latent`` is the length of z."""
     generator = generator.eval().requires_grad_(False)
     latent = int(generator.latent)  # type: ignore[arg-type]
 
-    def draw(keys: Keys, device: torch.device) -> Tensor:
+    def draw(keys: DrawKeys, device: torch.device) -> Tensor:
         generator.to(device)
-        z = philox.field(philox.normal, setting.seed, keys.samples, latent, keys.epoch, "gan_latent")
+        z = philox.field(philox.normal, context.seed, keys.samples, latent, keys.epoch, "gan_latent")
         with torch.no_grad():
             return generator(ship({"z": z}, device)["z"]).float() / 2 + 0.5
 

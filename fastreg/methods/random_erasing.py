@@ -17,20 +17,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Keys, Part, Setting, number
+from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number
 
 TRIES = 10
 
 
-def random_erasing(setting: Setting, *, prob: float = 0.5, area: Sequence[float] = (0.02, 0.4)) -> Part:
+def random_erasing(context: MethodContext, *, prob: float = 0.5, area: Sequence[float] = (0.02, 0.4)) -> Component:
     prob = number("prob", prob, 0, 1)
     low = number("area", area[0], 0, 1)
     high = number("area", area[1], low, 1)
 
-    def draw(keys: Keys) -> Arrays:
+    def draw(keys: DrawKeys) -> Arrays:
         high_px, wide_px = keys.size
         samples, everyone = keys.samples[:, None], np.arange(len(keys.samples))
-        words = philox.words(setting.seed, np.arange(1 + TRIES), samples, keys.epoch, "erasing_box")
+        words = philox.words(context.seed, np.arange(1 + TRIES), samples, keys.epoch, "erasing_box")
         u = philox.uniform(words[:, 1:]).astype(np.float64)
         pixels = (low + (high - low) * u[..., 0]) * high_px * wide_px
         root = np.exp((u[..., 1] - 0.5) * math.log(1 / 0.3))  # square root of the ratio
@@ -45,4 +45,4 @@ def random_erasing(setting: Setting, *, prob: float = 0.5, area: Sequence[float]
         box = np.stack((y, x, y + height, x + width), axis=-1).astype(np.int32)
         return {"box": box, "box_fill": np.full(len(box), 2, np.int8)}
 
-    return Part("random_erasing", draw)
+    return Component("random_erasing", draw)

@@ -18,18 +18,18 @@ from __future__ import annotations
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Keys, Part, Setting
+from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext
 from fastreg.models.branch import survival
 
 
-def shakedrop(setting: Setting) -> Part:
-    def fields(keys: Keys, layers: int) -> Arrays:
-        chance = philox.uniform(philox.words(setting.seed, np.arange(layers), 0, keys.step, "shakedrop_gate")[:, 0])
+def shakedrop(context: MethodContext) -> Component:
+    def fields(keys: DrawKeys, layers: int) -> Arrays:
+        chance = philox.uniform(philox.words(context.seed, np.arange(layers), 0, keys.step, "shakedrop_gate")[:, 0])
         alpha, beta = (
-            philox.field(philox.uniform, setting.seed, keys.samples, layers, keys.epoch, f"shakedrop_{name}")
+            philox.field(philox.uniform, context.seed, keys.samples, layers, keys.epoch, f"shakedrop_{name}")
             for name in ("alpha", "beta")
         )
         gate = chance < np.array([survival(i, layers, 0.5) for i in range(layers)])
         return {"gate": gate.astype(np.float32), "alpha": 2 * alpha - 1, "beta": beta}
 
-    return Part("shakedrop", fields=fields, model={"shakedrop": True})
+    return Component("shakedrop", fields=fields, model={"shakedrop": True})

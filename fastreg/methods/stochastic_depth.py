@@ -12,13 +12,13 @@ Example: ``methods.create("stochastic_depth", rate=0.05)``; the model is created
 from __future__ import annotations
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Keys, Part, Setting, number
+from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number
 
 
-def stochastic_depth(setting: Setting, *, rate: float = 0.1) -> Part:
+def stochastic_depth(context: MethodContext, *, rate: float = 0.1) -> Component:
     rate = number("rate", rate, 0, 0.999)
 
-    def fields(keys: Keys, layers: int) -> Arrays:
-        return {"chance": philox.field(philox.uniform, setting.seed, keys.samples, layers, keys.epoch, "depth_keep")}
+    def fields(keys: DrawKeys, layers: int) -> Arrays:
+        return {"chance": philox.field(philox.uniform, context.seed, keys.samples, layers, keys.epoch, "depth_keep")}
 
-    return Part("stochastic_depth", fields=fields, model={"stochastic_depth": rate})
+    return Component("stochastic_depth", fields=fields, model={"stochastic_depth": rate})

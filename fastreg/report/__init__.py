@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastreg.report.html import write_report
-    from fastreg.report.papertables import figure1, paper
+    from fastreg.report.paper_tables import figure1, paper
     from fastreg.report.sheet import contact_sheet
     from fastreg.report.terminal import print_scorecard
 
 _EXPORTS = {
     "write_report": "html",
     "contact_sheet": "sheet",
-    "paper": "papertables",
-    "figure1": "papertables",
+    "paper": "paper_tables",
+    "figure1": "paper_tables",
     "print_scorecard": "terminal",
 }
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from fastreg.evaluation.suites import SEVERITIES
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import svg
-from fastreg.report.columns import Run
+from fastreg.report.figures_table import Run
 from fastreg.report.scores import cell
 from fastreg.runs import judged
 

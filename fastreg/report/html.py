@@ -11,12 +11,13 @@ from typing import Any
 
 from fastreg.errors import InputError
 from fastreg.evaluation.suites import CORRUPTED
+from fastreg.files import atomic_write
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import figures
-from fastreg.report.columns import SECONDARY, Run, load_runs, method, shown
+from fastreg.report.figures_table import SECONDARY, Run, load_runs, method, shown
 from fastreg.report.provenance import provenance
 from fastreg.report.scores import cell, comma_separated, markdown, score_table
-from fastreg.runs import atomic_write, newest
+from fastreg.runs import newest
 from fastreg.version import __version__
 
 

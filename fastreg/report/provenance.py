@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastreg.evaluation.suites import CORRUPTED
-from fastreg.report.columns import Run
+from fastreg.report.figures_table import Run
 
 FACTS = ("data", "split", "size", "fidelity", "precision", "seed", "loader", "fastreg", "torch", "gpu", "date", "notes")
 

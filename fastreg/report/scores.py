@@ -7,9 +7,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from fastreg.report.columns import FIGURES, Run, legend, method
+from fastreg.report.figures_table import FIGURES, Run, legend, method
+from fastreg.report.paper_rows import MEASURED
 from fastreg.report.provenance import FACTS, facts, provenance
-from fastreg.report.published import MEASURED
 
 
 def score_table(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:

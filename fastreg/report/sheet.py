@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fastreg.errors import InputError, RunError
-from fastreg.runs import atomic_write
+from fastreg.files import atomic_write
 
 TILE, GAP, LABEL, HEAD = 112, 4, 128, 26  # pixels
 _INK, _FAINT, _PAPER = (28, 30, 34), (120, 124, 130), (255, 255, 255)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import CORRUPTED, SEVERITIES, SUITES, resolve
-from fastreg.report.columns import FIGURES
+from fastreg.report.figures_table import FIGURES
 from fastreg.report.scores import cell
 
 

@@ -11,7 +11,7 @@ __all__ = ["Config", "make_config", "train"]
 
 
 def train(config: Config, **options: Any) -> Path:
-    """See :func:`fastreg.training.loop.train`; imported late, since it needs torch."""
-    from fastreg.training.loop import train as run
+    """See :func:`fastreg.training.trainer.train`; imported late, since it needs torch."""
+    from fastreg.training.trainer import train as run
 
     return run(config, **options)

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastreg.dialect import translate
 from fastreg.errors import InputError, unknown
 from fastreg.recipes import resolve
+from fastreg.training.flag_aliases import translate
 
 
 @dataclass

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg import runs
+from fastreg import files, runs
+from fastreg.distributed import World, resolve_device
 from fastreg.errors import InputError, RunError, SharedError
 from fastreg.models.wgan import Critic, Generator, critic_loss, dequantise, generator_loss
 from fastreg.pipelines import open_dataset
 from fastreg.progress import progress
 from fastreg.training.config import check_range
-from fastreg.training.resuming import command_to_continue, run_at
-from fastreg.training.setup import World, device_named
-from fastreg.training.stopping import stop_signals
+from fastreg.training.resume import command_to_continue, run_at
+from fastreg.training.signals import stop_signals
 
 CRITIC_STEPS = 5
 READ_EVERY = 100  # steps whose losses are fetched from the device at once
@@ -60,7 +60,7 @@ def train_gan(
     if min(steps, batch_size, width, latent, save_every) < 1 or lr <= 0:
         raise InputError("steps, batch_size, width, latent and save_every must be at least 1, and lr greater than 0.")
     check_range("seed", seed)
-    place = World(0, 1, device_named(device))
+    place = World(0, 1, resolve_device(device))
     folder = Path(output) / name
     if resume and resume not in (True, "auto"):
         folder = run_at(str(resume))
@@ -71,7 +71,7 @@ def train_gan(
 
     torch.manual_seed(seed)
     pair = _Pair(Generator(latent, width).to(place.device), Critic(width).to(place.device), lr)
-    with runs.lock(folder), stop_signals(place) as stopping:
+    with files.lock(folder), stop_signals(place) as stopping:
         first = _restore(folder, pair, settings, bool(resume), place.device)
         draw = torch.Generator(place.device)
         unread: list[Tensor] = []
@@ -177,13 +177,13 @@ def _restore(folder: Path, pair: _Pair, settings: dict[str, Any], resume: bool, 
         raise InputError(f"{folder} was started with another {', '.join(differing)}: use the same, or another --name.")
     pair.load(state)
     rows = [row for row in runs.read_rows(folder / "log.jsonl") if row["step"] <= state["step"]]
-    runs.atomic_write(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    files.atomic_write(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return state["step"]
 
 
 def _log(folder: Path, row: dict[str, Any]) -> None:
     rows = [*runs.read_rows(folder / "log.jsonl"), row]
-    runs.atomic_write(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    files.atomic_write(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _samples(path: Path, generator: Generator, seed: int) -> None:
@@ -201,4 +201,4 @@ def _samples(path: Path, generator: Generator, seed: int) -> None:
     sheet = pixels.view(8, 8, 3, 32, 32).permute(0, 3, 1, 4, 2).reshape(256, 256, 3)
     buffer = io.BytesIO()
     Image.fromarray(sheet.cpu().numpy()).save(buffer, "PNG")
-    runs.atomic_write(path, buffer.getvalue())
+    files.atomic_write(path, buffer.getvalue())

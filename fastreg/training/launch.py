@@ -7,18 +7,19 @@ from collections.abc import Sequence
 
 import torch
 
+from fastreg.distributed import resolve_device
 from fastreg.errors import InputError
 from fastreg.models import create_model
 from fastreg.pipelines.order import Order
 from fastreg.training import setup
 from fastreg.training.config import Config
 from fastreg.training.data import open_sets
-from fastreg.training.resuming import choose_folder
+from fastreg.training.resume import choose_folder
 
 
 def look(config: Config, resume: str | None, processes: int, allow_changes: bool = False) -> None:
     """Raise the InputError that all ``processes`` of a run on this machine would meet, as far as one can see here."""
-    gpu = setup.device_named(config.device).type == "cuda"
+    gpu = resolve_device(config.device).type == "cuda"
     if gpu and processes > torch.cuda.device_count():
         raise InputError(f"--gpus {processes}: this machine has {torch.cuda.device_count()}.")
     choose_folder(config, resume, processes, allow_changes)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import timedelta
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
-from fastreg.errors import InputError, RunError
+from fastreg.distributed import World
+from fastreg.errors import InputError
 from fastreg.training.config import Config
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -23,50 +20,6 @@ _SYNC = next(
     for name in ("forward_sync_buffers", "broadcast_buffers")
     if name in inspect.signature(nn.parallel.DistributedDataParallel).parameters
 )
-
-
-class World(NamedTuple):
-    """This process among all that train together."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-
-@contextmanager
-def world(config: Config) -> Iterator[World]:
-    """Join torchrun's processes (NCCL on GPUs, gloo on CPUs) and leave them again, or be alone.
-
-    A caller that has joined them before stays joined.
-    """
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    device = device_named(config.device)
-    if device.type == "cuda":
-        device = torch.device(
-            "cuda", device.index if device.index is not None else int(os.environ.get("LOCAL_RANK", "0"))
-        )
-        torch.cuda.set_device(device)
-    join = size > 1 and not dist.is_initialized()
-    if join:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
-    try:
-        yield World(rank, size, device)
-    finally:
-        if join:
-            dist.destroy_process_group()
-
-
-def device_named(name: str) -> torch.device:
-    """The torch device of ``--device NAME``, or of auto. Raises InputError for one that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"--device {name} is not a device: give auto, cpu, cuda or cuda:1.") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device {name}: this machine has no CUDA device; leave the flag out to train on the CPU.")
-    return device
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -152,23 +105,3 @@ def start_momentum(optimizer: torch.optim.Optimizer) -> None:
         for parameter in group["params"] if group.get("momentum") else ():
             if optimizer.state[parameter].get("momentum_buffer") is None:
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-
-
-@contextmanager
-def agreed(place: World) -> Iterator[None]:
-    """An error of the block in one process is raised in all of them, so that none waits for one that has left.
-
-    The block holds no exchange among processes.
-    """
-    own: Exception | None = None
-    try:
-        yield
-    except (InputError, RunError) as error:
-        own = error
-    errors = [own]
-    if place.size > 1:
-        errors *= place.size
-        dist.all_gather_object(errors, own)
-    for told in errors:
-        if told is not None:
-            raise told

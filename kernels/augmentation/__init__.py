@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastreg.kernels import philox
 from fastreg.kernels.augmentation.launch import augment_triton
-from fastreg.kernels.augmentation.plain import augment_plain, drawn_normals
+from fastreg.kernels.augmentation.reference import augment_plain, drawn_normals
 from fastreg.kernels.dispatch import sent, use_triton
 from fastreg.kernels.types import Plan
 

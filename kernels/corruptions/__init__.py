@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.kernels.corruptions import blur, colour, digital, elastic, given, noise, noise_kernels, spatter, weather
+from fastreg.kernels.corruptions import blur, digital, elastic, noise, noise_kernels, spatter, weather
+from fastreg.kernels.corruptions import check_fields as given
+from fastreg.kernels.corruptions import color as colour
 from fastreg.kernels.corruptions import fields as drawn
 from fastreg.kernels.corruptions.constants import (
     CONSTANTS,

@@ -9,10 +9,10 @@ import pytest
 
 from fastreg.benchmarks import record
 from fastreg.benchmarks.record import Row
-from fastreg.benchmarks.show import comparable, duration, show, table
+from fastreg.benchmarks.report.terminal import comparable, duration, show, table
 from fastreg.benchmarks.timing import Timing
 from fastreg.errors import InputError
-from tests.benchmarks.recorded import gpu_record, row
+from tests.benchmarks.report.made_up_record import gpu_record, row
 
 
 def test_rates_follow_from_the_stored_times():

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from fastreg.benchmarks.copies import copy, copy_bytes
+from fastreg.benchmarks.peers.copy_kernel import copy, copy_bytes
 from fastreg.benchmarks.timing import MIN_ROUNDS, buffer_sets, measure, over, summary
 from tests.support import ROOT, environment
 
@@ -66,7 +66,7 @@ def test_buffers_exceed_the_cache_and_calls_are_captured():
 
 CODE = """
 import torch
-from fastreg.benchmarks.copies import copy
+from fastreg.benchmarks.peers.copy_kernel import copy
 a = torch.arange(5000, dtype=torch.int32).remainder(120).to(torch.uint8).view(1, 50, 100, 1).expand(1, 50, 100, 1)
 assert torch.equal(copy([a], torch.float32)(), a.flatten().float())
 assert torch.equal(copy([a, a], torch.float16)(), 2 * a.flatten().half())

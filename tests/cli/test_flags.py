@@ -7,9 +7,9 @@ import pytest
 from fastreg import training
 from fastreg.cli import main
 from fastreg.cli.options import FLAGS, one_value_each
-from fastreg.dialect import translate
 from fastreg.errors import InputError
 from fastreg.training import Config, make_config
+from fastreg.training.flag_aliases import translate
 
 
 @pytest.fixture

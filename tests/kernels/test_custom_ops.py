@@ -7,8 +7,8 @@ import torch
 
 from fastreg import methods
 from fastreg.kernels import BatchAugment, Plan, Targets, augment, fgsm_step, mixed_cross_entropy, scored_cross_entropy
-from fastreg.kernels.augmentation.ops import MEAN, STD, draw_plan
-from tests.kernels.losses import labels
+from fastreg.kernels.augmentation.registry import MEAN, STD, draw_plan
+from tests.kernels.cross_entropy.losses import labels
 
 TESTS = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_static")
 IMAGES = torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8)

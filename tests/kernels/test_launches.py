@@ -18,14 +18,14 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver, jit
 
 from fastreg.kernels import Plan, Targets, augment, fgsm_step, mixed_cross_entropy, scored_cross_entropy
-from fastreg.kernels.augmentation.ops import MEAN, STD
+from fastreg.kernels.attacks import start_in_ball
+from fastreg.kernels.augmentation.registry import MEAN, STD
+from fastreg.kernels.cross_entropy import _backward, _forward
+from fastreg.kernels.cross_entropy.registry import _SIZES, OPS
 from fastreg.kernels.dispatch import INTERPRETED
-from fastreg.kernels.fgsm import start_in_ball
-from fastreg.kernels.loss import _backward, _forward
-from fastreg.kernels.loss_ops import _SIZES, OPS
 from fastreg.kernels.registry import operations
 from tests.kernels import aot
-from tests.kernels.losses import labels
+from tests.kernels.cross_entropy.losses import labels
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces the launcher")
 

@@ -15,8 +15,8 @@ from fastreg import methods
 from fastreg.errors import InputError, RunError
 from fastreg.kernels import augment
 from fastreg.pipelines import crop, make_loader, open_dataset
+from fastreg.pipelines.decoder import Job, Pool
 from fastreg.pipelines.staging import Staging
-from fastreg.pipelines.work import Job, Pool
 from tests.support import resident_memory
 
 DECODERS = ("folder", "dali")

@@ -7,8 +7,8 @@ import torch
 
 from fastreg.kernels import Plan, augment
 from fastreg.kernels.augmentation.launch import augment_triton
-from fastreg.kernels.augmentation.ops import MEAN, STD, draw_plan
-from fastreg.kernels.augmentation.plain import augment_plain
+from fastreg.kernels.augmentation.reference import augment_plain
+from fastreg.kernels.augmentation.registry import MEAN, STD, draw_plan
 
 GIVEN = {"mean": MEAN, "std": STD}
 

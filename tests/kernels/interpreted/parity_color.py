@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fastreg.kernels import color_kernels
 from fastreg.kernels.color import color_jitter, color_jitter_plain
-from fastreg.kernels.color_ops import OPS
+from fastreg.kernels.color import kernels as color_kernels
+from fastreg.kernels.color.registry import OPS
 
 ARGUMENTS = OPS[0].example("cpu", small=True)
 

@@ -9,8 +9,8 @@ import torch
 
 from fastreg.kernels import augment
 from fastreg.kernels.augmentation import _check
-from fastreg.kernels.augmentation.ops import MEAN, STD, draw_plan
-from fastreg.kernels.augmentation.plain import augment_plain, drawn_normals
+from fastreg.kernels.augmentation.reference import augment_plain, drawn_normals
+from fastreg.kernels.augmentation.registry import MEAN, STD, draw_plan
 
 B = 2
 NOISES = ("quiet", "drawn", "given")

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fastreg.kernels import Targets, mixed_cross_entropy, scored_cross_entropy
-from fastreg.kernels.loss import _CrossEntropy
-from tests.kernels.losses import check
+from fastreg.kernels.cross_entropy import _CrossEntropy
+from tests.kernels.cross_entropy.losses import check
 
 SHAPES = [(d, C) for d in (torch.float32, torch.float16, torch.bfloat16, torch.float64) for C in (1, 2, 37, 1000)]
 

@@ -7,7 +7,7 @@ import torch
 
 from fastreg.kernels import Plan, augment
 from fastreg.kernels.augmentation.launch import augment_triton
-from fastreg.kernels.augmentation.plain import crop_and_resize
+from fastreg.kernels.augmentation.reference import crop_and_resize
 
 BYTES = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3, "dtype": torch.float32}  # the pixels as they are
 # canvas, output, crops (top, left, height, width), share of values that may be one level off: halves of a level, which

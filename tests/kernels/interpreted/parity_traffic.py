@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
+from tests.kernels.corruptions.test_corruptions import frost_photographs, photograph
 from tests.kernels.interpreted.parity_corruptions import wide_blocks
-from tests.kernels.test_corruptions import frost_photographs, photograph
 from tests.kernels.traffic import measured
 
 # at most: launches, bytes alive at once per value of the image (its result among them). The README's table.

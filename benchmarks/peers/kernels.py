@@ -1,0 +1,134 @@
+"""What other people run instead of the kernels, each set up as its own documentation says.
+
+``plain_augment`` and ``plain_loss`` are the operations as one would write them in PyTorch; run as they are they are
+"torch eager", and through torch.compile the peer that every table must have.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastreg.benchmarks.peers.training import IMAGENET_MEAN, IMAGENET_STD, need
+from fastreg.kernels.types import Plan, Targets
+
+_numbers = itertools.count()
+EAGER, COMPILED = "torch eager", "torch.compile"
+
+
+def plain_augment(images: Tensor, plan: Plan, dtype: torch.dtype) -> Tensor:
+    """Flip, Mixup or CutMix, Cutout, occlusion and normalise as plain PyTorch; no crop, no noise."""
+    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    x = images.permute(0, 3, 1, 2).float() / 255
+    if plan.flip is not None:
+        x = torch.where(plan.flip[:, None, None, None], x.flip(3), x)
+    inside = torch.zeros(1, dtype=torch.bool, device=x.device)
+    if plan.box is not None:
+        rows, columns = (torch.arange(n, device=x.device) for n in x.shape[2:])
+        y0, x0, y1, x1 = (plan.box[:, k, None] for k in range(4))
+        down, across = (rows >= y0) & (rows < y1), (columns >= x0) & (columns < x1)
+        inside = (down[:, :, None] & across[:, None, :])[:, None]
+    fill = torch.zeros(len(x), device=x.device) if plan.box_fill is None else plan.box_fill
+    fill = fill[:, None, None, None]
+    if plan.box_fill is not None:
+        x = torch.where(inside & (fill == 1), 0.0, x)
+    x = (x - mean) / std
+    if plan.lam is not None:
+        lam = plan.lam[:, None, None, None]
+        x = lam * x + (1 - lam) * x[plan.partner]
+    elif plan.partner is not None:
+        x = torch.where(inside & (fill == 0), x[plan.partner], x)
+    if plan.box_fill is not None:
+        x = torch.where(inside & (fill == 2), 0.0, x)
+    return x.to(dtype)
+
+
+def plain_loss(logits: Tensor, targets: Targets, eps: float) -> Tensor:
+    """Mixup's loss as mixup-cifar10 writes it: two cross-entropies, weighted; one value per row."""
+    a = F.cross_entropy(logits, targets.a, label_smoothing=eps, reduction="none")
+    b = F.cross_entropy(logits, targets.b, label_smoothing=eps, reduction="none")
+    return targets.lam * a + (1 - targets.lam) * b
+
+
+def plain_fgsm(images: Tensor, grad: Tensor, epsilon: float) -> Tensor:
+    return (images + epsilon * grad.sign()).clamp(0, 1)
+
+
+def compiled(function: Callable) -> Callable:
+    """torch.compile for fixed shapes. Its cache and its limit of recompilations belong to a code object, so each case
+    gets one of its own; sharing one would turn the ninth case into eager code.
+    """
+
+    def case(*values: Any) -> Any:
+        return function(*values)
+
+    case.__code__ = case.__code__.replace(co_name=f"case_{next(_numbers)}")
+    return torch.compile(case, dynamic=False)
+
+
+@cache
+def _compiled_plan(fields: tuple[str, ...], dtype: torch.dtype) -> Callable:
+    return compiled(lambda images, *values: plain_augment(images, Plan(**dict(zip(fields, values))), dtype))
+
+
+def compiled_augment(images: Tensor, plan: Plan, dtype: torch.dtype) -> Tensor:
+    """``plain_augment`` through torch.compile, one graph per set of fields."""
+    given = {name: field for name, field in plan._asdict().items() if field is not None}
+    return _compiled_plan(tuple(given), dtype)(images, *given.values())
+
+
+def augment_peers(labels: Tensor, dtype: torch.dtype) -> Iterator[tuple[str, str, Callable]]:
+    """``(case, peer, build)``: build() returns a function of uint8 NCHW images, which all of them are given ready, in
+    their own layout. All end normalised, in ``dtype`` where their documentation has a way to it (timm), else float32.
+    All that mix make targets, because their API always does; none flips, which their loaders do and our cases do too.
+    """
+    device = labels.device
+    mean, std = (torch.tensor([255 * x for x in v], device=device, dtype=dtype).view(1, 3, 1, 1) for v in _STATS)
+
+    def prefetched(x: Tensor) -> Tensor:
+        """timm's PrefetchLoader: uint8 NCHW to float, minus mean, over std, in place."""
+        return x.to(dtype).sub_(mean).div_(std)
+
+    def timm_mixup(**how: Any) -> Callable:
+        mixup = need("timm.data").Mixup(num_classes=1000, **how)
+        return lambda x: mixup(prefetched(x), labels)
+
+    def timm_erasing() -> Callable:
+        erase = need("timm.data.random_erasing").RandomErasing(probability=1.0, mode="const", device=device.type)
+        return lambda x: erase(prefetched(x))
+
+    def torchvision_mix(name: str) -> Callable:
+        v2 = need("torchvision.transforms.v2")
+        mix = getattr(v2, name)(alpha=1.0, num_classes=1000)
+        ready = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(*_STATS)])
+        return lambda x: mix(ready(x), labels)
+
+    def kornia_mix(name: str, **how: Any) -> Callable:
+        augmentation = need("kornia.augmentation")
+        mix = getattr(augmentation, name)(data_keys=["input", "class"], p=1.0, **how)
+        normalise = augmentation.Normalize(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)).to(device)
+        return lambda x: mix(normalise(x.float() / 255), labels)
+
+    def timm_prefetch() -> Callable:
+        need("timm")
+        return prefetched
+
+    yield "augment normalise", "timm PrefetchLoader", timm_prefetch
+    yield "augment mixup", "timm batch", lambda: timm_mixup(mixup_alpha=1.0, mode="batch")
+    yield "augment mixup per sample", "timm elem", lambda: timm_mixup(mixup_alpha=1.0, mode="elem")
+    yield "augment cutmix", "timm batch", lambda: timm_mixup(mixup_alpha=0.0, cutmix_alpha=1.0, mode="batch")
+    yield "augment cutmix per sample", "timm elem", lambda: timm_mixup(mixup_alpha=0.0, cutmix_alpha=1.0, mode="elem")
+    yield "augment cutout", "timm RandomErasing", timm_erasing
+    yield "augment mixup", "torchvision v2", lambda: torchvision_mix("MixUp")
+    yield "augment cutmix", "torchvision v2", lambda: torchvision_mix("CutMix")
+    yield "augment mixup per sample", "kornia", lambda: kornia_mix("RandomMixUpV2")
+    yield "augment cutmix per sample", "kornia", lambda: kornia_mix("RandomCutMixV2", use_correct_lambda=True)
+
+
+_STATS = (IMAGENET_MEAN, IMAGENET_STD)

@@ -1,0 +1,1 @@
+"""The benchmark suites, one module each: ``rows(job, settings)`` yields what was measured."""

@@ -1,0 +1,111 @@
+"""The processes of one run: rank, world size and device of this one, and errors that all of them raise together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+
+from fastreg.errors import InputError, RunError
+
+TIMEOUT = timedelta(minutes=30)  # of a collective: the first batch of a slow file system may take that long
+
+
+class World(NamedTuple):
+    """This process among all processes of a run."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+
+def resolve_device(name: str | torch.device) -> torch.device:
+    """Turn a device name into a torch device, and make a GPU that is named with its index the current one.
+
+    Args:
+        name: ``"auto"`` (the GPU if there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or a torch device.
+
+    Returns:
+        The device. ``"cuda"`` stays without an index: :func:`init_distributed` adds the local rank.
+
+    Raises:
+        InputError: ``name`` is neither the CPU nor a CUDA device, or PyTorch does not see that GPU.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {name} is not known: give auto, cpu, cuda, or one of several GPUs, such as cuda:1.")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {name}: PyTorch sees no GPU; use the CPU, or see `fastreg doctor`.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name} does not exist: PyTorch sees {torch.cuda.device_count()}, from cuda:0 on.")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def init_distributed(device: str | torch.device = "auto") -> Iterator[World]:
+    """Join the process group that torchrun started (NCCL on GPUs, gloo on CPUs), and leave it at the end of the block.
+
+    Without torchrun the world has one process. A caller that has joined a process group already stays in it.
+
+    Args:
+        device: see :func:`resolve_device`; ``"cuda"`` becomes the GPU of the local rank.
+
+    Yields:
+        This process's :class:`World`.
+
+    Raises:
+        InputError: the device does not exist.
+    """
+    resolved = resolve_device(device)
+    if resolved.type == "cuda" and resolved.index is None:
+        resolved = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        resolve_device(resolved)
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    join = size > 1 and not dist.is_initialized()
+    if join:
+        dist.init_process_group("nccl" if resolved.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        if dist.is_initialized():
+            rank, size = dist.get_rank(), dist.get_world_size()
+        yield World(rank, size, resolved)
+    finally:
+        if join:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def raise_on_all_ranks(world: World) -> Iterator[None]:
+    """Raise an error of the block on every rank, so that no rank waits for one that has left.
+
+    The block must not communicate among processes.
+
+    Args:
+        world: the processes that run this block.
+
+    Raises:
+        InputError, RunError: the first error among the ranks.
+    """
+    own: Exception | None = None
+    try:
+        yield
+    except (InputError, RunError) as error:
+        own = error
+    errors = [own]
+    if world.size > 1:
+        errors *= world.size
+        dist.all_gather_object(errors, own)
+    for error in errors:
+        if error is not None:
+            raise error

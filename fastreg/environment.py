@@ -1,0 +1,61 @@
+"""Versions, hardware and commit that a result depends on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware and commit that a result depends on."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": " ".join(["fastreg", *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "packages": installed("fastreg", "torch", "triton", "numpy", "pillow", "nvidia-dali-cuda130", "ffcv"),
+        "commit": _quietly(lambda: _git("rev-parse", "HEAD")),
+        "modified": _quietly(lambda: bool(_git("status", "--porcelain"))),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "gpu_count": torch.cuda.device_count(),
+        "cuda": torch.version.cuda if cuda else None,
+        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def installed(*packages: str) -> dict[str, str | None]:
+    """Version by package, None where it is not installed. A source checkout answers for fastreg itself."""
+    from fastreg.version import __version__
+
+    found: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = __version__ if package == "fastreg" else None
+    return found
+
+
+def _git(*words: str) -> str:
+    here = Path(__file__).resolve().parent
+    done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=5)
+    return done.stdout.strip()
+
+
+def _quietly(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except (OSError, subprocess.SubprocessError):
+        return None  # not a checkout, or no git

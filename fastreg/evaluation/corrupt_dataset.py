@@ -1,0 +1,217 @@
+"""``fastreg corrupt``: write a set's corrupted versions in the layouts that everyone's loaders read.
+
+From folders ``<corruption>/<severity>/<class>/*.JPEG`` at quality 85 (ImageNet-C), from CIFAR ``<corruption>.npy``,
+severity-major, and ``labels.npy`` (CIFAR-C). ``corrupted.json`` lists the finished parts with their digests: a run that
+continues reads them back first, and makes again what is lost or changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastreg.distributed import resolve_device
+from fastreg.environment import environment, installed
+from fastreg.errors import InputError
+from fastreg.evaluation import conditions
+from fastreg.evaluation.corrupted_layouts import (
+    QUALITY,
+    digest_of_array,
+    digest_of_folder,
+    file_names,
+    write_array,
+    write_folder,
+    write_labels,
+)
+from fastreg.evaluation.eval_data import EvalData
+from fastreg.evaluation.pixel_cache import CROP_PCT, PROTOCOL, PixelCache
+from fastreg.evaluation.suites import SEVERITIES, corruption_conditions
+from fastreg.files import lock, write_json
+from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
+from fastreg.progress import progress
+from fastreg.version import __version__
+
+MANIFEST = "corrupted.json"
+
+
+def corrupt_dataset(
+    src: Any,
+    dst: str | Path,
+    *,
+    corruptions: str | Iterable[str] = "all",
+    severities: str | Iterable[int] = "all",
+    split: str = "val",
+    data_dir: str | Path | None = None,
+    size: int | None = None,
+    crop_pct: float = CROP_PCT,
+    constants: str = "auto",
+    frost_dir: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Write the corrupted versions of ``src`` under ``dst``; returns the manifest's rows of those asked for.
+
+    ``src``: a Source, a data set's name (which lies at ``data_dir``, or where it is usually found), or a folder (class
+    folders, or CIFAR's pickles). ``corruptions``: "all" 19,
+    or names; ``severities``: "all", or some of 1 to 5 (CIFAR's arrays hold all five). ``size``: default 224, CIFAR 32.
+    ``crop_pct``: ``size`` over the side that the shorter one is resized to before the centre is cut out.
+    Every part is read back before it enters the manifest, and again when a later call asks for it. Raises InputError
+    for unknown names, a ``dst`` that holds a set of other data, settings or version of fastreg, or is being written,
+    and assets that are missing or do not fit; RunError when a part cannot be written or does not read back.
+    """
+    if batch_size < 1:
+        raise InputError(f"--batch-size {batch_size}: it must be 1 or more.")
+    eval_data = EvalData(_open(src, split, data_dir), size, crop_pct)
+    names = (*CORRUPTIONS, *EXTRA_CORRUPTIONS) if corruptions == "all" else corruptions
+    pairs = corruption_conditions(names, _numbers(severities))
+    drawn: dict[str, Any] = {"seed": seed, "constants": conditions.constants_for(constants, eval_data.size)}
+    arrays = eval_data.source.layout != "folder"
+    if arrays and len({severity for _, severity in pairs}) < len(SEVERITIES):
+        raise InputError("CIFAR-C's arrays hold all five severities: leave --severity at all.")
+    where = resolve_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    settings = {"data": eval_data.describe(), **drawn, "fidelity": "dataset", "jpeg": None if arrays else QUALITY}
+    settings["fastreg"] = __version__
+    dst = Path(dst)
+    _manifest(dst, settings)  # refuses a folder of something else before anything is written there
+    with lock(dst, other="DST"):
+        manifest = _manifest(dst, settings)
+        labels = eval_data.source.labels
+        files = file_names([eval_data.source.describe(i) for i in range(len(labels))], eval_data.names, labels.tolist())
+        parts = list(dict.fromkeys((name, 0 if arrays else severity) for name, severity in pairs))
+        left = _not_there(dst, parts, manifest["parts"], files)
+        if any(name == "frost" for name, _ in left):
+            drawn["textures"] = conditions.frost_photographs(frost_dir, eval_data.size, drawn["constants"])
+        for part in left:
+            manifest["parts"].pop(_key(*part), None)
+        write_json(dst / MANIFEST, manifest)
+        if arrays:
+            write_labels(dst / "labels.npy", np.tile(labels, len(SEVERITIES)))
+        if left:
+            loading = {"loader": PROTOCOL, "workers": workers}
+            canvas = eval_data.canvas(device=where, batch_size=batch_size, rank=0, world=1, **loading)
+            with ThreadPoolExecutor(workers) as pool:
+                _write(dst, manifest, left, canvas, files, batch_size, drawn, pool)
+    return {_key(*part): manifest["parts"][_key(*part)] for part in parts}
+
+
+def _write(
+    dst: Path,
+    manifest: dict[str, Any],
+    parts: list[tuple[str, int]],
+    canvas: PixelCache,
+    files: list[str],
+    batch_size: int,
+    drawn: dict[str, Any],
+    pool: Executor,
+) -> None:
+    """Write the parts, one after the other; each enters the manifest when it has been read back."""
+    here = _environment(canvas.device)
+    if here not in manifest["environments"]:
+        manifest["environments"].append(here)
+    n, number = len(canvas), manifest["environments"].index(here)
+    total = n * sum(1 if severity else len(SEVERITIES) for _, severity in parts)
+    with progress("corrupt", total) as bar:
+        for name, severity in parts:
+            group = (severity,) if severity else SEVERITIES
+            batches = _batches(canvas, name, group, batch_size, drawn, bar)
+            if severity:
+                digest = write_folder(dst / name / str(severity), files, batches, pool)
+            else:
+                digest = write_array(dst / f"{name}.npy", (len(group) * n, canvas.size, canvas.size, 3), batches)
+            row = {"n": len(group) * n, "sha256": digest, "environment": number}
+            manifest["parts"][_key(name, severity)] = row
+            write_json(dst / MANIFEST, manifest)
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    """The versions and the hardware that a part's pixels may depend on."""
+    found = environment()
+    packages = found["packages"] | installed("opencv-python-headless")
+    hardware = {key: found[key] for key in ("platform", "cpu_count", "gpu", "cuda")}
+    return {"python": found["python"], "packages": packages, "device": device.type, **hardware}
+
+
+def _not_there(
+    dst: Path, parts: list[tuple[str, int]], listed: dict[str, Any], files: list[str]
+) -> list[tuple[str, int]]:
+    """The parts that are not listed, or of which the files do not give the digest that is listed. Reads them all."""
+    left = []
+    with progress("read back", sum(listed[key]["n"] for part in parts if (key := _key(*part)) in listed)) as bar:
+        for name, severity in parts:
+            row, found = listed.get(_key(name, severity)), None
+            if row is not None:
+                part = dst / name / str(severity)
+                found = digest_of_folder(part, files) if severity else digest_of_array(dst / f"{name}.npy")
+                bar.advance(row["n"], note=f"{name} {severity or ''}".strip())
+            if row is None or found != row["sha256"]:
+                left.append((name, severity))
+    return left
+
+
+def _batches(
+    canvas: PixelCache, name: str, severities: Iterable[int], batch_size: int, drawn: dict[str, Any], bar: Any
+) -> Iterator[np.ndarray]:
+    for severity in severities:
+        for batch in canvas.batches(batch_size):
+            images = corrupt(batch.images, name, severity, indices=batch.indices, **drawn)
+            yield images.cpu().numpy()
+            bar.advance(len(images), note=f"{name} {severity}")
+
+
+def _key(name: str, severity: int) -> str:
+    return f"{name}/{severity}" if severity else name
+
+
+def _open(src: Any, split: str, data_dir: str | Path | None) -> Any:
+    from fastreg.pipelines import DATASETS, open_dataset
+
+    if not isinstance(src, str | Path):
+        return src
+    if str(src) in DATASETS:
+        return open_dataset(str(src), split, data_dir)
+    if data_dir is not None:
+        raise InputError(f"--data-dir says where a data set lies that SRC names, and {src} is a folder: leave it out.")
+    for name, inside in (("cifar100", "cifar-100-python"), ("cifar10", "cifar-10-batches-py")):
+        if (Path(src) / inside).is_dir():
+            return open_dataset(name, split, src)
+    return src
+
+
+def _numbers(severities: str | Iterable[int]) -> list[int] | None:
+    if severities == "all":
+        return None
+    words = severities.split(",") if isinstance(severities, str) else severities
+    try:
+        return [int(word) for word in words]
+    except ValueError:
+        raise InputError(f"--severity {severities}: give all, or numbers from 1 to 5 joined by commas.") from None
+
+
+def _manifest(dst: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What ``dst`` holds already; raises InputError when that was made from other data or settings."""
+    path = dst / MANIFEST
+    if not path.is_file():
+        if dst.is_dir() and {file.name for file in dst.iterdir()} - {".lock"}:
+            raise InputError(f"{dst} is not empty and was not begun by this command: give an empty or a new folder.")
+        return {"settings": settings, "environments": [], "parts": {}}
+    try:
+        known = json.loads(path.read_text())
+        before = known["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): give another folder.") from error
+    if before != settings:
+        other = [
+            key if key == "data" else f"{key} ({before.get(key)}, not {settings[key]})"
+            for key in settings
+            if before.get(key) != settings[key]
+        ]
+        raise InputError(f"{dst} holds a set made with other {' and '.join(other)}: give another folder.")
+    return known

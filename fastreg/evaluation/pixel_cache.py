@@ -1,0 +1,114 @@
+"""The evaluation set as uint8 pixels, decoded once and read by every condition."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastreg.progress import progress
+
+PROTOCOL = "folder"  # the loader whose pixels are Pillow's and torchvision's: what published errors were measured on
+CROP_PCT = 224 / 256  # the crop's side over the side that the shorter one is resized to, as published too
+LOADERS = ("auto", PROTOCOL, "dali", "ffcv", "resident")
+
+
+class Pixels(NamedTuple):
+    """One batch: what every condition starts from."""
+
+    images: Tensor  # uint8 [B, S, S, 3] on the device
+    labels: Tensor  # int64 [B] on the device
+    indices: Tensor  # int64 [B] on the host: the key of every draw
+
+
+class PixelCache:
+    """This rank's share of a set: ``images`` uint8 [n, S, S, 3], ``labels`` and ``indices`` int64 [n].
+
+    ``where`` says where the pixels lie: on the device when they fit into half of its free memory, else in host
+    memory, else in an unnamed scratch file (memory-mapped). ImageNet's 50 000 images at 224 px are 7.5 GB. What goes
+    to a GPU batch by batch is pinned, so that the host does not wait for it.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, indices: Tensor, device: torch.device, where: str):
+        self.images, self.labels = images, labels.to(device)
+        self.indices = indices.pin_memory() if device.type == "cuda" else indices
+        self.device, self.where = device, where
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def size(self) -> int:
+        return self.images.shape[1]
+
+    def batches(self, batch_size: int) -> Iterator[Pixels]:
+        for start in range(0, len(self), batch_size):
+            rows = slice(start, start + batch_size)
+            yield Pixels(to_device(self.images[rows], self.device), self.labels[rows], self.indices[rows])
+
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """``x`` on ``device``; from the host to a GPU through pinned memory, which is not waited for."""
+    if x.device.type == device.type or device.type != "cuda":
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
+
+
+def decode(
+    source: Any, *, size: int, device: torch.device, batch_size: int, rank: int, world: int, **loading: Any
+) -> PixelCache:
+    """Decode a Source once (Resize and CenterCrop protocol for ImageNet, as stored for CIFAR); shows its progress."""
+    from fastreg.pipelines import make_loader
+
+    share = math.ceil(len(source) / (batch_size * world)) * batch_size
+    images, where = _storage((share, size, size, 3), device)
+    labels, indices = torch.empty(share, dtype=torch.int64), torch.empty(share, dtype=torch.int64)
+    loader = make_loader(
+        source, train=False, batch_size=batch_size, size=size, rank=rank, world=world, device=device, **loading
+    )
+    n = 0
+    try:
+        with progress(f"decode {source.name}", math.ceil(len(source) / world)) as bar:
+            for batch in loader.batches():
+                rows = slice(n, n + len(batch.labels))
+                images[rows] = batch.images
+                labels[rows], indices[rows] = batch.labels.cpu(), batch.indices
+                n += len(batch.labels)
+                bar.advance(len(batch.labels))
+    finally:
+        loader.close()
+    return PixelCache(images[:n], labels[:n], indices[:n], device, where)
+
+
+def from_arrays(images: Tensor, labels: Tensor, device: torch.device, rank: int, world: int) -> PixelCache:
+    """A PixelCache of decoded images uint8 [N, S, S, 3] and labels int64 [N]; rank r takes every world-th."""
+    own = torch.arange(rank, len(images), world)
+    mine = images if world == 1 else images[own]
+    fits = device.type == "cpu" or mine.nbytes < _free(device) / 2
+    return PixelCache(mine.to(device) if fits else mine, labels[own], own, device, "device" if fits else "host")
+
+
+def _storage(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, str]:
+    size = math.prod(shape)
+    if device.type == "cpu" or size > _free(device) / 2:
+        if size <= _free(torch.device("cpu")) / 2:
+            return torch.empty(shape, dtype=torch.uint8), "host"
+        with tempfile.TemporaryDirectory() as folder:  # the mapping outlives the file's name
+            mapped = torch.from_file(str(Path(folder) / "canvas"), shared=True, size=size, dtype=torch.uint8)
+        return mapped.view(shape), "scratch file"
+    return torch.empty(shape, dtype=torch.uint8, device=device), "device"
+
+
+def _free(device: torch.device) -> int:
+    """Bytes that may be used on a device; on the host what the system calls available."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    lines = meminfo.read_text().splitlines() if meminfo.is_file() else []
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return kilobytes[0] * 1024 if kilobytes else 8 << 30

@@ -1,0 +1,48 @@
+"""Where a scorecard is kept, so that no row that was measured is ever lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fastreg.evaluation.scorecard import Scorecard
+from fastreg.files import atomic_write
+
+
+class ScorecardFile:
+    """``path``: scorecard.json (None: nowhere). What lies there stays until the first save.
+
+    ``replace_reason``: why the card that lies there holds rows that the new one will not hold (another model, other
+    settings); the first save then renames it and says so. Empty: the new card holds all of the old one's.
+    """
+
+    def __init__(self, path: Path | None):
+        self.path, self.replace_reason = path, ""
+
+    def previous(self) -> Scorecard | None:
+        """The card that lies there, if any."""
+        return Scorecard.load(self.path) if self.path is not None and self.path.is_file() else None
+
+    def probe(self) -> None:
+        """Raise RunError when the folder cannot be written."""
+        if self.path is not None:
+            trial = self.path.with_name(f".{self.path.name}.trial")
+            atomic_write(trial, "")
+            trial.unlink(missing_ok=True)
+
+    def save(self, card: Scorecard) -> None:
+        """Write the card. Raises RunError when it cannot."""
+        if self.path is None:
+            return
+        if self.replace_reason:
+            print(f"{self.path}: {self.replace_reason}; that card is now {_set_aside(self.path)}.")
+            self.replace_reason = ""
+        card.save(self.path)
+
+
+def _set_aside(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    os.replace(path, aside)
+    return aside

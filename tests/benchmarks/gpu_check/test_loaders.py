@@ -1,0 +1,41 @@
+"""The gate's loader checks: they hold on the CPU, and fail for a loader that brings something else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastreg.benchmarks.gpu_check import loaders as arrivals
+from fastreg.benchmarks.gpu_check import parity
+from fastreg.pipelines.staging import Staging
+
+CPU = torch.device("cpu")
+CHECKS = {name: parity.Check(name, make, parity.Close(*close)) for name, make, *close in arrivals.arrivals()}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_each_holds_on_the_cpu(name):
+    result = parity.run_check(CHECKS[name], CPU)
+    assert result["ok"], result["detail"]
+    assert not result["detail"]  # not "not checked": what it compares with is here
+    images, labels, *_ = CHECKS[name].make(CPU)
+    assert len(images) == len(labels) == arrivals.EPOCHS * arrivals.IMAGES
+
+
+def test_dali_is_really_compared_with_pillow():
+    assert arrivals._dali(CPU)[0].all()
+
+
+@pytest.mark.parametrize("name", ["loader files over the side stream", "loader dali against Pillow"])
+def test_a_buffer_used_again_too_early_fails(name, monkeypatch):
+    wanted = CHECKS[name].make(CPU)
+    honest = Staging.batch
+
+    def stale(self, images, labels, indices, boxes):
+        """A batch that still shows the one before, as when a copy and its buffer's next use are not ordered."""
+        last, self.last = getattr(self, "last", images), images.clone()
+        return honest(self, last, labels, indices, boxes)
+
+    monkeypatch.setattr(Staging, "batch", stale)
+    got = CHECKS[name].make(CPU)
+    assert parity._compare(got, got, wanted, CHECKS[name].close)

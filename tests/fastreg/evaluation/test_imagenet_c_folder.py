@@ -1,0 +1,151 @@
+"""An ImageNet-C folder that is not whole: what is there is measured, what is not is named, and there is no total."""
+
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from fastreg.errors import InputError, RunError
+from fastreg.evaluation import evaluate
+from fastreg.evaluation.corrupt_dataset import corrupt_dataset
+from fastreg.pipelines import open_dataset
+from tests.fastreg.evaluation.tiny_classifier import tiny_images, tiny_net
+from tests.support import write_tiny_imagenet
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    return open_dataset("imagenet", "val", write_tiny_imagenet(tmp_path_factory.mktemp("imagenet"), side=80))
+
+
+@pytest.fixture(scope="module")
+def made(imagenet, tmp_path_factory):
+    out = tmp_path_factory.mktemp("written") / "c"
+    corrupt_dataset(imagenet, out, corruptions="brightness", severities=[1, 2], size=64)
+    return out
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    shutil.copytree(made, tmp_path / "c")
+    return tmp_path / "c"
+
+
+def measure(imagenet, folder, **more):
+    given = {"size": 64, "corruptions": "brightness", "severities": [1, 2], **more}
+    return evaluate(tiny_net(classes=4), "imagenet-c", imagenet, imagenet_c_dir=folder, **given)
+
+
+def lose_a_class(part):
+    shutil.rmtree(part / "class1")
+
+
+def empty_a_class(part):
+    for file in (part / "class1").iterdir():
+        file.unlink()
+
+
+def rename_a_class(part):
+    (part / "class1").rename(part / "class9")
+
+
+def lose_an_image(part):
+    (part / "class1" / "val_1_000.JPEG").unlink()
+
+
+def add_an_image(part):
+    shutil.copy(part / "class1" / "val_1_000.JPEG", part / "class1" / "more.JPEG")
+
+
+def misplace_an_image(part):
+    (part / "class1" / "val_1_000.JPEG").rename(part / "class2" / "val_1_000.JPEG")
+
+
+@pytest.mark.parametrize(
+    ("harm", "n", "said"),
+    [
+        (
+            lose_a_class,
+            12,
+            "12 of 16 images (1 class without images, class1, 4 images lost, such as class1/val_1_000.JPEG)",
+        ),
+        (empty_a_class, 12, "12 of 16 images (1 class without images, class1, 4 images lost, such as class1/val_1_000"),
+        (rename_a_class, 12, "1 folder that is no class, class9"),
+        (lose_an_image, 15, "15 of 16 images (1 image lost, class1/val_1_000.JPEG)"),
+        (add_an_image, 17, "17 of 16 images (1 image that is not the data's, class1/more.JPEG)"),
+        (
+            misplace_an_image,
+            16,
+            "16 of 16 images (1 image lost, class1/val_1_000.JPEG, 1 image that is not the data's, ",
+        ),
+    ],
+)
+def test_a_part_that_is_not_whole_is_measured_named_and_counts_as_missing(imagenet, folder, harm, n, said):
+    whole = measure(imagenet, folder)
+    assert "brightness 1,2,3,4,5" not in " ".join(whole.missing("imagenet-c"))
+    assert "brightness 3,4,5" in whole.missing("imagenet-c")
+    harm(folder / "brightness" / "2")
+    card = measure(imagenet, folder)
+    assert "brightness 2,3,4,5" in card.missing("imagenet-c")
+    assert card.results("imagenet-c")["brightness/2"]["n"] == n
+    assert card.results("imagenet-c")["brightness/1"]["error"] == whole.results("imagenet-c")["brightness/1"]["error"]
+    assert any(note.startswith("imagenet-c brightness/2: its files hold") and said in note for note in card.notes())
+
+
+def test_labels_do_not_shift_when_a_class_is_lost(imagenet, folder):
+    """The net knows the class by its hue, so that labels in another place would all be wrong."""
+    part = folder / "brightness" / "1"
+    for i, file in enumerate(sorted(part.rglob("*.JPEG"))):
+        Image.new("RGB", (64, 64), (60 * (i // 4), 0, 0)).save(file, quality=95)
+    shutil.rmtree(part / "class1")
+
+    class Hue(torch.nn.Module):
+        def forward(self, x):
+            hue = x.mean((2, 3))[:, :1] * 255 / 60
+            return -((hue - torch.arange(4.0)) ** 2)
+
+    given = {"size": 64, "corruptions": "brightness", "severities": [1], "mean": None, "std": None}
+    card = evaluate(Hue(), "imagenet-c", imagenet, imagenet_c_dir=folder, **given)
+    assert (
+        card.results("imagenet-c")["brightness/1"] | {"n": 12, "error": 0.0}
+        == card.results("imagenet-c")["brightness/1"]
+    )
+
+
+def test_parts_without_an_image_are_missing_and_a_folder_without_a_part_is_an_error(imagenet, folder):
+    for file in (folder / "brightness" / "2").rglob("*.JPEG"):
+        file.unlink()
+    card = measure(imagenet, folder)
+    assert list(card.results("imagenet-c")) == ["brightness/1"]
+    assert "brightness 2,3,4,5" in card.missing("imagenet-c")
+    for place in (folder / "brightness" / "1").iterdir():
+        place.rename(place.with_name(f"n{place.name}"))
+    with pytest.raises(InputError, match="none of the corruptions asked for, with images of the data's classes"):
+        measure(imagenet, folder)
+
+
+def test_every_image_must_have_the_size_and_be_an_image(imagenet, folder):
+    odd = sorted((folder / "brightness" / "1").rglob("*.JPEG"))[5]  # not the first, the middle or the last
+    Image.new("RGB", (70, 64)).save(odd)
+    with pytest.raises(RunError, match=rf"{odd.name}: it is 70 x 64 px, not 64"):
+        measure(imagenet, folder)
+    odd.write_bytes(b"")
+    with pytest.raises(RunError, match=f"cannot decode .*{odd.name}"):
+        measure(imagenet, folder)
+    first = sorted((folder / "brightness" / "1").rglob("*.JPEG"))[0]
+    first.write_bytes(b"junk")
+    with pytest.raises(RunError, match=f"cannot decode .*{first.name}"):
+        measure(imagenet, folder)
+
+
+def test_names_are_compared_only_where_the_data_lies_in_folders(folder):
+    images, labels = tiny_images(16)
+    labels = torch.arange(16) // 4
+    card = evaluate(
+        tiny_net(classes=4), "imagenet-c", (images, labels), imagenet_c_dir=folder, corruptions="brightness"
+    )
+    assert not any("its files hold" in note for note in card.notes())
+    shutil.rmtree(folder / "brightness" / "1" / "class3")
+    with pytest.raises(InputError, match="has 3 classes, the data 4"):
+        evaluate(tiny_net(classes=4), "imagenet-c", (images, labels), imagenet_c_dir=folder, corruptions="brightness")

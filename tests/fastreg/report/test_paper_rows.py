@@ -1,0 +1,88 @@
+"""Published figures stand only beside what was measured as the paper measures, and everything says its n."""
+
+import csv
+import re
+
+import pytest
+
+from fastreg.report import paper, write_report
+from fastreg.report.figures_table import load_run
+from fastreg.report.paper_rows import COLUMNS
+from tests.fastreg.report.make_runs import make_run, read_page
+
+CORRUPTED = {"ce_noise", "ce_blur", "ce_weather", "ce_digital", "mce"}
+ALL = {"average", "clean_error", "fgsm_error", "occlusion_error", *CORRUPTED}
+KINDS = {
+    "subset": ({"data": {"n": 5_000}}, ALL, "5,000 images of 1000 classes instead of 50,000 of 1000"),
+    "v2": ({"data": {"name": "folder", "split": "v2", "n": 10_000}}, ALL, "on folder v2"),
+    "sample": ({"sample": True}, ALL, "sample data"),
+    "wide": ({"data": {"size": 288}}, ALL, "288 px instead of 224"),
+    "memory": ({"settings": {"imagenet-c": {"fidelity": "memory"}}}, {"average", *CORRUPTED}, "fidelity memory"),
+    "dali": ({"decoder": "dali"}, ALL, "decoded by dali, to other pixels than Pillow's"),
+    "strong": ({"settings": {"fgsm": {"epsilon": 4 / 255}}}, {"average", "fgsm_error"}, "epsilon 0.01569"),
+    "both": (
+        {"settings": {"fgsm": {"epsilon": 4 / 255, "clip": False}, "imagenet-c": {"constants": "tiny64"}}},
+        {"average", "fgsm_error", *CORRUPTED},
+        "epsilon 0.01569 instead of 8/255; pixels are not clipped to [0, 1]",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_published_figure_and_a_difference_need_the_same_measurement(tmp_path, kind):
+    change, departing, why = KINDS[kind]
+    run = load_run(make_run(tmp_path, "mine", reg="mixup", ls=0.1, **change))
+    assert {key for key in ALL if run.departs(key)} == departing
+    page = write_report([run.folder])
+    rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
+    beside = rows[1] if len(rows) > 1 else {}
+    summary = run.card.summary()
+    assert ("average" in summary) == (kind in ("subset", "dali"))  # of 1000 classes, at 224 px, with nothing altered
+    assert {key for key in ALL & set(summary) if beside.get(key)} == (ALL - departing) & set(summary)
+    assert page.read_text().count("<small>-") + page.read_text().count("<small>+") == len(
+        (ALL - departing) & set(summary)
+    )
+    text = read_page(page)[1]
+    assert why in text
+    assert ("what the paper prints for these methods" in text) == (len(rows) > 1)  # explained where it is shown
+    assert why in page.with_suffix(".md").read_text()
+    if "clean_error" in departing:
+        assert "| 20.00* |" in page.with_suffix(".md").read_text()
+
+
+def test_the_papers_own_measurement_is_compared_and_bears_no_star(tmp_path):
+    page = write_report([make_run(tmp_path, "mine", reg="mixup", ls=0.1)])
+    assert page.read_text().count("<small>-") + page.read_text().count("<small>+") == len(ALL)
+    text = page.with_suffix(".md").read_text()
+    assert not re.search(r"\d\*", text)
+    assert "| mine | mixup + LS 0.1 | 50,000 |" in text
+    assert "| *paper* | Mixup + LS | 50,000 |" in text
+
+
+def test_the_paper_command_marks_what_is_not_its_measurement(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    for kind, (change, _, _) in KINDS.items():
+        make_run(tmp_path, kind, reg="mixup", ls=0.1, **change)
+    make_run(tmp_path, "same", reg="mixup", ls=0.1)
+    make_run(tmp_path, "short", reg="mixup", ls=0.1, epochs=12, model="resnet18")
+    paper("table4", tmp_path)
+    out = capsys.readouterr().out
+    lines = {line.split("(")[0].strip(): line for line in out.splitlines() if line.startswith("  ")}
+    clean = {kind: "20.00*" in lines[kind] for kind in KINDS}
+    assert clean == {kind: "clean_error" in departing for kind, (_, departing, _) in KINDS.items()}
+    assert "80.00*" in lines["strong"]
+    assert lines["memory"].count("*") == 5
+    assert "*" not in lines["same"] + lines["short"]
+    assert "n = 50,000" in lines["same"]
+    assert "(sample, n = 100, last epoch 47.50 clean)" in lines["sample"]
+    assert "(resnet18, 12 epochs, n = 50,000, last epoch 47.50 clean)" in lines["short"]
+    for kind, (_, _, why) in KINDS.items():
+        assert any(
+            line.startswith(f"* not what the paper measures: {kind}") and why in line for line in out.splitlines()
+        )
+
+
+def test_cifars_columns_depend_on_their_own_suites(tmp_path):
+    run = load_run(make_run(tmp_path, "c", dataset="cifar100", settings={"cifar-c": {"constants": "tiny64"}}))
+    departing = {figure for _, figure in COLUMNS.values() if run.departs(figure) and not figure.startswith("ce_")}
+    assert departing == {"cifar_c_error", *(f"cifar_c_{kind}" for kind in ("noise", "blur", "weather", "digital"))}

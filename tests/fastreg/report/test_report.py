@@ -1,0 +1,205 @@
+"""The page, its tables and its pictures, from run folders made here; and the paper's tables."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastreg.errors import InputError, RunError
+from fastreg.report import contact_sheet, figure1, paper, print_scorecard, svg, write_report
+from fastreg.report import paper_rows as published
+from fastreg.report.figures_table import load_run
+from tests.fastreg.report.make_runs import make_run, read_page
+
+
+def test_the_page_is_whole_and_asks_for_nothing(tmp_path):
+    runs = [make_run(tmp_path, "base"), make_run(tmp_path, "mix", reg="mixup", ls=0.1)]
+    page = write_report(runs, tmp_path / "report.html")
+    tags, text = read_page(page)
+    assert all(address.startswith("data:") for address in tags.addresses)
+    assert not re.search(r"url\(|@import|<script", page.read_text())
+    assert "20.00" in text
+    assert "Mixup + LS" in text
+    assert "best epoch (5), 47.50 at the last (6)" in text
+    assert "100 images <&>" in text  # escaped in the page, whole when read
+    assert text.count("gaussian noise") >= 3  # two heat maps and a curve
+    assert "No contact sheet" in text  # its images are not there, and the page says so
+
+
+def test_the_table_has_the_paper_in_grey_and_differences_only_where_they_mean_something(tmp_path):
+    same = make_run(tmp_path, "same", reg="mixup", ls=0.1)
+    short = make_run(tmp_path, "short", reg="mixup", ls=0.1, epochs=12)
+    small = make_run(tmp_path, "small", reg="cutmix", sample=True)
+    page = write_report([same, short, small], tmp_path / "r.html")
+    assert page.read_text().count("<small>-2.41</small>") == 1  # 20.00 against the paper's 22.41, once
+    rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
+    assert [row["run"] for row in rows] == ["same", "paper", "short", "paper", "small"]
+    assert [row["n"] for row in rows] == ["50000", "50000", "50000", "50000", "100"]
+    assert float(rows[1]["mce"]) == 69.14
+    assert float(rows[0]["mce"]) > 0
+    assert rows[4]["mce"] == ""  # sample data
+    assert float(rows[4]["imagenet_c_error"]) == pytest.approx(30 + 7 + 15)
+    assert "| small (sample) |" in page.with_suffix(".md").read_text()
+
+
+def test_a_partial_suite_prints_no_total_anywhere(tmp_path):
+    folder = make_run(tmp_path, "part", skip=("fog",))
+    page = write_report([folder])
+    assert page == folder / "report.html"
+    header = page.with_suffix(".csv").read_text().splitlines()[0]
+    assert not {"mce", "imagenet_c_error", "average"} & set(header.split(","))
+    assert "missing: fog" in read_page(page)[1]
+
+
+def test_cifar_pages_have_out_of_distribution_scores(tmp_path):
+    folder = make_run(tmp_path, "c", dataset="cifar100", model="pyramidnet200", reg="cutout+shakedrop", ls=0.1)
+    page = write_report([folder])
+    text = read_page(page)[1]
+    assert "1 of the paper's 7 sets" in text
+    assert "ood_error" not in page.with_suffix(".csv").read_text().splitlines()[0]
+    assert "| OOD |" not in page.with_suffix(".md").read_text()
+    assert "uniform: detection error 20.0" in text
+    assert "Cutout + ShakeDrop + LS" in text
+    assert load_run(folder).paper_row()[1]["ood_error"] == 18.4
+
+
+def test_reports_of_what_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="no run folder"):
+        write_report([tmp_path / "nowhere"])
+    with pytest.raises(InputError, match="no scorecard"):
+        write_report([tmp_path])
+    (tmp_path / "scorecard.json").write_text("{")
+    with pytest.raises(InputError, match="not a scorecard"):
+        write_report([tmp_path])
+    (tmp_path / "scorecard.json").write_text('{"format": "fastreg-scorecard-1"}')
+    with pytest.raises(InputError, match="lacks 'model'"):
+        write_report([tmp_path])
+    with pytest.raises(InputError, match=r"\.html"):
+        write_report([make_run(tmp_path, "x")], tmp_path / "report.pdf")
+
+
+def test_every_printed_row_has_its_own_methods():
+    for table in ("table1", "table4"):
+        found = [published.identity(row) for row in published.rows(table)]
+        assert len(set(found)) == len(found)
+        for row in published.rows(table):
+            methods, smoothing = published.identity(row)
+            training = {"reg": "+".join(sorted(methods)), "ls": 0.1 if smoothing else 0.0}
+            assert published.match(training, table) is row
+    assert published.match({"reg": "mixup+cutmix", "ls": 0}, "table4") is None
+    assert len(published.rows("table1")) == 22
+    assert len(published.rows("table4")) == 12
+
+
+def test_the_paper_command_prints_runs_below_their_rows(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    make_run(tmp_path, "mine", reg="cutmix+shakedrop", ls=0.1)
+    paper("table4", tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if "CutMix + SD + LS" in line)
+    assert "76.14" in lines[at]
+    assert "mine (n = 50,000, last epoch 47.50 clean)" in lines[at + 1]
+    assert "20.00" in lines[at + 1]
+    for table in ("table1", "table2", "table3"):
+        paper(table, tmp_path / "none")
+    assert "Cutout + SD + LS" in capsys.readouterr().out
+    with pytest.raises(InputError, match="did you mean 'table4'"):
+        paper("table5", tmp_path)
+
+
+def test_figure1_draws_runs_or_says_that_there_are_none(tmp_path):
+    with pytest.raises(InputError, match="no evaluated run"):
+        figure1(tmp_path / "f.png", tmp_path)
+    make_run(tmp_path, "a")
+    make_run(tmp_path, "b", ls=0.1)
+    with pytest.raises(InputError, match="such a name"):
+        figure1(tmp_path / "f.gif", tmp_path)
+    with Image.open(figure1(tmp_path / "f.png", tmp_path)) as picture:
+        assert min(picture.size) > 300
+        assert len(np.unique(np.asarray(picture).reshape(-1, len(picture.getbands())), axis=0)) > 20
+
+
+def test_the_terminal_table(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    print_scorecard(load_run(make_run(tmp_path, "a", sample=True)).card)
+    out = capsys.readouterr().out
+    assert "(sample)" in out
+    assert "n = 100" in out
+    assert "mCE" not in out
+    assert re.search(r"gaussian_noise .* 35\.0 .* 55\.0 .* 45\.0", out)
+    print_scorecard(load_run(tmp_path / "a").card, "clean")
+    out = capsys.readouterr().out
+    assert "n = 100" in out
+    assert "gaussian_noise" not in out  # measured before, and not what was asked now
+
+
+def test_a_page_about_several_runs_lies_above_them(tmp_path, monkeypatch):
+    folders = [make_run(tmp_path, name) for name in ("a", "b")]
+    assert write_report(folders) == tmp_path / "report.html"
+    monkeypatch.chdir(folders[0])
+    assert write_report([".", "../b"]).resolve() == tmp_path / "report.html"
+    assert not (folders[0] / "report.html").exists()
+
+
+def test_a_contact_sheet_of_every_corruption(tmp_path):
+    gradient = np.linspace(0, 255, 300, dtype=np.uint8)
+    pixels = np.stack(np.broadcast_arrays(gradient[:, None], gradient[None, :200], np.uint8(90)), axis=-1)
+    source = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(source)
+    names = "gaussian_noise,brightness,saturate"
+    picture, notes = contact_sheet(source, tmp_path / "sheet.png", corruptions=names, size=64)
+    assert notes == []
+    assert picture.size == (128 + 6 * 116 + 4, 26 + 3 * 116 + 4)
+    with Image.open(tmp_path / "sheet.png") as saved:
+        assert np.array_equal(np.asarray(saved), np.asarray(picture))
+    tiles = np.asarray(picture)[26 + 116 : 26 + 116 + 112, 128:].astype(int)
+    brightness = [tiles[:, c * 116 : c * 116 + 112].mean() for c in range(6)]
+    assert brightness == sorted(brightness)
+    assert brightness[5] > brightness[0] + 40
+    (tmp_path / "text.jpg").write_text("not a picture")
+    with pytest.raises(RunError, match=r"text\.jpg"):
+        contact_sheet(tmp_path / "text.jpg")
+    with pytest.raises(InputError, match="no image at"):
+        contact_sheet(tmp_path / "absent.png")
+    with pytest.raises(InputError, match="such a name"):
+        contact_sheet(source, tmp_path / "sheet.txt", corruptions="brightness", size=64)
+
+
+def test_a_sheet_without_frost_photographs_says_so(tmp_path):
+    pixels = np.full((32, 32, 3), 90, np.uint8)
+    picture, notes = contact_sheet(pixels, corruptions="frost,fog", size=32, frost_dir=tmp_path)
+    assert picture.size[1] == 26 + 116 + 4
+    assert len(notes) == 1
+    assert "frost is left out" in notes[0]
+    with pytest.raises(InputError, match=r"frost1\.png.* or leave frost out of --corruption"):
+        contact_sheet(pixels, corruptions="frost,fog", size=32, frost_dir=tmp_path, strict=True)
+
+
+def test_a_sheet_with_frost_photographs_smaller_than_the_image_says_so(monkeypatch):
+    from fastreg.pipelines import frost
+    from tests.kernels.corruptions.test_corruptions import frost_photographs
+
+    monkeypatch.setattr(frost, "load_frost", lambda folder: frost_photographs())
+    pixels = np.full((70, 70, 3), 90, np.uint8)
+    picture, notes = contact_sheet(pixels, corruptions="frost,contrast", constants="cifar32")
+    assert picture.size[1] == 26 + 116 + 4
+    assert "frost is left out: --size 70: frost photograph 2 is 63 x 112 (scaled by 0.2)" in notes[0]
+
+
+@pytest.mark.parametrize("span", [(0, 1), (0, 100), (0, 7.3), (2.2, 2.9), (-3, 3), (0, 1e-4)])
+def test_ticks_are_round_and_inside(span):
+    ticks = svg.ticks(*span)
+    assert 2 <= len(ticks) <= 7
+    assert min(ticks) >= span[0] - 1e-9
+    assert max(ticks) <= span[1] + 1e-9
+
+
+def test_charts_leave_out_what_is_not_a_number():
+    line = svg.Line("a <run>", [0, 1, 2, 3], [1.0, None, float("nan"), 4.0], "#000", True)
+    chart = svg.lines([line], x_label="x", y_label="y")
+    assert chart.count("<circle") == 2
+    assert "nan" not in chart
+    assert "a &lt;run&gt;" in chart
+    assert svg.lines([], x_label="x", y_label="y").endswith("</svg>")

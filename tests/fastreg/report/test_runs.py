@@ -1,0 +1,94 @@
+"""Several runs in one report: each keeps its own facts, says where they come from, and stops no other."""
+
+import csv
+import json
+import re
+
+import pytest
+
+from fastreg.errors import InputError
+from fastreg.files import write_json
+from fastreg.report import figure1, paper, write_report
+from tests.fastreg.report.make_runs import make_run, read_page
+
+
+def test_runs_with_one_folder_name_keep_their_own_facts(tmp_path):
+    first = make_run(tmp_path / "a" / "mine", "on-v2", data={"name": "folder", "split": "first"}, model="one")
+    other = make_run(tmp_path / "b" / "mine", "on-v2", data={"name": "folder", "split": "second"}, model="two")
+    lone = make_run(tmp_path, "lone")
+    log = (other / "log.jsonl").read_text().replace("47.5", "31.25")
+    (other / "log.jsonl").write_text(log)
+    card = json.loads((other / "scorecard.json").read_text())
+    card["suites"]["imagenet-c"]["settings"]["constants"] = "tiny64"
+    write_json(other / "scorecard.json", card)
+    page = write_report([first, other, lone, first], tmp_path / "r.html")
+    rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
+    assert [row["run"] for row in rows if row["run"] != "paper"] == ["a/mine/on-v2", "b/mine/on-v2", "lone"]
+    source = page.read_text()
+    lines = re.findall(
+        r'<p class="subtitle"><i class="key" style="background:(.*?)">.*?on folder (\w+).*?; (.*?)\.</p>', source
+    )
+    assert [split for _, split, _ in lines] == ["first", "second"]
+    assert lines[0][0] != lines[1][0]
+    assert "47.50 at the last" in lines[0][2]
+    assert "31.25 at the best" in lines[1][2]
+    captions = re.findall(r"<figcaption>(\S+)\. Percent of .*?constants (\w+)", source)
+    assert captions == [("a/mine/on-v2", "imagenet224"), ("b/mine/on-v2", "tiny64"), ("lone", "imagenet224")]
+    for name, (colour, _, _) in zip(("a/mine/on-v2", "b/mine/on-v2"), lines):
+        assert f'<i class="key" style="background:{colour}"></i>{name}</h3>' in source
+        assert f'stroke="{colour}" d="M' in source
+
+
+BROKEN = {
+    "scorecard.json": ["{", '{"format": "fastreg-scorecard-1"}', "[]", "\\x00", b"\xff\xfe", "rows", "suites"],
+    "config.json": ["{", "[]", b"\xff\xfe"],
+}
+
+
+@pytest.mark.parametrize(("file", "content"), [(file, c) for file, contents in BROKEN.items() for c in contents])
+def test_one_broken_run_is_named_and_stops_nothing(tmp_path, capsys, file, content):
+    whole, broken = make_run(tmp_path, "whole"), make_run(tmp_path, "broken")
+    if content in ("rows", "suites"):  # valid JSON of another shape
+        card = json.loads((broken / file).read_text())
+        card["suites"] = (
+            3 if content == "suites" else {**card["suites"], "fgsm": {**card["suites"]["fgsm"], "results": 3}}
+        )
+        content = json.dumps(card)
+    (broken / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    paper("table4", tmp_path)
+    text = capsys.readouterr()
+    assert "whole (" in text.out
+    assert "broken (" not in text.out
+    assert re.search(rf"^left out: {broken}/{file} [^\n]*\n$", text.err)
+    figure1(tmp_path / "f.png", tmp_path)
+    said = read_page(write_report([broken, whole], tmp_path / "r.html"))[1]
+    assert f"Left out: {broken}/{file}" in said
+    capsys.readouterr()
+    with pytest.raises(InputError, match=f"{broken}/{file}"):
+        write_report([broken])
+    assert capsys.readouterr().err == ""  # the error says it
+    with pytest.raises(InputError, match="no run folder at nowhere"):
+        write_report(["nowhere", broken])
+
+
+def test_markdown_and_csv_say_where_their_figures_come_from(tmp_path):
+    folder = make_run(tmp_path, "a|b", sample=True)
+    other = make_run(tmp_path, "cifar", dataset="cifar100", decoder="dali", skip=("fog",))
+    page = write_report([folder, other], tmp_path / "r.html")
+    first, second = csv.DictReader(page.with_suffix(".csv").read_text().splitlines())
+    assert first["run"] == "a|b"
+    assert (first["data"], first["split"], first["n"], first["size"]) == ("imagenet", "val", "100", "224")
+    assert (first["fidelity"], first["precision"], first["seed"]) == ("imagenet-c dataset", "fp32", "0")
+    assert (first["torch"], first["loader"], second["loader"]) == ("2.13.0", "folder", "dali")
+    assert first["notes"].startswith("sample: measured on sample data")
+    assert "missing: fog" in second["notes"]
+    lines = page.with_suffix(".md").read_text().splitlines()
+    row = next(line for line in lines if line.startswith("| a"))
+    assert row.startswith("| a\\|b (sample) | none | 100 | ")
+    table = lines[: lines.index("")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1  # as many cells in every row
+    text = "\n".join(lines)
+    assert "## a|b" in text
+    assert "100 images <&>" in text
+    assert "| packages | torch 2.13.0 |" in text
+    assert "| precision | fp32 |" in text

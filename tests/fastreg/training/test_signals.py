@@ -1,0 +1,202 @@
+"""A signal is a wish that all processes follow after the same step, soon, at the end of an epoch too."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastreg import runs
+from fastreg.distributed import World
+from fastreg.errors import RunError
+from fastreg.training import resume as resuming
+from fastreg.training import signals as stopping
+from fastreg.training import train
+from fastreg.training import trainer as loop
+from fastreg.training.data import open_sets
+from fastreg.training.train_step import TrainStep
+from tests.fastreg.training import tiny_runs as tiny
+from tests.fastreg.training.test_processes import together
+from tests.fastreg.training.tiny_runs import ALONE, settings
+from tests.support import train_words, write_tiny_imagenet
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return tiny.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def quick(monkeypatch, data):
+    yield from tiny.shrunk(monkeypatch, data)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_repeats_are_one_wish_and_a_later_signal_interrupts(number, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    before = signal.getsignal(number)
+    with stopping.stop_signals(ALONE) as wish:
+        assert not wish()
+        for seconds in (0.0, 0.2, stopping.PATIENCE):
+            now[0] = 100 + seconds
+            signal.raise_signal(number)
+            assert wish()
+        now[0] += 0.1
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+class Sum:
+    """``all_reduce`` among threads, in the order of their calls."""
+
+    def __init__(self, size: int):
+        self.size, self.barrier, self.total = size, threading.Barrier(size), 0.0
+
+    def __call__(self, values: torch.Tensor) -> None:
+        if self.barrier.wait() == 0:
+            self.total = torch.zeros_like(values)
+        self.barrier.wait()
+        with LOCK:
+            self.total += values
+        self.barrier.wait()
+        values.copy_(self.total)
+
+
+LOCK = threading.Lock()
+
+
+@pytest.mark.parametrize(("seconds", "every"), [(0.0, stopping.STEPS), (0.25, 4), (3.0, 1)])
+def test_all_processes_stop_after_the_same_step_without_meeting_in_each(seconds, every, monkeypatch):
+    """``seconds`` a step, of which each process has its own clock."""
+    size, meetings, last = 3, [], {}
+    total, clock = Sum(size), threading.local()
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: getattr(clock, "now", 0.0))
+
+    def reduce(values):
+        meetings.append(1)
+        total(values)
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
+
+    def process(rank: int) -> None:
+        wish = stopping.GracefulShutdown(World(rank, size, torch.device("cpu")))
+        for step in range(200):
+            if rank == 1 and step == 30:
+                wish.receive(signal.SIGTERM, None)
+            clock.now = getattr(clock, "now", 0.0) + seconds
+            if wish():
+                last[rank] = step
+                return
+
+    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(last) == size
+    assert len(set(last.values())) == 1
+    assert 30 <= last[0] < 30 + every
+    assert len(meetings) <= size * (2 + last[0] // every)
+
+
+def stop_after(quick, step: int) -> None:
+    """SIGTERM in the update of ``step``, counted from 0."""
+
+    def update(self, at, steps, update=TrainStep.update):
+        if at == step:
+            signal.raise_signal(signal.SIGTERM)
+        return update(self, at, steps)
+
+    quick.setattr(TrainStep, "update", update)
+
+
+def test_a_wish_in_an_epochs_last_step_is_followed_before_its_validation(quick, data, tmp_path):
+    """The validation may outlast what a scheduler grants; a resumed run makes up for it."""
+    validated = []
+
+    def watch(*arguments, validate=loop.validate):
+        validated.append(1)
+        return validate(*arguments)
+
+    quick.setattr(loop, "validate", watch)
+    whole = train(settings("mixup", tmp_path / "whole", data, epochs=2), say=tiny.silent)
+    validated.clear()
+    with quick.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(RunError, match=r"stopped at step 4; continue with: fastreg train cifar100 --resume .*run$"):
+            train(settings("mixup", tmp_path / "cut", data, epochs=2), say=tiny.silent)
+    assert not validated
+    cut = train(settings("mixup", tmp_path / "cut", data, epochs=2), resume="auto", say=tiny.silent)
+    assert len(validated) == 4  # two epochs, of the weights and of their average
+    one, two = (runs.load_checkpoint(folder / "last.pt") for folder in (whole, cut))
+    assert all(torch.equal(value, two["model"][key]) for key, value in one["model"].items())
+    assert (one["best"], one["step"]) == (two["best"], two["step"])
+    rows = [[(r["kind"], r["epoch"], r["step"]) for r in runs.read_rows(f / "log.jsonl")] for f in (whole, cut)]
+    assert rows[0] == rows[1]
+
+
+def test_a_wish_in_a_validation_is_followed_behind_it(quick, data, tmp_path):
+    def validate(*arguments, validate=loop.validate):
+        signal.raise_signal(signal.SIGTERM)
+        return validate(*arguments)
+
+    quick.setattr(loop, "validate", validate)
+    with pytest.raises(RunError, match="stopped at step 4"):
+        train(settings("none", tmp_path, data, epochs=2), say=tiny.silent)
+    saved = runs.load_checkpoint(tmp_path / "run" / "last.pt")
+    assert (saved["step"], saved["ended"]) == (4, 1)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_process_leaves_before_the_checkpoint_is_written(rank, quick, data, tmp_path):
+    """When one leaves, torchrun ends the others."""
+    happened = []
+    quick.setattr(torch.nn.parallel, "DistributedDataParallel", lambda net, **options: net)
+    for name in ("all_reduce", "all_gather_object", "barrier"):
+        quick.setattr(torch.distributed, name, lambda *given, name=name: happened.append(name))
+    quick.setattr(runs, "save_checkpoint", lambda path, state: happened.append("save"))
+    (tmp_path / "run").mkdir()
+    config = settings("none", tmp_path, data, batch_size=2, recovery_interval=100)
+    stop_after(quick, 1)
+    with pytest.raises(RunError, match=r"stopped at step [234]"):
+        loop.Run(
+            config, open_sets(config), tmp_path / "run", None, World(rank, 2, torch.device("cpu")), False, tiny.silent
+        ).go()
+    assert happened[-1] == "barrier"
+    assert happened.count("save") == (1 if rank == 0 else 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "local", "command"),
+    [
+        (1, 1, "fastreg train imagenet --resume 'my runs/a'"),
+        (4, 4, "fastreg train imagenet --resume 'my runs/a' --gpus 4"),
+        (4, 2, "torchrun ... -m fastreg train imagenet --resume 'my runs/a'"),
+    ],
+)
+def test_the_command_that_continues_has_as_many_processes(size, local, command, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
+    place = World(0, size, torch.device("cpu"))
+    assert resuming.command_to_continue("imagenet", Path("my runs/a"), place) == command
+
+
+def test_two_processes_with_epochs_shorter_than_the_log_interval_stop_and_save(tmp_path):
+    data = write_tiny_imagenet(tmp_path / "data")
+    words = train_words(data, tmp_path, "two", "--epochs", "2000")
+    child = together("--standalone", "--nproc-per-node=2", "-m", "fastreg", *words)
+    log = tmp_path / "two" / "log.jsonl"
+    while not runs.read_rows(log):
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    _, errors = child.communicate(timeout=60)
+    assert f"continue with: fastreg train imagenet --resume {tmp_path / 'two'} --gpus 2\n" in errors
+    assert "forcefully" not in errors
+    saved = runs.load_checkpoint(tmp_path / "two" / "last.pt")["step"]
+    assert saved == runs.read_rows(log)[-1]["step"]

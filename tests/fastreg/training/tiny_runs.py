@@ -1,0 +1,114 @@
+"""Every method on a network of nine blocks and 16 pictures: data, settings, and all of them trained by one command.
+
+torchrun --nproc-per-node 2 -m tests.fastreg.training.tiny_runs DATA OUTPUT
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastreg import methods, runs
+from fastreg.distributed import World
+from fastreg.kernels import Batch
+from fastreg.models import pyramidnet
+from fastreg.models.wgan import Generator
+from fastreg.training import Config, train
+from fastreg.training import trainer as loop
+from fastreg.training.train_step import TrainStep
+
+REGS = [*methods.METHODS, "mixup+cutmix", "cutmix+shakedrop", "mixup+adversarial"]
+ALONE = World(0, 1, torch.device("cpu"))
+STATISTICS = ((0.5,) * 3, (0.25,) * 3)
+
+
+def write_data(root: Path) -> Path:
+    """What the methods need, where they look for it: CIFAR-100, SVHN, a GAN's checkpoint."""
+    from scipy.io import savemat
+
+    rng = np.random.default_rng(0)
+    folder = root / "cifar100" / "cifar-100-python"
+    folder.mkdir(parents=True)
+    for split, count in (("train", 16), ("test", 4)):
+        pictures = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        content = {"data": pictures, "fine_labels": [i % 4 for i in range(count)]}
+        (folder / split).write_bytes(pickle.dumps(content))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": list("abcd")}))
+    (root / "svhn").mkdir()
+    pictures = rng.integers(0, 256, (32, 32, 3, 5), dtype=np.uint8)
+    savemat(root / "svhn" / "train_32x32.mat", {"X": pictures, "y": np.full((5, 1), 10)})
+    runs.save_checkpoint(root / "gan.pt", {"generator": Generator(6, 8).state_dict()})
+    return root
+
+
+def settings(reg: str, output: Path, data: Path, **more: Any) -> Config:
+    """Four steps of four pictures, with all that a checkpoint must hold: momentum, an average, a schedule."""
+    own = {"ood": str(data / "gan.pt")} if reg == "ood_gan" else {}
+    chosen: dict[str, Any] = {
+        "model": "tiny", "stem": "cifar", "reg": reg, "reg_args": own, "ls": 0.1, "color_jitter": 0.4, "lighting": 0.1,
+        "epochs": 1, "batch_size": 4, "sched": "cosine", "lr": 0.05, "model_ema_decay": 0.9, "size": 16,
+        "eval_size": 16, "device": "cpu", "workers": 1, "recovery_interval": 2, "log_interval": 1,
+        "output": str(output), "name": "run",
+    }  # fmt: skip
+    return Config("cifar100", **{**chosen, **more})
+
+
+def shrink(patch: Any, data: Path) -> None:
+    """The small network under the name "tiny", no drawing, the data in their usual places."""
+    patch.setitem(pyramidnet.PYRAMIDNETS, "tiny", (20, 12, False))
+    patch.setattr(loop, "draw_curves", lambda folder: None)
+    patch.setattr(runs, "environment", dict)
+    patch.setenv("FASTREG_DATA", str(data))
+
+
+def shrunk(patch: Any, data: Path) -> Iterator[Any]:
+    """A fixture's body: :func:`shrink`, on one thread."""
+    shrink(patch, data)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield patch
+    torch.set_num_threads(threads)
+
+
+def batch(step: int, count: int = 4, side: int = 16) -> Batch:
+    """Random pictures of four classes, whose samples no other step sees."""
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=generator)
+    return Batch(images, torch.randint(0, 4, (count,), generator=generator), torch.arange(count) + count * step, None)
+
+
+def advance(engine: TrainStep, steps: range) -> list[float]:
+    """Train some of eight steps; the losses of all micro-batches."""
+    losses = []
+    for step in steps:
+        for micro in range(engine.config.grad_accum_steps):
+            losses.append(engine.forward_backward(batch(7 * step + micro), step, micro, 16).item())
+        engine.update(step, 8)
+    return losses
+
+
+def silent(line: str) -> None:
+    """Instead of print."""
+
+
+def train_all(data: Path, output: Path, **more: Any) -> None:
+    """A run in ``output``/METHOD for each method."""
+    for reg in REGS:
+        train(settings(reg, output / reg, data, **more), say=silent)
+
+
+if __name__ == "__main__":
+    import pytest
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")  # once for all runs
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch, Path(sys.argv[1]))
+        train_all(Path(sys.argv[1]), Path(sys.argv[2]))
+    torch.distributed.destroy_process_group()  # a process that exits with gloo's threads alive may abort

@@ -1,0 +1,105 @@
+"""What ``corrupt`` does on a GPU, seen without one: fake tensors on "cuda", launches recorded up to the compiler.
+
+Nothing waits for the device: no value is read back, and what crosses comes from pinned memory, without blocking. What
+the compile tests read is what is launched.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from triton.runtime import jit
+
+from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, draw_fields, jpeg
+from fastreg.kernels.corruptions import fields
+from fastreg.kernels.corruptions import pixel_registry as pixel_ops
+from fastreg.kernels.corruptions import registry as ops
+from fastreg.kernels.dispatch import INTERPRETED
+from tests.kernels.corruptions.test_corruptions import frost_photographs
+from tests.kernels.test_launches import _shown, aten, fake, launched
+
+pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces the launcher")
+RECORDED = launched  # the fixture
+
+
+class Watch(TorchDispatchMode):
+    """Raises where the host would wait for the device, or an operation works on both."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func not in (aten._local_scalar_dense.default, aten.nonzero.default), "a value was read"
+        out = func(*args, **(kwargs or {}))
+        seen = {leaf.device.type for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)}
+        sent = func is aten._to_copy.default and out.is_cuda and (kwargs or {}).get("non_blocking")
+        assert sent or "cuda" not in seen or seen == {"cuda"}, f"{func} works on {seen}"
+        return out
+
+
+def getitem(x: torch.Tensor, places) -> torch.Tensor:
+    """``x[places]`` by operations: Python's brackets ask a torch built without CUDA for the device."""
+    places = places if isinstance(places, tuple) else (places,)
+    axis = 0
+    for i, place in enumerate(places):
+        if place is Ellipsis:
+            axis = x.dim() - sum(p is not None for p in places[i + 1 :])
+        elif place is None:
+            x, axis = x.unsqueeze(axis), axis + 1
+        elif isinstance(place, int):
+            x = x.select(axis, place)
+        else:
+            x, axis = aten.slice(x, axis, place.start, place.stop, place.step or 1), axis + 1
+    return x
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS + EXTRA_CORRUPTIONS)
+def test_corruptions(name, launched, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(FakeTensor, "__getitem__", getitem)
+    monkeypatch.setattr(FakeTensor, "contiguous", lambda x: aten.clone(x, memory_format=torch.contiguous_format))
+    monkeypatch.setattr(fields, "_prepared", {})
+    textures = frost_photographs()
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        tables = torch.empty((2, 64), dtype=torch.int32, device="cuda:0")  # made once per quality and device
+        monkeypatch.setattr(jpeg, "quantisers", lambda quality, device: (tables, tables))
+        images = fake(torch.empty((4, 224, 224, 3), dtype=torch.uint8))
+        with Watch():
+            out = corrupt(images, name, 5, indices=np.arange(4), textures=textures, jpeg=True)
+    assert out.is_cuda
+    assert (out.shape, out.dtype) == (images.shape, torch.uint8)
+    # a variant of a noise or a field stands for several operations and widths of tables
+    compared = [launch for launch in launched if launch.kernel not in ("noise_kernel", "field_kernel")]
+    _shown([variant for op in (*ops.OPS, *pixel_ops.OPS) for variant in op.aot], compared)
+    assert len(launched) >= 3  # JPEG's two among them
+    # one rounding for two in a kernel that draws, and not in the one that draws and applies, were two fields
+    assert not any(launch.asked["fusion"] for launch in launched)
+
+
+@pytest.mark.parametrize("name", ["contrast", "gaussian_noise", "glass_blur", "pixelate"])
+def test_more_images_than_a_grid_counts(name, launched, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(FakeTensor, "__getitem__", getitem)
+    monkeypatch.setattr(FakeTensor, "contiguous", lambda x: aten.clone(x, memory_format=torch.contiguous_format))
+    grids, run = [], jit.JITFunction.run
+    monkeypatch.setattr(jit.JITFunction, "run", lambda *a, **kw: (grids.append(kw["grid"]), run(*a, **kw))[1])
+    options = {"constants": "cifar32", "indices": np.arange(70_000)}
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        images = fake(torch.empty((70_000, 8, 8, 3), dtype=torch.uint8))
+        assert corrupt(images, name, 1, **options).shape == images.shape
+        drawn = draw_fields(name, 1, seed=0, size=8, device="cuda:0", **options)
+    assert all(len(values) == 70_000 for values in drawn.values())
+    assert max(grid[1] for grid in grids if len(grid) > 1) == 65_535
+
+
+def test_the_watch_sees_what_it_is_for(launched):
+    waits = (
+        lambda x: x.to("cpu"),
+        lambda x: x + torch.ones(1),
+        lambda x: x.nonzero(),
+        lambda x: torch.ones(1).to("cuda:0"),
+    )
+    for wait in waits:
+        with FakeTensorMode(), Watch(), pytest.raises((AssertionError, RuntimeError), match=r"works on|read|devices"):
+            wait(torch.empty(1, device="cuda:0"))
