@@ -1,7 +1,8 @@
 """Every kernel on the GPU against its CPU reference, on random inputs, and twice: equal bits, or there is a race.
 
 ``python -m fastreg.benchmarks.gpu_check.parity --out FILE [--device cuda] [--quick]``; exit 1 when a check fails.
-Tolerances are data: uint8 results are equal or one level apart in a small share of values, floats as close as their dtype allows.
+Tolerances are data: uint8 results are equal or one level apart in a small share of values, floats as close as their
+dtype allows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Images per second of the whole training step: on images that lie ready, and fed by each loader.
 
 The step is the training loop's own (:class:`fastreg.training.train_step.TrainStep`): plan, augment, forward, loss,
-backward, update. A bare loop of the same model on floats that lie ready is the peer that says what the rest costs; timm's and
-torchvision's loops stand beside it where they are installed.
+backward, update. A bare loop of the same model on floats that lie ready is the peer that says what the rest costs;
+timm's and torchvision's loops stand beside it where they are installed.
 """
 
 from __future__ import annotations

@@ -105,9 +105,8 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
         n = len(stacked) // 5
         if stacked.dtype != np.uint8 or stacked.shape != (5 * n, eval_data.size, eval_data.size, 3):
             raise InputError(
-                f"{path} is {stacked.dtype} {list(stacked.shape)}, not uint8 [5 n, {eval_data.size}, {eval_data.size}, 3]"
-                f": "
-                f"extract it again."
+                f"{path} is {stacked.dtype} {list(stacked.shape)}, not uint8 "
+                f"[5 n, {eval_data.size}, {eval_data.size}, 3]: extract it again."
             )
         if len(labels) not in (n, 5 * n):
             raise InputError(f"{root}/labels.npy has {len(labels)} labels for {n} images x 5: extract it again.")
