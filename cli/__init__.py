@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+# the modules that add their commands to app, in the order in which the help lists them: that of the work
+COMMANDS = ("data", "train", "eval", "report", "paper", "recipes", "corrupt", "show", "bench", "doctor")
 
 
 def _version(wanted: bool) -> None:
@@ -40,13 +45,15 @@ _CONTINUING = ("data prepare", "data fetch", "eval", "corrupt")  # commands that
 def main() -> None:
     """Run the command line; errors are one sentence and exit code 1 (failed) or 2 (usage or bad input)."""
     from fastreg.errors import InputError, RunError
+    from fastreg.log import log_to_terminal
 
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
-        from fastreg.cli import bench, data, doctor, evaluate, train  # noqa: F401  each adds its commands to app
-
+        for name in COMMANDS:
+            importlib.import_module(f"fastreg.cli.{name}")
         command = typer.main.get_command(app)
+        log_to_terminal()
         code = command.main(args=arguments, prog_name="fastreg", standalone_mode=False)
     except Exception as error:
         if debug:
@@ -60,9 +67,9 @@ def main() -> None:
             said += "" if said.endswith((".", "?")) else "."
             _leave(f"{said} See {where} --help.", getattr(error, "exit_code", 2))
         if isinstance(error, InputError):
-            _leave(str(error), 2)
+            _leave(_named_by_flag(str(error), arguments), 2)
         if isinstance(error, RunError):
-            _leave(str(error), 1)
+            _leave(_named_by_flag(str(error), arguments), 1)
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
         if isinstance(error, OSError):
@@ -80,6 +87,20 @@ def main() -> None:
         continues = " ".join(arguments).startswith(_CONTINUING)
         _leave("stopped; the same command continues." if continues else "stopped.", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _named_by_flag(sentence: str, arguments: list[str]) -> str:
+    """Replace each `` `parameter` `` of a library's message by the flag of the command at hand that sets it."""
+    command: Any = typer.main.get_command(app)
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word, command)
+    flags = {
+        parameter.name: next((name for name in parameter.opts if name.startswith("--")), parameter.opts[0])
+        if parameter.param_type_name == "option"
+        else (parameter.metavar or parameter.name.upper()).strip("[].")
+        for parameter in command.params
+    }
+    return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), sentence)
 
 
 def _leave(sentence: str, code: int) -> None:

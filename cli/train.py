@@ -1,4 +1,4 @@
-"""``fastreg train`` and ``fastreg recipes``."""
+"""``fastreg train``: train a classifier, or the generator of ``ood_gan``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ What = Annotated[
 @with_flags
 def train(dataset: What, **flags: Any) -> None:
     """Train a classifier; results go to runs/NAME. Flags of timm and torchvision are understood."""
-    from fastreg.cli.common import parse_object, world_and_gpu
+    from fastreg.cli.shared import parse_object, world_and_gpu
 
     flags["reg_args"] = parse_object("--reg-args", flags["reg_args"])
     for name in ("milestones", "size_ramp"):
@@ -111,26 +111,3 @@ def _gan(flags: dict[str, Any], resume: str | None) -> None:
     words += ["--data-dir", given["data_dir"]] if given.get("data_dir") else []
     words += ["--reg", "ood_gan", "--reg-args", json.dumps({"ood": str(folder)})]
     typer.echo(f"next: {shlex.join(words)}")
-
-
-@app.command()
-def recipes(
-    pattern: Annotated[str, typer.Argument(help="Show only names that contain this.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the resolved settings as JSON.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the paper's rows as a table.")] = False,
-) -> None:
-    """List the named recipes with their settings."""
-    from fastreg.errors import unknown
-    from fastreg.recipes import ALL
-    from fastreg.training.recipe_table import recipe_lines, recipe_settings, recipe_table
-
-    if markdown:
-        typer.echo(recipe_table(), nl=False)
-        return
-    chosen = [name for name in ALL if pattern in name]
-    if not chosen:
-        raise unknown("recipe", pattern, ["auto", *sorted({name.rsplit("/", 1)[0] for name in ALL})])
-    if as_json:
-        typer.echo(json.dumps({name: recipe_settings(name) for name in chosen}, indent=2))
-    else:
-        typer.echo("\n".join(map(recipe_lines, chosen)))

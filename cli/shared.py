@@ -1,12 +1,20 @@
-"""What several commands share: parsing that typer does not do."""
+"""Options and parsing that several commands share."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from fastreg.errors import InputError
+
+RunsRoot = Annotated[Path, typer.Option("--runs", help="Folder of run folders.")]
+CropPct = Annotated[
+    float, typer.Option("--crop-pct", help="Size over the resized side; 1 keeps images of that size whole.")
+]
 
 
 def parse_object(flag: str, text: str | None) -> dict[str, Any] | None:

@@ -1,0 +1,50 @@
+"""``fastreg corrupt``: write a corrupted copy of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastreg.cli import app
+from fastreg.cli.shared import CropPct
+
+
+@app.command()
+def corrupt(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A data set's name, or a folder of images or CIFAR.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write.")],
+    corruption: Annotated[str, typer.Option("--corruption", help="all, or names joined by commas.")] = "all",
+    severity: Annotated[str, typer.Option("--severity", help="all, or numbers joined by commas.")] = "all",
+    split: Annotated[str, typer.Option("--split", help="train or val.")] = "val",
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data set named SRC lies.")] = None,
+    size: Annotated[int | None, typer.Option("--size", help="Pixels; default 224, CIFAR 32.")] = None,
+    crop_pct: CropPct = 224 / 256,
+    constants: Annotated[str, typer.Option("--constants", help="auto goes by size.")] = "auto",
+    frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help="The frost photographs.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Key of every random draw.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    batch_size: Annotated[int, typer.Option("-b", "--batch-size", help="Images corrupted at once.")] = 64,
+    workers: Annotated[int | None, typer.Option("-j", "--workers", help="Threads.")] = None,
+) -> None:
+    """Write ImageNet-C's folders, or CIFAR-C's arrays, of your images; a stopped command continues."""
+    from fastreg.evaluation.corrupt_dataset import corrupt_dataset
+
+    parts = corrupt_dataset(
+        source,
+        target,
+        corruptions=corruption if corruption == "all" else corruption.split(","),
+        severities=severity,
+        split=split,
+        data_dir=data_dir,
+        size=size,
+        crop_pct=crop_pct,
+        constants=constants,
+        frost_dir=frost_dir,
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    typer.echo(f"{target}: {len(parts)} {'part' if len(parts) == 1 else 'parts'}, each read back")
