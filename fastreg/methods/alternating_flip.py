@@ -13,12 +13,12 @@ Example: ``fastreg train cifar10 --reg alternating_flip``.
 from __future__ import annotations
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext
+from fastreg.methods.base import Component, DrawKeys, Drawn, MethodContext
 
 
 def alternating_flip(context: MethodContext) -> Component:
-    def draw(keys: DrawKeys) -> Arrays:
+    def draw(keys: DrawKeys) -> Drawn:
         coin = philox.uniform(philox.words(context.seed, 0, keys.samples, 0, "flip")[:, 0]) < 0.5
-        return {"flip": coin ^ (keys.epoch % 2 == 1)}
+        return Drawn({"flip": coin ^ (keys.epoch % 2 == 1)})
 
-    return Component("alternating_flip", draw, flip=False)
+    return Component("alternating_flip", draw, writes=("flip",), flip=False)

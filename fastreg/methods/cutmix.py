@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number, partners, per_sample
+from fastreg.methods.base import Component, DrawKeys, Drawn, MethodContext, number, partners, per_sample
 from fastreg.methods.boxes import area, clipped
 
 
@@ -24,12 +24,13 @@ def cutmix(context: MethodContext, *, alpha: float = 1.0, prob: float | None = N
     alpha = number("alpha", alpha, 0, open_low=True)
     prob = number("prob", (0.5 if context.cifar else 1.0) if prob is None else prob, 0, 1)
 
-    def draw(keys: DrawKeys) -> Arrays:
+    def draw(keys: DrawKeys) -> Drawn:
         box, weight = mixing_box(context, keys, alpha, prob)
         fill = np.zeros(len(keys.samples), np.int8)
-        return {"partner": partners(context, keys, "cutmix_partner"), "box": box, "box_fill": fill, "weight": weight}
+        plan = {"partner": partners(context, keys, "cutmix_partner"), "box": box, "box_fill": fill}
+        return Drawn(plan, weight)
 
-    return Component("cutmix", draw)
+    return Component("cutmix", draw, writes=("partner", "box", "box_fill"))
 
 
 def mixing_box(context: MethodContext, keys: DrawKeys, alpha: float, prob: float) -> tuple[np.ndarray, np.ndarray]:

@@ -14,17 +14,18 @@ from __future__ import annotations
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number
+from fastreg.methods.base import Component, DrawKeys, Drawn, MethodContext, number
 from fastreg.methods.boxes import clipped
 
 
 def cutout(context: MethodContext, *, length: int | None = None) -> Component:
     side = None if length is None else int(number("length", length, 1))
 
-    def draw(keys: DrawKeys) -> Arrays:
+    def draw(keys: DrawKeys) -> Drawn:
         words = philox.words(context.seed, 0, keys.samples, keys.epoch, "cutout_box")
         y, x = philox.integers(words[:, 0], keys.size[0]), philox.integers(words[:, 1], keys.size[1])
         own = min(keys.size) // 2 if side is None else side
-        return {"box": clipped(y, x, own, own, keys.size), "box_fill": np.full(len(keys.samples), 2, np.int8)}
+        fill = np.full(len(keys.samples), 2, np.int8)
+        return Drawn({"box": clipped(y, x, own, own, keys.size), "box_fill": fill})
 
-    return Component("cutout", draw)
+    return Component("cutout", draw, writes=("box", "box_fill"), mean_fill=True)

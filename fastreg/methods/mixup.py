@@ -17,17 +17,17 @@ from __future__ import annotations
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number, partners, per_sample
+from fastreg.methods.base import Component, DrawKeys, Drawn, MethodContext, number, partners, per_sample
 
 
 def mixup(context: MethodContext, *, alpha: float = 1.0, prob: float = 1.0) -> Component:
     alpha, prob = number("alpha", alpha, 0, open_low=True), number("prob", prob, 0, 1)
 
-    def draw(keys: DrawKeys) -> Arrays:
+    def draw(keys: DrawKeys) -> Drawn:
         lam = mixing_weight(context, keys, alpha, prob)
-        return {"partner": partners(context, keys, "mixup_partner"), "lam": lam, "weight": lam}
+        return Drawn({"partner": partners(context, keys, "mixup_partner"), "lam": lam}, lam)
 
-    return Component("mixup", draw)
+    return Component("mixup", draw, writes=("partner", "lam"))
 
 
 def mixing_weight(context: MethodContext, keys: DrawKeys, alpha: float, prob: float) -> np.ndarray:

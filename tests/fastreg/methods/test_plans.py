@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -252,12 +254,31 @@ def test_draws_arrive_on_the_device_unchanged():
     assert all(value.is_cuda and torch.equal(value.cpu(), here[key]) for key, value in there.items())
 
 
+def test_a_component_that_writes_what_it_does_not_declare_is_an_error(monkeypatch):
+    undeclared = methods.METHODS["gaussian_noise"]
+    monkeypatch.setitem(methods.METHODS, "gaussian_noise", lambda context: undeclared(context)._replace(writes=()))
+    with pytest.raises(ValueError, match=r"gaussian_noise drew \['noise'\] but declares \[\]"):
+        methods.create("gaussian_noise", size=8).draw(torch.zeros(2), torch.arange(2), 0)
+
+
+@pytest.mark.parametrize("name", ["mixup+cutmix", "cutout+shakedrop", "adversarial"])
+def test_a_method_survives_pickling_with_its_parameters(name):
+    parameters = {"seed": 5, "scope": "sample", "size": 16}
+    method = methods.create(name, **parameters, **({"epsilon": 0.1} if name == "adversarial" else {}))
+    copy = pickle.loads(pickle.dumps(method))
+    labels, indices = torch.arange(8), torch.arange(8) + 40
+    assert copy.name == method.name
+    for one, two in zip(method.draw(labels, indices, 3), copy.draw(labels, indices, 3)):
+        for own, other in zip(one, two):
+            assert (own is None and other is None) or torch.equal(own, other)
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         ({"name": "mixpu"}, "did you mean 'mixup'"),
         ({"name": "mixup+"}, "unknown method"),
-        ({"name": "mixup+ls"}, "--ls 0.1"),
+        ({"name": "mixup+ls"}, "`ls` 0.1"),
         ({"name": "mixup+mixup"}, "twice"),
         ({"name": "cutmix+cutout"}, "both draw the plan's box"),
         ({"name": "cutout+random_erasing"}, "only one of them"),
@@ -267,13 +288,13 @@ def test_draws_arrive_on_the_device_unchanged():
         ({"name": "adversarial+cutout"}, "do not fit"),
         ({"name": "mixup", "scope": "image"}, "unknown scope"),
         ({"name": "mixup", "alhpa": 1.0}, "it takes alpha, prob"),
-        ({"name": "mixup", "alpha": 0}, "alpha must be a number greater than 0"),
-        ({"name": "mixup", "alpha": float("nan")}, "alpha must be"),
+        ({"name": "mixup", "alpha": 0}, "`alpha` must be a number greater than 0"),
+        ({"name": "mixup", "alpha": float("nan")}, "`alpha` must be"),
         ({"name": "cutmix", "prob": 1.5}, "at most 1"),
-        ({"name": "cutout", "length": "half"}, "length must be"),
-        ({"name": "cutout", "size": 0}, "size must be positive"),
+        ({"name": "cutout", "length": "half"}, "`length` must be"),
+        ({"name": "cutout", "size": 0}, "`size` must be positive"),
         ({"name": "gaussian_noise", "sigma": ()}, "at least one strength"),
-        ({"name": "adversarial", "epsilon": -1}, "epsilon must be"),
+        ({"name": "adversarial", "epsilon": -1}, "`epsilon` must be"),
     ],
 )
 def test_bad_input_is_one_clear_error(arguments, part):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from fastreg import models
 from fastreg.models import create_model, pyramidnet
 from fastreg.training import Config
 from fastreg.training.setup import build_optimizer
@@ -48,7 +50,7 @@ def test_compiled_steps_are_one_graph_that_no_later_step_compiles_anew(quick, tm
 
 def test_every_size_of_growing_pictures_has_its_own_program(quick, tmp_path):
     """More than dynamo would compile by itself; with a whole graph asked for, it raises where it gives up."""
-    quick.setitem(pyramidnet.PYRAMIDNETS, "tiny", (8, 3, False))
+    quick.setitem(models.MODELS, "tiny", partial(pyramidnet.PyramidNet, 8, 3, False))
     compile = torch.compile
     whole = {"backend": "eager", "fullgraph": True}
     quick.setattr(torch, "compile", lambda net, mode, dynamic: compile(net, dynamic=dynamic, **whole))

@@ -8,13 +8,14 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fastreg import methods, runs
+from fastreg import methods, models, runs
 from fastreg.distributed import World
 from fastreg.kernels import Batch
 from fastreg.models import pyramidnet
@@ -61,7 +62,7 @@ def settings(reg: str, output: Path, data: Path, **more: Any) -> Config:
 
 def shrink(patch: Any, data: Path) -> None:
     """The small network under the name "tiny", no drawing, the data in their usual places."""
-    patch.setitem(pyramidnet.PYRAMIDNETS, "tiny", (20, 12, False))
+    patch.setitem(models.MODELS, "tiny", partial(pyramidnet.PyramidNet, 20, 12, False))
     patch.setattr(loop, "draw_curves", lambda folder: None)
     patch.setattr(runs, "environment", dict)
     patch.setenv("FASTREG_DATA", str(data))
