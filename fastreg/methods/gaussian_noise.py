@@ -1,4 +1,4 @@
-"""Gaussian-noise augmentation: adds noise of a random strength to a part of the pictures, then clips to [0, 1].
+"""Gaussian-noise augmentation: adds noise of a random strength to a part of the images, then clips to [0, 1].
 
     x' = clip(x + sigma n, 0, 1),  n ~ N(0, 1) per pixel and channel,  sigma uniform in a set, with probability prob
 

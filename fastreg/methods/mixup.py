@@ -1,14 +1,14 @@
-"""Mixup: blends each picture, and its label, with a partner's.
+"""Mixup: blends each image, and its label, with a partner's.
 
     x' = lam x + (1 - lam) x_partner,  loss = lam CE(y) + (1 - lam) CE(y_partner),  lam ~ Beta(alpha, alpha)
 
-One lam per batch as in the authors' code, or one per sample with ``scope="sample"``. The blend is of normalised
-pictures, which equals that of pixels.
+One lam per batch as in the authors' code, or one per sample with ``scope="sample"``. The blend is of normalized
+images, which equals that of pixels.
 
 Source: Zhang et al., mixup: beyond empirical risk minimization (ICLR 2018), section 2; alpha from Yun et al., CutMix
 (ICCV 2019), section 4.1.
 Defaults: alpha 1.0, prob 1.0 on CIFAR and ImageNet alike.
-Cost: each picture is read twice by the augment kernel; not yet measured.
+Cost: each image is read twice by the augment kernel; not yet measured.
 Example: ``fastreg train imagenet --reg mixup --ls 0.1``, ``methods.create("mixup", alpha=0.2)``.
 """
 

@@ -1,6 +1,6 @@
-"""Random erasing: fills a box of random area and shape with the data set's mean colour. Beside the paper.
+"""Random erasing: fills a box of random area and shape with the data set's mean color. Beside the paper.
 
-    area ~ U(0.02, 0.4) of the picture,  height / width log-uniform in [0.3, 1 / 0.3],  place uniform,  10 tries to fit
+    area ~ U(0.02, 0.4) of the image,  height / width log-uniform in [0.3, 1 / 0.3],  place uniform,  10 tries to fit
 
 Source: Zhong et al., Random erasing data augmentation (AAAI 2020), algorithm 1; the log-uniform ratio as in torchvision
 and timm, whose "const" mode this fill is.

@@ -21,14 +21,14 @@ SCOPES = ("batch", "sample")
 
 
 def batch(count=12, size=(16, 20), seed=0):
-    """Random pictures uint8 [B, h, w, 3], labels and scattered indices."""
+    """Random images uint8 [B, h, w, 3], labels and scattered indices."""
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, (count, *size, 3), dtype=np.uint8))
     labels = torch.from_numpy(rng.integers(0, 10, count))
     return images, labels, torch.from_numpy(rng.permutation(1000)[:count])
 
 
-def normalised(images):
+def normalized(images):
     x = images.permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
@@ -55,7 +55,7 @@ def test_mixing_pixels_and_labels_agree_with_a_plain_version(name, scope, step):
     images, labels, indices = batch()
     method = methods.create(name, scope=scope, size=(16, 20), seed=5)
     plan, targets = method.draw(labels, indices, step)
-    x = normalised(flipped(images, plan))
+    x = normalized(flipped(images, plan))
     expected, share = [], []
     for i in range(len(x)):
         own, other = x[i], x[plan.partner[i]]
@@ -64,9 +64,9 @@ def test_mixing_pixels_and_labels_agree_with_a_plain_version(name, scope, step):
             share.append(plan.lam[i].item())
         else:
             y0, x0, y1, x1 = plan.box[i].tolist() if plan.box is not None else (0, 0, 0, 0)
-            picture = own.clone()
-            picture[:, y0:y1, x0:x1] = other[:, y0:y1, x0:x1]
-            expected.append(picture)
+            image = own.clone()
+            image[:, y0:y1, x0:x1] = other[:, y0:y1, x0:x1]
+            expected.append(image)
             share.append(1 - (y1 - y0) * (x1 - x0) / (16 * 20))
     torch.testing.assert_close(applied(images, plan), torch.stack(expected), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(targets.lam, torch.tensor(share))
@@ -121,10 +121,10 @@ def test_cutout_agrees_with_a_plain_version(length, size):
     method = methods.create("cutout", length=length, size=size)
     plan, targets = method.draw(labels, indices, 2)
     half = (min(size) // 2 if length is None else length) // 2
-    expected = normalised(flipped(images, plan))
-    for picture, (y0, x0, y1, x1) in zip(expected, plan.box.tolist()):
-        picture[:, y0:y1, x0:x1] = 0
-        # some centre inside the picture explains the box
+    expected = normalized(flipped(images, plan))
+    for image, (y0, x0, y1, x1) in zip(expected, plan.box.tolist()):
+        image[:, y0:y1, x0:x1] = 0
+        # some center inside the image explains the box
         assert any((max(c - half, 0), min(c + half, size[0])) == (y0, y1) for c in range(size[0]))
         assert any((max(c - half, 0), min(c + half, size[1])) == (x0, x1) for c in range(size[1]))
     torch.testing.assert_close(applied(images, plan), expected, rtol=1e-5, atol=1e-6)
@@ -140,13 +140,13 @@ def test_gaussian_noise_agrees_with_a_plain_version():
     out = augment(images, plan, mean=MEAN, std=STD, dtype=torch.float32, normal=normal)
     pixels = flipped(images, plan).float() / 255
     noisy = (pixels + plan.noise[:, None, None, None] * normal).clamp(0, 1)
-    torch.testing.assert_close(out, normalised(noisy * 255), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(out, normalized(noisy * 255), rtol=1e-4, atol=1e-4)
 
 
 def test_none_is_the_pictures_and_flips_half_of_them():
     images, labels, indices = batch(400, (4, 4))
     plan, targets = methods.create("none", size=4).draw(labels, indices, 0)
-    torch.testing.assert_close(applied(images, plan), normalised(flipped(images, plan)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(applied(images, plan), normalized(flipped(images, plan)), rtol=1e-5, atol=1e-6)
     assert abs(plan.flip.float().mean() - 0.5) < 0.08
     assert [f for f in plan._fields if getattr(plan, f) is not None] == ["flip"]
     assert (targets.lam == 1).all()

@@ -94,7 +94,7 @@ def test_a_run_starts_from_its_own_pictures_and_keeps_them(data, tmp_path, monke
     tiny.advance(engines[0], range(2))
     assert torch.equal(model.whitening, before)
     assert torch.equal(ema.whitening, before)
-    with pytest.raises(InputError, match="needs pictures of one size"):
+    with pytest.raises(InputError, match="needs images of one size"):
         engines[0].begin(type("Folder", (), {"canvas": None}))
 
 
