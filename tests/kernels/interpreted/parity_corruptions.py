@@ -19,7 +19,7 @@ from fastreg.kernels.corruptions import (
     plasma,
     weather_kernels,
 )
-from tests.kernels.corruptions.test_corruptions import ALL, LIMITS, NOT_GOLDEN, difference, frost_photographs, published
+from tests.kernels.corruptions.golden_cases import ALL, LIMITS, NOT_GOLDEN, difference, frost_photographs, published
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
-from tests.kernels.corruptions.test_corruptions import frost_photographs, photograph
+from tests.kernels.corruptions.golden_cases import frost_photographs, photograph
 from tests.kernels.interpreted.parity_corruptions import wide_blocks
 from tests.kernels.traffic import measured
 
