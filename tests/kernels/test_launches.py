@@ -138,13 +138,13 @@ def test_what_lies_on_the_host_is_sent_but_not_captured(launched, monkeypatch):
             call()
             capturing = True
             with pytest.raises(
-                ValueError, match=f"{name} is on cpu: what a CUDA graph captures must lie on cuda:0 before"
+                ValueError, match=f"`{name}` is on cpu: move it to cuda:0 before a CUDA graph is captured"
             ):
                 call()
 
 
 def test_another_gpu_than_the_current_one_is_named(launched):
-    words = r"current GPU, 0, but a tensor is on cuda:1: call torch.cuda.set_device\(1\)"
+    words = r"A tensor is on cuda:1, but kernels run on the current GPU, 0: call torch.cuda.set_device\(1\)"
     with torch.no_grad(), FakeTensorMode():
         x, pixels, z, y = fake(
             (torch.empty(2, 8, 8, 3, dtype=torch.uint8), torch.empty(2, 3, 4, 4), torch.empty(2, 5), torch.arange(2)),

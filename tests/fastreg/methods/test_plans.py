@@ -242,16 +242,6 @@ def test_one_buffer_carries_every_array_to_a_device():
     }
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_draws_arrive_on_the_device_unchanged():
-    _, labels, indices = batch(100)
-    method = methods.create("mixup+cutmix+gaussian_noise", scope="sample")
-    here = rows(method.draw(labels, indices, 1), slice(0, 100))
-    there = rows(method.draw(labels.cuda(), indices, 1), slice(0, 100))
-    assert all(value.is_cuda and torch.equal(value.cpu(), here[key]) for key, value in there.items())
-
-
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
