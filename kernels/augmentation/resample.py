@@ -1,14 +1,14 @@
 """The kernel that gathers: crops, resizing, and images whose rows are not a multiple of 8 pixels.
 
-Per output pixel it loads 3 bytes without resampling, 12 when enlarging (2 x 2 taps), 27 when shrinking by up to 1.5 and
-about 12 s * s by s; twice that with a partner, left out of tiles that a pasted box does not reach. Neighbouring pixels
-share their taps through the cache, so device memory sees each canvas byte about once: 256 canvases of 256 x 256 to
-224 x 224 in bf16 move 127 MB, 30 us at 4.3 TB/s (H200). Instructions are the limit: compiled for sm_90, a pixel takes
-152 of them by 2 x 2 taps and 201 by 3 x 3, with a blended partner 274 and 373; at one per scheduler and clock (132 SMs,
-1.755 GHz) that batch takes 66 and 87 us, 119 and 161 us. Last measured: not yet measured.
-
 The filter is Pillow's antialiased bilinear, horizontal then vertical, in Pillow's integers: 22-bit weights, each pass
-rounded to a byte. The weights come from float32 where Pillow has float64: a result may differ by one level, rarely.
+rounded to a byte. Weights are computed in float32, Pillow's in float64, so a result rarely differs by one level.
+
+Bytes loaded per output pixel: 3 without resampling, 12 when enlarging (2 x 2 taps), 27 when shrinking by up to 1.5, and
+about 12 s * s when shrinking by s; twice that with a partner, except in tiles that a pasted box does not reach.
+Neighboring pixels share their taps in the cache, so device memory sees each input byte about once: 256 images of
+256 x 256 to 224 x 224 in bf16 move 127 MB, 30 us at 4.3 TB/s (H200). Instructions are the limit: compiled for sm_90, a
+pixel takes 152 of them by 2 x 2 taps and 201 by 3 x 3, with a blended partner 274 and 373; at one per scheduler and
+clock (132 SMs, 1.755 GHz) that batch takes 66 and 87 us, 119 and 161 us. Last measured: not yet measured.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fastreg.kernels.augmentation.stream import partner_of
 from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.philox import triton_normal, triton_words
 
-ROWS, COLUMNS, WARPS = 16, 32, 4  # a program's tile; a thread has four pixels of one column, which share its weights
+ROWS, COLUMNS, WARPS = 16, 32, 4  # tile of a program; a thread has four pixels of one column, which share weights
 
 
 @triton.jit
 def _normal_at(seed, element, sample, step, OPERATION: tl.constexpr):
-    """The value at ``element`` of ``philox.field``'s normals, for elements in any order."""
+    """The normals of ``philox.field`` at ``element``, for elements in any order."""
     a, b, c, d = triton_words(seed, element // 4, sample, step, OPERATION)
     second = (element & 2) != 0
     even, odd = triton_normal(tl.where(second, c, a), tl.where(second, d, b))
@@ -31,33 +31,33 @@ def _normal_at(seed, element, sample, step, OPERATION: tl.constexpr):
 
 @triton.jit
 def _axis(position, start, length, out: tl.constexpr):
-    """One axis of a crop, as a tuple that ``_weight`` and the like read: the filter's first pixel at each output
-    position; its centre as a pixel and the way from there to that pixel's middle, so that no digit is lost in wide
-    canvases; 1 / reach; and the crop, [low, high)."""
+    """One axis of a crop, a tuple for ``_weight`` and others: the filter's first pixel at each output position; the
+    pixel of its center, and the offset to that pixel's middle, so that wide images lose no digit; 1 / reach; low and
+    high of the crop, [low, high)."""
     reach = tl.maximum(length / out, 1.0)
-    product = (position * 2 + 1).to(tl.float32) * length  # the centre times 2 out: whole if the crop is
+    product = (position * 2 + 1).to(tl.float32) * length  # the center times 2 out: whole if the crop is
     pixel = tl.floor(product / (2 * out))
     low = tl.floor(start)
-    part = (product - pixel * (2 * out)) / (2 * out) + (start - low)
+    offset = (product - pixel * (2 * out)) / (2 * out) + (start - low)
     pixel += low
-    return pixel + tl.floor(part - reach + 0.5), pixel, 0.5 - part, 1.0 / reach, low, tl.ceil(start + length)
+    return pixel + tl.floor(offset - reach + 0.5), pixel, 0.5 - offset, 1.0 / reach, low, tl.ceil(start + length)
 
 
 @triton.jit
 def _inside(axis, low, high, taps):
-    """The first of ``taps`` pixels in [low, high) that hold all of the filter that lies there."""
+    """The first of ``taps`` pixels that cover the filter's share of [low, high)."""
     return tl.maximum(tl.minimum(axis[0], high - taps), low)
 
 
 @triton.jit
 def _weight(axis, pixel):
-    """The triangle at ``pixel``, before it is normalised."""
+    """The triangle filter at ``pixel``, not normalized."""
     return tl.maximum(1.0 - tl.abs(pixel - axis[1] + axis[2]) * axis[3], 0.0)
 
 
 @triton.jit
 def _unit(axis, first, taps):
-    """What brings the weights of the crop's pixels, also of those outside the canvas, to a sum of 2 ** 22."""
+    """The factor that scales the weights of the crop's pixels, also outside the image, to a sum of 2 ** 22."""
     total = axis[1] * 0.0
     for i in range(taps):
         total += tl.where((first + i >= axis[4]) & (first + i < axis[5]), _weight(axis, first + i), 0.0)
@@ -66,8 +66,8 @@ def _unit(axis, first, taps):
 
 @triton.jit
 def _filtered(image, W, rows, y, unit_y, taps_y, columns, x, unit_x, taps_x):
-    """Red, green and blue of rows ([ROWS, 1]) by columns ([1, COLUMNS]); y and x are the first pixels, all of them in
-    the canvas. Plain numbers of taps unroll the loops, and what does not depend on the row leaves the inner one."""
+    """Red, green and blue of rows ([ROWS, 1]) by columns ([1, COLUMNS]); y and x are the first pixels, inside the
+    image. Constant numbers of taps unroll the loops, and terms that do not depend on the row leave the inner loop."""
     half = tl.full([y.shape[0], x.shape[1]], 1 << 21, tl.int32)
     red = half
     green = half
@@ -92,7 +92,7 @@ def _filtered(image, W, rows, y, unit_y, taps_y, columns, x, unit_x, taps_x):
 
 @triton.jit
 def _few(image, W, rows, columns, TAPS: tl.constexpr):
-    """``_filtered`` by TAPS x TAPS pixels, for crops that the canvas has whole."""
+    """``_filtered`` by TAPS x TAPS pixels, for crops inside the image."""
     y = _inside(rows, rows[4], rows[5], TAPS)
     x = _inside(columns, columns[4], columns[5], TAPS)
     return _filtered(image, W, rows, y, _unit(rows, y, TAPS), TAPS, columns, x, _unit(columns, x, TAPS), TAPS)
@@ -100,7 +100,7 @@ def _few(image, W, rows, columns, TAPS: tl.constexpr):
 
 @triton.jit
 def _many(image, H, W, rows, most_y, columns, most_x):
-    """``_filtered`` for any crop: what it has outside the canvas is black, but has its share in the weights' sum."""
+    """``_filtered`` for any crop: pixels outside the image are black, and count in the sum of the weights."""
     unit_y = _unit(rows, rows[0], most_y)
     unit_x = _unit(columns, columns[0], most_x)
     low_y = tl.maximum(rows[4], 0.0)
@@ -118,8 +118,8 @@ def _many(image, H, W, rows, most_y, columns, most_x):
 def _source(
     images, crop, sample, y, x, H, W, h: tl.constexpr, w: tl.constexpr, CROP: tl.constexpr, RESIZE: tl.constexpr
 ):
-    """Red, green and blue, 0 to 255, of the output pixels (y, x) of ``sample``, before any flip; and NaN if its crop
-    makes no sense, else 0."""
+    """Red, green and blue, 0 to 255, of the output pixels (y, x) of ``sample``, not flipped; and a poison: NaN if its
+    crop is not positive and finite, else 0."""
     image = images + sample * H * W * 3
     poison = tl.cast(0.0, tl.float32)
     if RESIZE:
@@ -134,7 +134,7 @@ def _source(
             width = tl.load(crop + sample * 4 + 3)
             good = (height > 0) & (width > 0) & (height + width + tl.abs(top) + tl.abs(left) < 1e6)
             poison = tl.where(good, 0.0, float("nan"))
-            height = tl.where(good, height, 1.0)  # no endless loop over an endless crop
+            height = tl.where(good, height, 1.0)  # an infinite crop would loop forever
             width = tl.where(good, width, 1.0)
         rows = _axis(y, top, height, h)
         columns = _axis(x, left, width, w)
@@ -143,7 +143,7 @@ def _source(
         whole = (top >= 0) & (left >= 0) & (top + height <= H) & (left + width <= W)
         room = tl.minimum(rows[5] - rows[4], columns[5] - columns[4])
         taps = tl.where(whole & (room >= 3), tl.maximum(most_y, most_x), 4)
-        # branches of the whole sample: no thread takes another than its neighbours
+        # the whole sample takes one branch: threads do not diverge
         if taps <= 2:
             r, g, b = _few(image, W, rows, columns, 2)
         elif taps == 3:
@@ -208,7 +208,7 @@ def resample_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """The arithmetic of ``stream_kernel``, on a tile of pixels of one sample."""
+    """The formula of ``stream_kernel`` on a tile of pixels of one sample."""
     b = tl.program_id(1).to(tl.int64)
     across = (w + COLUMNS - 1) // COLUMNS
     top = tl.program_id(0) // across * ROWS
@@ -227,7 +227,7 @@ def resample_kernel(
         own_x = tl.where(tl.load(flip + b) != 0, w - 1 - x, x)
     own = _source(images, crop, b, y, own_x, H, W, h, w, CROP, RESIZE)
     poison += own[3]
-    wanted = b >= 0  # whether this tile needs its partner
+    wanted = b >= 0  # whether this tile reads its partner
     inside = live
     fill = tl.cast(0, tl.int32)
     share = tl.cast(1.0, tl.float32)

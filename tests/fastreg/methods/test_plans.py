@@ -244,16 +244,6 @@ def test_one_buffer_carries_every_array_to_a_device():
     }
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_draws_arrive_on_the_device_unchanged():
-    _, labels, indices = batch(100)
-    method = methods.create("mixup+cutmix+gaussian_noise", scope="sample")
-    here = rows(method.draw(labels, indices, 1), slice(0, 100))
-    there = rows(method.draw(labels.cuda(), indices, 1), slice(0, 100))
-    assert all(value.is_cuda and torch.equal(value.cpu(), here[key]) for key, value in there.items())
-
-
 def test_a_component_that_writes_what_it_does_not_declare_is_an_error(monkeypatch):
     undeclared = methods.METHODS["gaussian_noise"]
     monkeypatch.setitem(methods.METHODS, "gaussian_noise", lambda context: undeclared(context)._replace(writes=()))
