@@ -64,4 +64,4 @@ ffcv: $(VENV)/installed
 	fi
 
 clean:
-	rm -rf $(VENV) build dist fastreg.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -43,11 +43,11 @@ def resolve_device(name: str | torch.device) -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device {name} is not known: give auto, cpu, cuda, or one of several GPUs, such as cuda:1.")
+        raise InputError(f"`device` {name} is not known: give auto, cpu, cuda, or one of several GPUs, such as cuda:1.")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name}: PyTorch sees no GPU; use the CPU, or see `fastreg doctor`.")
+        raise InputError(f"`device` {name}: PyTorch sees no GPU; use the CPU, or see `fastreg doctor`.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name} does not exist: PyTorch sees {torch.cuda.device_count()}, from cuda:0 on.")
+        raise InputError(f"`device` {name} does not exist: PyTorch sees {torch.cuda.device_count()}, from cuda:0 on.")
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     return device

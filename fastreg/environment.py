@@ -36,13 +36,13 @@ def environment() -> dict[str, Any]:
 
 
 def installed(*packages: str) -> dict[str, str | None]:
-    """Version by package, None where it is not installed. A source checkout answers for fastreg itself."""
-    from fastreg.version import __version__
+    """Version by package, None where it is not installed. ``fastreg`` stands for this distribution, checkouts too."""
+    from fastreg.version import DISTRIBUTION, __version__
 
     found: dict[str, str | None] = {}
     for package in packages:
         try:
-            found[package] = version(package)
+            found[package] = version(DISTRIBUTION if package == "fastreg" else package)
         except PackageNotFoundError:
             found[package] = __version__ if package == "fastreg" else None
     return found

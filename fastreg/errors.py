@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from fastreg.version import DISTRIBUTION
+
 
 class InputError(ValueError):
     """Bad usage or bad input (a flag, a name, a file): exit code 2."""
@@ -21,10 +23,10 @@ class SharedError(RunError):
 
 
 def extra(name: str) -> str:
-    """The command that installs an extra of fastreg; of a checkout with its pinned versions, which keep torch."""
+    """The command that installs an extra of fastreg; in a checkout with its pinned versions, which keep torch."""
     checkout = Path(__file__).resolve().parent.parent
     if not (checkout / "constraints.txt").is_file():
-        return f'pip install "fastreg[{name}]"'
+        return f'pip install "{DISTRIBUTION}[{name}]"'
     here = Path() if checkout == Path.cwd() else checkout  # it is typed where it was read
     return f"pip install -c {shlex.quote(str(here / 'constraints.txt'))} -e {shlex.quote(f'{here}[{name}]')}"
 

@@ -100,6 +100,9 @@ def create_method(
 create = create_method
 
 
+create_method = create  # named as models.create_model is
+
+
 def route_parameters(
     name: str, names: list[str], parameters: dict[str, Any]
 ) -> list[tuple[Callable[..., Component], dict[str, Any]]]:
