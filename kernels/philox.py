@@ -285,7 +285,7 @@ def triton_normal(first, second):
     p = p * t - 2.4999993993e-1
     p = p * t + 3.3333331174e-1
     log = t + (t * t * (p * t - 0.5) + exponent.to(tl.float32) * 0.6931471805599453)
-    radius = tl.sqrt(tl.maximum(-2.0 * log, 0.0))
+    radius = tl.sqrt_rn(tl.maximum(-2.0 * log, 0.0))
     angle = (second << 2).to(tl.int32, bitcast=True).to(tl.float32) * 3.6572951981e-10
     a = angle * angle
     s = angle + angle * a * (-1.6666666667e-1 + a * (8.3333333333e-3 + a * (-1.9841269841e-4 + a * 2.7557319224e-6)))
