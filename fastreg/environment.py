@@ -14,7 +14,7 @@ from typing import Any
 
 
 def environment() -> dict[str, Any]:
-    """Versions, hardware and commit that a result depends on."""
+    """Date, command, versions, hardware and commit of this process, as plain values by name."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -36,7 +36,11 @@ def environment() -> dict[str, Any]:
 
 
 def installed(*packages: str) -> dict[str, str | None]:
-    """Version by package, None where it is not installed. ``fastreg`` stands for this distribution, checkouts too."""
+    """Versions by package; None if it is not installed. fastreg's own version is known in a checkout too.
+
+    Args:
+        packages: names of distributions.
+    """
     from fastreg.version import DISTRIBUTION, __version__
 
     found: dict[str, str | None] = {}

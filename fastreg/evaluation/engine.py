@@ -23,10 +23,10 @@ from fastreg.evaluation.pixel_cache import CROP_PCT, LOADERS, PROTOCOL, PixelCac
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.scorecard_file import ScorecardFile
 from fastreg.evaluation.suites import DERIVED, resolve
-from fastreg.evaluation.tf32 import tf32
 from fastreg.evaluation.types import Condition, EvalConfig, Place, SuitePlan
 from fastreg.metrics import Tally, auroc, detection_error, fpr95
 from fastreg.progress import progress
+from fastreg.torch_switches import torch_switches
 
 
 def evaluate(
@@ -114,7 +114,12 @@ def evaluate(
     rough = precision_of(model, precision)[0] in ("bf16", "fp16")
     loading = {"loader": loader, "workers": workers}
     # attacks need gradients, which a caller's inference mode would not give
-    with torch.inference_mode(False), borrowed(model), tf32(rough), _placed(where, batch_size, loading) as place:
+    with (
+        torch.inference_mode(False),
+        borrowed(model),
+        torch_switches(tf32=rough),
+        _placed(where, batch_size, loading) as place,
+    ):
         classifier = Classifier(
             model,
             mean=eval_data.mean if isinstance(mean, str) else mean,
