@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-# panel of the help -> field: (type, names, help)
-FLAGS: dict[str, dict[str, tuple[type, str, str]]] = {
+Flags = dict[str, dict[str, tuple[type, str, str]]]  # panel of the help -> field: (type, names, help)
+FLAGS: Flags = {
     "Data": {
         "data_dir": (str, "--data-dir --data-path", "Where the data set lies."),
         "loader": (str, "--loader", "auto, folder, dali, ffcv, resident or synthetic."),
@@ -123,11 +123,11 @@ def one_value_each(words: list[str]) -> list[str]:
     return out
 
 
-def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``command(dataset, **flags)`` with the signature from which typer makes its options; absent ones are None."""
+def with_flags(command: Callable[..., Any], table: Flags = FLAGS) -> Callable[..., Any]:
+    """``command(..., **flags)`` with the signature from which typer makes its options; absent ones are None."""
     parameters = dict(inspect.signature(command, eval_str=True).parameters)
     parameters.popitem()
-    for panel, rows in FLAGS.items():
+    for panel, rows in table.items():
         for name, (kind, names, text) in rows.items():
             option = Annotated[kind | None, typer.Option(*names.split(), help=text, rich_help_panel=panel)]
             parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
