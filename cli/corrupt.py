@@ -13,10 +13,10 @@ from fastreg.cli.shared import CropPct
 
 @app.command()
 def corrupt(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="A data set's name, or a folder of images or CIFAR.")],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write.")],
-    corruption: Annotated[str, typer.Option("--corruption", help="all, or names joined by commas.")] = "all",
-    severity: Annotated[str, typer.Option("--severity", help="all, or numbers joined by commas.")] = "all",
+    src: Annotated[str, typer.Argument(metavar="SRC", help="A data set's name, or a folder of images or CIFAR.")],
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write.")],
+    corruptions: Annotated[str, typer.Option("--corruption", help="all, or names joined by commas.")] = "all",
+    severities: Annotated[str, typer.Option("--severity", help="all, or numbers joined by commas.")] = "all",
     split: Annotated[str, typer.Option("--split", help="train or val.")] = "val",
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data set named SRC lies.")] = None,
     size: Annotated[int | None, typer.Option("--size", help="Pixels; default 224, CIFAR 32.")] = None,
@@ -32,10 +32,10 @@ def corrupt(
     from fastreg.evaluation.corrupt_dataset import corrupt_dataset
 
     parts = corrupt_dataset(
-        source,
-        target,
-        corruptions=corruption if corruption == "all" else corruption.split(","),
-        severities=severity,
+        src,
+        dst,
+        corruptions=corruptions,
+        severities=severities,
         split=split,
         data_dir=data_dir,
         size=size,
@@ -47,4 +47,4 @@ def corrupt(
         batch_size=batch_size,
         workers=workers,
     )
-    typer.echo(f"{target}: {len(parts)} {'part' if len(parts) == 1 else 'parts'}, each read back")
+    typer.echo(f"{dst}: {len(parts)} {'part' if len(parts) == 1 else 'parts'}, each read back")

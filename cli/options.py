@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-# panel of the help -> setting: (type, names, help)
-FLAGS: dict[str, dict[str, tuple[type, str, str]]] = {
+Flags = dict[str, dict[str, tuple[type, str, str]]]  # panel of the help -> setting: (type, names, help)
+FLAGS: Flags = {
     "Data": {
         "data_dir": (str, "--data-dir --data-path", "Folder or file of the data set."),
         "loader": (str, "--loader", "auto, folder, dali, ffcv, resident or synthetic."),
@@ -129,11 +129,11 @@ def one_value_each(words: list[str]) -> list[str]:
     return out
 
 
-def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give ``command(dataset, **flags)`` the signature from which typer makes its options; absent flags are None."""
+def with_flags(command: Callable[..., Any], table: Flags = FLAGS) -> Callable[..., Any]:
+    """Give ``command(..., **flags)`` the signature from which typer makes its options; absent flags are None."""
     parameters = dict(inspect.signature(command, eval_str=True).parameters)
     parameters.popitem()
-    for panel, rows in FLAGS.items():
+    for panel, rows in table.items():
         for name, (kind, names, text) in rows.items():
             option = Annotated[kind | None, typer.Option(*names.split(), help=text, rich_help_panel=panel)]
             parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)

@@ -21,12 +21,13 @@ from fastreg.benchmarks.peers.training import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.benchmarks.record import OURS, Absent, Row
 from fastreg.benchmarks.suites.throughput import configure, grouped
 from fastreg.benchmarks.timing import measure, over
+from fastreg.distributed import World
 from fastreg.evaluation import conditions
 from fastreg.evaluation import published_sets as official
 from fastreg.evaluation.classifier import Classifier
+from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.pixel_cache import Pixels
-from fastreg.evaluation.types import Place
 from fastreg.kernels import CORRUPTIONS
 from fastreg.metrics import Tally
 from fastreg.models import create_model
@@ -99,12 +100,12 @@ def _files(job: Job, classifier: Classifier, size: int, batch: int) -> Iterator[
             (part / f"class{i % 4}").mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(part / f"class{i % 4}" / f"{i:05}.JPEG", quality=85)
         eval_data = EvalData(part, size)
-        place = Place(job.device, 0, 1, batch, {"loader": "folder", "workers": None})
+        world, config = World(0, 1, job.device), EvalConfig(batch_size=batch)
         step = official.imagenet_c(Path(folder), eval_data, [("brightness", 3)])[1]["brightness/3"]
 
         def ours(i: int) -> float:
             tally = Tally(job.device)
-            for read in step.batches(place) if step.batches else ():
+            for read in step.batches(world, config) if step.batches else ():
                 tally.update(step.logits(classifier, read), read.labels)
             return tally.result()["error"]
 

@@ -1,55 +1,45 @@
-"""What each suite runs: its settings and its steps. Everything that may be missing is found here, before any work."""
+"""The plans of the suites of one condition, and the figures of the clean pass."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
-from fastreg.errors import InputError
-from fastreg.evaluation import conditions, ood
-from fastreg.evaluation import published_sets as official
+from fastreg.evaluation import conditions
+from fastreg.evaluation.config import EPSILON, EvalConfig
 from fastreg.evaluation.eval_data import EvalData
-from fastreg.evaluation.suites import corruption_conditions
-from fastreg.evaluation.types import Condition, EvalConfig, SuitePlan
+from fastreg.evaluation.scorecard_data import ScorecardData
+from fastreg.evaluation.types import Condition, SuitePlan
 
 
-def plan(suite: str, eval_data: EvalData, options: EvalConfig) -> SuitePlan:
-    """The work of one suite that is not derived. Raises InputError for what it cannot find or cannot fit."""
-    if suite == "clean":
-        return SuitePlan({}, {"clean": Condition(conditions.clean)})
-    if suite == "occlusion":
-        return SuitePlan({"side": eval_data.size // 2}, {"occlusion": Condition(conditions.occlusion)})
-    if suite in ("fgsm", "pgd"):
-        steps = 1 if suite == "fgsm" else conditions.PGD_STEPS
-        settings = {"epsilon": options.epsilon, "clip": options.clip, "steps": steps}
-        run = conditions.attack(epsilon=options.epsilon, clip=options.clip, steps=steps, seed=options.seed)
-        return SuitePlan(settings, {suite: Condition(run)})
-    if suite == "ood":
-        return ood.work(eval_data, options)
-    folder = options.imagenet_c_dir if suite == "imagenet-c" else options.cifar_c_dir
-    if folder is not None:
-        read = official.imagenet_c if suite == "imagenet-c" else official.cifar_c
-        return read(Path(folder), eval_data, corruption_conditions(options.corruptions, options.severities))
-    return _generated(suite, eval_data, options)
+def clean(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
+    """The unchanged images."""
+    return SuitePlan({}, {"clean": Condition(conditions.clean, reference=True)})
 
 
-def _generated(suite: str, eval_data: EvalData, options: EvalConfig) -> SuitePlan:
-    if (suite == "cifar-c") != (eval_data.size == 32) and options.constants == "auto":
-        right = "cifar-c" if eval_data.size == 32 else "imagenet-c"
-        raise InputError(
-            f"{suite} does not fit {eval_data.size} px images: use --suite {right}, or choose --constants by name."
-        )
-    constants = conditions.constants_for(options.constants, eval_data.size)
-    pairs = corruption_conditions(options.corruptions, options.severities)
-    textures = None
-    if any(name == "frost" for name, _ in pairs):
-        textures = conditions.frost_photographs(options.frost_dir, eval_data.size, constants)
-    fidelity = options.fidelity if suite == "imagenet-c" else "dataset"  # CIFAR-C's arrays have no JPEG step
-    jpeg = suite == "imagenet-c" and fidelity == "dataset"
-    settings = {"from": "generated", "fidelity": fidelity, "jpeg": 85 if jpeg else None, "constants": constants}
-    steps = {
-        f"{name}/{severity}": Condition(
-            conditions.corruption(name, severity, seed=options.seed, constants=constants, jpeg=jpeg, textures=textures)
-        )
-        for name, severity in pairs
-    }
-    return SuitePlan(settings, steps)
+def clean_figures(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
+    """Errors, and the calibration that the same pass gives; without what no image had (None)."""
+    row: dict[str, Any] = card.results(suite).get("clean", {})
+    figures = {"clean_error": row["error"], "top5_error": row["top5_error"]} if row else {}
+    return figures | {key: row[key] for key in ("nll", "ece", "brier", "confidence") if row.get(key) is not None}
+
+
+def occlusion(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
+    """A black square at the center."""
+    return SuitePlan({"side": eval_data.size // 2}, {"occlusion": Condition(conditions.occlusion)})
+
+
+def attack(eval_data: EvalData, config: EvalConfig, *, suite: str, steps: int) -> SuitePlan:
+    """FGSM for one step, PGD for more."""
+    run = conditions.attack(epsilon=config.epsilon, clip=config.clip, steps=steps, seed=config.seed)
+    return SuitePlan({"epsilon": config.epsilon, "clip": config.clip, "steps": steps}, {suite: Condition(run)})
+
+
+def attack_altered(card: ScorecardData, suite: str) -> list[str]:
+    settings = card.suite_settings(suite)
+    said = []
+    if settings.get("epsilon", EPSILON) != EPSILON:
+        said.append(f"epsilon {settings['epsilon']:.4g} instead of 8/255")
+    if settings.get("clip") is False:
+        said.append("pixels are not clipped to [0, 1]")
+    return said

@@ -1,4 +1,4 @@
-"""The model under test, as every suite sees it: uint8 images or float32 pixels in [0, 1] in, logits out."""
+"""The evaluated model, as every suite calls it: uint8 images or float32 pixels in [0, 1] to logits."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from fastreg.kernels import augment
 from fastreg.kernels.types import Plan
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# of models that are stored in another precision than float32 and run in that
 STORED = {torch.float64: "fp64", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
 class EvalModel(nn.Module):
-    """A model with its normalisation as the first layer: float32 pixels [B, 3, h, w] in [0, 1] to float32 logits.
+    """A model with its normalization as the first layer: float32 pixels [B, 3, h, w] in [0, 1] to float32 logits.
 
-    The model's own input is always ``dtype``, whether pixels or normalised images come in: its figures do not depend on
+    The model's own input is always ``dtype``, whether pixels or normalized images come in: its figures do not depend on
     which of the two were seen first. ``mixed`` runs a float32 model under autocast.
     """
 
@@ -48,13 +47,13 @@ class EvalModel(nn.Module):
         self.register_buffer("columns", columns, persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.logits(self.normalise(pixels))
+        return self.logits(self.normalize(pixels))
 
-    def normalise(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         return (pixels - self.mean) / self.std
 
     def logits(self, x: Tensor) -> Tensor:
-        """The same for an input that is normalised already."""
+        """The same for an input that is normalized already."""
         x = x.to(self.dtype)
         with torch.autocast(x.device.type, self.dtype, enabled=self.mixed):
             logits = self.net(x)
@@ -76,10 +75,14 @@ class EvalModel(nn.Module):
 class Classifier:
     """``images(...)`` and ``pixels(...)`` give float32 logits [B, K]; K is the data set's number of classes.
 
-    ``columns`` int64 [K] picks and orders the model's outputs when the data holds only some of its classes.
-    ``mean=None``: the model takes pixels in [0, 1]. ``precision``: see :func:`precision_of`. ``compiled`` runs
-    torch.compile's graph; else, on a GPU, with a ``batch_size``, the forward pass is captured and replayed
-    (``replay.py``). Both pad the last batch to that size.
+    Args:
+        model: changed by ``to`` and ``float``; :func:`borrowed` puts it back.
+        mean, std: normalization on the [0, 1] scale; None: the model takes pixels in [0, 1].
+        device: where it runs.
+        precision: see :func:`precision_of`.
+        columns: int64 [K], picks and orders the model's outputs where the data holds only some of its classes.
+        compiled: run torch.compile's graph. Else, on a GPU, with a ``batch_size``, the forward pass is captured and
+            replayed (``cuda_graph.py``). Both pad the last batch to ``batch_size``.
     """
 
     def __init__(
@@ -95,14 +98,17 @@ class Classifier:
         batch_size: int = 0,
     ):
         self.mean, self.std = tuple(mean or (0.0, 0.0, 0.0)), tuple(std or (1.0, 1.0, 1.0))
-        self.precision, stored = precision_of(model, precision)
-        self.dtype, self.device, self.columns = stored or DTYPES[self.precision], device, columns
-        # the pixels' own order: no layout is changed inside, on a GPU or a CPU
-        model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.precision, own_dtype = precision_of(model, precision)
+        self.dtype, self.device, self.columns = own_dtype or DTYPES[self.precision], device, columns
         self.digest = digest(model)
+        model.to(device)
+        if own_dtype is None and len(dtypes_of(model)) == 1:
+            model.float()  # a model with layers of several types stays as it is: autocast brings them together
+        # the pixels' own order: no layout is changed inside, on a GPU or a CPU
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pad_to = batch_size if compiled else 0
         net = torch.compile(model) if compiled else model
-        self.module = EvalModel(net, self.mean, self.std, self.dtype, columns, not stored).to(device).eval()
+        self.module = EvalModel(net, self.mean, self.std, self.dtype, columns, own_dtype is None).to(device).eval()
         self.replayed: CudaGraphForward | None = None
         if device.type == "cuda" and batch_size and not compiled:
             self.replayed, self.pad_to = CudaGraphForward(self.module.logits, batch_size), batch_size
@@ -115,7 +121,7 @@ class Classifier:
 
     def pixels(self, pixels: Tensor) -> Tensor:
         """Logits of float32 [B, 3, S, S] in [0, 1]."""
-        return self._logits(self.module.normalise(pixels))
+        return self._logits(self.module.normalize(pixels))
 
     def _logits(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -144,7 +150,7 @@ class Classifier:
             why = (str(error).splitlines() or [""])[0]
             raise InputError(
                 f"the model fails on images of {size} px ({type(error).__name__}: {why}): "
-                f"if it was made for another size, give that with --size."
+                f"if it was made for another size, give that as `size`."
             ) from error
 
 
@@ -162,7 +168,7 @@ def borrowed(model: nn.Module) -> Iterator[None]:
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        raise RunError("the GPU ran out of memory: give a smaller --batch-size.") from error
+        raise RunError("the GPU ran out of memory: give a smaller `batch_size`.") from error
     finally:
         for module, training in modes:
             module.training = training
@@ -172,25 +178,37 @@ def borrowed(model: nn.Module) -> Iterator[None]:
             module._buffers.update(own)
 
 
-def precision_of(model: nn.Module, asked: str = "auto") -> tuple[str, torch.dtype | None]:
-    """``(the precision a model runs in, the type it is stored in where that is not float32)``.
+def precision_of(model: nn.Module, asked: str = "fp32") -> tuple[str, torch.dtype | None]:
+    """The precision in which a model runs.
 
-    A float32 model runs as ``asked``, in bf16 and fp16 under autocast; "auto" is fp32. One that is stored in another
-    type as a whole runs in that type. Raises InputError for an unknown precision, or one that the model cannot have.
+    Args:
+        model: may be stored in float32, in another type as a whole, or in several types.
+        asked: "fp32" ("auto" is another word for it), "bf16" or "fp16".
+
+    Returns:
+        ``(name, dtype)``. ``dtype`` None: a float32 model or copy, under autocast in bf16 and fp16. Else the type in
+        which the model is stored and runs: float64, or the half precision that was asked for.
+
+    Raises:
+        InputError: an unknown precision, or one that the model cannot have.
     """
     if asked not in ("auto", *DTYPES):
-        raise unknown("precision", asked, ("auto", *DTYPES))
-    kinds = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()} or {torch.float32}
-    stored = None if len(kinds) > 1 or kinds == {torch.float32} else next(iter(kinds))
-    own = "fp32" if stored is None else STORED.get(stored, "")
-    if len(kinds) > 1:
-        can: tuple[str, ...] = ("bf16", "fp16")  # autocast brings them together
-    else:
-        can = ("auto", own) if stored else ("auto", *DTYPES)
-    if asked not in can or not own:
+        raise unknown("`precision`", asked, ("auto", *DTYPES))
+    kinds = dtypes_of(model)
+    stored = next(iter(kinds)) if len(kinds) == 1 else None
+    name = "fp32" if asked == "auto" else asked
+    if stored == torch.float64 and name == "fp32":
+        return "fp64", stored  # more than float32 is never less
+    mixed_in_fp32 = stored is None and name == "fp32"
+    if mixed_in_fp32 or stored == torch.float64 or not kinds <= {torch.float32, *STORED}:
         held = " and ".join(sorted(str(kind)[6:] for kind in kinds))
         raise InputError(f"the model is stored in {held} and cannot run in {asked}: evaluate model.float() instead.")
-    return (own if asked == "auto" else asked), stored
+    return name, (stored if stored in STORED and STORED[stored] == name else None)
+
+
+def dtypes_of(model: nn.Module) -> set[torch.dtype]:
+    """The float types of the parameters and buffers; float32 for a model without any."""
+    return {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()} or {torch.float32}
 
 
 def device_of(model: nn.Module) -> torch.device:

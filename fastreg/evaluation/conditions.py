@@ -1,8 +1,8 @@
-"""What each condition does to a batch before the model sees it: one function per kind, uint8 images to logits."""
+"""Functions from a batch of uint8 images to logits, one per kind of condition; and what corruptions need."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.errors import InputError
+from fastreg.errors import InputError, unknown
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.pixel_cache import Pixels
-from fastreg.kernels import augment, corrupt, draw_fields
+from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, augment, corrupt, draw_fields
 from fastreg.kernels.attacks import fgsm_attack
 from fastreg.kernels.corruptions.constants import resolve
 from fastreg.kernels.types import Plan
 
-Logits = Callable[[Classifier, Pixels], Tensor]
+Logits = Callable[[Classifier, Any], Tensor]  # of Pixels or FloatPixels
 PGD_STEPS = 10
+SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def clean(classifier: Classifier, batch: Pixels) -> Tensor:
@@ -82,6 +83,35 @@ def corruption(
     return logits
 
 
+def corruption_conditions(
+    corruptions: str | Iterable[str] | None, severities: str | Iterable[int] | None
+) -> list[tuple[str, int]]:
+    """(name, severity) pairs of a corruption suite.
+
+    Args:
+        corruptions: names, also joined by commas; None: the 15 of the suites.
+        severities: numbers, also joined by commas; None: 1 to 5.
+
+    Raises:
+        InputError: an unknown name, or a severity that is not 1 to 5.
+    """
+    known = [*CORRUPTIONS, *EXTRA_CORRUPTIONS]
+    if isinstance(corruptions, str):
+        corruptions = [name.strip() for name in corruptions.split(",")]
+    names = list(dict.fromkeys(corruptions or CORRUPTIONS))
+    for name in names:
+        if name not in known:
+            raise unknown("corruption", name, known)
+    words = severities.split(",") if isinstance(severities, str) else severities
+    try:
+        chosen = sorted({int(word) for word in words or SEVERITIES})
+    except ValueError:
+        raise InputError(f"`severities` is {severities}: give numbers from 1 to 5, joined by commas.") from None
+    if not set(chosen) <= set(SEVERITIES):
+        raise InputError(f"severities are 1 to 5, but {', '.join(map(str, chosen))} were asked for.")
+    return [(name, severity) for name in names for severity in chosen]
+
+
 def constants_for(name: str, size: int) -> str:
     """The name of the constants for images of that size; InputError when none are meant for it."""
     try:
@@ -94,12 +124,12 @@ def frost_photographs(folder: str | Path | None, size: int, constants: str) -> l
     """The frost photographs; InputError, before any work, when they are missing or too small for the images."""
     from fastreg.pipelines.frost import load_frost
 
-    leave = "or leave frost out of --corruption."
+    leave = "or leave frost out."
     try:
         textures = load_frost(folder)
         draw_fields("frost", 1, seed=0, indices=[0], size=size, constants=constants, textures=textures)
     except InputError as error:
         raise InputError(f"{str(error).rstrip('.')}, {leave}") from error
     except ValueError as error:
-        raise InputError(f"--size {size}: {str(error).rstrip('.')}, {leave}") from error
+        raise InputError(f"images of {size} px: {str(error).rstrip('.')}, {leave}") from error
     return textures

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastreg.distributed import resolve_device
+from fastreg.distributed import World, resolve_device
 from fastreg.environment import environment, installed
 from fastreg.errors import InputError
 from fastreg.evaluation import conditions
+from fastreg.evaluation.conditions import SEVERITIES, corruption_conditions
+from fastreg.evaluation.config import CROP_PCT
 from fastreg.evaluation.corrupted_layouts import (
     QUALITY,
     digest_of_array,
@@ -30,8 +32,7 @@ from fastreg.evaluation.corrupted_layouts import (
     write_labels,
 )
 from fastreg.evaluation.eval_data import EvalData
-from fastreg.evaluation.pixel_cache import CROP_PCT, PROTOCOL, PixelCache
-from fastreg.evaluation.suites import SEVERITIES, corruption_conditions
+from fastreg.evaluation.pixel_cache import PixelCache
 from fastreg.files import lock, write_json
 from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 from fastreg.progress import progress
@@ -57,26 +58,44 @@ def corrupt_dataset(
     batch_size: int = 64,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Write the corrupted versions of ``src`` under ``dst``; returns the manifest's rows of those asked for.
+    """Write the corrupted versions of a data set.
 
-    ``src``: a Source, a data set's name (which lies at ``data_dir``, or where it is usually found), or a folder (class
-    folders, or CIFAR's pickles). ``corruptions``: "all" 19,
-    or names; ``severities``: "all", or some of 1 to 5 (CIFAR's arrays hold all five). ``size``: default 224, CIFAR 32.
-    ``crop_pct``: ``size`` over the side that the shorter one is resized to before the centre is cut out.
-    Every part is read back before it enters the manifest, and again when a later call asks for it. Raises InputError
-    for unknown names, a ``dst`` that holds a set of other data, settings or version of fastreg, or is being written,
-    and assets that are missing or do not fit; RunError when a part cannot be written or does not read back.
+    Every part is read back before it enters the manifest, and again when a later call asks for it.
+
+    Args:
+        src: a Source, a data set's name, or a folder (class folders, or CIFAR's pickles).
+        dst: the folder to write; a call with the same settings continues there.
+        corruptions: "all" 19, or names, also joined by commas.
+        severities: "all", or some of 1 to 5, also joined by commas. CIFAR's arrays hold all five.
+        split: "train" or "val".
+        data_dir: where the data set named ``src`` lies; default: where it is usually found.
+        size: side of the images in pixels; default 224, CIFAR 32.
+        crop_pct: ``size`` over the side that the shorter one is resized to before the center is cut out.
+        constants: severities of "imagenet224", "imagenet299", "tiny64" or "cifar32"; "auto" goes by size.
+        frost_dir: folder of the five frost photographs.
+        seed: key of every random draw.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        batch_size: images corrupted at once.
+        workers: threads.
+
+    Returns:
+        The manifest's rows of the parts asked for.
+
+    Raises:
+        InputError: an unknown name; a ``dst`` that holds a set of other data, settings or version of fastreg, or is
+            being written; frost photographs that are missing or do not fit.
+        RunError: a part that cannot be written, or does not read back.
     """
     if batch_size < 1:
-        raise InputError(f"--batch-size {batch_size}: it must be 1 or more.")
+        raise InputError(f"`batch_size` is {batch_size}: give 1 or more.")
     eval_data = EvalData(_open(src, split, data_dir), size, crop_pct)
     names = (*CORRUPTIONS, *EXTRA_CORRUPTIONS) if corruptions == "all" else corruptions
-    pairs = corruption_conditions(names, _numbers(severities))
+    pairs = corruption_conditions(names, None if severities == "all" else severities)
     drawn: dict[str, Any] = {"seed": seed, "constants": conditions.constants_for(constants, eval_data.size)}
     arrays = eval_data.source.layout != "folder"
     if arrays and len({severity for _, severity in pairs}) < len(SEVERITIES):
-        raise InputError("CIFAR-C's arrays hold all five severities: leave --severity at all.")
-    where = resolve_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        raise InputError("`severities`: CIFAR-C's arrays hold all five: leave it at all.")
+    where = resolve_device(device)
     settings = {"data": eval_data.describe(), **drawn, "fidelity": "dataset", "jpeg": None if arrays else QUALITY}
     settings["fastreg"] = __version__
     dst = Path(dst)
@@ -95,10 +114,9 @@ def corrupt_dataset(
         if arrays:
             write_labels(dst / "labels.npy", np.tile(labels, len(SEVERITIES)))
         if left:
-            loading = {"loader": PROTOCOL, "workers": workers}
-            canvas = eval_data.canvas(device=where, batch_size=batch_size, rank=0, world=1, **loading)
+            pixels = eval_data.decode(World(0, 1, where), batch_size=batch_size, workers=workers)
             with ThreadPoolExecutor(workers) as pool:
-                _write(dst, manifest, left, canvas, files, batch_size, drawn, pool)
+                _write(dst, manifest, left, pixels, files, batch_size, drawn, pool)
     return {_key(*part): manifest["parts"][_key(*part)] for part in parts}
 
 
@@ -106,26 +124,26 @@ def _write(
     dst: Path,
     manifest: dict[str, Any],
     parts: list[tuple[str, int]],
-    canvas: PixelCache,
+    pixels: PixelCache,
     files: list[str],
     batch_size: int,
     drawn: dict[str, Any],
     pool: Executor,
 ) -> None:
     """Write the parts, one after the other; each enters the manifest when it has been read back."""
-    here = _environment(canvas.device)
+    here = _environment(pixels.device)
     if here not in manifest["environments"]:
         manifest["environments"].append(here)
-    n, number = len(canvas), manifest["environments"].index(here)
+    n, number = len(pixels), manifest["environments"].index(here)
     total = n * sum(1 if severity else len(SEVERITIES) for _, severity in parts)
     with progress("corrupt", total) as bar:
         for name, severity in parts:
             group = (severity,) if severity else SEVERITIES
-            batches = _batches(canvas, name, group, batch_size, drawn, bar)
+            batches = _batches(pixels, name, group, batch_size, drawn, bar)
             if severity:
                 digest = write_folder(dst / name / str(severity), files, batches, pool)
             else:
-                digest = write_array(dst / f"{name}.npy", (len(group) * n, canvas.size, canvas.size, 3), batches)
+                digest = write_array(dst / f"{name}.npy", (len(group) * n, pixels.size, pixels.size, 3), batches)
             row = {"n": len(group) * n, "sha256": digest, "environment": number}
             manifest["parts"][_key(name, severity)] = row
             write_json(dst / MANIFEST, manifest)
@@ -157,10 +175,10 @@ def _not_there(
 
 
 def _batches(
-    canvas: PixelCache, name: str, severities: Iterable[int], batch_size: int, drawn: dict[str, Any], bar: Any
+    pixels: PixelCache, name: str, severities: Iterable[int], batch_size: int, drawn: dict[str, Any], bar: Any
 ) -> Iterator[np.ndarray]:
     for severity in severities:
-        for batch in canvas.batches(batch_size):
+        for batch in pixels.batches(batch_size):
             images = corrupt(batch.images, name, severity, indices=batch.indices, **drawn)
             yield images.cpu().numpy()
             bar.advance(len(images), note=f"{name} {severity}")
@@ -178,25 +196,17 @@ def _open(src: Any, split: str, data_dir: str | Path | None) -> Any:
     if str(src) in DATASETS:
         return open_dataset(str(src), split, data_dir)
     if data_dir is not None:
-        raise InputError(f"--data-dir says where a data set lies that SRC names, and {src} is a folder: leave it out.")
+        raise InputError(
+            f"`data_dir` says where a data set lies that `src` names, and {src} is a folder: leave it out."
+        )
     for name, inside in (("cifar100", "cifar-100-python"), ("cifar10", "cifar-10-batches-py")):
         if (Path(src) / inside).is_dir():
             return open_dataset(name, split, src)
     return src
 
 
-def _numbers(severities: str | Iterable[int]) -> list[int] | None:
-    if severities == "all":
-        return None
-    words = severities.split(",") if isinstance(severities, str) else severities
-    try:
-        return [int(word) for word in words]
-    except ValueError:
-        raise InputError(f"--severity {severities}: give all, or numbers from 1 to 5 joined by commas.") from None
-
-
 def _manifest(dst: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What ``dst`` holds already; raises InputError when that was made from other data or settings."""
+    """The manifest of ``dst``; raises InputError when it was made from other data or settings."""
     path = dst / MANIFEST
     if not path.is_file():
         if dst.is_dir() and {file.name for file in dst.iterdir()} - {".lock"}:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,236 +13,212 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from fastreg.distributed import init_distributed
+from fastreg.distributed import World, init_distributed
 from fastreg.environment import environment
-from fastreg.errors import InputError, unknown
-from fastreg.evaluation.build_suite import plan
-from fastreg.evaluation.classifier import Classifier, borrowed, device_of, precision_of
+from fastreg.errors import InputError
+from fastreg.evaluation.classifier import Classifier, borrowed, device_of
+from fastreg.evaluation.config import EvalConfig, make_config, option_parameters
 from fastreg.evaluation.eval_data import EvalData
-from fastreg.evaluation.pixel_cache import CROP_PCT, LOADERS, PROTOCOL, PixelCache
+from fastreg.evaluation.pixel_cache import PixelCache
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.scorecard_file import ScorecardFile
-from fastreg.evaluation.suites import DERIVED, resolve
-from fastreg.evaluation.types import Condition, EvalConfig, Place, SuitePlan
-from fastreg.metrics import Tally, auroc, detection_error, fpr95
+from fastreg.evaluation.suites import ROWS, resolve
+from fastreg.evaluation.types import Condition, SuitePlan
+from fastreg.log import log
+from fastreg.metrics import Tally
 from fastreg.progress import progress
 from fastreg.torch_switches import torch_switches
 
 
-def evaluate(
-    model: nn.Module,
-    suites: str | Iterable[str],
-    data: Any,
-    *,
-    mean: Sequence[float] | str | None = "data",
-    std: Sequence[float] | str | None = "data",
-    device: str | torch.device | None = None,
-    batch_size: int = 128,
-    precision: str = "auto",
-    size: int | None = None,
-    crop_pct: float = CROP_PCT,
-    seed: int = 0,
-    epsilon: float = 8 / 255,
-    clip: bool = True,
-    fidelity: str = "auto",
-    constants: str = "auto",
-    corruptions: str | Iterable[str] | None = None,
-    severities: Iterable[int] | None = None,
-    frost_dir: str | Path | None = None,
-    imagenet_c_dir: str | Path | None = None,
-    cifar_c_dir: str | Path | None = None,
-    ood_dir: str | Path | None = None,
-    odin_split: bool = False,
-    classes: Sequence[str] | None = None,
-    compiled: bool = False,
-    loader: str = "auto",
-    workers: int | None = None,
-    out: str | Path | None = None,
-    name: str | None = None,
-    provenance: dict[str, Any] | None = None,
-) -> Scorecard:
-    """Evaluate a classifier and return its Scorecard (figures in percent).
+def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options: Any) -> Scorecard:
+    """Measure a classifier's robustness and uncertainty.
 
-    ``model`` takes normalised [B, 3, h, w] and returns logits [B, K]; with ``mean=None`` it takes pixels in [0, 1], and
-    by default the data set's own mean and std are used; for arrays, which have none, ImageNet's. ``suites``: a name, a
-    list, or names joined by commas (``fastreg.evaluation.SUITES``). ``data``: a Source of ``fastreg.pipelines``, the
-    path of a folder of class folders, or ``(images uint8 [N, S, S, 3], labels [N])``. ``classes``: the names of the
-    model's outputs, for data that holds only some of them. ``device``: default where the model lies; it is back there,
-    in its own memory and modes, at the end. ``precision``: "fp32", "bf16" or "fp16"; "auto" is that of the model's own
-    parameters. ``crop_pct``: ``size`` over the side that the shorter one is resized to before the centre is cut out.
+    Under torchrun each rank measures its share, and all ranks return the same card. The model's device, memory, modes
+    and parameters are afterwards what they were.
 
-    ``epsilon`` and ``clip`` belong to fgsm and pgd, in pixel space. ``fidelity``: "dataset" (with ImageNet-C's JPEG
-    step, the default) or "memory". ``corruptions`` and ``severities`` restrict a corruption suite, which then has no
-    total. ``imagenet_c_dir`` and ``cifar_c_dir`` read the official files instead of generating them.
+    Args:
+        model: takes normalized float images [B, 3, S, S], returns logits [B, K].
+        suites: names of :data:`fastreg.evaluation.SUITES`, as one name, a list, or joined by commas.
+        data: a Source of ``fastreg.pipelines``, the path of a folder of class folders, or ``(images, labels)``: uint8
+            [N, S, S, 3] and int64 [N].
+        mean, std: normalization on the [0, 1] scale: "data" (the data set's own; ImageNet's for arrays), three numbers
+            (one number stands for all), or None for both: the model takes pixels in [0, 1].
+        classes: names of the model's K outputs, for data that holds only some of them.
+        precision: "fp32" ("auto" is another word for it): float32 without TF32, for a model stored in half precision as
+            a float32 copy; "bf16" or "fp16": autocast, and TF32 for the rest. A float64 model stays float64.
+        compiled: run torch.compile's graph of the model.
+        device: default where the model lies; or "cpu", "cuda", "cuda:1".
+        batch_size: images per forward pass.
+        size: side S of the evaluated images in pixels; default 224, CIFAR 32.
+        crop_pct: S over the side that the shorter one is resized to before the center is cut out.
+        loader: "auto" is "folder", Pillow's resize and crop as published; "dali" and "ffcv" give other pixels.
+        workers: decoding threads.
+        seed: key of every random draw.
+        epsilon: size of the attacks' perturbation on the [0, 1] scale.
+        clip: keep attacked pixels in [0, 1].
+        fidelity: "dataset" (with ImageNet-C's JPEG step; "auto" is another word for it) or "memory" (without).
+        constants: severities of "imagenet224", "imagenet299", "tiny64" or "cifar32"; "auto" goes by size.
+        corruptions, severities: only these, as lists or joined by commas; the suite then has no total.
+        frost_dir: folder of the five frost photographs.
+        imagenet_c_dir, cifar_c_dir: read the published files there instead of generating them.
+        ood_dir: folder of the out-of-distribution sets.
+        odin_split: leave out the images that ODIN used for tuning.
+        out: folder for scorecard.json, written after every condition; conditions that it holds already for this model,
+            data and settings are not measured again.
+        name: the model's name on the card.
+        provenance: further facts for the card.
 
-    ``out``: a folder that gets scorecard.json after every condition; what it holds already for this model, data and
-    settings is not run again. ``loader``: "auto" is the published protocol, Pillow's resize and crop, on any device;
-    "dali" and "ffcv" decode faster, to other pixels, when asked for. Under torchrun every rank takes its share and all
-    return the same card.
+    Returns:
+        The :class:`Scorecard`; figures in percent.
 
-    Raises InputError for unknown names, data without images, a model and data that do not fit each other, and missing
-    assets.
+    Raises:
+        InputError: an unknown name or option, data without images, a model and data that do not fit each other, a
+            missing file.
+        RunError: an image that cannot be read, a folder that cannot be written, too little GPU memory.
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"the model must be an nn.Module, but is {type(model).__name__}: wrap it in one.")
-    if fidelity not in ("auto", "dataset", "memory"):
-        raise unknown("fidelity", fidelity, ("auto", "dataset", "memory"))
-    if not 0 < epsilon <= 1:
-        raise InputError(f"--epsilon is {epsilon:g}, but pixels lie in [0, 1]: give it on that scale, such as 8/255.")
-    if loader not in LOADERS:
-        raise unknown("loader", loader, LOADERS)
-    if batch_size < 1:
-        raise InputError(f"--batch-size {batch_size}: it must be 1 or more.")
-    options = EvalConfig(
-        seed=seed,
-        epsilon=epsilon,
-        clip=clip,
-        fidelity="dataset" if fidelity == "auto" else fidelity,
-        constants=constants,
-        corruptions=corruptions,
-        severities=severities,
-        frost_dir=frost_dir,
-        imagenet_c_dir=imagenet_c_dir,
-        cifar_c_dir=cifar_c_dir,
-        ood_dir=ood_dir,
-        odin_split=odin_split,
-    )
-    loader = PROTOCOL if loader == "auto" else loader
-    eval_data = EvalData(data, size, crop_pct)
+        raise InputError(f"`model` must be an nn.Module, but is {type(model).__name__}: wrap it in one.")
+    config = make_config(options)
+    eval_data = EvalData(data, config.size, config.crop_pct)
     wanted = resolve(suites, eval_data.size, eval_data.name)
-    where = device_of(model) if device is None else device
-    rough = precision_of(model, precision)[0] in ("bf16", "fp16")
-    loading = {"loader": loader, "workers": workers}
+    where = device_of(model) if config.device is None else config.device
+    half = config.precision in ("bf16", "fp16")
     # attacks need gradients, which a caller's inference mode would not give
-    with (
-        torch.inference_mode(False),
-        borrowed(model),
-        torch_switches(tf32=rough),
-        _placed(where, batch_size, loading) as place,
-    ):
+    with torch.inference_mode(False), borrowed(model), torch_switches(tf32=half), init_distributed(where) as world:
         classifier = Classifier(
             model,
-            mean=eval_data.mean if isinstance(mean, str) else mean,
-            std=eval_data.std if isinstance(std, str) else std,
-            device=place.device,
-            precision=precision,
-            columns=eval_data.columns(classes),
-            compiled=compiled,
-            batch_size=batch_size,
+            mean=eval_data.mean if config.mean == "data" else config.mean,
+            std=eval_data.std if config.std == "data" else config.std,
+            device=world.device,
+            precision=config.precision,
+            columns=eval_data.columns(config.classes),
+            compiled=config.compiled,
+            batch_size=config.batch_size,
         )
         eval_data.fit(classifier.outputs(eval_data.size))
         card = Scorecard(
-            model={"name": name or type(model).__name__, "digest": classifier.digest}
+            model={"name": config.name or type(model).__name__, "digest": classifier.digest}
             | {"mean": list(classifier.mean), "std": list(classifier.std)},
             data=eval_data.describe(),
-            settings={"precision": classifier.precision, "tf32": rough, "seed": seed, "loader": loader},
+            settings={
+                "precision": classifier.precision,
+                "tf32": half,
+                "seed": config.seed,
+                "loader": config.loader,
+            },
         )
-        scorecard_file = ScorecardFile(Path(out) / "scorecard.json" if out is not None and place.rank == 0 else None)
+        path = Path(config.out) / "scorecard.json" if config.out is not None and world.rank == 0 else None
+        scorecard_file = ScorecardFile(path)
         _continue(card, scorecard_file)
-        # whatever is missing is said here, before anything is decoded
-        work = {suite: plan(suite, eval_data, options) for suite in wanted if suite not in DERIVED}
-        card.provenance = {**environment(), **(provenance or {}), "world_size": place.world}
-        _run(card, work, classifier, eval_data, place, scorecard_file)
+        # raises for whatever is missing, before anything is decoded
+        plans = {suite: build(eval_data, config) for suite in wanted if (build := ROWS[suite].build) is not None}
+        card.provenance = {**environment(), **(config.provenance or {}), "world_size": world.size}
+        _run(card, plans, classifier, eval_data, world, config, scorecard_file)
     scorecard_file.save(card)
     return card
 
 
+evaluate.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [*list(inspect.signature(evaluate).parameters.values())[:3], *option_parameters()],
+    return_annotation="Scorecard",
+)
+
+
 def _run(
     card: Scorecard,
-    work: dict[str, SuitePlan],
+    plans: dict[str, SuitePlan],
     classifier: Classifier,
     eval_data: EvalData,
-    place: Place,
+    world: World,
+    config: EvalConfig,
     scorecard_file: ScorecardFile,
 ) -> None:
     """Run the conditions that have no row yet, one pass each, saving the card after every one."""
-    rows = {}
-    for suite, w in work.items():
-        before = set(card.results(suite))
-        other = suite in card.suites and card.suites[suite]["settings"] != w.settings
-        rows[suite] = card.begin(suite, w.settings, {key: s.extra.get("fingerprint") for key, s in w.steps.items()})
-        lost = sorted(before - set(rows[suite]))
-        if lost and other:
-            scorecard_file.replace_reason = scorecard_file.replace_reason or f"{suite} was measured with other settings"
-        elif lost and scorecard_file.path is not None:
-            print(f"the files of {suite} {', '.join(lost)} changed: measured again.")
-    left = [(suite, key) for suite, w in work.items() for key in w.steps if key not in rows[suite]]
+    rows = _begin(card, plans, scorecard_file)
+    left = [(suite, key) for suite, plan in plans.items() for key in plan.conditions if key not in rows[suite]]
     if not left:
         return
     scorecard_file.probe()  # a folder that cannot be written is found before the work
 
     @cache
-    def canvas() -> PixelCache:  # decoded when a condition first needs it: those over files never do
-        return eval_data.canvas(
-            device=place.device, batch_size=place.batch_size, rank=place.rank, world=place.world, **place.loading
-        )
+    def pixels() -> PixelCache:  # decoded when a condition first needs it: those over files never do
+        return eval_data.decode(world, batch_size=config.batch_size, loader=config.loader, workers=config.workers)
 
-    inside: Tensor | None = None  # confidences of the clean images, for out-of-distribution scores
-    total = sum(work[suite].steps[key].n or len(eval_data) for suite, key in left) // place.world
+    def measure(condition: Condition, bar: Any = None, note: str = "") -> tuple[dict[str, Any], Tensor]:
+        return _pass(classifier, condition, pixels, world, config, bar, note)
+
+    inside: Tensor | None = None  # confidences of the clean images
+    total = sum(plans[suite].conditions[key].n or len(eval_data) for suite, key in left) // world.size
     with progress("evaluate", total) as bar:
         for suite, key in left:
-            step = work[suite].steps[key]
+            condition = plans[suite].conditions[key]
             start = time.monotonic()
-            row, confidence = _pass(classifier, step, canvas, place, bar, f"{suite} {key}" if key != suite else suite)
-            if suite == "clean":
+            row, confidence = measure(condition, bar, f"{suite} {key}" if key != suite else suite)
+            if condition.reference:
                 inside = confidence
-            elif step.out:
-                if inside is None:
-                    inside = _pass(classifier, work["clean"].steps["clean"], canvas, place, None, "")[1]
-                first = work[suite].settings["first"]
-                # ODIN's split takes as many of its own images as the other set has
-                row = _detection(inside[first : first + len(confidence) if first else None], confidence, row)
-            if suite != "clean":
+            else:
                 row.pop("bins", None)
-            rows[suite][key] = {**row, **step.extra, "seconds": round(time.monotonic() - start, 3)}
+            if condition.compare is not None:
+                inside = measure(_reference(plans))[1] if inside is None else inside
+                row = condition.compare(inside, confidence, row)
+            rows[suite][key] = {**row, **condition.extra, "seconds": round(time.monotonic() - start, 3)}
             card.suites[suite]["measured"] = {key: card.provenance[key] for key in ("date", "gpu", "packages")}
             scorecard_file.save(card)
 
 
+def _begin(
+    card: Scorecard, plans: dict[str, SuitePlan], scorecard_file: ScorecardFile
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The rows of each suite that the card holds already."""
+    rows = {}
+    for suite, plan in plans.items():
+        before = set(card.results(suite))
+        other = suite in card.suites and card.suites[suite]["settings"] != plan.settings
+        prints = {key: condition.extra.get("fingerprint") for key, condition in plan.conditions.items()}
+        rows[suite] = card.begin(suite, plan.settings, prints)
+        lost = sorted(before - set(rows[suite]))
+        if lost and other:
+            scorecard_file.replace_reason = scorecard_file.replace_reason or f"{suite} was measured with other settings"
+        elif lost and scorecard_file.path is not None:
+            log.info(f"the files of {suite} {', '.join(lost)} changed: measured again.")
+    return rows
+
+
+def _reference(plans: dict[str, SuitePlan]) -> Condition:
+    return next(c for plan in plans.values() for c in plan.conditions.values() if c.reference)
+
+
 def _pass(
-    classifier: Classifier, step: Condition, canvas: Callable[[], PixelCache], place: Place, bar: Any, note: str
+    classifier: Classifier,
+    condition: Condition,
+    pixels: Callable[[], PixelCache],
+    world: World,
+    config: EvalConfig,
+    bar: Any,
+    note: str,
 ) -> tuple[dict[str, Any], Tensor]:
-    """One pass over a condition's images: its row, and all confidences in the set's order. Synchronises at its end."""
-    tally = Tally(place.device)
+    """One pass over a condition's images: its row, and all confidences in the set's order. Synchronizes at its end."""
+    tally = Tally(world.device)
     confidences, indices = [], []
-    for batch in step.batches(place) if step.batches else canvas().batches(place.batch_size):
-        confidences.append(tally.update(step.logits(classifier, batch), batch.labels))
+    batches: Any = condition.batches(world, config) if condition.batches else pixels().batches(config.batch_size)
+    for batch in batches:
+        confidences.append(tally.update(condition.logits(classifier, batch), batch.labels))
         indices.append(batch.indices)
         if bar is not None:
             bar.advance(len(batch.labels), note=note)
     tally.merge()
     none = torch.empty(0)
-    return tally.result(), _gather(torch.cat(confidences or [none]), torch.cat(indices or [none.long()]), place)
+    return tally.result(), _gather(torch.cat(confidences or [none]), torch.cat(indices or [none.long()]), world)
 
 
-def _gather(values: Tensor, indices: Tensor, place: Place) -> Tensor:
+def _gather(values: Tensor, indices: Tensor, world: World) -> Tensor:
     """All ranks' values in the order of their indices, on the host."""
-    parts: list[Any] = [(values.cpu(), indices)]
-    if place.world > 1:
-        parts = [None] * place.world
-        dist.all_gather_object(parts, (values.cpu(), indices))
-    order = torch.cat([i for _, i in parts]).argsort()
-    return torch.cat([v for v, _ in parts])[order]
-
-
-def _detection(inside: Tensor, outside: Tensor, row: dict[str, Any]) -> dict[str, Any]:
-    """The row of one out-of-distribution set. Images without a softmax score 0: nothing could look less familiar.
-
-    A side without any softmax has no figures (None).
-    """
-    lost = {"nonfinite": int(outside.isnan().sum()), "nonfinite_in": int(inside.isnan().sum())}
-    told = lost["nonfinite"] < len(outside) and lost["nonfinite_in"] < len(inside)
-    inside, outside = inside.nan_to_num(0.0), outside.nan_to_num(0.0)
-    figures = {"detection_error": detection_error, "auroc": auroc, "fpr95": fpr95}
-    return {
-        "n": row["n"],
-        "n_in": len(inside),
-        **lost,
-        **{name: figure(inside, outside) if told else None for name, figure in figures.items()},
-        "confidence": row["confidence"],
-        "histogram_in": torch.histc(inside, 40, 0, 1).long().tolist(),
-        "histogram_out": torch.histc(outside, 40, 0, 1).long().tolist(),
-    }
+    shares: list[Any] = [(values.cpu(), indices)]
+    if world.size > 1:
+        shares = [None] * world.size
+        dist.all_gather_object(shares, (values.cpu(), indices))
+    order = torch.cat([i for _, i in shares]).argsort()
+    return torch.cat([v for v, _ in shares])[order]
 
 
 def _continue(card: Scorecard, scorecard_file: ScorecardFile) -> None:
@@ -254,10 +230,3 @@ def _continue(card: Scorecard, scorecard_file: ScorecardFile) -> None:
         older = shared[0]
     if not card.adopt(older) and older is not None:
         scorecard_file.replace_reason = "it belongs to another model, data set or setting"
-
-
-@contextmanager
-def _placed(device: str | torch.device, batch_size: int, loading: dict[str, Any]) -> Iterator[Place]:
-    """This process among those that torchrun started."""
-    with init_distributed(device) as world:
-        yield Place(world.device, world.rank, world.size, batch_size, loading)

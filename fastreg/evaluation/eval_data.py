@@ -1,4 +1,4 @@
-"""What a model is evaluated on: a Source, a folder of class folders, or arrays, behind one face."""
+"""The images and labels of an evaluation: a Source, a folder of class folders, or arrays, behind one interface."""
 
 from __future__ import annotations
 
@@ -11,25 +11,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.evaluation import pixel_cache
-from fastreg.evaluation.pixel_cache import CROP_PCT, PixelCache
+from fastreg.evaluation.config import CROP_PCT, PROTOCOL
+from fastreg.evaluation.pixel_cache import PixelCache
 
 
 class EvalData:
-    """``size``: side of the evaluated images. ``names``: the classes, none for arrays. ``classes``: their number.
+    """The evaluated set. ``names``: the classes, none for arrays. ``classes``: their number.
 
-    ``crop_pct``: that side over the side to which the shorter one is resized before the centre is cut out, by default
-    the protocol's 224/256; 1 leaves squares of that size as they are (Tiny ImageNet's at 64 px).
+    Args:
+        data: a Source, the path of a folder, or ``(images, labels)``: uint8 [N, S, S, 3] and int64 [N].
+        size: side of the evaluated images in pixels; default: as stored, else 224.
+        crop_pct: that side over the side to which the shorter one is resized before the center is cut out; 1 leaves
+            squares of that size as they are (Tiny ImageNet's at 64 px).
 
-    Raises InputError for data without images, arrays of the wrong shape or type, and a size they cannot have.
+    Raises:
+        InputError: data without images, arrays of the wrong shape or type, a size that the data cannot have.
     """
 
     def __init__(self, data: Any, size: int | None = None, crop_pct: float = CROP_PCT):
         if size is not None and size < 1:
-            raise InputError(f"--size {size}: images have 1 pixel or more per side.")
+            raise InputError(f"`size` is {size}: give 1 or more pixels.")
         if not 0 < crop_pct <= 1:
-            raise InputError(f"--crop-pct {crop_pct:g}: it is the share of the resized side that is kept, up to 1.")
+            raise InputError(
+                f"`crop_pct` is {crop_pct:g}: give the kept share of the resized side, above 0 and up to 1."
+            )
         self.crop_pct = crop_pct
         self.arrays: tuple[Tensor, Tensor] | None = None
         self.source: Any = None
@@ -39,9 +47,7 @@ class EvalData:
             self.classes = int(self.arrays[1].max()) + 1
             self.mean, self.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
             if size not in (None, self.size):
-                raise InputError(
-                    f"the images are {self.size} px but size={size} was asked for: arrays are not resized."
-                )
+                raise InputError(f"`size` is {size}, but the images are {self.size} px: arrays are not resized.")
             return
         self.source = _open_folder(data) if isinstance(data, str | Path) else data
         if not hasattr(self.source, "fingerprint"):
@@ -52,7 +58,7 @@ class EvalData:
             raise InputError(f"{self.source.name} {self.source.split} at {self.source.root} holds no images.")
         stored = self.source.canvas if self.source.layout != "folder" else None  # CIFAR's, which is taken as it is
         if stored and size not in (None, stored[0]):
-            raise InputError(f"{self.source.name} images are {stored[0]} px, they are not resized to --size {size}.")
+            raise InputError(f"`size` is {size}, but {self.source.name} images are {stored[0]} px and are not resized.")
         self.size = stored[0] if stored else size or 224
         self.names, self.classes = tuple(self.source.classes), len(self.source.classes)
         self.mean, self.std = self.source.mean, self.source.std
@@ -71,7 +77,7 @@ class EvalData:
         return self.arrays[1].cpu().numpy() if self.arrays is not None else self.source.labels
 
     def describe(self) -> dict[str, Any]:
-        """What a result must name about its data."""
+        """The card's description of the data."""
         source = self.source
         return {
             "name": self.name,
@@ -84,20 +90,14 @@ class EvalData:
             "sample": bool(source is not None and source.is_sample),
         }
 
-    def canvas(self, *, device: torch.device, batch_size: int, rank: int, world: int, **loading: Any) -> PixelCache:
-        """This rank's share of the pixels, decoded."""
+    def decode(
+        self, world: World, *, batch_size: int, loader: str = PROTOCOL, workers: int | None = None
+    ) -> PixelCache:
+        """This rank's share of the pixels."""
         if self.arrays is not None:
-            return pixel_cache.from_arrays(*self.arrays, device=device, rank=rank, world=world)
-        return pixel_cache.decode(
-            self.source,
-            size=self.size,
-            resize=1 / self.crop_pct,
-            device=device,
-            batch_size=batch_size,
-            rank=rank,
-            world=world,
-            **loading,
-        )
+            return pixel_cache.from_arrays(*self.arrays, world)
+        loading = {"resize": 1 / self.crop_pct, "loader": loader, "workers": workers}
+        return pixel_cache.decode(self.source, world, size=self.size, batch_size=batch_size, **loading)
 
     def fit(self, outputs: int) -> None:
         """Raise InputError when a model with ``outputs`` classes does not fit. Arrays have as many as the model."""

@@ -1,56 +1,143 @@
 """Out-of-distribution detection by the largest softmax probability (the paper's last column).
 
-Seven sets, as ODIN (Liang et al. 2018) built them: Tiny ImageNet and LSUN, cropped and resized, iSUN, and two noises.
-The noises are drawn, as many images as the data has and at most 10 000 (Gaussian: N(0.5, 1) clipped to [0, 1]; uniform
-on [0, 1]); the five photograph sets are read from ``<ood folder>/<set>/**`` and are never replaced by others when they
-are missing. Further folders there are sets of one's own, outside the mean.
+Seven sets, as ODIN (Liang et al. 2018) built them: Tiny ImageNet and LSUN, cropped and resized, iSUN, and two kinds of
+noise. The noise is drawn, as many images as the data has and at most 10 000 (Gaussian: N(0.5, 1) clipped to [0, 1];
+uniform on [0, 1]). The five image sets are read from ``<ood folder>/<set>/**`` and are never replaced by others where
+they are missing. Further folders there are the user's own sets, outside the mean.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.distributed import World
 from fastreg.errors import InputError, RunError
 from fastreg.evaluation.classifier import Classifier
+from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData, listed
-from fastreg.evaluation.pixel_cache import Pixels, to_device
-from fastreg.evaluation.suites import NOISES, OOD_SETS, PHOTOGRAPHS
-from fastreg.evaluation.types import Condition, EvalConfig, Place, SuitePlan
+from fastreg.evaluation.pixel_cache import FloatPixels, to_device
+from fastreg.evaluation.scorecard_data import ScorecardData
+from fastreg.evaluation.types import Condition, SuitePlan, Table
 from fastreg.kernels import philox
+from fastreg.metrics import auroc, detection_error, fpr95
 from fastreg.pipelines.source import EXTENSIONS
 
+# the image sets -> folders in which they may lie: fastreg's name, then the one in ODIN's archive
+PHOTOGRAPHS = {
+    "tiny_imagenet_crop": ("tiny_imagenet_crop", "Imagenet"),
+    "tiny_imagenet_resize": ("tiny_imagenet_resize", "Imagenet_resize"),
+    "lsun_crop": ("lsun_crop", "LSUN"),
+    "lsun_resize": ("lsun_resize", "LSUN_resize"),
+    "isun": ("isun", "iSUN"),
+}
+NOISES = ("gaussian", "uniform")
+OOD_SETS = (*PHOTOGRAPHS, *NOISES)
+OOD_IMAGES = {name: 8_925 if name == "isun" else 10_000 for name in OOD_SETS}
 NOISE_IMAGES = 10_000
 _TUNING = 1000  # ODIN's drivers keep the first thousand of each set for tuning
 
 
-def work(eval_data: EvalData, options: EvalConfig) -> SuitePlan:
-    """One step per set that is there.
+def build(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
+    """One condition per set that is there.
 
     Raises InputError when a folder was named and holds none, a set's name is taken, its images have another size than
     the model's, or it ends within ODIN's tuning images.
     """
-    root = Path(options.ood_dir or Path(os.environ.get("FASTREG_DATA", "data")) / "ood")
-    first = _TUNING if options.odin_split else 0
+    root = Path(config.ood_dir or Path(os.environ.get("FASTREG_DATA", "data")) / "ood")
+    first = _TUNING if config.odin_split else 0
+    compare = partial(detection, first=first)
     found = {}
-    for name, files in _sets(root, options.ood_dir is not None).items():
-        tuned = first if name in PHOTOGRAPHS else 0  # sets of one's own have no images for tuning
+    for name, files in _sets(root, config.ood_dir is not None).items():
+        tuned = first if name in PHOTOGRAPHS else 0  # the user's own sets have no images for tuning
         _enough(len(files), tuned, files[0].parent)
         side = _side(files[0], eval_data.size)
         extra = {"stored_px": side, "fingerprint": listed((f.name, f.stat().st_size) for f in files)}
         batches = _photographs(files[tuned:], side, eval_data.size)
-        found[name] = Condition(on_pixels, batches, len(files) - tuned, extra, out=True)
+        found[name] = Condition(on_pixels, batches, len(files) - tuned, extra, compare=compare)
     last = min(NOISE_IMAGES, len(eval_data))
     _enough(last, first, "the data")
     for name in NOISES:
-        drawn = _noise(name, range(first, last), eval_data.size, options.seed)
-        found[name] = Condition(on_pixels, drawn, last - first, out=True)
+        drawn = _noise(name, range(first, last), eval_data.size, config.seed)
+        found[name] = Condition(on_pixels, drawn, last - first, compare=compare)
     return SuitePlan({"score": "largest softmax probability", "folder": str(root), "first": first}, found)
+
+
+def detection(inside: Tensor, outside: Tensor, row: dict[str, Any], *, first: int) -> dict[str, Any]:
+    """The row of one set.
+
+    Args:
+        inside: confidences of the data's own images, float32 [N]. NaN (no softmax) scores 0, the least familiar.
+        outside: confidences of the set's images, float32 [M].
+        row: the row of a condition over the set.
+        first: images that ODIN keeps for tuning; above 0, as many of its own images are taken as the set has.
+
+    Returns:
+        The row; the figures are None where one of the sides has no softmax at all.
+    """
+    inside = inside[first : first + len(outside) if first else None]
+    lost = {"nonfinite": int(outside.isnan().sum()), "nonfinite_in": int(inside.isnan().sum())}
+    has_scores = lost["nonfinite"] < len(outside) and lost["nonfinite_in"] < len(inside)
+    inside, outside = inside.nan_to_num(0.0), outside.nan_to_num(0.0)
+    figures = {"detection_error": detection_error, "auroc": auroc, "fpr95": fpr95}
+    return {
+        "n": row["n"],
+        "n_in": len(inside),
+        **lost,
+        **{name: figure(inside, outside) if has_scores else None for name, figure in figures.items()},
+        "confidence": row["confidence"],
+        "histogram_in": torch.histc(inside, 40, 0, 1).long().tolist(),
+        "histogram_out": torch.histc(outside, 40, 0, 1).long().tolist(),
+    }
+
+
+def paper_sets(card: ScorecardData, suite: str = "ood") -> dict[str, dict[str, Any]]:
+    """The rows of the paper's sets, as far as they are there."""
+    rows = card.results(suite)
+    return {n: rows[n] for n in OOD_SETS if rows.get(n, {}).get("detection_error") is not None}
+
+
+def mean_error(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
+    """``ood_error``, the mean of the seven sets, or ``ood_mean``, that of those that are there."""
+    sets = paper_sets(card, suite)
+    key = "ood_error" if len(sets) == len(OOD_SETS) else "ood_mean"
+    return {key: sum(row["detection_error"] for row in sets.values()) / len(sets)} if sets else {}
+
+
+def altered(card: ScorecardData, suite: str) -> list[str]:
+    first = card.suite_settings(suite).get("first", 0)
+    held = {name: row["n"] + first for name, row in paper_sets(card, suite).items()}
+    other = [f"{name} {n:,} of {OOD_IMAGES[name]:,}" for name, n in held.items() if n != OOD_IMAGES[name]]
+    return [f"images: {', '.join(other)}"] if other else []
+
+
+def notes(card: ScorecardData, suite: str) -> list[str]:
+    """Missing sets, and sets of which a border was cut off."""
+    sets, said = paper_sets(card, suite), []
+    missing = [name for name in OOD_SETS if name not in sets]
+    if sets and missing:
+        said.append(
+            f"ood: the mean is of {len(sets)} of the paper's {len(OOD_SETS)} sets; missing: {', '.join(missing)}."
+        )
+    for name, row in card.results(suite).items():
+        if row.get("stored_px", 0) > card.data["size"]:
+            used = f"the center {card.data['size']} px were used"
+            said.append(f"ood {name}: of its images of {row['stored_px']} px {used}.")
+    return said
+
+
+def tables(card: ScorecardData, suite: str) -> list[Table]:
+    """The figures of every set."""
+    keys = {"detection error": "detection_error", "AUROC": "auroc", "FPR at 95 % TPR": "fpr95"}
+    rows = [[name, f"{row['n']:,}", *map(row.get, keys.values())] for name, row in card.results(suite).items()]
+    return [Table("ood: telling each set from the data, in percent", ["set", "images", *keys], rows)] if rows else []
 
 
 def _sets(root: Path, named: bool) -> dict[str, list[Path]]:
@@ -60,15 +147,15 @@ def _sets(root: Path, named: bool) -> dict[str, list[Path]]:
     """
     sets: dict[str, list[Path]] = {}
     for name, folders in PHOTOGRAPHS.items():
-        for place in folders:
-            files = _images(root / place)
+        for folder in folders:
+            files = _images(root / folder)
             if files and name in sets:
                 raise InputError(f"{root} holds {name} twice, as {' and '.join(folders)}: keep one.")
             if files:
                 sets[name] = files
     known = {folder for folders in PHOTOGRAPHS.values() for folder in folders}
-    own = [root] if named and not sets else sorted(root.iterdir()) if root.is_dir() else []
-    for folder in own:
+    others = [root] if named and not sets else sorted(root.iterdir()) if root.is_dir() else []
+    for folder in others:
         files = _images(folder) if folder.name not in known or folder == root else []
         name = folder.absolute().name
         if files and name in OOD_SETS:
@@ -83,13 +170,12 @@ def _sets(root: Path, named: bool) -> dict[str, list[Path]]:
 def _enough(n: int, first: int, what: object) -> None:
     if first and n <= first:
         raise InputError(
-            f"--odin-split leaves out the first {first:,} images, but {what} has only {n:,}: leave the flag out."
+            f"`odin_split` leaves out the first {first:,} images, but {what} has only {n:,}: leave it out."
         )
 
 
-def on_pixels(classifier: Classifier, batch: Pixels) -> Tensor:
-    """The sets are float32 pixels [B, 3, S, S] already."""
-    return classifier.pixels(batch.images)
+def on_pixels(classifier: Classifier, batch: FloatPixels) -> Tensor:
+    return classifier.pixels(batch.pixels)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -106,19 +192,19 @@ def _side(path: Path, size: int) -> int:
     return height
 
 
-def _photographs(files: list[Path], side: int, size: int) -> Callable[[Place], Iterator[Pixels]]:
-    """Images of ``side`` pixels, of which the centre ``size`` are used."""
+def _photographs(files: list[Path], side: int, size: int) -> Callable[[World, EvalConfig], Iterator[FloatPixels]]:
+    """Images of ``side`` pixels, of which the center ``size`` are used."""
     low = (side - size) // 2
 
-    def batches(place: Place) -> Iterator[Pixels]:
-        for rows in _rows(0, len(files), place):
+    def batches(world: World, config: EvalConfig) -> Iterator[FloatPixels]:
+        for rows in _rows(0, len(files), world, config.batch_size):
             images = [_read(files[i]) for i in rows]
             for i, image in zip(rows, images):
                 height, width = image.shape[:2]
                 if (height, width) != (side, side):
                     raise InputError(f"{files[i]} is {width} x {height} px, the set's others {side}: fetch it again.")
-            centres = np.stack([image[low : low + size, low : low + size] for image in images])
-            pixels = to_device(torch.from_numpy(centres), place.device).permute(0, 3, 1, 2).float() / 255
+            centers = np.stack([image[low : low + size, low : low + size] for image in images])
+            pixels = to_device(torch.from_numpy(centers), world.device).permute(0, 3, 1, 2).float() / 255
             yield _unlabelled(pixels, rows)
 
     return batches
@@ -134,21 +220,21 @@ def _read(path: Path) -> np.ndarray:
         raise RunError(f"cannot read {path} ({error}): fetch that set again.") from error
 
 
-def _noise(name: str, images: range, size: int, seed: int) -> Callable[[Place], Iterator[Pixels]]:
-    def batches(place: Place) -> Iterator[Pixels]:
-        for rows in _rows(images.start, images.stop, place):
+def _noise(name: str, images: range, size: int, seed: int) -> Callable[[World, EvalConfig], Iterator[FloatPixels]]:
+    def batches(world: World, config: EvalConfig) -> Iterator[FloatPixels]:
+        for rows in _rows(images.start, images.stop, world, config.batch_size):
             draw = philox.normal if name == "gaussian" else philox.uniform
             values = torch.from_numpy(philox.field(draw, seed, rows, 3 * size * size, 0, f"ood_{name}"))
-            pixels = to_device(values.view(len(rows), 3, size, size), place.device)
+            pixels = to_device(values.view(len(rows), 3, size, size), world.device)
             yield _unlabelled((pixels + 0.5).clamp(0, 1) if name == "gaussian" else pixels, rows)
 
     return batches
 
 
-def _rows(first: int, last: int, place: Place) -> Iterator[np.ndarray]:
-    for start in range(first + place.rank * place.batch_size, last, place.world * place.batch_size):
-        yield np.arange(start, min(start + place.batch_size, last))
+def _rows(first: int, last: int, world: World, batch_size: int) -> Iterator[np.ndarray]:
+    for start in range(first + world.rank * batch_size, last, world.size * batch_size):
+        yield np.arange(start, min(start + batch_size, last))
 
 
-def _unlabelled(pixels: Tensor, rows: np.ndarray) -> Pixels:
-    return Pixels(pixels, torch.zeros(len(rows), dtype=torch.int64, device=pixels.device), torch.from_numpy(rows))
+def _unlabelled(pixels: Tensor, rows: np.ndarray) -> FloatPixels:
+    return FloatPixels(pixels, torch.zeros(len(rows), dtype=torch.int64, device=pixels.device), torch.from_numpy(rows))

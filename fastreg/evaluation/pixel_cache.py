@@ -11,19 +11,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fastreg.distributed import World
 from fastreg.progress import progress
-
-PROTOCOL = "folder"  # the loader whose pixels are Pillow's and torchvision's: what published errors were measured on
-CROP_PCT = 224 / 256  # the crop's side over the side that the shorter one is resized to, as published too
-LOADERS = ("auto", PROTOCOL, "dali", "ffcv", "resident")
 
 
 class Pixels(NamedTuple):
-    """One batch: what every condition starts from."""
+    """One batch of decoded images."""
 
     images: Tensor  # uint8 [B, S, S, 3] on the device
     labels: Tensor  # int64 [B] on the device
     indices: Tensor  # int64 [B] on the host: the key of every draw
+
+
+class FloatPixels(NamedTuple):
+    """One batch of images that are pixels already, such as drawn noise."""
+
+    pixels: Tensor  # float32 [B, 3, S, S] in [0, 1] on the device
+    labels: Tensor  # int64 [B] on the device
+    indices: Tensor  # int64 [B] on the host
 
 
 class PixelCache:
@@ -59,21 +64,34 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True)
 
 
-def decode(
-    source: Any, *, size: int, device: torch.device, batch_size: int, rank: int, world: int, **loading: Any
-) -> PixelCache:
-    """Decode a Source once (Resize and CenterCrop protocol for ImageNet, as stored for CIFAR); shows its progress."""
+def decode(source: Any, world: World, *, size: int, batch_size: int, **loading: Any) -> PixelCache:
+    """Decode a rank's share of a Source once, and show the progress.
+
+    Args:
+        source: encoded images are resized and cut out of the center (ImageNet); stored ones are taken as they are.
+        world: this rank among all.
+        size: side of the decoded images in pixels.
+        batch_size: images decoded at once.
+        loading: further arguments of ``fastreg.pipelines.make_loader``: loader, workers, resize.
+    """
     from fastreg.pipelines import make_loader
 
-    share = math.ceil(len(source) / (batch_size * world)) * batch_size
-    images, where = _storage((share, size, size, 3), device)
+    share = math.ceil(len(source) / (batch_size * world.size)) * batch_size
+    images, where = _storage((share, size, size, 3), world.device)
     labels, indices = torch.empty(share, dtype=torch.int64), torch.empty(share, dtype=torch.int64)
     loader = make_loader(
-        source, train=False, batch_size=batch_size, size=size, rank=rank, world=world, device=device, **loading
+        source,
+        train=False,
+        batch_size=batch_size,
+        size=size,
+        rank=world.rank,
+        world=world.size,
+        device=world.device,
+        **loading,
     )
     n = 0
     try:
-        with progress(f"decode {source.name}", math.ceil(len(source) / world)) as bar:
+        with progress(f"decode {source.name}", math.ceil(len(source) / world.size)) as bar:
             for batch in loader.batches():
                 rows = slice(n, n + len(batch.labels))
                 images[rows] = batch.images
@@ -82,13 +100,13 @@ def decode(
                 bar.advance(len(batch.labels))
     finally:
         loader.close()
-    return PixelCache(images[:n], labels[:n], indices[:n], device, where)
+    return PixelCache(images[:n], labels[:n], indices[:n], world.device, where)
 
 
-def from_arrays(images: Tensor, labels: Tensor, device: torch.device, rank: int, world: int) -> PixelCache:
-    """A PixelCache of decoded images uint8 [N, S, S, 3] and labels int64 [N]; rank r takes every world-th."""
-    own = torch.arange(rank, len(images), world)
-    mine = images if world == 1 else images[own]
+def from_arrays(images: Tensor, labels: Tensor, world: World) -> PixelCache:
+    """A PixelCache of decoded images uint8 [N, S, S, 3] and labels int64 [N]: one of each ``world.size`` images."""
+    device, own = world.device, torch.arange(world.rank, len(images), world.size)
+    mine = images if world.size == 1 else images[own]
     fits = device.type == "cpu" or mine.nbytes < _free(device) / 2
     return PixelCache(mine.to(device) if fits else mine, labels[own], own, device, "device" if fits else "host")
 
@@ -99,7 +117,7 @@ def _storage(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, str]
         if size <= _free(torch.device("cpu")) / 2:
             return torch.empty(shape, dtype=torch.uint8), "host"
         with tempfile.TemporaryDirectory() as folder:  # the mapping outlives the file's name
-            mapped = torch.from_file(str(Path(folder) / "canvas"), shared=True, size=size, dtype=torch.uint8)
+            mapped = torch.from_file(str(Path(folder) / "pixels"), shared=True, size=size, dtype=torch.uint8)
         return mapped.view(shape), "scratch file"
     return torch.empty(shape, dtype=torch.uint8, device=device), "device"
 

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.evaluation import conditions
+from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData, digest
 from fastreg.evaluation.imagenet_c_folder import WrongSize, names_of, open_imagenet_c_folder
 from fastreg.evaluation.pixel_cache import Pixels, to_device
-from fastreg.evaluation.types import Condition, Place, SuitePlan
+from fastreg.evaluation.types import Condition, SuitePlan
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.pipelines.image import ERRORS
 
 
 def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -> SuitePlan:
-    """Steps over ``root/[category/]<corruption>/<severity>/<class>/*.JPEG``, decoded as they are (no resize).
+    """Conditions over ``root/[category/]<corruption>/<severity>/<class>/*.JPEG``, decoded as they are (no resize).
 
     Parts that are not there are left out; of a part that lacks classes or images, what is there is measured. The
     scorecard then names them and gives no total. Raises InputError when none is there, or images have another size.
@@ -29,48 +31,51 @@ def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]
         raise InputError(
             f"no ImageNet-C folder at {root}: give the folder that holds <corruption>/<severity>/<class>/."
         )
-    steps, names = {}, names_of(eval_data)
+    found, names = {}, names_of(eval_data)
     for name, severity in pairs:
-        places = [root / name, *(root / category / name for category in CATEGORIES), root / "extra" / name]
-        found = next((place / str(severity) for place in places if (place / str(severity)).is_dir()), None)
-        part = open_imagenet_c_folder(found, eval_data, names) if found is not None else None
+        folders = [root / name, *(root / category / name for category in CATEGORIES), root / "extra" / name]
+        there = [folder / str(severity) for folder in folders if (folder / str(severity)).is_dir()]
+        part = open_imagenet_c_folder(there[0], eval_data, names) if there else None
         if part is None:
             continue
         try:
             part.read(0)  # a folder of another size is found now, a single image when it is decoded
         except WrongSize as error:
-            raise InputError(f"{part.describe(0)}: {error}; give the folder made for this size, or --size.") from error
+            raise InputError(
+                f"{part.describe(0)}: {error}; give the folder made for this size, or that `size`."
+            ) from error
         except ERRORS:
             pass  # a broken file is named when it is decoded
         extra = {"fingerprint": part.fingerprint} | ({"differs": part.differs} if part.differs else {})
-        steps[f"{name}/{severity}"] = Condition(
+        found[f"{name}/{severity}"] = Condition(
             conditions.clean, _FolderBatches(part, eval_data.size), len(part), extra
         )
-    if not steps:
+    if not found:
         raise InputError(
             f"{root} holds none of the corruptions asked for, with images of the data's classes: "
             f"expected {root}/{pairs[0][0]}/1/<class>/."
         )
-    return SuitePlan({"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": 85}, steps)
+    return SuitePlan({"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": 85}, found)
 
 
 class _FolderBatches:
     def __init__(self, source: Any, size: int):
         self.source, self.size = source, size
 
-    def __call__(self, place: Place) -> Iterator[Pixels]:
+    def __call__(self, world: World, config: EvalConfig) -> Iterator[Pixels]:
         from fastreg.pipelines import make_loader
 
         loader = make_loader(
             self.source,
             train=False,
-            batch_size=place.batch_size,
+            batch_size=config.batch_size,
             size=self.size,
             resize=1.0,
-            rank=place.rank,
-            world=place.world,
-            device=place.device,
-            **place.loading,
+            rank=world.rank,
+            world=world.size,
+            device=world.device,
+            loader=config.loader,
+            workers=config.workers,
         )
         try:
             for batch in loader.batches():
@@ -80,7 +85,7 @@ class _FolderBatches:
 
 
 def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -> SuitePlan:
-    """Steps over ``root/<corruption>.npy``, uint8 [5 n, 32, 32, 3] severity-major, and ``root/labels.npy``.
+    """Conditions over ``root/<corruption>.npy``, uint8 [5 n, 32, 32, 3] severity-major, and ``root/labels.npy``.
 
     Raises InputError when the folder, the labels or every array is missing, an array has another shape, or the labels
     are not those of the data.
@@ -96,7 +101,7 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
     if not len(labels) or labels.min() < 0 or labels.max() >= eval_data.classes:
         held = f"labels from {labels.min()} to {labels.max()}" if len(labels) else "no labels"
         raise InputError(f"{root}/labels.npy has {held}, but the classes are 0 to {eval_data.classes - 1}.")
-    steps = {}
+    found = {}
     for name, severity in pairs:
         path = root / f"{name}.npy"
         if not path.is_file():
@@ -119,10 +124,10 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
                 f"{eval_data.labels[at]}: these arrays were made from another set, or in another order."
             )
         extra = {"fingerprint": digest(stacked[rows], own)}
-        steps[f"{name}/{severity}"] = Condition(conditions.clean, _ArrayBatches(stacked[rows], own), n, extra)
-    if not steps:
+        found[f"{name}/{severity}"] = Condition(conditions.clean, _ArrayBatches(stacked[rows], own), n, extra)
+    if not found:
         raise InputError(f"{root} holds none of the corruptions asked for: expected {pairs[0][0]}.npy.")
-    return SuitePlan({"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": None}, steps)
+    return SuitePlan({"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": None}, found)
 
 
 def _array(path: Path) -> np.ndarray:
@@ -138,11 +143,11 @@ class _ArrayBatches:
     def __init__(self, images: np.ndarray, labels: np.ndarray):
         self.images, self.labels = images, labels
 
-    def __call__(self, place: Place) -> Iterator[Pixels]:
-        step = place.batch_size
-        for start in range(place.rank * step, len(self.images), place.world * step):
+    def __call__(self, world: World, config: EvalConfig) -> Iterator[Pixels]:
+        step = config.batch_size
+        for start in range(world.rank * step, len(self.images), world.size * step):
             rows = slice(start, start + step)
             images = torch.from_numpy(np.array(self.images[rows], order="C"))
             labels = torch.from_numpy(self.labels[rows])
             keys = torch.arange(start, start + len(labels))
-            yield Pixels(to_device(images, place.device), to_device(labels, place.device), keys)
+            yield Pixels(to_device(images, world.device), to_device(labels, world.device), keys)

@@ -1,4 +1,4 @@
-"""The result of an evaluation: settings and one row of figures per condition, totals computed from them.
+"""The result of an evaluation: the rows of ``scorecard_data.py``, and the totals and notes computed from them.
 
 ``scorecard.json`` is written after every condition, so that a killed evaluation continues where it was. A suite's rows
 are kept only while all they depend on (model, data, size, precision, seed, the suite's own settings) is the same.
@@ -8,147 +8,64 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastreg import metrics
 from fastreg.errors import InputError
-from fastreg.evaluation import notes
-from fastreg.evaluation.pixel_cache import CROP_PCT
-from fastreg.evaluation.suites import CORRUPTED, OOD_SETS, SEVERITIES
+from fastreg.evaluation.scorecard_data import FORMAT, ScorecardData
+from fastreg.evaluation.suites import ROWS
 from fastreg.files import write_json
-
-FORMAT = "fastreg-scorecard-1"
 
 
 @dataclass
-class Scorecard:
-    model: dict[str, Any]  # name, digest, classes, mean, std
-    data: dict[str, Any]  # name, split, n, classes, fingerprint, size, sample
-    settings: dict[str, Any]  # precision, tf32, seed, loader
-    suites: dict[str, dict[str, Any]] = field(default_factory=dict)  # settings, measured (when, where), wanted, results
-    provenance: dict[str, Any] = field(default_factory=dict)
-    format: str = FORMAT
+class Scorecard(ScorecardData):
+    """The figures of one model on one data set; in percent, but for likelihoods.
 
-    @property
-    def sample(self) -> bool:
-        """Whether the data is the small sample set, whose figures say nothing about the real one."""
-        return bool(self.data["sample"])
-
-    @property
-    def is_imagenet(self) -> bool:
-        """Whether AlexNet-normalised figures mean anything: 1000-class ImageNet, not sample data."""
-        return self.data["name"] == "imagenet" and self.data["classes"] == 1000 and not self.sample
-
-    @property
-    def decoding(self) -> str:
-        """How the images were decoded, where it was not by the published protocol; else empty."""
-        loader, crop_pct = self.settings.get("loader", "folder"), self.data.get("crop_pct", CROP_PCT)
-        said = [] if loader in ("folder", "resident") else [f"decoded by {loader}, to other pixels than Pillow's"]
-        said += [] if crop_pct == CROP_PCT else [f"crop_pct {crop_pct:g} instead of {CROP_PCT:g}"]
-        return "; ".join(said)
+    ``summary()`` has the totals, ``results(suite)`` the rows behind them, ``notes()`` what must be said beside them.
+    ``save`` and ``load`` write and read scorecard.json.
+    """
 
     def adopt(self, older: Scorecard | None) -> bool:
-        """Take over the suites of an older card of the same model and data; says whether it could."""
+        """Take over the suites of an older card of the same model, data and settings; False where it is of others."""
         if older is None or any(getattr(self, key) != getattr(older, key) for key in ("model", "data", "settings")):
             return False
         self.suites = older.suites
         return True
 
-    def begin(self, suite: str, settings: dict[str, Any], wanted: Mapping[str, str | None]) -> dict[str, Any]:
-        """The rows of a suite so far, emptied when its settings changed.
-
-        ``wanted``: the conditions of this call, each with the fingerprint of the files it reads (None: it reads none).
-        A row that was measured on other files is dropped, alone.
-        """
-        known = self.suites.get(suite)
-        if known is None or known["settings"] != settings:
-            known = self.suites[suite] = {"settings": settings, "measured": {}, "wanted": [], "results": {}}
-        known["wanted"] = list(dict.fromkeys([*known["wanted"], *wanted]))
-        rows = known["results"]
-        for condition, fingerprint in wanted.items():
-            if condition in rows and rows[condition].get("fingerprint") != fingerprint:
-                del rows[condition]
-        return rows
-
-    def results(self, suite: str) -> dict[str, dict[str, Any]]:
-        return self.suites.get(suite, {}).get("results", {})
-
-    def complete(self, suite: str) -> bool:
-        """Whether every condition that was asked for has its row."""
-        return suite in self.suites and set(self.suites[suite]["wanted"]) <= set(self.results(suite))
-
-    def severity_errors(self, suite: str) -> dict[str, dict[int, float]]:
-        """Top-1 error in percent by corruption and severity, as far as evaluated."""
-        table: dict[str, dict[int, float]] = {}
-        for condition, row in self.results(suite).items():
-            name, severity = condition.split("/")
-            table.setdefault(name, {})[int(severity)] = row["error"]
-        return table
-
-    def missing(self, suite: str) -> list[str]:
-        """What keeps a corruption suite from having a total: corruptions, and single severities of begun ones.
-
-        A condition over other images than the data's, as half an archive gives, counts as missing.
-        """
-        rows = self.results(suite)
-        whole = {key for key, row in rows.items() if row["n"] == self.data["n"] and not row.get("differs")}
-        lacking = []
-        for name in metrics.missing_corruptions(()):
-            severities = [s for s in SEVERITIES if f"{name}/{s}" not in whole]
-            if severities:
-                lacking.append(name if len(severities) == 5 else f"{name} {','.join(map(str, severities))}")
-        return lacking
-
-    def ood_sets(self) -> dict[str, dict[str, Any]]:
-        """The rows of the paper's out-of-distribution sets, as far as they are there."""
-        rows = self.results("ood")
-        return {n: rows[n] for n in OOD_SETS if rows.get(n, {}).get("detection_error") is not None}
-
     def summary(self) -> dict[str, Any]:
-        """The figures the paper's tables print, in percent; only those that are complete."""
+        """The figures of the paper's tables by key, only those that are complete."""
         found: dict[str, Any] = {}
-        if row := self.results("clean").get("clean"):
-            found |= {"clean_error": row["error"], "top5_error": row["top5_error"]}
-            found |= {key: row[key] for key in ("nll", "ece", "brier", "confidence") if row[key] is not None}
-        for suite in ("fgsm", "pgd", "occlusion"):
-            if row := self.results(suite).get(suite):
-                found[f"{suite}_error"] = row["error"]
-        for suite in CORRUPTED:
-            if self.results(suite) and not self.missing(suite):
-                found |= self._corruption_totals(suite, found.get("clean_error"))
-        if sets := self.ood_sets():  # sets of one's own have rows but are in no mean
-            key = "ood_error" if len(sets) == len(OOD_SETS) else "ood_mean"
-            found[key] = sum(row["detection_error"] for row in sets.values()) / len(sets)
-        columns = ("clean_error", "fgsm_error", "occlusion_error", "ce_noise", "ce_blur", "ce_weather", "ce_digital")
-        altered = any(self.altered(suite) for suite in ("fgsm", "imagenet-c"))  # Table 4's mean is of the paper's own
-        if all(column in found for column in columns) and not altered:
-            found["average"] = sum(found[column] for column in columns) / len(columns)
-        return found
-
-    def _corruption_totals(self, suite: str, clean_error: float | None) -> dict[str, float]:
-        table = self.severity_errors(suite)
-        errors = {n: [table[n][s] / 100 for s in SEVERITIES] for n in metrics.missing_corruptions(())}
-        key = suite.replace("-", "_")
-        found = {f"{key}_error": metrics.mean_error(errors)}
-        found |= {f"{key}_{category}": error for category, error in metrics.category_errors(errors).items()}
-        if suite == "imagenet-c" and self.is_imagenet:
-            found["mce"] = metrics.mean_corruption_error(errors)
-            if clean_error is not None:
-                found["relative_mce"] = metrics.relative_mean_corruption_error(errors, clean_error / 100)
-            categories = metrics.category_corruption_errors(errors)
-            found |= {f"ce_{category}": error for category, error in categories.items()}
+        for name, row in ROWS.items():
+            found |= row.summary(self, name, found)
         return found
 
     def altered(self, suite: str) -> str:
-        """How a suite's settings depart from the paper's, in words; empty when they don't."""
-        return notes.altered(self, suite)
+        """How a suite's settings depart from the paper's; empty when they don't."""
+        return "; ".join(ROWS[suite].altered(self, suite)) if suite in ROWS else ""
 
     def notes(self) -> list[str]:
-        """What a reader must know beside the figures: sample data, partial suites, outputs that were not finite."""
-        return notes.notes(self)
+        """What a reader must know beside the figures, one sentence each."""
+        said = []
+        if self.sample:
+            said.append("sample: measured on sample data; these figures say nothing about the full data set.")
+        if self.decoding:
+            said.append(f"images: {self.decoding}.")
+        if published := self.provenance.get("published_with"):
+            said.append(
+                f"weights: published with {published}; measured as the paper measures, Resize 256/224, bilinear."
+            )
+        for suite in self.suites:
+            if suite in ROWS:
+                said += ROWS[suite].notes(self, suite)
+            if how := self.altered(suite):
+                said.append(f"{suite}: {how}.")
+            if not self.complete(suite):
+                left = len(set(self.suites[suite]["wanted"]) - set(self.results(suite)))
+                said.append(f"{suite} was interrupted with {left} conditions left: run the same command to continue.")
+            for condition, row in self.results(suite).items():
+                said += _without_softmax(condition if condition == suite else f"{suite} {condition}", row)
+        return said
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold: what is not finite is None."""
@@ -180,6 +97,23 @@ class Scorecard:
             why = f"{type(error).__name__}: {error}"
             raise InputError(f"{path} is not a scorecard ({why}): move it away and evaluate again.") from error
         return card
+
+
+def _without_softmax(where: str, row: dict[str, Any]) -> list[str]:
+    """Images whose logits have no softmax, or give their own class no chance."""
+    said = []
+    bad, detection = row.get("nonfinite", 0), "detection_error" in row
+    if bad:
+        counted = "scored 0, as the least familiar" if detection else "counted as errors"
+        said.append(f"{where}: {bad:,} of {row['n']:,} images gave NaN logits, {counted}.")
+    if lost := row.get("nonfinite_in"):
+        said.append(f"{where}: {lost:,} of {row['n_in']:,} of the data's images gave NaN logits, scored 0.")
+    if row["detection_error"] is None if detection else bad == row["n"]:
+        what = "there is no detection" if detection else "there is no confidence and no calibration"
+        said.append(f"{where}: no image gave logits with a softmax, so {what}.")
+    if impossible := row.get("impossible"):
+        said.append(f"{where}: {impossible:,} images gave their own class a logit of -inf, so there is no likelihood.")
+    return said
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where a scorecard is kept, so that no row that was measured is ever lost."""
+"""The file of a scorecard. A card whose rows the new one does not hold is renamed, never overwritten."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from pathlib import Path
 
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.files import atomic_write
+from fastreg.log import log
 
 
 class ScorecardFile:
-    """``path``: scorecard.json (None: nowhere). What lies there stays until the first save.
+    """scorecard.json at ``path`` (None: nowhere). An existing file stays until the first save.
 
-    ``replace_reason``: why the card that lies there holds rows that the new one will not hold (another model, other
-    settings); the first save then renames it and says so. Empty: the new card holds all of the old one's.
+    ``replace_reason``: why the existing scorecard must not be overwritten (another model, other settings); if set, the
+    first save renames it.
     """
 
     def __init__(self, path: Path | None):
         self.path, self.replace_reason = path, ""
 
     def previous(self) -> Scorecard | None:
-        """The card that lies there, if any."""
+        """The existing card, if any."""
         return Scorecard.load(self.path) if self.path is not None and self.path.is_file() else None
 
     def probe(self) -> None:
@@ -35,7 +36,7 @@ class ScorecardFile:
         if self.path is None:
             return
         if self.replace_reason:
-            print(f"{self.path}: {self.replace_reason}; that card is now {_set_aside(self.path)}.")
+            log.info(f"{self.path}: {self.replace_reason}; that card is now {_set_aside(self.path)}.")
             self.replace_reason = ""
         card.save(self.path)
 

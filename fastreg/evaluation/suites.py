@@ -1,78 +1,192 @@
-"""The suites by name, and the conditions each one runs. A condition is one pass over the set: the unit of resuming."""
+"""The table of suites: one row per suite, in the order in which they are measured.
+
+A new suite is a row here, and a module for its conditions where those of ``conditions.py`` do not do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 from fastreg.errors import InputError, unknown
+from fastreg.evaluation import build_suite, corruption_suite, ood, published_sets
+from fastreg.evaluation.conditions import PGD_STEPS
+from fastreg.evaluation.config import EvalConfig
+from fastreg.evaluation.eval_data import EvalData
+from fastreg.evaluation.scorecard_data import ScorecardData
+from fastreg.evaluation.types import Figure, Suite, SuitePlan
 
-SUITES = {
-    "clean": "top-1 and top-5 error on the unchanged images",
-    "fgsm": "one step of the sign of the gradient, epsilon 8/255 in pixel space",
-    "pgd": "ten projected steps from a random start, epsilon 8/255",
-    "occlusion": "a black square at the centre, side half the width",
-    "imagenet-c": "15 corruptions at 5 severities with ImageNet-C's constants",
-    "cifar-c": "15 corruptions at 5 severities with CIFAR-C's constants",
-    "calibration": "ECE with 20 bins, Brier score and likelihood on the unchanged images",
-    "confidence": "average top-1 probability on the unchanged images (Figure 1)",
-    "ood": "detection error of the largest softmax probability, mean over seven sets",
-    "paper": "everything that the paper reports for the data set",
-}
-# suites that read the clean pass and run nothing of their own
-DERIVED = ("calibration", "confidence")
-CORRUPTED = ("imagenet-c", "cifar-c")
-SEVERITIES = (1, 2, 3, 4, 5)
-# the paper's seven out-of-distribution sets: five of photographs -> the folders they may lie in (this project's name,
-# then the one in ODIN's archive), and two that are drawn
-PHOTOGRAPHS = {
-    "tiny_imagenet_crop": ("tiny_imagenet_crop", "Imagenet"),
-    "tiny_imagenet_resize": ("tiny_imagenet_resize", "Imagenet_resize"),
-    "lsun_crop": ("lsun_crop", "LSUN"),
-    "lsun_resize": ("lsun_resize", "LSUN_resize"),
-    "isun": ("isun", "iSUN"),
-}
-NOISES = ("gaussian", "uniform")
-OOD_SETS = (*PHOTOGRAPHS, *NOISES)
-OOD_IMAGES = {name: 8_925 if name == "isun" else 10_000 for name in OOD_SETS}
-_CIFAR = ("clean", "fgsm", "cifar-c", "occlusion", "calibration", "ood", "confidence")
-_IMAGENET = ("clean", "fgsm", "occlusion", "imagenet-c", "confidence")
-_PAPER = {"cifar10": _CIFAR, "cifar100": _CIFAR, "imagenet": _IMAGENET}
+
+def _imagenet_c(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
+    given = {"suite": "imagenet-c", "other": "cifar-c", "folder": config.imagenet_c_dir, "jpeg": True}
+    return corruption_suite.build(eval_data, config, read=published_sets.imagenet_c, **given)
+
+
+def _cifar_c(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
+    given = {"suite": "cifar-c", "other": "imagenet-c", "folder": config.cifar_c_dir, "jpeg": False}
+    return corruption_suite.build(eval_data, config, read=published_sets.cifar_c, **given)
+
+
+def _average(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
+    """Table 4's mean; of the paper's own settings only."""
+    columns = ("clean_error", "fgsm_error", "occlusion_error", "ce_noise", "ce_blur", "ce_weather", "ce_digital")
+    if not all(column in found for column in columns):
+        return {}
+    if any(ROWS[name].altered(card, name) for name in ("fgsm", "imagenet-c")):
+        return {}
+    return {"average": sum(found[column] for column in columns) / len(columns)}
+
+
+def _no_figures(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
+    return {}
+
+
+KINDS = {"cifar10": "cifar", "cifar100": "cifar", "imagenet": "imagenet"}
+
+
+def _paper(data: str, size: int) -> list[str]:
+    """What the paper reports for a data set; of arrays, folders and other sets 32 px are taken as CIFAR's."""
+    kind = KINDS.get(data, "cifar" if size == corruption_suite.CIFAR_SIZE else "imagenet")
+    return [name for name, row in ROWS.items() if kind in row.paper]
+
+
+_CLEAN = ("clean",)
+_TABLE = (
+    Suite(
+        "clean",
+        "top-1 and top-5 error on the unchanged images",
+        build_suite.clean,
+        figures={
+            "clean_error": Figure("Clean", "top-1 error"),
+            "top5_error": Figure("Top-5", "top-5 error", secondary=True),
+        },
+        summary=build_suite.clean_figures,
+        paper=("imagenet", "cifar"),
+    ),
+    Suite(
+        "fgsm",
+        "one step of the sign of the gradient, epsilon 8/255 in pixel space",
+        partial(build_suite.attack, suite="fgsm", steps=1),
+        figures={"fgsm_error": Figure("FGSM", "top-1 error after one gradient-sign step")},
+        paper=("imagenet", "cifar"),
+        altered=build_suite.attack_altered,
+    ),
+    Suite(
+        "pgd",
+        "ten projected steps from a random start, epsilon 8/255",
+        partial(build_suite.attack, suite="pgd", steps=PGD_STEPS),
+        figures={"pgd_error": Figure("PGD", "top-1 error after ten projected steps")},
+        altered=build_suite.attack_altered,
+    ),
+    Suite(
+        "occlusion",
+        "a black square at the center, side half the width",
+        build_suite.occlusion,
+        figures={"occlusion_error": Figure("Occlusion", "top-1 error behind a black center square")},
+        paper=("imagenet", "cifar"),
+    ),
+    Suite(
+        "imagenet-c",
+        "15 corruptions at 5 severities with ImageNet-C's constants",
+        _imagenet_c,
+        figures={**corruption_suite.normalized_figures(), **corruption_suite.figures("imagenet-c", "ImageNet-C")},
+        summary=corruption_suite.normalized_totals,
+        paper=("imagenet",),
+        severities=True,
+        altered=partial(corruption_suite.altered, constants="imagenet224", imagenet=True),
+        notes=corruption_suite.notes,
+        tables=corruption_suite.tables,
+    ),
+    Suite(
+        "cifar-c",
+        "15 corruptions at 5 severities with CIFAR-C's constants",
+        _cifar_c,
+        figures=corruption_suite.figures("cifar-c", "CIFAR-C"),
+        summary=corruption_suite.totals,
+        paper=("cifar",),
+        severities=True,
+        altered=partial(corruption_suite.altered, constants="cifar32", imagenet=False),
+        notes=corruption_suite.notes,
+        tables=corruption_suite.tables,
+    ),
+    Suite(
+        "calibration",
+        "ECE with 20 bins, Brier score and likelihood on the unchanged images",
+        figures={
+            "ece": Figure("ECE", "expected calibration error, 20 bins", of=_CLEAN),
+            "brier": Figure("Brier", "Brier score summed over classes", of=_CLEAN, secondary=True),
+            "nll": Figure("NLL", "negative log-likelihood", "nats", of=_CLEAN, secondary=True),
+        },
+        summary=_no_figures,  # the clean pass gives them
+        needs_clean=True,
+        paper=("cifar",),
+    ),
+    Suite(
+        "confidence",
+        "average top-1 probability on the unchanged images (Figure 1)",
+        figures={
+            "confidence": Figure("Confidence", "average top-1 probability", best="", of=_CLEAN, secondary=True),
+        },
+        summary=_no_figures,  # the clean pass gives it
+        needs_clean=True,
+        paper=("imagenet", "cifar"),
+    ),
+    Suite(
+        "ood",
+        "detection error of the largest softmax probability, mean over seven sets",
+        ood.build,
+        figures={
+            "ood_mean": Figure(
+                "OOD, partial", "out-of-distribution detection error, mean of the sets that the notes name"
+            ),
+            "ood_error": Figure("OOD", "out-of-distribution detection error, mean of the seven sets"),
+        },
+        summary=ood.mean_error,
+        needs_clean=True,
+        paper=("cifar",),
+        altered=ood.altered,
+        notes=ood.notes,
+        tables=ood.tables,
+    ),
+    Suite(
+        "paper",
+        "everything that the paper reports for the data set",
+        figures={
+            "average": Figure(
+                "Average",
+                "mean of clean, FGSM, occlusion and four kinds of corruption",
+                of=("clean", "fgsm", "occlusion", "imagenet-c"),
+            ),
+        },
+        summary=_average,
+        expands=_paper,
+    ),
+)
+ROWS = {row.name: row for row in _TABLE}
+SUITES = {name: row.about for name, row in ROWS.items()}
+CORRUPTED = tuple(name for name, row in ROWS.items() if row.severities)
 
 
 def resolve(suites: str | Iterable[str], size: int, data: str = "") -> list[str]:
-    """Suite names in canonical order, from one name, a comma-separated string or a list; ``paper`` is spelled out.
+    """Suite names in the order of the table, without repeats.
 
-    ``paper`` is what the paper reports for the data set named ``data``; of arrays, folders and other sets the image
-    side ``size`` decides: 32 px is as CIFAR. Raises InputError for an unknown name, or none.
+    Args:
+        suites: one name, a list, or names joined by commas.
+        size: side of the evaluated images in pixels.
+        data: the data set's name, which decides what ``paper`` stands for.
+
+    Raises:
+        InputError: an unknown name, or none.
     """
     names = suites.split(",") if isinstance(suites, str) else list(suites or ())
     if not names:
-        raise InputError(f"no suite was named: known are {', '.join(SUITES)}.")
+        raise InputError(f"no suite was named: known are {', '.join(ROWS)}.")
     wanted: set[str] = set()
-    paper = _PAPER.get(data, _CIFAR if size == 32 else _IMAGENET)
     for name in (n.strip() for n in names):
-        if name not in SUITES:
-            raise unknown("suite", name, SUITES)
-        wanted.update(paper if name == "paper" else (name,))
-    if wanted & {*DERIVED, "ood"}:
+        if name not in ROWS:
+            raise unknown("suite", name, ROWS)
+        expands = ROWS[name].expands
+        wanted.update(expands(data, size) if expands else (name,))
+    if any(ROWS[name].needs_clean for name in wanted):
         wanted.add("clean")
-    return [name for name in SUITES if name in wanted]
-
-
-def corruption_conditions(
-    corruptions: str | Iterable[str] | None, severities: Iterable[int] | None
-) -> list[tuple[str, int]]:
-    """(name, severity) pairs of a corruption suite; None means all 15, or all five. Raises InputError when unknown."""
-    from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS
-
-    known = [*CORRUPTIONS, *EXTRA_CORRUPTIONS]
-    if isinstance(corruptions, str):
-        corruptions = [name.strip() for name in corruptions.split(",")]
-    names = list(dict.fromkeys(corruptions or CORRUPTIONS))
-    for name in names:
-        if name not in known:
-            raise unknown("corruption", name, known)
-    chosen = sorted(set(severities or SEVERITIES))
-    if not set(chosen) <= set(SEVERITIES):
-        raise InputError(f"severities are 1 to 5, but {', '.join(map(str, chosen))} were asked for.")
-    return [(name, severity) for name in names for severity in chosen]
+    return [name for name in ROWS if name in wanted]

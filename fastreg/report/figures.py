@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fastreg.evaluation.suites import SEVERITIES
+from fastreg.evaluation.conditions import SEVERITIES
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import svg
 from fastreg.report.figures_table import Run

@@ -10,45 +10,20 @@ from typing import Any, NamedTuple
 
 from fastreg.errors import InputError
 from fastreg.evaluation.scorecard import Scorecard
+from fastreg.evaluation.suites import ROWS
+from fastreg.evaluation.types import Figure
 from fastreg.report import paper_rows as published
 from fastreg.report import svg
 
-# summary figure -> (heading, what it is, the suites it is made of)
-FIGURES = {
-    "average": (
-        "Average",
-        "mean of clean, FGSM, occlusion and four kinds of corruption",
-        "clean fgsm occlusion imagenet-c",
-    ),
-    "clean_error": ("Clean", "top-1 error, %", "clean"),
-    "top5_error": ("Top-5", "top-5 error, %", "clean"),
-    "fgsm_error": ("FGSM", "top-1 error after one gradient-sign step, %", "fgsm"),
-    "pgd_error": ("PGD", "top-1 error after ten projected steps, %", "pgd"),
-    "occlusion_error": ("Occlusion", "top-1 error behind a black centre square, %", "occlusion"),
-    "ce_noise": ("Noise", "corruption error, % of AlexNet's", "imagenet-c"),
-    "ce_blur": ("Blur", "corruption error, % of AlexNet's", "imagenet-c"),
-    "ce_weather": ("Weather", "corruption error, % of AlexNet's", "imagenet-c"),
-    "ce_digital": ("Digital", "corruption error, % of AlexNet's", "imagenet-c"),
-    "mce": ("mCE", "mean corruption error, % of AlexNet's", "imagenet-c"),
-    "relative_mce": ("Rel. mCE", "relative mean corruption error, % of AlexNet's", "clean imagenet-c"),
-    "imagenet_c_noise": ("Noise err", "raw top-1 error, %", "imagenet-c"),
-    "imagenet_c_blur": ("Blur err", "raw top-1 error, %", "imagenet-c"),
-    "imagenet_c_weather": ("Weather err", "raw top-1 error, %", "imagenet-c"),
-    "imagenet_c_digital": ("Digital err", "raw top-1 error, %", "imagenet-c"),
-    "imagenet_c_error": ("ImageNet-C", "raw top-1 error, mean of 75 conditions, %", "imagenet-c"),
-    "cifar_c_noise": ("Noise err", "raw top-1 error, %", "cifar-c"),
-    "cifar_c_blur": ("Blur err", "raw top-1 error, %", "cifar-c"),
-    "cifar_c_weather": ("Weather err", "raw top-1 error, %", "cifar-c"),
-    "cifar_c_digital": ("Digital err", "raw top-1 error, %", "cifar-c"),
-    "cifar_c_error": ("CIFAR-C", "raw top-1 error, mean of 75 conditions, %", "cifar-c"),
-    "ece": ("ECE", "expected calibration error, 20 bins, %", "clean"),
-    "brier": ("Brier", "Brier score summed over classes, %", "clean"),
-    "nll": ("NLL", "negative log-likelihood, nats", "clean"),
-    "confidence": ("Confidence", "average top-1 probability, %", "clean"),
-    "ood_mean": ("OOD, partial", "out-of-distribution detection error, mean of the sets that the notes name, %", "ood"),
-    "ood_error": ("OOD", "out-of-distribution detection error, mean of the seven sets, %", "ood"),
+# summary figure -> the column and the suites that it is made of; those of several suites stand first
+COLUMNS: dict[str, tuple[Figure, tuple[str, ...]]] = {
+    key: (figure, figure.of or (name,))
+    for name, row in sorted(ROWS.items(), key=lambda item: item[1].expands is None)
+    for key, figure in row.figures.items()
 }
-SECONDARY = ("top5_error", "relative_mce", "brier", "nll", "confidence")  # a table of their own on the page
+# summary figure -> (heading, meaning, suites)
+FIGURES = {key: (figure.heading, figure.meaning, suites) for key, (figure, suites) in COLUMNS.items()}
+SECONDARY = tuple(key for key, (figure, _) in COLUMNS.items() if figure.secondary)  # a table of their own on the page
 
 
 class Run(NamedTuple):
@@ -100,7 +75,7 @@ class Run(NamedTuple):
             said.append(f"{data['n']:,} images of {data['classes']} classes instead of {paper[0]:,} of {paper[1]}")
         if paper is not None and data["size"] != paper[2]:
             said.append(f"{data['size']} px instead of {paper[2]}")
-        altered = [self.card.decoding, *(self.card.altered(suite) for suite in FIGURES[key][2].split())]
+        altered = [self.card.decoding, *(self.card.altered(suite) for suite in FIGURES[key][2])]
         return "; ".join([*said, *filter(None, altered)])
 
     def departures(self, keys: Sequence[str]) -> list[str]:
@@ -167,11 +142,9 @@ def load_run(folder: Path | str) -> Run:
 
 
 def shown(runs: Sequence[Run]) -> list[str]:
-    """The figures that any of the runs has, in the table's order; raw categories only without normalised ones."""
-    present = {key for run in runs for key in run.card.summary() if key in FIGURES}
-    if "mce" in present:
-        present -= {f"imagenet_c_{category}" for category in ("noise", "blur", "weather", "digital")}
-    return [key for key in FIGURES if key in present]
+    """The figures that any of the runs has, in the table's order, without those that another one stands for."""
+    present = {key for run in runs for key in run.card.summary()}
+    return [key for key, (figure, _) in COLUMNS.items() if key in present and figure.unless not in present]
 
 
 def legend(keys: Sequence[str]) -> list[tuple[str, str]]:

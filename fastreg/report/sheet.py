@@ -40,8 +40,7 @@ def contact_sheet(
     """
     import torch
 
-    from fastreg.evaluation.conditions import constants_for, frost_photographs
-    from fastreg.evaluation.suites import SEVERITIES, corruption_conditions
+    from fastreg.evaluation.conditions import SEVERITIES, constants_for, corruption_conditions, frost_photographs
     from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 
     if size < 1:

@@ -5,12 +5,7 @@ import pytest
 
 from fastreg.errors import InputError
 from fastreg.evaluation import evaluate
-from tests.fastreg.evaluation.tiny_classifier import tiny_images, tiny_net
-
-
-@pytest.fixture(scope="module")
-def net():
-    return tiny_net()
+from tests.fastreg.evaluation.tiny_classifier import tiny_images
 
 
 @pytest.fixture

@@ -9,13 +9,7 @@ from fastreg.errors import InputError
 from fastreg.evaluation import evaluate
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.cuda_graph import CudaGraphForward
-from tests.fastreg.evaluation.test_device import fake_capture
 from tests.fastreg.evaluation.tiny_classifier import MEAN, STD, tiny_images, tiny_net, to_pixels
-
-
-@pytest.fixture(scope="module")
-def data():
-    return tiny_images()
 
 
 class Seen(nn.Module):
@@ -30,29 +24,55 @@ class Seen(nn.Module):
         return self.net(x)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "precision"), [(torch.float64, "fp64"), (torch.float16, "fp16"), (torch.bfloat16, "bf16")]
-)
-def test_a_model_stored_in_another_precision_runs_in_it(data, dtype, precision):
+HALF = [(torch.float16, "fp16"), (torch.bfloat16, "bf16")]
+
+
+def plain_error(net, data, dtype):
     images, labels = data
-    net = Seen(tiny_net().to(dtype))
-    card = evaluate(net, "clean,fgsm,occlusion", data, batch_size=16)
-    assert card.settings["precision"] == precision
-    assert set(net.seen) == {dtype}
     mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
     with torch.no_grad():
-        guess = tiny_net().to(dtype)(((to_pixels(images) - mean) / std).to(dtype)).argmax(1)
-    wrong = 100 * (guess != labels).double().mean().item()
-    assert card.summary()["clean_error"] == pytest.approx(wrong, abs=100 / len(labels))
-    with pytest.raises(InputError, match=f"stored in {str(dtype)[6:]} and cannot run in fp32: evaluate model.float"):
-        evaluate(net, "clean", data, precision="fp32")
+        guess = net(((to_pixels(images) - mean) / std).to(dtype)).argmax(1)
+    return 100 * (guess != labels).double().mean().item()
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [(torch.float64, "fp64"), *HALF])
+def test_a_model_stored_in_the_precision_that_is_asked_for_runs_in_it(data, dtype, precision):
+    net = Seen(tiny_net().to(dtype))
+    asked = {} if precision == "fp64" else {"precision": precision}
+    card = evaluate(net, "clean,fgsm,occlusion", data, batch_size=16, **asked)
+    assert card.settings["precision"] == precision
+    assert set(net.seen) == {dtype}
+    wrong = plain_error(tiny_net().to(dtype), data, dtype)
+    assert card.summary()["clean_error"] == pytest.approx(wrong, abs=100 / len(data[1]))
+
+
+@pytest.mark.parametrize("asked", [{}, {"precision": "auto"}, {"precision": "fp32"}])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_stored_in_half_precision_runs_as_a_float32_copy(data, dtype, asked):
+    net = Seen(tiny_net().to(dtype))
+    before = [(t.data_ptr(), t.dtype) for t in (*net.parameters(), *net.buffers())]
+    card = evaluate(net, "clean,fgsm,occlusion", data, batch_size=16, **asked)
+    assert (card.settings["precision"], card.settings["tf32"]) == ("fp32", False)
+    assert set(net.seen) == {torch.float32}
+    assert [(t.data_ptr(), t.dtype) for t in (*net.parameters(), *net.buffers())] == before
+    copy = tiny_net().to(dtype).float()
+    assert card.summary()["clean_error"] == plain_error(copy, data, torch.float32)
+    assert card.summary() == evaluate(copy, "clean,fgsm,occlusion", data, batch_size=16).summary()
+
+
+def test_a_float64_model_never_loses_precision(data):
+    net = Seen(tiny_net().double())
+    assert evaluate(net, "clean", data, precision="fp32").settings["precision"] == "fp64"
+    with pytest.raises(InputError, match=r"stored in float64 and cannot run in bf16: evaluate model\.float"):
+        evaluate(net, "clean", data, precision="bf16")
 
 
 def test_a_model_stored_in_two_precisions_needs_one_to_run_in(data):
     net = tiny_net()
     net[0].bfloat16()
-    with pytest.raises(InputError, match="stored in bfloat16 and float32 and cannot run in auto"):
-        evaluate(net, "clean", data)
+    for asked in ("fp32", "auto"):
+        with pytest.raises(InputError, match="stored in bfloat16 and float32 and cannot run in fp32"):
+            evaluate(net, "clean", data, precision=asked)
     assert evaluate(net, "clean", data, precision="bf16").settings["precision"] == "bf16"
 
 
@@ -85,7 +105,7 @@ def test_arrays_of_any_memory_order_and_kind(data):
 
 
 @pytest.mark.parametrize("first", ["images", "pixels"])
-def test_what_the_model_is_given_does_not_depend_on_what_came_first(first):
+def test_what_the_model_is_given_does_not_depend_on_what_came_first(first, fake_capture):
     """A captured graph holds the type of its first batch; its first layer here tells float32 from bfloat16."""
 
     class Coarse(nn.Module):

@@ -10,21 +10,20 @@ import torch
 from PIL import Image
 
 from fastreg import files
+from fastreg.distributed import World
 from fastreg.errors import InputError, RunError
 from fastreg.evaluation import corrupt_dataset as generate
 from fastreg.evaluation import corrupted_layouts as layouts
 from fastreg.evaluation import evaluate
 from fastreg.evaluation.corrupt_dataset import corrupt_dataset
 from fastreg.kernels import corrupt, jpeg_round_trip
-from tests.fastreg.evaluation.test_published_sets import cifar, folder, imagenet
 from tests.fastreg.evaluation.tiny_classifier import tiny_net
 
 BRIGHTNESS = {"corruptions": "brightness", "size": 64}
-FIXTURES = cifar, folder, imagenet
 
 
-def test_a_repeated_writing_reads_back_and_makes_again_what_is_lost(imagenet, folder, tmp_path, monkeypatch):
-    shutil.copytree(folder, tmp_path / "c")
+def test_a_repeated_writing_reads_back_and_makes_again_what_is_lost(imagenet, corrupted_folder, tmp_path, monkeypatch):
+    shutil.copytree(corrupted_folder, tmp_path / "c")
     lost, short, changed = (next((tmp_path / "c" / "brightness" / part).rglob("*.JPEG")) for part in "124")
     lost.unlink()
     short.write_bytes(short.read_bytes()[:-40])
@@ -34,9 +33,9 @@ def test_a_repeated_writing_reads_back_and_makes_again_what_is_lost(imagenet, fo
     parts = corrupt_dataset(imagenet, tmp_path / "c", corruptions="brightness", size=64)
     assert len(made) == 3 * 16
     assert list(parts) == [f"brightness/{severity}" for severity in range(1, 6)]  # shot_noise was not looked at
-    for file in folder.rglob("*.JPEG"):
-        assert (tmp_path / "c" / file.relative_to(folder)).read_bytes() == file.read_bytes()
-    listed = [json.loads((root / "corrupted.json").read_text()) for root in (tmp_path / "c", folder)]
+    for file in corrupted_folder.rglob("*.JPEG"):
+        assert (tmp_path / "c" / file.relative_to(corrupted_folder)).read_bytes() == file.read_bytes()
+    listed = [json.loads((root / "corrupted.json").read_text()) for root in (tmp_path / "c", corrupted_folder)]
     assert listed[0] == listed[1]
 
 
@@ -67,9 +66,9 @@ def test_a_full_disk_leaves_no_temporary_file(imagenet, tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_the_list_says_how_and_with_what_the_parts_were_made(cifar, folder, tmp_path):
+def test_the_list_says_how_and_with_what_the_parts_were_made(cifar, corrupted_folder, tmp_path):
     corrupt_dataset(cifar, tmp_path, corruptions="brightness")
-    for root, jpeg in ((folder, 85), (tmp_path, None)):
+    for root, jpeg in ((corrupted_folder, 85), (tmp_path, None)):
         listed = json.loads((root / "corrupted.json").read_text())
         settings, (made,) = listed["settings"], listed["environments"]
         assert (settings["fidelity"], settings["jpeg"], settings["fastreg"]) == ("dataset", jpeg, generate.__version__)
@@ -78,8 +77,10 @@ def test_the_list_says_how_and_with_what_the_parts_were_made(cifar, folder, tmp_
         assert {row["environment"] for row in listed["parts"].values()} == {0}
 
 
-def test_a_set_of_another_version_is_refused_and_of_another_machine_continued(imagenet, folder, tmp_path, monkeypatch):
-    shutil.copytree(folder, tmp_path / "c")
+def test_a_set_of_another_version_is_refused_and_of_another_machine_continued(
+    imagenet, corrupted_folder, tmp_path, monkeypatch
+):
+    shutil.copytree(corrupted_folder, tmp_path / "c")
     monkeypatch.setattr(generate, "__version__", "9.9")
     with pytest.raises(InputError, match=r"a set made with other fastreg \(0.1.0, not 9.9\): give another folder"):
         corrupt_dataset(imagenet, tmp_path / "c", **BRIGHTNESS)
@@ -92,8 +93,8 @@ def test_a_set_of_another_version_is_refused_and_of_another_machine_continued(im
     assert {row["environment"] for part, row in listed["parts"].items() if part == "contrast/1"} == {1}
 
 
-def test_two_writers_of_one_folder(imagenet, folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "begun")
+def test_two_writers_of_one_folder(imagenet, corrupted_folder, tmp_path):
+    shutil.copytree(corrupted_folder, tmp_path / "begun")
     for place in ("begun", "new"):
         with (
             files.lock(tmp_path / place),
@@ -111,7 +112,7 @@ def test_frost_photographs_that_do_not_do_are_said_before_any_work(imagenet, tmp
     with pytest.raises(InputError, match=r"frost1\.png"):
         corrupt_dataset(imagenet, tmp_path / "c", frost_dir=tmp_path, **options)
     monkeypatch.setattr(frost, "load_frost", lambda folder: frost_photographs())
-    words = r"--size 120: frost photograph 2 is 94 x 168 \(scaled by 0.3\), .* leave frost out of --corruption"
+    words = r"120 px: frost photograph 2 is 94 x 168 \(scaled by 0.3\), .* or leave frost out"
     with pytest.raises(InputError, match=words):
         corrupt_dataset(imagenet, tmp_path / "c", **options)
     assert not (tmp_path / "c").exists()
@@ -140,7 +141,7 @@ def test_a_crop_of_all_leaves_images_of_the_size_as_they_are(tmp_path):
     given = evaluate(net, "clean", arrays, **pixels)
     assert read.results("clean")["clean"]["nll"] == pytest.approx(given.results("clean")["clean"]["nll"])
     assert any("crop_pct 1 instead of 0.875" in note for note in read.notes())
-    with pytest.raises(InputError, match=r"--crop-pct 1\.5"):
+    with pytest.raises(InputError, match=r"`crop_pct` is 1\.5"):
         evaluate(net, "clean", tmp_path / "tiny", size=64, crop_pct=1.5)
 
 
@@ -151,6 +152,6 @@ def test_stored_canvases_are_cut_as_images_are(imagenet, tmp_path):
 
     write_beton("imagenet", imagenet.root, tmp_path / "val.beton", raw=64, split="val")
     source = open_dataset("imagenet", "val", tmp_path)
-    canvas = EvalData(source, 56).canvas(device=torch.device("cpu"), batch_size=8, rank=0, world=1)
-    assert canvas.images.shape[1:] == (56, 56, 3)
-    assert np.array_equal(canvas.images[3].numpy(), source.read(3)[4:60, 4:60])
+    cache = EvalData(source, 56).decode(World(0, 1, torch.device("cpu")), batch_size=8)
+    assert cache.images.shape[1:] == (56, 56, 3)
+    assert np.array_equal(cache.images[3].numpy(), source.read(3)[4:60, 4:60])

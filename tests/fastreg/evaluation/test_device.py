@@ -71,18 +71,7 @@ def test_the_watch_sees_what_it_is_for(forbidden):
         forbidden(torch.empty(1, device="meta"))
 
 
-def fake_capture(log):
-    """What a CUDA graph does: the program runs on the memory it was given first, and writes where it wrote first."""
-
-    def make(function, x):
-        output = function(x)
-        log.append(tuple(x.shape))
-        return lambda: output.copy_(function(x)), output
-
-    return make
-
-
-def test_a_model_is_captured_once_and_replayed():
+def test_a_model_is_captured_once_and_replayed(fake_capture):
     calls: list[tuple[int, ...]] = []
     net = tiny_net()
     replayed = CudaGraphForward(net, 8, fake_capture(calls))
@@ -113,7 +102,7 @@ def test_what_cannot_be_captured_is_called(make, why):
     assert why in replayed.refused
 
 
-def test_captured_and_plain_evaluation_agree_whatever_the_last_batch(monkeypatch):
+def test_captured_and_plain_evaluation_agree_whatever_the_last_batch(monkeypatch, fake_capture):
     """The classifier as it is on a GPU, its graph played by the CPU; 30 images in batches of 8 end with one of 6."""
     net, data = tiny_net(), tiny_images()
     plain = evaluate(net, "clean,fgsm,pgd,occlusion,ood", data, batch_size=8, size=64)

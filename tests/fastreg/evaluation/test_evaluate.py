@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from fastreg.evaluation import Scorecard, evaluate
 from fastreg.evaluation.suites import resolve
 from fastreg.kernels import corrupt
 from tests.fastreg.evaluation.tiny_classifier import CLASSES, MEAN, STD, tiny_images, tiny_net, to_pixels
-from tests.support import write_tiny_imagenet
+from tests.support import ROOT, write_tiny_imagenet
 
 CHEAP = "brightness,pixelate"  # two corruptions that cost little
 
@@ -22,16 +21,6 @@ def plain_error(net, pixels, labels):
     mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
     with torch.no_grad():
         return 100 * (net((pixels - mean) / std).argmax(1) != labels).double().mean().item()
-
-
-@pytest.fixture(scope="module")
-def net():
-    return tiny_net()
-
-
-@pytest.fixture(scope="module")
-def data():
-    return tiny_images()
 
 
 @pytest.fixture(scope="module")
@@ -183,14 +172,14 @@ def test_bf16_agrees_with_fp32_in_its_predictions(net, data):
 
 
 def test_pixels_that_do_not_fit_lie_elsewhere_and_give_the_same(net, tmp_path, monkeypatch):
-    from fastreg.evaluation import pixel_cache as canvas
+    from fastreg.evaluation import pixel_cache
     from fastreg.pipelines import open_dataset
 
     source = open_dataset("imagenet", "val", write_tiny_imagenet(tmp_path, classes=CLASSES))
     usual = evaluate(net, "clean", source, size=64)
-    places, honest = [], canvas._storage
-    monkeypatch.setattr(canvas, "_free", lambda device: 1000)  # bytes
-    monkeypatch.setattr(canvas, "_storage", lambda *a: (found := honest(*a), places.append(found[1]))[0])
+    places, honest = [], pixel_cache._storage
+    monkeypatch.setattr(pixel_cache, "_free", lambda device: 1000)  # bytes
+    monkeypatch.setattr(pixel_cache, "_storage", lambda *a: (found := honest(*a), places.append(found[1]))[0])
     tight = evaluate(net, "clean", source, size=64, batch_size=5)
     assert places == ["scratch file"]
     assert tight.summary()["clean_error"] == usual.summary()["clean_error"]
@@ -217,10 +206,9 @@ def test_two_processes_give_what_one_gives(net, tmp_path):
         "evaluate(tiny_net(), 'clean,fgsm,ood,cifar-c', data, corruptions='shot_noise', severities=[2], batch_size=256,"
         " out=sys.argv[2])\n"
     )
-    root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(
-        [*command, str(root), str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, timeout=240
+        [*command, str(ROOT), str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, timeout=240
     )
     assert done.returncode == 0, done.stderr[-2000:]
     two = Scorecard.load(tmp_path / "scorecard.json")

@@ -9,14 +9,7 @@ from PIL import Image
 from fastreg.errors import InputError, RunError
 from fastreg.evaluation import evaluate
 from fastreg.evaluation.corrupt_dataset import corrupt_dataset
-from fastreg.pipelines import open_dataset
 from tests.fastreg.evaluation.tiny_classifier import tiny_images, tiny_net
-from tests.support import write_tiny_imagenet
-
-
-@pytest.fixture(scope="module")
-def imagenet(tmp_path_factory):
-    return open_dataset("imagenet", "val", write_tiny_imagenet(tmp_path_factory.mktemp("imagenet"), side=80))
 
 
 @pytest.fixture(scope="module")

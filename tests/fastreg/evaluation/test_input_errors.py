@@ -14,16 +14,6 @@ from fastreg.evaluation import evaluate
 from tests.fastreg.evaluation.tiny_classifier import CLASSES, MEAN, STD, tiny_images, tiny_net, to_pixels
 
 
-@pytest.fixture(scope="module")
-def net():
-    return tiny_net()
-
-
-@pytest.fixture(scope="module")
-def data():
-    return tiny_images()
-
-
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(net, data, tmp_path, monkeypatch):
     from fastreg.evaluation import conditions
 
@@ -177,14 +167,14 @@ def decoded(folder):
         ({"suites": "imagenetc"}, "did you mean 'imagenet-c'"),
         ({"suites": "imagenet-c", "corruptions": "gausian_noise"}, "did you mean 'gaussian_noise'"),
         ({"suites": "imagenet-c", "severities": [0, 6]}, "severities are 1 to 5"),
-        ({"precision": "int8"}, "unknown precision"),
-        ({"fidelity": "jpeg"}, "unknown fidelity"),
+        ({"precision": "int8"}, "unknown `precision` 'int8'"),
+        ({"fidelity": "jpeg"}, "unknown `fidelity` 'jpeg'"),
         ({"epsilon": 8.0}, "pixels lie in"),
-        ({"suites": "cifar-c"}, "cifar-c does not fit 64 px images: use --suite imagenet-c"),
-        ({"device": "cuda"}, "no GPU is visible"),
-        ({"device": "foo"}, "--device foo is not known"),
-        ({"batch_size": 0}, "--batch-size 0"),
-        ({"size": 0}, "--size 0"),
+        ({"suites": "cifar-c"}, "cifar-c does not fit 64 px images: use the suite imagenet-c"),
+        ({"device": "cuda"}, "PyTorch sees no GPU"),
+        ({"device": "foo"}, "device foo is not known"),
+        ({"batch_size": 0}, "`batch_size` is 0"),
+        ({"size": 0}, "`size` is 0"),
         ({"suites": "imagenet-c", "imagenet_c_dir": "nowhere"}, "no ImageNet-C folder at nowhere"),
         ({"suites": "ood", "ood_dir": "nowhere"}, "nowhere holds no images"),
         ({"suites": "imagenet-c", "frost_dir": "nowhere", "corruptions": "frost"}, "frost photographs"),

@@ -6,15 +6,12 @@ import torch
 from PIL import Image
 
 from fastreg import metrics
+from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.evaluation import evaluate
-from fastreg.evaluation.suites import OOD_IMAGES, OOD_SETS, PHOTOGRAPHS
-from tests.fastreg.evaluation.tiny_classifier import MEAN, STD, tiny_images, tiny_net, to_pixels
-
-
-@pytest.fixture(scope="module")
-def net():
-    return tiny_net()
+from fastreg.evaluation.config import EvalConfig
+from fastreg.evaluation.ood import OOD_IMAGES, OOD_SETS, PHOTOGRAPHS
+from tests.fastreg.evaluation.tiny_classifier import MEAN, STD, tiny_images, to_pixels
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +56,11 @@ def test_ood_scores_against_a_plain_version(net, tmp_path):
 
 def test_odins_split_needs_more_images_than_it_leaves_out(net, tmp_path):
     images, labels = torch.zeros(1001, 32, 32, 3, dtype=torch.uint8), torch.zeros(1001, dtype=torch.int64)
-    with pytest.raises(InputError, match="--odin-split leaves out the first 1,000 images, but the data has only 1,000"):
+    with pytest.raises(InputError, match="`odin_split` leaves out the first 1,000 images, but the data has only 1,000"):
         evaluate(net, "ood", (images[:1000], labels[:1000]), odin_split=True)
     (tmp_path / "iSUN").mkdir()
     (tmp_path / "iSUN" / "0.png").touch()
-    with pytest.raises(InputError, match=r"--odin-split .*iSUN has only 1:"):
+    with pytest.raises(InputError, match=r"`odin_split` .*iSUN has only 1:"):
         evaluate(net, "ood", (images, labels), odin_split=True, ood_dir=tmp_path)
 
 
@@ -87,11 +84,10 @@ def test_only_the_papers_seven_sets_have_a_mean(net, data, left_out):
 
 def test_the_noise_sets_have_their_distributions():
     from fastreg.evaluation.ood import _noise
-    from fastreg.evaluation.types import Place
 
-    place = Place(torch.device("cpu"), 0, 1, 200, {})
-    gaussian = next(_noise("gaussian", range(200), 32, 0)(place)).images
-    uniform = next(_noise("uniform", range(200), 32, 0)(place)).images
+    given = World(0, 1, torch.device("cpu")), EvalConfig(batch_size=200)
+    gaussian = next(_noise("gaussian", range(200), 32, 0)(*given)).pixels
+    uniform = next(_noise("uniform", range(200), 32, 0)(*given)).pixels
     # N(0.5, 1) clipped to [0, 1] piles up Phi(-0.5) of its mass at each end
     assert (gaussian == 0).float().mean() == pytest.approx(0.3085, abs=0.003)
     assert (gaussian == 1).float().mean() == pytest.approx(0.3085, abs=0.003)
@@ -150,7 +146,7 @@ def test_a_name_that_is_taken_is_an_error(net, data, tmp_path, folders, root, sa
 def test_a_border_is_cut_off_and_said_and_sizes_are_not_mixed(net, data, tmp_path):
     write(tmp_path / "isun", 3, side=36)
     card = evaluate(net, "ood", data, ood_dir=tmp_path)
-    assert "ood isun: of its images of 36 px the centre 32 px were used." in card.notes()
+    assert "ood isun: of its images of 36 px the center 32 px were used." in card.notes()
     write(tmp_path / "isun", 2, side=32)  # the first two are replaced
     with pytest.raises(InputError, match=r"02\.png is 36 x 36 px, the set's others 32"):
         evaluate(net, "ood", data, ood_dir=tmp_path)

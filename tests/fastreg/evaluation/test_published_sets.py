@@ -17,66 +17,54 @@ from tests.fastreg.evaluation.tiny_classifier import tiny_net
 from tests.support import write_tiny_imagenet
 
 
-@pytest.fixture(scope="module")
-def imagenet(tmp_path_factory):
-    return open_dataset("imagenet", "val", write_tiny_imagenet(tmp_path_factory.mktemp("imagenet"), side=80))
-
-
-@pytest.fixture(scope="module")
-def folder(imagenet, tmp_path_factory):
-    out = tmp_path_factory.mktemp("written") / "c"
-    corrupt_dataset(imagenet, out, corruptions="shot_noise,brightness", size=64)
-    return out
-
-
-def test_the_folder_layout_holds_the_corrupted_pixels_after_jpeg(imagenet, folder):
+def test_the_folder_layout_holds_the_corrupted_pixels_after_jpeg(imagenet, corrupted_folder):
     from fastreg.pipelines import make_loader
 
     clean = torch.cat([b.images for b in make_loader(imagenet, train=False, batch_size=16, size=64).batches()])
     done = corrupt(clean, "shot_noise", 4, indices=torch.arange(len(clean)))
     wanted = jpeg_round_trip(done, 85).numpy()
-    files = sorted((folder / "shot_noise" / "4").glob("*/*.JPEG"))
+    files = sorted((corrupted_folder / "shot_noise" / "4").glob("*/*.JPEG"))
     assert [f.parent.name for f in files] == sorted(imagenet.classes[label] for label in imagenet.labels)
     stored = np.stack([np.asarray(Image.open(file)) for file in files])
     assert np.array_equal(stored, wanted)
     assert files[0].name == "val_0_000.JPEG"
 
 
-def test_generated_and_read_give_the_same_errors(imagenet, folder):
+def test_generated_and_read_give_the_same_errors(imagenet, corrupted_folder):
     net = tiny_net(classes=4)
     same = {"size": 64, "corruptions": "shot_noise,brightness", "batch_size": 5}
     made = evaluate(net, "imagenet-c", imagenet, **same)
-    read = evaluate(net, "imagenet-c", imagenet, imagenet_c_dir=folder, **same)
+    read = evaluate(net, "imagenet-c", imagenet, imagenet_c_dir=corrupted_folder, **same)
     assert len(read.results("imagenet-c")) == 10
     for condition, row in made.results("imagenet-c").items():
         assert read.results("imagenet-c")[condition]["error"] == row["error"]
         assert read.results("imagenet-c")[condition]["confidence"] == pytest.approx(row["confidence"], abs=1e-4)
     assert read.suites["imagenet-c"]["settings"]["from"] == "official files"
-    partial = evaluate(net, "imagenet-c", imagenet, imagenet_c_dir=folder, size=64)
+    partial = evaluate(net, "imagenet-c", imagenet, imagenet_c_dir=corrupted_folder, size=64)
     assert "fog" in partial.missing("imagenet-c")
     assert "imagenet_c_error" not in partial.summary()
 
 
-def test_official_files_alone_leave_the_clean_images_alone(imagenet, folder, monkeypatch):
+def test_official_files_alone_leave_the_clean_images_alone(imagenet, corrupted_folder, monkeypatch):
     from fastreg.evaluation.eval_data import EvalData
 
-    monkeypatch.setattr(EvalData, "canvas", lambda *a, **k: pytest.fail("decoded for nothing"))
+    monkeypatch.setattr(EvalData, "decode", lambda *a, **k: pytest.fail("decoded for nothing"))
     card = evaluate(
-        tiny_net(classes=4), "imagenet-c", imagenet, imagenet_c_dir=folder, corruptions="brightness", size=64
+        tiny_net(classes=4), "imagenet-c", imagenet, imagenet_c_dir=corrupted_folder, corruptions="brightness", size=64
     )
     assert len(card.results("imagenet-c")) == 5
 
 
-def test_official_folders_that_do_not_fit(imagenet, folder, tmp_path):
+def test_official_folders_that_do_not_fit(imagenet, corrupted_folder, tmp_path):
     net = tiny_net(classes=4)
     with pytest.raises(InputError, match="64 x 64 px, not 96"):
-        evaluate(net, "imagenet-c", imagenet, imagenet_c_dir=folder, size=96, constants="tiny64")
+        evaluate(net, "imagenet-c", imagenet, imagenet_c_dir=corrupted_folder, size=96, constants="tiny64")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="none of the corruptions"):
         evaluate(net, "imagenet-c", imagenet, imagenet_c_dir=tmp_path / "empty", size=64)
 
 
-def test_a_killed_writing_continues_and_ends_the_same(imagenet, folder, tmp_path, monkeypatch):
+def test_a_killed_writing_continues_and_ends_the_same(imagenet, corrupted_folder, tmp_path, monkeypatch):
     out, honest, calls = tmp_path / "c", layouts._jpeg, []
 
     def failing(image):
@@ -93,9 +81,9 @@ def test_a_killed_writing_continues_and_ends_the_same(imagenet, folder, tmp_path
     monkeypatch.setattr(layouts, "_jpeg", lambda image: (calls.append(1), honest(image))[1])
     corrupt_dataset(imagenet, out, corruptions="shot_noise,brightness", size=64)
     assert len(calls) == 8 * 16
-    for file in folder.rglob("*.JPEG"):
-        assert (out / file.relative_to(folder)).read_bytes() == file.read_bytes()
-    assert (out / "corrupted.json").read_text() == (folder / "corrupted.json").read_text()
+    for file in corrupted_folder.rglob("*.JPEG"):
+        assert (out / file.relative_to(corrupted_folder)).read_bytes() == file.read_bytes()
+    assert (out / "corrupted.json").read_text() == (corrupted_folder / "corrupted.json").read_text()
     assert not list(out.rglob("*.tmp"))
 
 
@@ -110,9 +98,9 @@ def test_what_does_not_read_back_is_an_error(imagenet, tmp_path, monkeypatch):
         corrupt_dataset(imagenet, tmp_path / "c", corruptions="brightness", severities=[1], size=64)
 
 
-def test_destinations_of_something_else_are_refused(imagenet, folder, tmp_path):
+def test_destinations_of_something_else_are_refused(imagenet, corrupted_folder, tmp_path):
     with pytest.raises(InputError, match="made with other seed"):
-        corrupt_dataset(imagenet, folder, corruptions="brightness", size=64, seed=1)
+        corrupt_dataset(imagenet, corrupted_folder, corruptions="brightness", size=64, seed=1)
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
         corrupt_dataset(imagenet, tmp_path, corruptions="brightness", size=64)
@@ -120,29 +108,6 @@ def test_destinations_of_something_else_are_refused(imagenet, folder, tmp_path):
         corrupt_dataset(imagenet, tmp_path / "c", corruptions="brightness", size=96)
     with pytest.raises(InputError, match="did you mean 'brightness'"):
         corrupt_dataset(imagenet, tmp_path / "c", corruptions="brightnes", size=64)
-
-
-@pytest.fixture(scope="module")
-def cifar(tmp_path_factory):
-    """A cifar-100-python of twenty images, in its true pickle layout."""
-    import pickle
-
-    root = tmp_path_factory.mktemp("cifar")
-    base = root / "cifar-100-python"
-    base.mkdir()
-    rng = np.random.default_rng(0)
-    names = [f"class{i:02}" for i in range(100)]
-    for split, n in (("train", 100), ("test", 20)):
-        rows = {
-            b"data": rng.integers(0, 256, (n, 3072), dtype=np.uint8),
-            b"fine_labels": [int(i) for i in rng.integers(0, 100, n)],
-            b"coarse_labels": [0] * n,
-            b"filenames": [b"x.png"] * n,
-        }
-        (base / split).write_bytes(pickle.dumps(rows, protocol=2))
-    meta = {b"fine_label_names": [n.encode() for n in names], b"coarse_label_names": [b"all"]}
-    (base / "meta").write_bytes(pickle.dumps(meta, protocol=2))
-    return root
 
 
 def test_cifar_arrays_are_severity_major_and_give_the_same_errors(cifar, tmp_path):
@@ -159,7 +124,7 @@ def test_cifar_arrays_are_severity_major_and_give_the_same_errors(cifar, tmp_pat
     read = evaluate(net, "cifar-c", source, corruptions="shot_noise", cifar_c_dir=tmp_path / "c", batch_size=6)
     for condition, row in made.results("cifar-c").items():
         assert read.results("cifar-c")[condition]["error"] == row["error"]
-    with pytest.raises(InputError, match="all five severities"):
+    with pytest.raises(InputError, match="hold all five: leave"):
         corrupt_dataset(cifar, tmp_path / "d", corruptions="shot_noise", severities="1,2")
     (tmp_path / "c" / "labels.npy").unlink()
     with pytest.raises(InputError, match=r"labels\.npy"):
@@ -223,7 +188,9 @@ def test_a_broken_image_is_named_and_the_advice_is_not_a_flag_of_evaluation(tmp_
         evaluate(tiny_net(len(source.classes)), "clean", source, size=32, loader="folder")
 
 
-def test_images_are_decoded_by_pillow_unless_another_loader_is_asked_for(imagenet, folder, tmp_path, monkeypatch):
+def test_images_are_decoded_by_pillow_unless_another_loader_is_asked_for(
+    imagenet, corrupted_folder, tmp_path, monkeypatch
+):
     """On a machine where training's own choice would be DALI, the clean set, ImageNet-C's files and what is written."""
     from fastreg import pipelines
 
@@ -238,7 +205,7 @@ def test_images_are_decoded_by_pillow_unless_another_loader_is_asked_for(imagene
         "size": 64,
         "corruptions": "brightness",
         "severities": [1],
-        "imagenet_c_dir": folder,
+        "imagenet_c_dir": corrupted_folder,
         "out": tmp_path / "o",
     }
     card = evaluate(tiny_net(classes=4), "clean,imagenet-c", imagenet, **given)
@@ -249,7 +216,7 @@ def test_images_are_decoded_by_pillow_unless_another_loader_is_asked_for(imagene
     assert asked[3:] == ["dali"]
     assert any("decoded by dali" in note for note in other.notes())
     assert len(list((tmp_path / "o").glob("scorecard*.json"))) == 2  # the first card's rows are not DALI's
-    with pytest.raises(InputError, match="unknown loader 'foo'"):
+    with pytest.raises(InputError, match="unknown `loader` 'foo'"):
         evaluate(tiny_net(classes=4), "clean", imagenet, size=64, loader="foo", out=tmp_path / "o")
 
 
@@ -268,13 +235,12 @@ def save_run(folder, source, model="resnet18"):
     return net
 
 
-def test_the_command_finds_the_newest_run_its_data_and_its_normalisation(imagenet, tmp_path):
+def test_the_command_finds_the_newest_run_its_data_and_its_normalization(imagenet, tmp_path, messages):
     from fastreg.evaluation.from_checkpoint import run
 
     net = save_run(tmp_path / "runs" / "mine", imagenet)
-    said: list[str] = []
-    card, folder = run(runs_root=tmp_path / "runs", device="cpu", say=said.append)
-    assert said == [f"evaluating {tmp_path}/runs/mine/best.pt on imagenet"]
+    card, folder = run(runs_root=tmp_path / "runs", device="cpu")
+    assert messages == [f"evaluating {tmp_path}/runs/mine/best.pt on imagenet"]
     assert folder == tmp_path / "runs" / "mine"
     assert (folder / "scorecard.json").is_file()
     direct = evaluate(net, "clean", imagenet, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2), size=32)
@@ -291,9 +257,9 @@ def test_the_command_finds_the_newest_run_its_data_and_its_normalisation(imagene
     )
     assert place == tmp_path / "runs" / "theirs"
     assert foreign.data["n"] == len(imagenet)
-    with pytest.raises(InputError, match="--batch-size 0"):
+    with pytest.raises(InputError, match="`batch_size` is 0: give 1 or more"):
         run(folder, batch_size=0)
-    with pytest.raises(InputError, match="--size 0"):
+    with pytest.raises(InputError, match="`size` is 0: give 1 or more"):
         run(folder, size=0)
     with pytest.raises(InputError, match="choose one"):
         run(folder, weights=tmp_path / "theirs.pth", model="resnet18", data_dir=imagenet.root)

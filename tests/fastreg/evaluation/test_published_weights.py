@@ -7,14 +7,8 @@ from fastreg.errors import InputError
 from fastreg.evaluation import evaluate
 from fastreg.evaluation import from_checkpoint as command
 from fastreg.evaluation.load_model import protocol
-from fastreg.pipelines import open_dataset
 from tests.fastreg.evaluation.tiny_classifier import tiny_net
-from tests.support import peer, write_tiny_imagenet
-
-
-@pytest.fixture(scope="module")
-def imagenet(tmp_path_factory):
-    return open_dataset("imagenet", "val", write_tiny_imagenet(tmp_path_factory.mktemp("imagenet"), side=80))
+from tests.support import peer
 
 
 @pytest.fixture
@@ -51,10 +45,10 @@ def test_weights_published_with_other_images_say_so(imagenet, tmp_path, monkeypa
 
 def test_models_of_one_size_name_the_flag(imagenet, tmp_path, unloaded):
     data = f"folder:{imagenet.root}/val"
-    with pytest.raises(InputError, match="takes images of 384 px only, not 224: give --size 384"):
+    with pytest.raises(InputError, match="takes images of 384 px only, not 224: give 384 as `size`"):
         command.run(model="timm:vit_tiny_patch16_384", data=data, runs_root=tmp_path)
-    with pytest.raises(InputError, match="takes images of 224 px only, not 64: give --size 224"):
+    with pytest.raises(InputError, match="takes images of 224 px only, not 64: give 224 as `size`"):
         command.run(model="torchvision:vit_b_16", data=data, size=64, runs_root=tmp_path)
     vit = unloaded("vit_tiny_patch16_224", num_classes=4)  # an object knows nothing of flags: it is asked
-    with pytest.raises(InputError, match=r"fails on images of 64 px \(AssertionError: .*give that with --size"):
+    with pytest.raises(InputError, match=r"fails on images of 64 px \(AssertionError: .*give that as `size`"):
         evaluate(vit, "clean", imagenet, size=64)

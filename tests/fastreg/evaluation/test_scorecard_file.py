@@ -10,21 +10,12 @@ from PIL import Image
 from fastreg.errors import RunError
 from fastreg.evaluation import Scorecard, engine, evaluate
 from fastreg.evaluation.corrupt_dataset import corrupt_dataset
+from fastreg.evaluation.eval_data import EvalData
 from fastreg.pipelines import open_dataset
 from tests.fastreg.evaluation.tiny_classifier import tiny_images, tiny_net
 from tests.support import write_tiny_imagenet
 
 CHEAP = "brightness,pixelate"  # two corruptions that cost little
-
-
-@pytest.fixture(scope="module")
-def net():
-    return tiny_net()
-
-
-@pytest.fixture(scope="module")
-def data():
-    return tiny_images()
 
 
 def stripped(card):
@@ -81,11 +72,9 @@ def test_other_settings_are_run_again_and_another_model_keeps_the_old_card(net, 
 
 @pytest.mark.parametrize("change", [{"model": tiny_net(seed=1)}, {"epsilon": 2 / 255}])
 def test_a_failed_evaluation_leaves_the_old_card(net, data, tmp_path, monkeypatch, change):
-    from fastreg.evaluation import eval_data as eval_data
-
     evaluate(net, "clean,fgsm", data, out=tmp_path)
     before = (tmp_path / "scorecard.json").read_bytes()
-    monkeypatch.setattr(eval_data.Subject, "canvas", lambda *a, **k: (_ for _ in ()).throw(RunError("a broken image")))
+    monkeypatch.setattr(EvalData, "decode", lambda *a, **k: (_ for _ in ()).throw(RunError("a broken image")))
     arguments = {"model": net, "suites": "fgsm", "data": data, "out": tmp_path, **change}
     with pytest.raises(RunError, match="a broken image"):
         evaluate(**arguments)
@@ -98,9 +87,9 @@ def measured(monkeypatch):
     """The conditions that are run, in order."""
     seen, honest = [], engine._pass
 
-    def watched(classifier, step, canvas, place, bar, note):
-        seen.append(note)
-        return honest(classifier, step, canvas, place, bar, note)
+    def watched(*given):
+        seen.append(given[-1])
+        return honest(*given)
 
     monkeypatch.setattr(engine, "_pass", watched)
     return seen
@@ -156,7 +145,7 @@ def test_sets_that_grew_are_measured_again_alone(net, tmp_path, measured):
     assert Scorecard.load(tmp_path / "out" / "scorecard.json").results("ood")["isun"]["n"] == 4
 
 
-def test_a_look_with_other_settings_loses_nothing(net, tmp_path, measured, capsys):
+def test_other_settings_lose_nothing(net, tmp_path, measured, messages):
     data = tiny_images()
     given = {"corruptions": "brightness,pixelate", "fidelity": "memory", "out": tmp_path}
     evaluate(net, "clean,imagenet-c", data, **given)
@@ -166,7 +155,7 @@ def test_a_look_with_other_settings_loses_nothing(net, tmp_path, measured, capsy
     assert measured == [f"imagenet-c brightness/{s}" for s in range(1, 6)]
     assert card.results("clean")  # what does not depend on those settings goes on
     assert (tmp_path / "scorecard.1.json").read_bytes() == before
-    said = capsys.readouterr().out
+    said = "\n".join(messages)
     assert "imagenet-c was measured with other settings" in said
     assert "scorecard.1.json" in said
     evaluate(net, "imagenet-c", data, **{**given, "fidelity": "dataset"})

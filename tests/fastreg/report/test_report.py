@@ -173,7 +173,7 @@ def test_a_sheet_without_frost_photographs_says_so(tmp_path):
     assert picture.size[1] == 26 + 116 + 4
     assert len(notes) == 1
     assert "frost is left out" in notes[0]
-    with pytest.raises(InputError, match=r"frost1\.png.* or leave frost out of --corruption"):
+    with pytest.raises(InputError, match=r"frost1\.png.* or leave frost out"):
         contact_sheet(pixels, corruptions="frost,fog", size=32, frost_dir=tmp_path, strict=True)
 
 
@@ -185,7 +185,7 @@ def test_a_sheet_with_frost_photographs_smaller_than_the_image_says_so(monkeypat
     pixels = np.full((70, 70, 3), 90, np.uint8)
     picture, notes = contact_sheet(pixels, corruptions="frost,contrast", constants="cifar32")
     assert picture.size[1] == 26 + 116 + 4
-    assert "frost is left out: --size 70: frost photograph 2 is 63 x 112 (scaled by 0.2)" in notes[0]
+    assert "frost is left out: images of 70 px: frost photograph 2 is 63 x 112 (scaled by 0.2)" in notes[0]
 
 
 @pytest.mark.parametrize("span", [(0, 1), (0, 100), (0, 7.3), (2.2, 2.9), (-3, 3), (0, 1e-4)])

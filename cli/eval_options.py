@@ -1,0 +1,51 @@
+"""The flags of ``fastreg eval``.
+
+A row is an option of ``evaluation.config.EvalConfig`` or an argument of ``evaluation.from_checkpoint.run``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastreg.cli.options import Flags
+
+FLAGS: Flags = {
+    "Model": {
+        "weights": (Path, "--weights", "A plain state dict instead of a checkpoint."),
+        "model": (str, "--model", "Architecture of --weights; timm:NAME or torchvision:NAME alone: published weights."),
+        "precision": (str, "--precision", "fp32 (also auto), bf16 or fp16; default fp32."),
+        "compiled": (bool, "--torchcompile", "Compile the model."),
+        "device": (str, "--device", "auto, cpu, cuda, cuda:1 ..."),
+        "batch_size": (int, "-b --batch-size", "Images per forward pass; default 256 on a GPU, 64 on a CPU."),
+    },
+    "Data": {
+        "data": (str, "--data", "A data set, or folder:DIR; default: that of the training."),
+        "data_dir": (Path, "--data-dir", "Where the data set lies."),
+        "size": (int, "--size --img-size", "Side of the images in pixels; default: the run's, else 224."),
+        "crop_pct": (
+            float,
+            "--crop-pct",
+            "Size over the resized side; default 0.875. 1 keeps images of the size whole.",
+        ),
+        "loader": (str, "--loader", "folder (also auto), the published protocol; or dali, ffcv, to other pixels."),
+        "workers": (int, "-j --workers", "Decoding threads."),
+    },
+    "Suites": {
+        "epsilon": (float, "--epsilon", "Of the attacks, on the [0, 1] scale; default 8/255."),
+        "clip": (bool, "--clip/--no-clip", "Keep attacked pixels in [0, 1]; default yes."),
+        "fidelity": (str, "--fidelity", "dataset (with ImageNet-C's JPEG step, also auto) or memory; default dataset."),
+        "constants": (str, "--constants", "imagenet224, imagenet299, tiny64 or cifar32; default auto, by size."),
+        "corruptions": (str, "--corruptions --corruption", "Only these, joined by commas."),
+        "severities": (str, "--severities --severity", "Only these, joined by commas."),
+        "frost_dir": (Path, "--frost-dir", "Folder of the frost photographs."),
+        "imagenet_c_dir": (Path, "--imagenet-c-dir", "Read ImageNet-C's published files."),
+        "cifar_c_dir": (Path, "--cifar-c-dir", "Read CIFAR-C's published arrays."),
+        "ood_dir": (Path, "--ood-dir", "Folder of the out-of-distribution sets."),
+        "odin_split": (bool, "--odin-split", "Leave out ODIN's tuning images."),
+        "seed": (int, "--seed", "Key of every random draw; default 0."),
+    },
+    "Result": {
+        "out": (Path, "--out", "Folder for scorecard.json; default: the run's."),
+        "runs_root": (Path, "--runs", "Folder of run folders; default runs."),
+    },
+}

@@ -1,0 +1,107 @@
+"""The data of a scorecard: settings, and one row of figures per condition. A suite's functions read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastreg.evaluation.conditions import SEVERITIES
+from fastreg.evaluation.config import CROP_PCT, PROTOCOL
+from fastreg.metrics import missing_corruptions
+
+FORMAT = "fastreg-scorecard-1"
+
+
+@dataclass
+class ScorecardData:
+    """Rows by suite and condition, and the settings that they depend on.
+
+    Args:
+        model: name, digest, mean, std.
+        data: name, split, n, classes, fingerprint, size, crop_pct, sample.
+        settings: precision, tf32, seed, loader.
+        suites: by name: ``settings``, ``measured`` (when and where), ``wanted`` (conditions asked for), ``results``.
+        provenance: versions, hardware, and how the model was trained.
+    """
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    settings: dict[str, Any]
+    suites: dict[str, dict[str, Any]] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    format: str = FORMAT
+
+    @property
+    def sample(self) -> bool:
+        """Whether the data is the small sample set, whose figures say nothing about the real one."""
+        return bool(self.data["sample"])
+
+    @property
+    def is_imagenet(self) -> bool:
+        """Whether AlexNet-normalized figures mean anything: 1000-class ImageNet, not sample data."""
+        return self.data["name"] == "imagenet" and self.data["classes"] == 1000 and not self.sample
+
+    @property
+    def decoding(self) -> str:
+        """How the decoding of the images departs from the published protocol; empty where it does not."""
+        loader, crop_pct = self.settings.get("loader", PROTOCOL), self.data.get("crop_pct", CROP_PCT)
+        said = [] if loader in (PROTOCOL, "resident") else [f"decoded by {loader}, to other pixels than Pillow's"]
+        said += [] if crop_pct == CROP_PCT else [f"crop_pct {crop_pct:g} instead of {CROP_PCT:g}"]
+        return "; ".join(said)
+
+    def begin(self, suite: str, settings: dict[str, Any], wanted: Mapping[str, str | None]) -> dict[str, Any]:
+        """Start or continue a suite.
+
+        Args:
+            suite: its name.
+            settings: rows measured with other settings are dropped.
+            wanted: the conditions of this call, each with the fingerprint of the files it reads (None: it reads none).
+                A row measured on other files is dropped.
+
+        Returns:
+            The suite's rows, to which the caller adds.
+        """
+        known = self.suites.get(suite)
+        if known is None or known["settings"] != settings:
+            known = self.suites[suite] = {"settings": settings, "measured": {}, "wanted": [], "results": {}}
+        known["wanted"] = list(dict.fromkeys([*known["wanted"], *wanted]))
+        rows = known["results"]
+        for condition, fingerprint in wanted.items():
+            if condition in rows and rows[condition].get("fingerprint") != fingerprint:
+                del rows[condition]
+        return rows
+
+    def results(self, suite: str) -> dict[str, dict[str, Any]]:
+        """The rows of a suite by condition; empty where it was not measured."""
+        return self.suites.get(suite, {}).get("results", {})
+
+    def suite_settings(self, suite: str) -> dict[str, Any]:
+        """The settings of a suite; empty where it was not measured."""
+        return self.suites.get(suite, {}).get("settings", {})
+
+    def complete(self, suite: str) -> bool:
+        """Whether every condition that was asked for has its row."""
+        return suite in self.suites and set(self.suites[suite]["wanted"]) <= set(self.results(suite))
+
+    def severity_errors(self, suite: str) -> dict[str, dict[int, float]]:
+        """Top-1 error in percent by corruption and severity, as far as measured."""
+        table: dict[str, dict[int, float]] = {}
+        for condition, row in self.results(suite).items():
+            name, severity = condition.split("/")
+            table.setdefault(name, {})[int(severity)] = row["error"]
+        return table
+
+    def missing(self, suite: str) -> list[str]:
+        """What a corruption suite lacks for its total: corruptions, and single severities of begun ones.
+
+        A condition over other images than the data's, as half an archive gives, counts as missing.
+        """
+        rows = self.results(suite)
+        whole = {key for key, row in rows.items() if row["n"] == self.data["n"] and not row.get("differs")}
+        lacking = []
+        for name in missing_corruptions(()):
+            severities = [s for s in SEVERITIES if f"{name}/{s}" not in whole]
+            if severities:
+                lacking.append(name if len(severities) == 5 else f"{name} {','.join(map(str, severities))}")
+        return lacking
