@@ -1,4 +1,4 @@
-"""``corrupt`` by way of its kernels in the interpreter: the published output on its fields, and the draws."""
+"""``corrupt`` by its kernels: the published output on the published fields, and the draws."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_equals_the_published_output(name):
 
 
 def test_wild_shifts_stay_inside_the_image():
-    """As on a GPU, where nothing is checked: shifts beyond the reach count as the farthest, chains end."""
+    """As on a GPU, where values are not checked: shifts beyond the reach count as the farthest, chains end."""
     levels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     wild = torch.randint(-(2**15), 2**15, (2, 2, 3, 32, 32)).short()
     ours = filter_kernels.glass(levels, *wild, reach=4)
     assert torch.equal(ours, blur.plain_glass(levels, *wild.clamp(-4, 3), reach=4))
 
 
-@pytest.mark.filterwarnings("ignore:invalid value")  # numpy's, of the cast that a GPU makes zero of
+@pytest.mark.filterwarnings("ignore:invalid value")  # numpy's warning about a cast that is zero on a GPU
 def test_spatter_without_a_drop_is_black():
     images, field = torch.full((2, 32, 32, 3), 200, dtype=torch.uint8), torch.full((2, 32, 32), -6.0)
     assert not corrupt(images, "spatter", 1, fields={"normal": field}).any()
