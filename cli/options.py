@@ -13,11 +13,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from fastreg.pipelines.loader_table import loader_help
+
 Flags = dict[str, dict[str, tuple[type, str, str]]]  # panel of the help -> setting: (type, names, help)
 FLAGS: Flags = {
     "Data": {
         "data_dir": (str, "--data-dir --data-path", "Folder or file of the data set."),
-        "loader": (str, "--loader", "auto, folder, dali, ffcv, resident or synthetic."),
+        "loader": (str, "--loader", f"{loader_help()}."),
         "workers": (int, "-j --workers", "Decoding threads per process."),
         "on_bad_image": (str, "--on-bad-image", "error; or skip: train without broken images."),
         "order": (str, "--order", "random; or pages: shuffle a .beton larger than memory."),

@@ -1,4 +1,4 @@
-"""ImageNet as it is published: two tar files and the development kit, read in place without unpacking."""
+"""ImageNet as published, two tar files and the development kit, read in place without unpacking."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import os
 import tarfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastreg.errors import InputError
 from fastreg.pipelines.image import reason
 from fastreg.pipelines.matlab import parse_mat
-from fastreg.pipelines.source import EXTENSIONS, Source, counts_of
-
-if TYPE_CHECKING:
-    from fastreg.pipelines.datasets import Dataset
+from fastreg.pipelines.source import EXTENSIONS, Dataset, Source, counts_of
 
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 File = tuple[str, int, int]  # name, offset in the outer tar, bytes
 
 
 class TarSource(Source):
-    """Samples, order and fingerprint are those of the unpacked class folders.
+    """ImageNet's own tar file of one split; samples, order and fingerprint equal those of the unpacked class folders.
 
-    Training: a tar of one tar per class, which must be those of the development kit where it lies beside. Validation: a
-    tar of all images, whose classes the kit tells. Raises InputError for a tar that is cut short or not ImageNet's.
+    Training: a tar of one tar per class; if the development kit lies beside it, the classes must be the kit's.
+    Validation: a tar of all images, whose classes are in the kit.
+
+    Raises:
+        InputError: A tar file is cut short or not ImageNet's.
     """
 
     def __init__(self, path: Path, name: str, split: str, spec: Dataset):
@@ -71,24 +70,23 @@ class TarSource(Source):
 
 
 def _members(file, offset: int, end: int) -> list[File]:
-    """The files of the tar that lies from ``offset`` to ``end`` of the outer file; offsets count from its start.
+    """The members of the tar between ``offset`` and ``end`` of the file; their offsets count from the file's start.
 
-    Raises ReadError where the blocks of zeros that end an archive are missing: tarfile takes a cut between two members
-    for an end.
+    Raises ReadError if the zero blocks at the end are missing: tarfile takes a cut between two members for the end.
     """
     file.seek(offset)
     with tarfile.open(fileobj=file, mode="r:") as tar:
         found = [(Path(m.name).name, m.offset_data, m.size) for m in tar if m.isfile()]
     file.seek(tar.offset)
     if tar.offset + tarfile.BLOCKSIZE > end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError(f"it is cut short behind {found[-1][0] if found else 'its start'}")
+        raise tarfile.ReadError(f"it is cut short after {found[-1][0] if found else 'its start'}")
     return found
 
 
 def _ground_truth(kit: Path, path: Path) -> list[str]:
     """The class of every validation image, from the development kit."""
     if not kit.is_file():
-        raise InputError(f"{kit} is missing: it tells the classes of {path.name}; put it beside it.")
+        raise InputError(f"{kit} is missing: it holds the classes of {path.name}; put it beside it.")
     try:
         with tarfile.open(kit) as tar:
             content = {
