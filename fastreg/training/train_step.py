@@ -68,7 +68,7 @@ class TrainStep:
         self.ema = copy.deepcopy(self.model).eval() if config.model_ema_decay else None
         self.batchnorm = BatchNormStatistics(self.model, config.grad_accum_steps, world.size)
         if self.method.pixels:  # attacks change pixels in [0, 1], so the module that they call normalizes
-            self.net = Normalized(self.net, mean, std)
+            self.net = Normalized(self.net, mean, std).to(world.device)
         self.optimizer = setup.build_optimizer(config, self.model)
         # A CUDA graph of torch.compile writes gradients into memory that its next replay reuses. Accumulated gradients
         # must be in other memory, or torch raises or sums wrongly (pytorch issues 169545 and 96693).
