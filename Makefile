@@ -17,8 +17,10 @@ demo: install
 	$(BIN)/fastreg report
 	@echo 'next: source $(BIN)/activate, then the commands of the README'
 
+# Triton is imported either with its compiler or with its interpreter: the kernels' arithmetic has a process of its own.
 test: install-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpreter -n 2 --dist loadfile
 
 # The packages lie in several top-level folders, so the tools that read packages from disk read an installed copy.
 lint: install-dev
@@ -62,4 +64,4 @@ ffcv: $(VENV)/installed
 	fi
 
 clean:
-	rm -rf $(VENV) build dist fastreg.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

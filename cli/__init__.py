@@ -1,30 +1,40 @@
-"""The ``fastreg`` command: each command parses, calls one function and prints. No logic, no heavy imports."""
+"""The ``fastreg`` command: each command parses its options, calls one function and prints. No heavy imports."""
 
 from __future__ import annotations
 
 import importlib
 import re
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from fastreg.version import __version__
 
+# one module per command, in the order of the work; the help lists them so
+COMMANDS = ("data", "train", "eval", "report", "paper", "recipes", "corrupt", "show", "bench", "doctor")
+
+
+class InOrderOfWork(TyperGroup):
+    """A command group that lists its commands in the order of ``COMMANDS``; typer puts subgroups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: COMMANDS.index(name) if name in COMMANDS else len(COMMANDS))
+
+
 app = typer.Typer(
     name="fastreg",
-    help="Train ImageNet-scale classifiers with strong regularisation, then measure their robustness.",
+    help="Train ImageNet-scale classifiers with strong regularization, then measure their robustness.",
+    cls=InOrderOfWork,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# the modules that add their commands to app, in the order in which the help lists them: that of the work
-COMMANDS = ("data", "train", "eval", "report", "paper", "recipes", "corrupt", "show", "bench", "doctor")
 
-
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"fastreg {__version__}")
         raise typer.Exit
@@ -32,66 +42,77 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; anywhere on the line.")
+    ] = False,
 ) -> None:
     pass
 
 
-_INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
-_CONTINUING = ("data prepare", "data fetch", "eval", "corrupt")  # commands that go on where they were stopped
+INTERRUPTED = 130  # the exit code that typer gives Ctrl-C
+RESUMABLE = ("data prepare", "data fetch", "eval", "corrupt")  # commands that continue when they are repeated
+
+
+def load_commands() -> Any:
+    """Import every command's module and return the click command of the whole line."""
+    for name in COMMANDS:
+        importlib.import_module(f"fastreg.cli.{name}")
+    command = typer.main.get_command(app)
+    _hide_type_of_flags(command)
+    return command
 
 
 def main() -> None:
-    """Run the command line; errors are one sentence and exit code 1 (failed) or 2 (usage or bad input)."""
+    """Run the command line. An error is one sentence; exit code 1: the work failed, 2: wrong usage or bad input."""
     from fastreg.errors import InputError, RunError
     from fastreg.log import log_to_terminal
 
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    command: Any = None
     try:
-        for name in COMMANDS:
-            importlib.import_module(f"fastreg.cli.{name}")
-        command = typer.main.get_command(app)
+        command = load_commands()
         log_to_terminal()
         code = command.main(args=arguments, prog_name="fastreg", standalone_mode=False)
     except Exception as error:
         if debug:
             raise
-        if hasattr(error, "format_message"):  # what click raises for a wrong flag or value
+        if hasattr(error, "format_message"):  # click's errors about a wrong flag or value
             if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed already
                 sys.exit(2)
-            usage = getattr(error, "ctx", None)
-            where = usage.command_path if usage is not None else "fastreg"
-            said = error.format_message()
-            said += "" if said.endswith((".", "?")) else "."
-            _leave(f"{said} See {where} --help.", getattr(error, "exit_code", 2))
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context is not None else "fastreg"
+            message = error.format_message()
+            message += "" if message.endswith((".", "?")) else "."
+            _exit(f"{message} See {path} --help.", getattr(error, "exit_code", 2))
         if isinstance(error, InputError):
-            _leave(_named_by_flag(str(error), arguments), 2)
+            _exit(_named_by_flag(str(error), command, arguments), 2)
         if isinstance(error, RunError):
-            _leave(_named_by_flag(str(error), arguments), 1)
+            _exit(_named_by_flag(str(error), command, arguments), 1)
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
         if isinstance(error, OSError):
-            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            _leave(f"{what}.", 1)
+            reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            _exit(f"{reason}.", 1)
         if type(error).__name__ in ("Abort", "OutOfMemoryError"):
-            _leave({"Abort": "stopped."}.get(type(error).__name__, f"out of GPU memory: lower -b. ({error})"), 1)
+            _exit({"Abort": "stopped."}.get(type(error).__name__, f"out of GPU memory: lower -b. ({error})"), 1)
         first = (str(error).splitlines() or ["no message"])[0]
         if isinstance(error, ValueError | TypeError):
-            _leave(first, 2)
-        _leave(f"unexpected {type(error).__name__}: {first} (run again with --debug for the traceback).", 1)
+            _exit(first, 2)
+        _exit(f"unexpected {type(error).__name__}: {first} (run again with --debug for the traceback).", 1)
     except KeyboardInterrupt:
-        code = _INTERRUPTED
-    if code == _INTERRUPTED:
-        continues = " ".join(arguments).startswith(_CONTINUING)
-        _leave("stopped; the same command continues." if continues else "stopped.", 1)
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        resumable = " ".join(arguments).startswith(RESUMABLE)
+        _exit("stopped; the same command continues." if resumable else "stopped.", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _named_by_flag(sentence: str, arguments: list[str]) -> str:
+def _named_by_flag(message: str, command: Any, arguments: list[str]) -> str:
     """Replace each `` `parameter` `` of a library's message by the flag of the command at hand that sets it."""
-    command: Any = typer.main.get_command(app)
     for word in arguments:
         command = getattr(command, "commands", {}).get(word, command)
     flags = {
@@ -100,9 +121,19 @@ def _named_by_flag(sentence: str, arguments: list[str]) -> str:
         else (parameter.metavar or parameter.name.upper()).strip("[].")
         for parameter in command.params
     }
-    return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), sentence)
+    return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), message)
 
 
-def _leave(sentence: str, code: int) -> None:
-    print(f"fastreg: {sentence}", file=sys.stderr)
+def _hide_type_of_flags(command: Any, parent: typer.Context | None = None) -> None:
+    """Keep the help from printing ``<bool>`` behind options that take no value, in this command and those below it."""
+    context = typer.Context(command, parent=parent, **(command.context_settings or {}))
+    for parameter in command.get_params(context):
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    for subcommand in getattr(command, "commands", {}).values():
+        _hide_type_of_flags(subcommand, context)
+
+
+def _exit(message: str, code: int) -> NoReturn:
+    print(f"fastreg: {message}", file=sys.stderr)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""``fastreg doctor``: a look at the machine."""
+"""``fastreg doctor``: check the installation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastreg.cli import app
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed and found here, and how to get what is missing."""
+    """Check packages, GPUs, loaders and data sets, and print how to install missing ones."""
     from fastreg.doctor import examine
 
     for what, found, mend in examine():

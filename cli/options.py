@@ -1,6 +1,7 @@
-"""The flags of ``fastreg train``: a table, and the command's signature made of it.
+"""The flags of ``fastreg train``: a table, and the command's signature made from it.
 
-A row is a field of ``training.Config`` or a word of dialect.py. timm's names stand first, then torchvision's.
+A row is a setting of ``training.Config`` or a name of training/flag_aliases.py. Names of timm come first, then those of
+torchvision.
 """
 
 from __future__ import annotations
@@ -12,95 +13,99 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-Flags = dict[str, dict[str, tuple[type, str, str]]]  # panel of the help -> field: (type, names, help)
+Flags = dict[str, dict[str, tuple[type, str, str]]]  # panel of the help -> setting: (type, names, help)
 FLAGS: Flags = {
     "Data": {
-        "data_dir": (str, "--data-dir --data-path", "Where the data set lies."),
+        "data_dir": (str, "--data-dir --data-path", "Folder or file of the data set."),
         "loader": (str, "--loader", "auto, folder, dali, ffcv, resident or synthetic."),
-        "workers": (int, "-j --workers", "Decoding threads."),
-        "on_bad_image": (str, "--on-bad-image", "error, or skip: train without it."),
-        "order": (str, "--order", "random, or pages: a .beton beyond memory, page by page."),
+        "workers": (int, "-j --workers", "Decoding threads per process."),
+        "on_bad_image": (str, "--on-bad-image", "error; or skip: train without broken images."),
+        "order": (str, "--order", "random; or pages: shuffle a .beton larger than memory."),
     },
     "Model": {
-        "model": (str, "--model", "resnet18 .. 152, pyramidnet200, timm:NAME, torchvision:NAME ..."),
-        "stem": (str, "--stem", "A ResNet's first layers: imagenet or cifar."),
-        "blurpool": (bool, "--blurpool/--no-blurpool", "Low-pass before strided convolutions."),
+        "model": (str, "--model", "resnet18 to 152, pyramidnet200, timm:NAME, torchvision:NAME ..."),
+        "stem": (str, "--stem", "First layers of a ResNet: imagenet or cifar."),
+        "blurpool": (bool, "--blurpool/--no-blurpool", "Low-pass filter before strided convolutions."),
     },
     "Method": {
         "reg": (str, "--reg", "Methods joined by +, such as mixup or cutmix+shakedrop."),
         "ls": (float, "--ls --smoothing --label-smoothing", "Label smoothing."),
-        "scope": (str, "--scope --mix-scope --mixup-mode", "Draw per batch (the paper) or per sample (elem)."),
-        "reg_args": (str, "--reg-args", "The method's (or the GAN's) own parameters as JSON."),
-        "mixup_off_epoch": (int, "--mixup-off-epoch", "From this epoch on nothing is mixed."),
+        "scope": (str, "--scope --mix-scope --mixup-mode", "Draw per batch (as the paper) or per sample (or elem)."),
+        "reg_args": (str, "--reg-args", "Parameters of the method, or of the GAN, as JSON."),
+        "mixup_off_epoch": (int, "--mixup-off-epoch", "Stop mixing at this epoch."),
         "mixup": (float, "--mixup --mixup-alpha", "Mixup with this alpha."),
         "cutmix": (float, "--cutmix --cutmix-alpha", "CutMix with this alpha."),
         "mixup_prob": (float, "--mixup-prob", "Share of batches to mix."),
-        "mixup_switch_prob": (float, "--mixup-switch-prob", "CutMix's share of the mixed batches."),
-        "reprob": (float, "--reprob --random-erase", "Random erasing with this probability."),
-        "drop_path": (float, "--drop-path", "Stochastic depth with this rate."),
+        "mixup_switch_prob": (float, "--mixup-switch-prob", "Share of CutMix in the mixed batches."),
+        "reprob": (float, "--reprob --random-erase", "Probability of random erasing."),
+        "drop_path": (float, "--drop-path", "Rate of stochastic depth."),
     },
     "Schedule": {
         "recipe": (str, "--recipe", "auto, or a name from fastreg recipes."),
-        "epochs": (int, "--epochs", "Rescales the whole schedule."),
+        "epochs": (int, "--epochs", "Length of the run; the schedule is scaled to it."),
         "batch_size": (int, "-b --batch-size", "Images per process and micro-batch."),
         "grad_accum_steps": (int, "--grad-accum-steps", "Micro-batches per step."),
-        "opt": (str, "--opt", "sgd or adam; momentum, sgd_nesterov: sgd without and with Nesterov's."),
+        "opt": (str, "--opt", "sgd or adam; momentum, sgd_nesterov: sgd without or with Nesterov."),
         "lr": (float, "--lr", "Peak learning rate."),
-        "momentum": (float, "--momentum", "SGD's momentum."),
-        "nesterov": (bool, "--nesterov/--no-nesterov", "Nesterov's momentum."),
+        "momentum": (float, "--momentum", "Momentum of SGD."),
+        "nesterov": (bool, "--nesterov/--no-nesterov", "Nesterov momentum."),
         "weight_decay": (float, "--weight-decay --wd", "L2 penalty."),
-        "norm_weight_decay": (bool, "--norm-weight-decay/--no-norm-weight-decay", "Decay norms and biases."),
+        "norm_weight_decay": (
+            bool,
+            "--norm-weight-decay/--no-norm-weight-decay",
+            "Also for norms and biases.",
+        ),
         "sched": (str, "--sched --lr-scheduler", "step, cosine or linear."),
         "milestones": (str, "--milestones --decay-milestones", "Epochs, or fractions of the run, of sched step."),
-        "warmup": (float, "--warmup", "Fraction of the run."),
-        "warmup_epochs": (float, "--warmup-epochs --lr-warmup-epochs", "The same in epochs."),
+        "warmup": (float, "--warmup", "Warm-up as a fraction of the run."),
+        "warmup_epochs": (float, "--warmup-epochs --lr-warmup-epochs", "Warm-up in epochs."),
         "clip_grad": (float, "--clip-grad --clip-grad-norm", "Largest gradient norm."),
         "model_ema": (bool, "--model-ema", "Average the weights, with a decay of 0.9998."),
         "model_ema_decay": (float, "--model-ema-decay", "Average the weights with this decay."),
     },
     "Pixels": {
-        "size": (int, "--size --img-size --train-crop-size", "Training pixels."),
-        "eval_size": (int, "--eval-size --val-crop-size", "Validation pixels."),
-        "min_size": (int, "--min-size", "Training pixels at first, growing to --size ..."),
-        "size_ramp": (str, "--size-ramp", "... between these two fractions of the run."),
-        "shift": (int, "--shift", "Pixels by which CIFAR's pictures move at random."),
-        "color_jitter": (float, "--color-jitter", "Brightness, contrast, saturation by up to this."),
+        "size": (int, "--size --img-size --train-crop-size", "Side of training images."),
+        "eval_size": (int, "--eval-size --val-crop-size", "Side of validation images."),
+        "min_size": (int, "--min-size", "Side of training images at the start, growing to --size."),
+        "size_ramp": (str, "--size-ramp", "Two fractions of the run between which images grow."),
+        "shift": (int, "--shift", "Largest random shift of CIFAR images."),
+        "color_jitter": (float, "--color-jitter", "Largest change of brightness, contrast, saturation."),
         "lighting": (float, "--lighting", "Standard deviation of PCA lighting."),
     },
-    "Engine": {
+    "Execution": {
         "precision": (str, "--precision --amp-dtype", "auto, bf16, fp16 or fp32."),
-        "amp": (bool, "--amp", "Half precision where the device has it: --precision auto."),
+        "amp": (bool, "--amp", "Half precision if the device has it (--precision auto)."),
         "device": (str, "--device", "auto, cpu, cuda, cuda:1 ..."),
-        "gpus": (int, "--gpus", "Start that many processes with torchrun."),
-        "channels_last": (bool, "--channels-last/--no-channels-last", "Memory layout."),
+        "gpus": (int, "--gpus", "Start this many processes with torchrun."),
+        "channels_last": (bool, "--channels-last/--no-channels-last", "Memory layout of activations."),
         "torchcompile": (str, "--torchcompile", "default (also without a value), reduce-overhead or max-autotune."),
         "sync_bn": (bool, "--sync-bn", "Batch norm over all processes."),
         "deterministic": (bool, "--deterministic --use-deterministic-algorithms", "Bitwise repeatable on a GPU too."),
-        "seed": (int, "--seed", "Key of every random draw."),
-        "profile": (int, "--profile", "Trace that many steps."),
+        "seed": (int, "--seed", "Key of all random draws."),
+        "profile": (int, "--profile", "Trace this many steps."),
     },
     "Run": {
-        "log_tensorboard": (bool, "--log-tensorboard", "Scalars for TensorBoard too."),
+        "log_tensorboard": (bool, "--log-tensorboard", "Write scalars for TensorBoard too."),
         "output": (str, "--output --output-dir", "Folder of run folders."),
-        "name": (str, "--name --experiment", "The run folder's name."),
-        "resume": (str, "--resume", "auto, or a run folder, whose settings hold."),
+        "name": (str, "--name --experiment", "Name of the run folder."),
+        "resume": (str, "--resume", "auto, or a run folder; keeps that run's settings."),
         "allow_changes": (bool, "--allow-changes", "Resume with other settings."),
         "recovery_interval": (int, "--recovery-interval", "Steps between checkpoints in an epoch."),
         "log_interval": (int, "--log-interval --print-freq", "Steps between log writes."),
     },
 }
-BARE = {"--torchcompile": "default"}  # what a flag without a value means
-SEVERAL = ("--milestones", "--decay-milestones", "--size-ramp")  # flags whose values may stand one behind the other
+BARE = {"--torchcompile": "default"}  # the value of a flag given without one
+SEVERAL = ("--milestones", "--decay-milestones", "--size-ramp")  # flags that take several words
 
 
 class Command(TyperCommand):
-    """A command whose flags may have no value, or several, as argparse has them."""
+    """A command whose flags may have no value, or several words, as in argparse."""
 
-    def parse_args(self, ctx, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, one_value_each(args))
         except typer.BadParameter as error:
-            wrong = getattr(error.__cause__, "errors", list)()  # pydantic's, whose sentence leaves out what was given
+            wrong = getattr(error.__cause__, "errors", list)()  # pydantic's message leaves out the value given
             if not wrong or error.param is None:
                 raise
             from fastreg.errors import InputError
@@ -112,6 +117,7 @@ class Command(TyperCommand):
 
 
 def one_value_each(words: list[str]) -> list[str]:
+    """The words of a command line with exactly one value for each flag of ``BARE`` and ``SEVERAL``."""
     out: list[str] = []
     for i, word in enumerate(words):
         if word in BARE and (i + 1 == len(words) or words[i + 1].startswith("-")):
@@ -124,7 +130,7 @@ def one_value_each(words: list[str]) -> list[str]:
 
 
 def with_flags(command: Callable[..., Any], table: Flags = FLAGS) -> Callable[..., Any]:
-    """``command(..., **flags)`` with the signature from which typer makes its options; absent ones are None."""
+    """Give ``command(..., **flags)`` the signature from which typer makes its options; absent flags are None."""
     parameters = dict(inspect.signature(command, eval_str=True).parameters)
     parameters.popitem()
     for panel, rows in table.items():
@@ -137,10 +143,10 @@ def with_flags(command: Callable[..., Any], table: Flags = FLAGS) -> Callable[..
 
 
 def fractions(flag: str, text: str | None) -> tuple[float, ...] | None:
-    """``0.5,0.75`` as numbers. Raises InputError for anything else."""
+    """The numbers of a text such as ``0.5,0.75``. Raises InputError for anything else."""
     from fastreg.errors import InputError
 
     try:
         return None if text is None else tuple(float(word) for word in text.split(","))
     except ValueError:
-        raise InputError(f"{flag} takes numbers with commas between, such as 0.5,0.75, but is {text}.") from None
+        raise InputError(f"{flag} {text}: give numbers separated by commas, such as 0.5,0.75.") from None

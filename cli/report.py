@@ -13,9 +13,12 @@ from fastreg.cli.shared import RunsRoot
 
 @app.command()
 def report(
-    folders: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...", help="Default: the newest run.")] = None,
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN]...", help="Run folders; default: the newest run.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The .html file; default: beside the run's card, or above several.")
+        Path | None,
+        typer.Option("--out", help="The .html file; default: beside the scorecard, or above several runs."),
     ] = None,
     runs: RunsRoot = Path("runs"),
 ) -> None:

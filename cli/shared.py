@@ -11,22 +11,22 @@ import typer
 
 from fastreg.errors import InputError
 
-RunsRoot = Annotated[Path, typer.Option("--runs", help="Folder of run folders.")]
+RunsRoot = Annotated[Path, typer.Option("--runs", help="Folder that holds the run folders.")]
 CropPct = Annotated[
-    float, typer.Option("--crop-pct", help="Size over the resized side; 1 keeps images of that size whole.")
+    float, typer.Option("--crop-pct", help="Size divided by the resized side; 1 leaves images of that size whole.")
 ]
 
 
 def parse_object(flag: str, text: str | None) -> dict[str, Any] | None:
-    """A JSON object given on the command line, or None where the flag is absent."""
+    """Parse a JSON object given on the command line; None stays None."""
     if text is None:
         return None
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{flag} is not JSON ({error.msg}): write it like '{{\"alpha\": 0.2}}'.") from None
+        raise InputError(f"{flag} is not JSON ({error.msg}): write it as in '{{\"alpha\": 0.2}}'.") from None
     if not isinstance(value, dict):
-        raise InputError(f"{flag} must be a JSON object like '{{\"alpha\": 0.2}}', but is {text}.")
+        raise InputError(f"{flag} is {text}: give a JSON object, such as '{{\"alpha\": 0.2}}'.")
     return value
 
 

@@ -1,4 +1,4 @@
-"""``fastreg show``: images of what an operation does."""
+"""``fastreg show``: the effect of an operation, as an image."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import typer
 
 from fastreg.cli import app
 
-show = typer.Typer(help="Show what an operation does to an image.", no_args_is_help=True)
+show = typer.Typer(help="Draw the effect of an operation on an image.", no_args_is_help=True)
 app.add_typer(show, name="show")
 
 
 @show.command("corruptions")
 def show_corruptions(
-    image: Annotated[Path, typer.Argument(help="A photograph.")],
-    out: Annotated[Path, typer.Option("--out", help="The picture to write.")] = Path("corruptions.png"),
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    out: Annotated[Path, typer.Option("--out", help="The image file to write.")] = Path("corruptions.png"),
     corruption: Annotated[str, typer.Option("--corruption", help="all, or names joined by commas.")] = "all",
-    size: Annotated[int, typer.Option("--size", help="Pixels.")] = 224,
-    constants: Annotated[str, typer.Option("--constants", help="auto goes by size.")] = "auto",
-    frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help="The frost photographs.")] = None,
-    jpeg: Annotated[bool, typer.Option("--jpeg", help="With ImageNet-C's final JPEG step.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Key of every random draw.")] = 0,
+    size: Annotated[int, typer.Option("--size", help="Side of each image in pixels.")] = 224,
+    constants: Annotated[
+        str, typer.Option("--constants", help="imagenet224, imagenet299, tiny64, cifar32; auto: by size.")
+    ] = "auto",
+    frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help="Folder of the frost images.")] = None,
+    jpeg: Annotated[bool, typer.Option("--jpeg", help="Add ImageNet-C's final JPEG step.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of every random draw.")] = 0,
 ) -> None:
-    """Draw a photograph under all 19 corruptions, or some, at five severities."""
+    """Draw an image under the corruptions of ImageNet-C at five severities."""
     from fastreg.report import contact_sheet
 
     contact_sheet(

@@ -19,7 +19,7 @@ What = Annotated[
     str,
     typer.Argument(
         metavar="DATASET",
-        help="imagenet, cifar100 or cifar10; folder: your class folders, at --data-dir; gan: ood_gan's generator.",
+        help="imagenet, cifar100 or cifar10; folder: class folders at --data-dir; gan: the generator of ood_gan.",
     ),
 ]
 
@@ -27,7 +27,7 @@ What = Annotated[
 @app.command(no_args_is_help=True, cls=Command)
 @with_flags
 def train(dataset: What, **flags: Any) -> None:
-    """Train a classifier; results go to runs/NAME. Flags of timm and torchvision are understood."""
+    """Train a classifier and write runs/NAME. Flags of timm and torchvision are accepted."""
     from fastreg.cli.shared import parse_object, world_and_gpu
 
     flags["reg_args"] = parse_object("--reg-args", flags["reg_args"])
@@ -38,69 +38,68 @@ def train(dataset: What, **flags: Any) -> None:
         return _gan(flags, resume)
     gpus, allow_changes = flags.pop("gpus"), flags.pop("allow_changes")
     from fastreg.errors import InputError
+    from fastreg.log import log
     from fastreg.training import make_config
     from fastreg.training import train as run
     from fastreg.training.config import continue_config
     from fastreg.training.resume import settings_at
 
     if gpus is not None and gpus < 1:
-        raise InputError(f"--gpus must be at least 1, but is {gpus}.")
-    with _rank_0_speaks():
+        raise InputError(f"`gpus` is {gpus}: give at least 1.")
+    with _one_error_per_run():
         world, gpu = world_and_gpu(flags["device"])
         start = gpus is not None and gpus > 1 and "RANK" not in os.environ
         flags |= {"gpu": gpu, "world": gpus if start else world}
         if resume in (None, "auto"):
-            config, lines = make_config(dataset, **flags)
+            config, messages = make_config(dataset, **flags)
         else:
-            config, lines = continue_config(dataset, settings_at(resume), **flags)
+            config, messages = continue_config(dataset, settings_at(resume), **flags)
         if start:
-            from fastreg.training.launch import launch, look
+            from fastreg.training.launch import check_run, launch
 
-            look(config, resume, gpus, bool(allow_changes))
+            check_run(config, resume, gpus, bool(allow_changes))
             raise typer.Exit(launch(gpus, sys.argv[1:]))
-        chief = os.environ.get("RANK", "0") == "0"
-        if chief:
-            typer.echo("\n".join(lines))
+        for message in messages:
+            log.info(message)
         folder = run(config, resume=resume, allow_changes=bool(allow_changes))
-    if chief:
-        suite = "imagenet-c" if dataset == "imagenet" else "paper"
-        typer.echo(f"next: fastreg eval {shlex.quote(str(folder))} --suite {suite}")
+    suite = "imagenet-c" if dataset == "imagenet" else "paper"
+    log.info("next: fastreg eval %s --suite %s", shlex.quote(str(folder)), suite)
 
 
 @contextmanager
-def _rank_0_speaks() -> Iterator[None]:
-    """Of many processes that all leave with one error, the first alone tells it; bad input, the first of each node."""
+def _one_error_per_run() -> Iterator[None]:
+    """Print an error that all ranks raise on rank 0 only, and an input error on the first rank of each node."""
     from fastreg.errors import InputError, SharedError
 
     try:
         yield
     except (InputError, SharedError) as error:
-        bad = isinstance(error, InputError)
-        if os.environ.get("LOCAL_RANK" if bad else "RANK", "0") == "0":
+        bad_input = isinstance(error, InputError)
+        if os.environ.get("LOCAL_RANK" if bad_input else "RANK", "0") == "0":
             raise
-        raise typer.Exit(2 if bad else 1) from None
+        raise typer.Exit(2 if bad_input else 1) from None
 
 
 def _gan(flags: dict[str, Any], resume: str | None) -> None:
-    """``fastreg train gan``: the flags that mean something to it; the rest are refused."""
+    """``fastreg train gan``, which takes few of the flags."""
     from fastreg.errors import InputError, unknown
+    from fastreg.log import log
     from fastreg.training.gan import gan_settings, train_gan
 
     takes = ("data_dir", "batch_size", "lr", "seed", "device", "output", "name", "recovery_interval")
     given = {key: value for key, value in flags.items() if value is not None}
     own = given.pop("reg_args", {})
-    stray = [key for key in given if key not in takes]
-    if stray:
-        raise InputError(
-            f"train gan has no --{stray[0].replace('_', '-')}: it takes {', '.join(takes)}, reg_args and resume."
-        )
+    for key in given:
+        if key not in takes:
+            accepted = ", ".join(f"`{name}`" for name in (*takes, "reg_args", "resume"))
+            raise InputError(f"`{key}` is not for `fastreg train gan`, which takes {accepted}.")
     kinds: dict[str, type] = {"steps": int, "width": int, "latent": int, "dataset": str}
     for key, value in own.items():
         if key not in kinds:
             raise unknown("parameter of the GAN", key, kinds)
         if type(value) is not kinds[key]:
             kind = "a name" if key == "dataset" else "a whole number"
-            raise InputError(f"--reg-args: {key} of the GAN must be {kind}, but is {value!r}.")
+            raise InputError(f"`reg_args`: {key} of the GAN must be {kind}, but is {value!r}.")
         given[key] = value
     if "recovery_interval" in given:
         given["save_every"] = given.pop("recovery_interval")
@@ -110,4 +109,4 @@ def _gan(flags: dict[str, Any], resume: str | None) -> None:
     words = ["fastreg", "train", given.get("dataset", "cifar100")]
     words += ["--data-dir", given["data_dir"]] if given.get("data_dir") else []
     words += ["--reg", "ood_gan", "--reg-args", json.dumps({"ood": str(folder)})]
-    typer.echo(f"next: {shlex.join(words)}")
+    log.info("next: %s", shlex.join(words))

@@ -1,3 +1,5 @@
+"""``python -m fastreg``: the ``fastreg`` command."""
+
 from fastreg.cli import main
 
 if __name__ == "__main__":

@@ -13,11 +13,17 @@ import torch.distributed as dist
 
 from fastreg.errors import InputError, RunError
 
-TIMEOUT = timedelta(minutes=30)  # of a collective: the first batch of a slow file system may take that long
+TIMEOUT = timedelta(minutes=30)  # of a collective operation: the first batch of a slow file system may take so long
 
 
 class World(NamedTuple):
-    """This process among all processes of a run."""
+    """This process among all processes of a run.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: number of processes.
+        device: device of this process.
+    """
 
     rank: int
     size: int
@@ -43,11 +49,11 @@ def resolve_device(name: str | torch.device) -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device {name} is not known: give auto, cpu, cuda, or one of several GPUs, such as cuda:1.")
+        raise InputError(f"`device` {name} is not known: give auto, cpu, cuda, or one of several GPUs, such as cuda:1.")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name}: PyTorch sees no GPU; use the CPU, or see `fastreg doctor`.")
+        raise InputError(f"`device` {name}: PyTorch sees no GPU; use the CPU, or see `fastreg doctor`.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name} does not exist: PyTorch sees {torch.cuda.device_count()}, from cuda:0 on.")
+        raise InputError(f"`device` {name} does not exist: PyTorch sees {torch.cuda.device_count()}, from cuda:0 on.")
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     return device
@@ -60,13 +66,13 @@ def init_distributed(device: str | torch.device = "auto") -> Iterator[World]:
     Without torchrun the world has one process. A caller that has joined a process group already stays in it.
 
     Args:
-        device: see :func:`resolve_device`; ``"cuda"`` becomes the GPU of the local rank.
+        device: as in :func:`resolve_device`; ``"cuda"`` becomes the GPU of the local rank.
 
     Yields:
         This process's :class:`World`.
 
     Raises:
-        InputError: the device does not exist.
+        InputError: ``device`` is unknown, or PyTorch does not see that GPU.
     """
     resolved = resolve_device(device)
     if resolved.type == "cuda" and resolved.index is None:
@@ -92,7 +98,7 @@ def raise_on_all_ranks(world: World) -> Iterator[None]:
     The block must not communicate among processes.
 
     Args:
-        world: the processes that run this block.
+        world: this process.
 
     Raises:
         InputError, RunError: the first error among the ranks.

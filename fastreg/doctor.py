@@ -1,22 +1,24 @@
-"""``fastreg doctor``: what is installed and found here, and for each missing thing the line that gets it."""
+"""``fastreg doctor``: the installed packages and data sets, and for each missing one the command that installs it."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import platform
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from fastreg.environment import installed
 from fastreg.errors import InputError, extra
-from fastreg.version import __version__
+from fastreg.version import DISTRIBUTION, __version__
 
 FFCV_SYSTEM = "apt-get install libopencv-dev libturbojpeg0-dev pkg-config g++"
 
 
 class Finding(NamedTuple):
-    """One line of the report; ``mend`` is the command that gets a missing thing, empty when it is there."""
+    """One line of the report; ``mend`` is the command that installs a missing thing, empty for one that works."""
 
     what: str
     found: str
@@ -24,14 +26,30 @@ class Finding(NamedTuple):
 
 
 def examine() -> list[Finding]:
-    """Look at Python, torch, triton, the GPUs, the loaders, the data sets and the frost photographs."""
-    return [*_engine(), *_extras(), *_data()]
+    """Check Python, torch, Triton, the GPUs, the loaders, the data sets and the frost images.
+
+    Returns:
+        One finding per item, in the order in which ``fastreg doctor`` prints them.
+    """
+    return [*_package(), *_engine(), *_extras(), *_data()]
+
+
+def _package() -> Iterator[Finding]:
+    root = Path(__file__).resolve().parent.parent
+    checkout = (root / "pyproject.toml").is_file()
+    yield Finding("fastreg", f"{__version__} ({f'checkout at {root}' if checkout else f'distribution {DISTRIBUTION}'})")
+    try:
+        other = importlib.metadata.distribution("fastreg")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if Path(str(other.locate_file(""))).resolve() != root or not checkout:  # a checkout's old build files are harmless
+        mend = f"pip uninstall fastreg, then install {DISTRIBUTION} again"
+        yield Finding("other fastreg", f"{other.version}: another distribution with the same import name", mend)
 
 
 def _engine() -> Iterator[Finding]:
     import torch
 
-    yield Finding("fastreg", __version__)
     yield Finding("Python", platform.python_version())
     yield Finding("torch", f"{torch.__version__} (CUDA {torch.version.cuda or 'none: CPU build'})")
     triton = installed("triton")["triton"]
@@ -54,7 +72,7 @@ def _extras() -> Iterator[Finding]:
     rows = (
         ("DALI", "nvidia.dali", ("nvidia-dali-cuda130", "nvidia-dali-cuda120"), dali),
         ("FFCV", "ffcv", ("ffcv",), f"{FFCV_SYSTEM} && {extra('ffcv')}"),
-        ("sample photographs", "skimage", ("scikit-image",), extra("sample")),
+        ("sample images", "skimage", ("scikit-image",), extra("sample")),
         ("timm", "timm", ("timm",), extra("timm")),
         ("torchvision", "torchvision", ("torchvision",), extra("peers")),
         ("TensorBoard", "tensorboard", ("tensorboard",), extra("tensorboard")),
@@ -63,7 +81,7 @@ def _extras() -> Iterator[Finding]:
         version = next((v for v in installed(*packages).values() if v), None)
         if version is None or not _importable(module):
             yield Finding(what, "missing", mend)
-        elif module in ("timm", "torchvision") and (why := _refuses(module)):
+        elif module in ("timm", "torchvision") and (why := _import_error(module)):
             fitting = "install the torchvision that is built for this torch, from the same index as torch"
             yield Finding(what, f"{version}, which cannot be imported ({why})", fitting)
         else:
@@ -77,8 +95,8 @@ def _importable(module: str) -> bool:
         return False
 
 
-def _refuses(module: str) -> str:
-    """Why a package that is there cannot be imported; empty when it can."""
+def _import_error(module: str) -> str:
+    """The first line of the error that importing an installed package raises; empty without one."""
     try:
         importlib.import_module(module)
     except Exception as error:  # RuntimeError beside another torch, OSError without a library ...
@@ -102,6 +120,6 @@ def _data() -> Iterator[Finding]:
         kind = " (sample)" if train.is_sample else ""
         yield Finding(name, f"{train.root}{kind}: {len(train):,} + {len(val):,} images, {len(train.classes)} classes")
     try:
-        yield Finding("frost photographs", f"{len(load_frost())} found")
+        yield Finding("frost images", f"{len(load_frost())} found")
     except InputError:
-        yield Finding("frost photographs", "missing", "fastreg data fetch frost")
+        yield Finding("frost images", "missing", "fastreg data fetch frost")

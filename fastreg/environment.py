@@ -14,7 +14,7 @@ from typing import Any
 
 
 def environment() -> dict[str, Any]:
-    """Versions, hardware and commit that a result depends on."""
+    """Date, command, versions, hardware and commit of this process, as plain values by name."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -36,13 +36,17 @@ def environment() -> dict[str, Any]:
 
 
 def installed(*packages: str) -> dict[str, str | None]:
-    """Version by package, None where it is not installed. A source checkout answers for fastreg itself."""
-    from fastreg.version import __version__
+    """Versions by package; None if it is not installed. fastreg's own version is known in a checkout too.
+
+    Args:
+        packages: names of distributions.
+    """
+    from fastreg.version import DISTRIBUTION, __version__
 
     found: dict[str, str | None] = {}
     for package in packages:
         try:
-            found[package] = version(package)
+            found[package] = version(DISTRIBUTION if package == "fastreg" else package)
         except PackageNotFoundError:
             found[package] = __version__ if package == "fastreg" else None
     return found

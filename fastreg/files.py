@@ -14,9 +14,16 @@ from fastreg.errors import InputError, RunError
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[IO[bytes]]:
-    """A binary file that takes ``path``'s place when the block ends well, and vanishes when it does not.
+    """Write a binary file that replaces ``path`` if the block succeeds and is removed if it fails.
 
-    Raises RunError, naming the file and the cause, when the system cannot write it (full disk, no permission).
+    Args:
+        path: the file to replace; its folder is created.
+
+    Yields:
+        The open file.
+
+    Raises:
+        RunError: the system cannot write it (full disk, no permission). A previous file stays whole.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -33,35 +40,42 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
         finally:
             os.close(folder)
     except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; what was there before is untouched."
-        ) from error
+        raise RunError(f"cannot write {path}: {error.strerror or error}; the previous file is untouched.") from error
     finally:
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
 
 
 def atomic_write(path: Path | str, content: bytes | str) -> None:
-    """Write a whole file at once or not at all."""
+    """Replace a file by ``content`` (text as UTF-8), completely or not at all. Raises RunError if that fails."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path | str, content: Any) -> None:
+    """Replace a file by ``content`` as indented JSON. Raises RunError if that fails."""
     atomic_write(path, json.dumps(content, indent=2, sort_keys=False, default=str) + "\n")
 
 
 @contextmanager
-def lock(folder: Path, other: str = "--name") -> Iterator[None]:
-    """Hold a run folder for one writer; a second one gets an InputError, which says to give another ``other``. The lock
-    goes with the process."""
+def lock(folder: Path, other: str = "`name`") -> Iterator[None]:
+    """Hold a folder for one writer. The lock ends with the process.
+
+    Args:
+        folder: created if it is missing, and removed at the end if nothing was written to it.
+        other: what chooses another folder, for the message: a parameter in backquotes or a word.
+
+    Raises:
+        InputError: another process holds the folder.
+        RunError: the folder cannot be written.
+    """
     import fcntl
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "w")  # noqa: SIM115  held for the run's life
+        file = open(folder / ".lock", "w")  # noqa: SIM115  open for the length of the run
     except OSError as error:
-        raise RunError(f"cannot write to {folder}: {error.strerror}; give another folder with --output.") from error
+        raise RunError(f"cannot write to {folder}: {error.strerror}; give another folder as `output`.") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,6 +86,6 @@ def lock(folder: Path, other: str = "--name") -> Iterator[None]:
         try:
             yield
         finally:
-            if {path.name for path in folder.iterdir()} == {".lock"}:  # it failed before it began
+            if {path.name for path in folder.iterdir()} == {".lock"}:  # the run failed before it wrote a file
                 (folder / ".lock").unlink()
                 folder.rmdir()

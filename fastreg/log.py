@@ -1,24 +1,26 @@
-"""The one logger of fastreg, and the terminal as its handler.
+"""The logger of fastreg, and the terminal as its handler.
 
-A library caller configures ``logging.getLogger("fastreg")`` as any other logger; without a handler only warnings show.
-The command line calls :func:`log_to_terminal`.
+A library caller configures ``logging.getLogger("fastreg")`` like any other logger; without a handler only warnings are
+shown. The command line calls :func:`log_to_terminal`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+from typing import TextIO
 
 log = logging.getLogger("fastreg")
 
 
 class TerminalHandler(logging.Handler):
-    """Print messages as plain lines to standard output; only rank 0 prints, unless the message is a warning."""
+    """Print messages as plain lines to standard output: on rank 0 all messages, on other ranks warnings only."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING or os.environ.get("RANK", "0") == "0":
-            print(self.format(record), file=sys.stdout, flush=True)
+            write_line(sys.stdout, self.format(record))
 
 
 def log_to_terminal() -> None:
@@ -27,3 +29,21 @@ def log_to_terminal() -> None:
         log.addHandler(TerminalHandler())
     log.setLevel(logging.INFO)
     log.propagate = False
+
+
+def write_line(stream: TextIO | None, line: str) -> None:
+    """Write a line to the terminal. A closed stream or a pipe without a reader drops it, so that no run ends by it."""
+    if stream is None:  # Python was started with the stream closed
+        return
+    try:
+        print(line, file=stream, flush=True)
+    except (OSError, ValueError):
+        _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    """Send everything to the null device from here on; Python would else fail when it flushes the stream at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

@@ -1,24 +1,36 @@
-"""One progress bar for every long step: images per second and time left."""
+"""The progress bar of long operations: images per second and time left."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from fastreg.log import write_line
 
 
 class Progress:
-    """Counts units and shows them; on a terminal as a bar, elsewhere as a plain line every ``every`` seconds."""
+    """Shows progress on standard error: on a terminal as a bar, else as a plain line every ``every`` seconds.
 
-    def __init__(self, title: str, total: int | None, unit: str = "images", every: float = 10.0, done: int = 0):
+    Args:
+        title: name of the operation.
+        total: units in all; None if unknown.
+        unit: name of the units.
+        every: seconds between two lines.
+        done: units done before.
+    """
+
+    def __init__(self, title: str, total: int | None, unit: str = "images", every: float = 10.0, done: int = 0) -> None:
         self.title, self.total, self.unit, self.every = title, total, unit, every
         self.done = self.first = done
         self.start = self.last = time.monotonic()
         self.note, self._printed = "", (done, "")
-        self._bar = None
-        if sys.stderr.isatty() and int(os.environ.get("RANK", "0")) == 0:
+        self._bar: tuple[Any, Any] | None = None
+        if sys.stderr is not None and sys.stderr.isatty() and int(os.environ.get("RANK", "0")) == 0:
             self._bar = _rich_bar(title, total, unit, done)
 
     @property
@@ -27,6 +39,7 @@ class Progress:
         return (self.done - self.first) / max(time.monotonic() - self.start, 1e-9)
 
     def advance(self, units: int, note: str = "") -> None:
+        """Count ``units`` more; ``note`` replaces the text behind the rate."""
         self.done += units
         self.note = note or self.note
         if self._bar is not None:
@@ -44,18 +57,30 @@ class Progress:
         note = f", {self.note}" if self.note else ""
         self._printed = (self.done, self.note)
         line = f"{self.title}: {self.done:,}{of} {self.unit}, {self.rate:,.0f}/s{left}{note}"
-        print(line, file=sys.stderr, flush=True)
+        write_line(sys.stderr, line)
 
     def close(self) -> None:
+        """Show the last state."""
         if self._bar is not None:
-            self._bar[0].stop()
+            with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+                self._bar[0].stop()
         elif (self.done, self.note) != self._printed:
             self._line()
 
 
 @contextmanager
 def progress(title: str, total: int | None, unit: str = "images", done: int = 0) -> Iterator[Progress]:
-    """``with progress("train", 1000) as bar: bar.advance(64, note="loss 2.3")``; silent on ranks above 0."""
+    """A :class:`Progress` for the length of a block; ranks above 0 show nothing.
+
+    Args:
+        title: name of the operation.
+        total: units in all; None if unknown.
+        unit: name of the units.
+        done: units done before.
+
+    Yields:
+        The progress bar: ``bar.advance(64, note="loss 2.3")``.
+    """
     bar = Progress(title, total, unit, done=done)
     try:
         yield bar
@@ -69,7 +94,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def _rich_bar(title: str, total: int | None, unit: str, done: int):
+def _rich_bar(title: str, total: int | None, unit: str, done: int) -> tuple[Any, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress

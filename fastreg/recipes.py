@@ -1,7 +1,7 @@
 """Training recipes: named settings for every row of the paper's tables, and short modern schedules.
 
 A recipe is a dict of :class:`fastreg.training.Config` fields; flags override any of them. Milestones, warm-up and
-the growth of pictures are fractions of the run, so ``--epochs 8`` rescales a whole schedule; ``--mixup-off-epoch`` is
+the growth of images are fractions of the run, so ``--epochs 8`` rescales a whole schedule; ``--mixup-off-epoch`` is
 an epoch, as in timm. ``lr`` belongs to ``global_batch``: another batch without an explicit ``--lr`` scales it linearly.
 
 Sources: Chun et al. 2020 (sections 3 and 4); its ImageNet scheme is that of Yun et al. 2019, section 4.1.1.

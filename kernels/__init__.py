@@ -1,7 +1,7 @@
-"""fastreg.kernels: every operation that touches pixels or logits on the device.
+"""fastreg.kernels: every operation on pixels or logits that runs on the device.
 
-Knows torch, Triton and numpy (JPEG and the corruptions also Pillow and OpenCV on the CPU), nothing else of fastreg, and
-opens no files. Exports are lazy: an operation's module is imported when it is first asked for.
+It imports torch, Triton and numpy (JPEG and the corruptions also Pillow and OpenCV on the CPU), nothing else of
+fastreg, and opens no files. Exports are lazy: an operation's module is imported on first use.
 """
 
 from __future__ import annotations

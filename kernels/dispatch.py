@@ -1,6 +1,6 @@
-"""The one gate that decides where code runs: a CUDA tensor, or Triton's interpreter, goes to Triton; all else to torch.
+"""Dispatch: a CUDA tensor, or any tensor in Triton's interpreter, goes to Triton; all others to the torch reference.
 
-Kernel files take ``triton`` and ``tl`` from here, so that they can be imported where Triton is not installed.
+Kernel files import ``triton`` and ``tl`` from here, so that they can be imported where Triton is not installed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ triton: Any
 tl: Any
 try:
     triton, tl = import_module("triton"), import_module("triton.language")
-except ImportError:  # Triton has wheels for Linux only; the plain route needs none of it
+except ImportError:  # Triton has wheels for Linux only; the reference does not need it
     triton = SimpleNamespace(jit=lambda kernel=None, **_: kernel or (lambda kernel: kernel))
     tl = None
 
@@ -24,9 +24,10 @@ INTERPRETED: bool = tl is not None and bool(triton.knobs.runtime.interpret)
 
 
 def use_triton(*tensors: Tensor | None) -> bool:
-    """True when these tensors are to be worked on by Triton kernels: one is on CUDA, or the interpreter is on.
+    """Whether to run Triton kernels: a tensor is on CUDA, or the interpreter is on.
 
-    ValueError if they lie on another GPU than the current one, where Triton would launch.
+    Raises:
+        ValueError: A tensor is on another GPU than the current one, where Triton would launch.
     """
     if tl is None or INTERPRETED:
         return tl is not None
@@ -34,8 +35,8 @@ def use_triton(*tensors: Tensor | None) -> bool:
         if t is not None and t.is_cuda:
             if t.get_device() != torch.cuda.current_device():
                 raise ValueError(
-                    f"kernels run on the current GPU, {torch.cuda.current_device()}, but a tensor is on {t.device}: "
-                    f"call torch.cuda.set_device({t.get_device()}) first"
+                    f"A tensor is on {t.device}, but kernels run on the current GPU, {torch.cuda.current_device()}: "
+                    f"call torch.cuda.set_device({t.get_device()}) first."
                 )
             return True
     return False
@@ -46,11 +47,13 @@ def cdiv(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def sent(x: Tensor, device: torch.device, name: str) -> Tensor:
-    """``x``, contiguous, on ``device``, which is not waited for.
+def to_device(x: Tensor, device: torch.device, name: str) -> Tensor:
+    """Contiguous ``x`` on ``device``; the host does not wait for the copy.
 
-    ValueError while a CUDA graph is captured and ``x`` lies elsewhere: its replays would read memory that is long gone.
+    Raises:
+        ValueError: A CUDA graph is being captured and ``x`` (the parameter ``name``) is on another device. Replays
+            would read memory that is freed by then.
     """
     if x.device != device and device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        raise ValueError(f"{name} is on {x.device}: what a CUDA graph captures must lie on {device} before")
+        raise ValueError(f"`{name}` is on {x.device}: move it to {device} before a CUDA graph is captured.")
     return x.to(device, non_blocking=True).contiguous()

@@ -1,4 +1,4 @@
-"""fastreg's augmentation and loss as modules, for training loops that are not fastreg's."""
+"""fastreg's augmentation and loss as modules, for other training loops."""
 
 from __future__ import annotations
 
@@ -16,17 +16,27 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class BatchAugment(nn.Module):
-    """``images, targets = batch_augment(images, labels, indices)``: draw a method's plan, then one launch.
+    """Draw a method's plan and apply it in one launch: ``images, targets = batch_augment(images, labels, indices)``.
 
-    ``method``: what ``fastreg.methods.create`` returns, or anything with ``draw(labels, indices, step, *, size=None) ->
-    (Plan, Targets)``, where ``size`` is the (height, width) of the images that come out: boxes lie in it. ValueError if
-    the method has a training step of its own, or fields for the model, which this module would leave out.
+    The call takes images uint8 [B, H, W, 3], labels int64 [B], and optionally indices int64 [B] on the CPU (positions
+    in the data set; without them draws belong to positions in the batch) and crop float32 [B, 4] as in ``Plan``. It
+    returns ``dtype`` [B, 3, h, w] in channels_last, and ``Targets``. In ``eval()`` mode images are only normalized, and
+    cropped where ``crop`` is given.
 
-    Takes uint8 [B, H, W, 3] and int64 [B]; returns ``dtype`` [B, 3, h, w] in channels_last layout and ``Targets``.
-    ``indices`` (int64 [B], on the CPU) are the samples' places in the data set: with them the draws belong to the
-    samples; without, to the places in the batch. In ``eval()`` mode images are only normalised.
+    The buffer ``step`` counts the calls in training mode and keys the draws. It stays on the CPU and is saved in
+    checkpoints.
 
-    ``step`` counts the calls in training mode and keys the draws: a buffer on the CPU, which a checkpoint carries on.
+    Args:
+        method: Result of ``fastreg.methods.create``, or an object with ``draw(labels, indices, step, *, size=None)``
+            that returns (Plan, Targets), where ``size`` is the (height, width) of the output.
+        mean: Mean per channel on the 0-1 scale, three numbers.
+        std: Standard deviation per channel on the 0-1 scale, three positive numbers.
+        dtype: float32, float16 or bfloat16, of the output.
+        size: Output side or (height, width) in pixels. None: the size of the input.
+        seed: Run seed of the pixel noise.
+
+    Raises:
+        ValueError: ``method`` has a training step of its own, or draws fields for the model. This module does neither.
     """
 
     step: Tensor
@@ -41,43 +51,52 @@ class BatchAugment(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        name = getattr(method, "name", type(method).__name__)
+        name = _name_of(method)
         if getattr(method, "step", None) is not None:
             raise ValueError(
-                f"method {name!r} changes the training step, and BatchAugment only makes images and targets: "
-                "train with fastreg train, or call method.step(model, images, targets, loss) in your loop."
+                f"`method` {name!r} changes the training step, and BatchAugment makes only images and targets: "
+                "train with `fastreg train`, or call method.step(model, images, targets, loss) in your loop."
             )
         if getattr(method, "fields", None) is not None:
             raise ValueError(
-                f"method {name!r} also draws for the model: pass method._replace(fields=None) here, and before each "
+                f"`method` {name!r} also draws for the model: pass method._replace(fields=None) here, and before each "
                 "forward call fastreg.models.set_fields(model, method.fields(indices, step, device, layers=...))."
             )
         self.method, self.seed = method, seed
-        self.given: dict[str, Any] = {"mean": mean, "std": std, "dtype": dtype, "size": size}
+        self.options: dict[str, Any] = {"mean": mean, "std": std, "dtype": dtype, "size": size}
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def _apply(self, fn, recurse=True):
-        return self  # the count stays on the CPU, where the host draws: reading it must not wait for a GPU
+        return self  # the step stays on the CPU, where the host draws: reading it must not wait for a GPU
 
     def forward(
         self, images: Tensor, labels: Tensor, indices: Tensor | None = None, crop: Tensor | None = None
     ) -> tuple[Tensor, Targets]:
         if not self.training:
-            whole = torch.ones(len(labels), device=labels.device)
-            return augment(images, Plan(crop=crop), **self.given), Targets(labels, labels, whole)
+            lam = torch.ones(len(labels), device=labels.device)
+            return augment(images, Plan(crop=crop), **self.options), Targets(labels, labels, lam)
         if indices is None:
             indices = torch.arange(len(images))
         step = int(self.step)
         self.step += 1
-        size = self.given["size"] or tuple(images.shape[1:3])
+        size = self.options["size"] or tuple(images.shape[1:3])
         height, width = (size, size) if isinstance(size, int) else size
         plan, targets = self.method.draw(labels, indices, step, size=(height, width))
         plan = plan._replace(crop=crop) if crop is not None else plan
-        return augment(images, plan, seed=self.seed, indices=indices, step=step, **self.given), targets
+        return augment(images, plan, seed=self.seed, indices=indices, step=step, **self.options), targets
+
+    def extra_repr(self) -> str:
+        options = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        return f"method={_name_of(self.method)!r}, {options}, seed={self.seed}, step={int(self.step)}"
 
 
 class MixedCrossEntropy(nn.Module):
-    """``mixed_cross_entropy`` as a module; takes ``Targets``, or int64 [B] of hard labels."""
+    """``mixed_cross_entropy`` as a module. The call takes logits [B, C] and ``Targets``, or int64 [B] of hard labels.
+
+    Args:
+        label_smoothing: Number in [0, 1].
+        reduction: "none", "sum" or "mean".
+    """
 
     def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean"):
         super().__init__()
@@ -88,3 +107,7 @@ class MixedCrossEntropy(nn.Module):
 
     def extra_repr(self) -> str:
         return f"label_smoothing={self.label_smoothing}, reduction={self.reduction!r}"
+
+
+def _name_of(method: Any) -> str:
+    return getattr(method, "name", type(method).__name__)

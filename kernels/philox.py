@@ -1,11 +1,11 @@
 """Philox4x32-10: every random number of fastreg, on the host and in Triton kernels, from one counter.
 
-The key is the 64-bit run seed; the counter is (element, sample index, step, operation), where step is the epoch, the
-training step or the severity, whichever the operation repeats over. A number therefore belongs to its sample: it does
-not know the batch size, the loader, the number of workers or of GPUs. Words and integers are bit-equal on host and
-device; floats through log and sqrt agree to 1e-6.
+The key is the 64-bit run seed. The counter is (element, sample index, step, operation), where step is the epoch, the
+training step or the severity, depending on the operation. A number therefore belongs to its sample and does not depend
+on the batch size, the loader, or the number of workers or GPUs. Words and integers are bit-equal on host and device;
+floats through log and sqrt agree to 1e-6.
 
-A field of many values per sample (one per pixel, say) takes its value j from word j % 4 of element j // 4.
+A field of many values per sample, such as one per pixel, takes value j from word j % 4 of element j // 4.
 
 Source: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
 """
@@ -20,7 +20,7 @@ import numpy as np
 
 from fastreg.kernels.dispatch import tl, triton
 
-# One row per operation that draws. Append only: an id is part of every result ever drawn with it.
+# One row per operation that draws. Append only: the id is part of the counter of every result drawn with it.
 OPERATIONS: dict[str, int] = {
     "augment_noise": 1,
     "noise_level": 2,
@@ -72,13 +72,26 @@ _HALF = np.uint64(32)
 
 
 def words(seed: int, element, sample, step, operation: str) -> np.ndarray:
-    """Four uint32 words per counter, [..., 4].
+    """Draw four words per counter.
 
-    ``element``, ``sample`` and ``step`` are integers or integer arrays that broadcast; ``operation`` is a name in
-    ``OPERATIONS``. ``seed`` is taken modulo 2**64, the rest modulo 2**32.
+    Args:
+        seed: Key, modulo 2**64.
+        element: Integers of any shape that broadcasts with ``sample`` and ``step``, modulo 2**32.
+        sample: Integers, index of the sample in the data set, modulo 2**32.
+        step: Integers, epoch, training step or severity, modulo 2**32.
+        operation: Name in ``OPERATIONS``.
+
+    Returns:
+        uint32 [..., 4].
+
+    Raises:
+        ValueError: ``operation`` is not in ``OPERATIONS``.
+
+    Source:
+        Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (SC 2011).
     """
     if operation not in OPERATIONS:
-        raise ValueError(f"unknown random operation {operation!r}: add it to philox.OPERATIONS")
+        raise ValueError(f"`operation` is {operation!r}: give a name in philox.OPERATIONS, or add one there.")
     c0, c1, c2 = (np.asarray(c).astype(np.int64).astype(np.uint64) & _LOW for c in (element, sample, step))
     c3: Any = np.uint64(OPERATIONS[operation])
     out = np.empty((*np.broadcast_shapes(c0.shape, c1.shape, c2.shape), 4), np.uint32)
@@ -95,27 +108,30 @@ def words(seed: int, element, sample, step, operation: str) -> np.ndarray:
 
 
 def signed(seed: int) -> int:
-    """``seed`` modulo 2**64 as a signed 64-bit number, which is how kernels and operator schemas take it."""
+    """``seed`` modulo 2**64 as a signed 64-bit number, the form that kernels and operator schemas take."""
     return (seed + 2**63) % 2**64 - 2**63
 
 
 def uniform(words: np.ndarray) -> np.ndarray:
-    """float32 in [0, 1), 24 bits, one per word."""
+    """One uniform draw from [0, 1) per word, float32 with 24 random bits."""
     return (words >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
 
 
 def integers(words: np.ndarray, n) -> np.ndarray:
-    """int64 in [0, n), one per word; ``n`` (1 to 2**32) broadcasts. The bias is below n / 2**32."""
+    """One draw from [0, n) per word, int64; ``n`` (1 to 2**32) broadcasts. The bias is below n / 2**32."""
     return ((words.astype(np.uint64) * np.asarray(n).astype(np.uint64)) >> _HALF).astype(np.int64)
 
 
 def normal(words: np.ndarray) -> np.ndarray:
-    """Standard normals, float32, by Box and Muller: words (2k, 2k + 1) of the last axis give values (2k, 2k + 1).
+    """Standard normals by Box and Muller, float32: words (2k, 2k + 1) of the last axis make values (2k, 2k + 1).
 
     The first word is the radius, the second the angle: its top two bits are the quadrant, the rest a signed fraction.
+
+    Raises:
+        ValueError: The last axis has an odd length.
     """
     if words.shape[-1] % 2:
-        raise ValueError(f"normal needs an even number of words on the last axis, got {words.shape[-1]}")
+        raise ValueError(f"`words` has a last axis of {words.shape[-1]}: give an even number.")
     first, second = np.ascontiguousarray(words[..., 0::2]), np.ascontiguousarray(words[..., 1::2])
     radius = first.astype(np.float32)
     radius *= np.float32(2**-32)
@@ -123,11 +139,11 @@ def normal(words: np.ndarray) -> np.ndarray:
     np.log(radius, out=radius)
     radius *= np.float32(-2)
     np.sqrt(radius, out=radius)
-    np.bitwise_xor(radius.view(np.uint32), second & np.uint32(0x80000000), out=radius.view(np.uint32))  # half a turn
+    np.bitwise_xor(radius.view(np.uint32), second & np.uint32(0x80000000), out=radius.view(np.uint32))  # adds pi
     angle = (second << np.uint32(2)).view(np.int32).astype(np.float32)
     angle *= np.float32(np.pi * 2**-33)
     s, c = (radius * np.sin(angle)).view(np.int32), (radius * np.cos(angle)).view(np.int32)
-    # in odd quadrants (c, s) is (-s, c): by bits, since a choice by random flags takes as long as all the rest
+    # in odd quadrants (c, s) is (-s, c): by bits, as a choice by random flags takes as long as all other steps
     odd = (second & np.uint32(0x40000000)).view(np.int32)
     swap = (s ^ c) & -(odd >> 30)
     out = np.empty(words.shape, np.float32)
@@ -137,24 +153,30 @@ def normal(words: np.ndarray) -> np.ndarray:
 
 
 def field(draw: Callable, seed: int, samples, count: int, step, operation: str) -> np.ndarray:
-    """``draw`` (``uniform``, ``normal``, ...) applied to ``count`` words per sample: [B, count]."""
+    """``draw`` (``uniform``, ``normal`` or a like function) of ``count`` words per sample: [B, count]."""
     samples = np.asarray(samples).reshape(-1, 1)
     w = words(seed, np.arange(-(-count // 4)), samples, np.asarray(step).reshape(-1, 1), operation)
     return np.ascontiguousarray(draw(w.reshape(len(samples), 4 * w.shape[1]))[:, :count])
 
 
 def beta(seed: int, alpha: float, sample, step, operation: str) -> np.ndarray:
-    """Beta(alpha, alpha) for any alpha > 0, float64, one per counter.
+    """One draw from Beta(alpha, alpha) per counter, float64.
 
-    Two gammas by Marsaglia and Tsang (ACM TOMS 26, 2000), kept as logarithms so that small alphas do not underflow;
-    attempt k of the rejection reads elements 2k and 2k + 1, so each value is still a function of its counter alone.
+    Two gammas are kept as logarithms, so that small alphas do not underflow. Attempt k of the rejection reads elements
+    2k and 2k + 1, so each value depends on its counter alone.
+
+    Raises:
+        ValueError: ``alpha`` is not positive and finite.
+
+    Source:
+        Marsaglia and Tsang, A simple method for generating gamma variables (ACM TOMS 26, 2000).
     """
     if not 0 < alpha < np.inf:
-        raise ValueError(f"Beta needs alpha > 0, got {alpha}")
+        raise ValueError(f"`alpha` is {alpha}: give a positive finite number.")
     sample, step = np.broadcast_arrays(np.asarray(sample), np.asarray(step))
     shape, sample, step = sample.shape, sample.ravel(), step.ravel()
     log_gamma = np.empty((2, sample.size))
-    d = alpha + 1 - 1 / 3  # alpha + 1, then U ** (1 / alpha) brings it down to alpha
+    d = alpha + 1 - 1 / 3  # shape alpha + 1; a factor U ** (1 / alpha) makes it alpha
     c = 1 / np.sqrt(9 * d)
     for side in (0, 1):
         left, attempt = np.arange(sample.size), 0
@@ -173,15 +195,15 @@ def beta(seed: int, alpha: float, sample, step, operation: str) -> np.ndarray:
 
 
 def _open(words: np.ndarray) -> np.ndarray:
-    """float64 in the open interval (0, 1)."""
+    """One uniform draw from the open interval (0, 1) per word, float64."""
     return (words.astype(np.float64) + 0.5) * 2.0**-32
 
 
 def permutation(seed: int, n: int, step: int, operation: str, group: int | None = None, start: int = 0) -> np.ndarray:
-    """A permutation of [0, n), int64, keyed by position: sorts 64-bit keys.
+    """A permutation of [0, n), int64, by sorting a 64-bit key per position.
 
-    With ``group``, positions move only inside consecutive groups of that size. ``start`` is the position of the first
-    element in a longer sequence: when it is a multiple of ``group``, a slice permutes as it does inside the whole.
+    With ``group``, elements move only inside consecutive groups of that size. ``start`` is the position of the first
+    element in a longer sequence; where it is a multiple of ``group``, a slice is permuted as inside the whole.
     """
     w = words(seed, start + np.arange(n), 0, step, operation).astype(np.uint64)
     keys = (w[:, 0] << _HALF) | w[:, 1]
@@ -190,14 +212,17 @@ def permutation(seed: int, n: int, step: int, operation: str, group: int | None 
 
 
 def poisson_table(rate) -> np.ndarray:
-    """Thresholds for exact Poisson draws: uint32 [len(rate), a power of two], for rates in [0, 500].
+    """Thresholds for exact Poisson draws at rates from 0 to 500: uint32 [len(rate), a power of two].
 
-    A draw is the number of thresholds of its row at or below the word (32 bits resolve the tails to 2**-32). Images
-    hold at most 256 rates, so the table is small, and host and device counts are equal by construction.
+    A draw is the number of thresholds of its row at or below the word; 32 bits resolve the tails to 2**-32. An image
+    has at most 256 rates, so the table is small. Counts are equal on host and device.
+
+    Raises:
+        ValueError: A rate is outside [0, 500].
     """
     rate = np.asarray(rate, np.float64).reshape(-1, 1)
     if not (rate >= 0).all() or not (rate <= 500).all():
-        raise ValueError("poisson_table needs rates from 0 to 500")
+        raise ValueError(f"`rate` reaches from {rate.min()} to {rate.max()}: give rates from 0 to 500.")
     top = rate.max()
     width = 1 << int(np.ceil(np.log2(top + 7 * np.sqrt(top) + 24)))
     k = np.arange(width)
@@ -210,7 +235,7 @@ def poisson_table(rate) -> np.ndarray:
 
 
 def poisson(words: np.ndarray, row: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """int64 counts: for each word, inversion in row ``row`` of a ``poisson_table``. ``row`` has the words' shape."""
+    """One count per word, int64, by inversion in row ``row`` (of the words' shape) of a ``poisson_table``."""
     start = row.astype(np.int64) * table.shape[1]
     place, thresholds, jump = start.copy(), table.ravel(), table.shape[1] // 2
     while jump:
@@ -219,13 +244,13 @@ def poisson(words: np.ndarray, row: np.ndarray, table: np.ndarray) -> np.ndarray
     return place - start
 
 
-# Triton twins. ``element`` is an int32 tensor, the rest are scalars; every constant is written out, because kernels may
-# not read Python globals. ``operation`` is the number from OPERATIONS, given as a constexpr by the launcher.
+# The same in Triton. ``element`` is an int32 tensor, the others are scalars. Constants are literals, because kernels
+# may not read Python globals. ``operation`` is the id in OPERATIONS, a constexpr from the launcher.
 
 
 @triton.jit
 def triton_words(seed, element, sample, step, operation):
-    """The four words of ``words``, uint32, each of ``element``'s shape."""
+    """The four words of ``words``, uint32, each in the shape of ``element``."""
     c0 = element.to(tl.uint32)
     c1 = tl.cast(sample, tl.uint32)
     c2 = tl.cast(step, tl.uint32)
@@ -235,16 +260,17 @@ def triton_words(seed, element, sample, step, operation):
 
 @triton.jit
 def triton_uniform(word):
-    """``uniform``, bit-equal."""
+    """``uniform``, bit-equal to the host."""
     return (word >> 8).to(tl.int32).to(tl.float32) * 5.9604644775390625e-8
 
 
 @triton.jit
 def triton_normal(first, second):
-    """``normal`` for one pair of words: two float32 tensors. No tl.sin, tl.cos: their large-argument path spills.
+    """``normal`` of one pair of words, two float32 tensors, to 1e-6 of the host.
 
-    The logarithm is a polynomial (the classic one of Cephes' logf), because the hardware's is only good to 2**-22
-    absolute, which is all of log(u) near u = 1; sine and cosine are Taylor's on [-pi/4, pi/4], good to 1e-8.
+    tl.sin and tl.cos would spill registers in their path for large arguments: sine and cosine are Taylor polynomials on
+    [-pi/4, pi/4], accurate to 1e-8. The hardware's logarithm has an absolute error of 2**-22, as large as log(u) near
+    u = 1: the logarithm is the polynomial of Cephes' logf.
     """
     u = first.to(tl.float32) * 2.3283064365386963e-10 + 1.1641532182693481e-10
     bits = u.to(tl.int32, bitcast=True)
@@ -259,7 +285,7 @@ def triton_normal(first, second):
     p = p * t - 2.4999993993e-1
     p = p * t + 3.3333331174e-1
     log = t + (t * t * (p * t - 0.5) + exponent.to(tl.float32) * 0.6931471805599453)
-    radius = tl.sqrt(tl.maximum(-2.0 * log, 0.0))
+    radius = tl.sqrt_rn(tl.maximum(-2.0 * log, 0.0))
     angle = (second << 2).to(tl.int32, bitcast=True).to(tl.float32) * 3.6572951981e-10
     a = angle * angle
     s = angle + angle * a * (-1.6666666667e-1 + a * (8.3333333333e-3 + a * (-1.9841269841e-4 + a * 2.7557319224e-6)))
@@ -271,7 +297,7 @@ def triton_normal(first, second):
 
 @triton.jit
 def triton_poisson(word, row, table, WIDTH: tl.constexpr):
-    """``poisson`` from a ``poisson_table`` in device memory (uint32, WIDTH a power of two): int32, bit-equal."""
+    """``poisson``, int32, bit-equal to the host, from a ``poisson_table`` of WIDTH columns in device memory."""
     count = row * 0
     for level in tl.static_range(1, 11):  # WIDTH is 1024 at most
         jump = WIDTH >> level

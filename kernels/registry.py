@@ -1,7 +1,4 @@
-"""One row per operation: the parity tests, the compile tests and the benchmarks iterate over ``operations()``.
-
-An operation's module lists its rows in ``OPS``; a new module is added to ``_MODULES``.
-"""
+"""The registry: one row per operation, which the parity tests, the compile tests and the benchmarks iterate over."""
 
 from __future__ import annotations
 
@@ -10,32 +7,54 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+__all__ = ["Op", "Variant", "operations"]
+
 
 @dataclass(frozen=True)
 class Variant:
-    """One compilation of a kernel, as its launcher asks for it: ``tests/kernels/test_launches.py`` compares the two."""
+    """One compilation of a kernel, as its launcher requests it. ``tests/kernels/test_launches.py`` compares the two.
+
+    Args:
+        label: Name in the table of machine code.
+        kernel: The ``@triton.jit`` function.
+        signature: Triton type of each argument, such as "*bf16" or "i32". Pointers are 16-byte aligned.
+        constants: Value of each constexpr argument.
+        elements: Work items per program, which instructions are counted by.
+        warps: Warps per program.
+        divisible: Integer arguments that are multiples of 16.
+        kind: "stream": vector loads and stores, no byte loads; "ragged": as stream, with narrower stores at unaligned
+            ends; "gather"; "compute".
+        flags: One-byte scalar loads per program, such as the flip of a sample.
+        fusion: Whether a multiplication and an addition may be contracted to one rounding.
+    """
 
     label: str
-    kernel: Any  # the @triton.jit function
-    signature: dict[
-        str, str
-    ]  # argument: Triton type ("*bf16", "i32", "fp32"); pointers are taken to be 16-byte aligned
-    constants: dict[str, Any]  # argument: constexpr
-    elements: int  # of work per program, to count instructions by
+    kernel: Any
+    signature: dict[str, str]
+    constants: dict[str, Any]
+    elements: int
     warps: int = 4
-    divisible: tuple[str, ...] = ()  # integer arguments that are multiples of 16
-    kind: str = "stream"  # "stream": vector loads and stores, no byte loads; "gather"; "compute"
-    flags: int = 0  # one-byte loads per program that are scalars (a sample's flip, say)
-    fusion: bool = True  # whether a multiplication and an addition may become one rounding
+    divisible: tuple[str, ...] = ()
+    kind: str = "stream"
+    flags: int = 0
+    fusion: bool = True
 
 
 @dataclass(frozen=True)
 class Op:
-    """An operation: ``triton`` and ``reference`` take the keyword arguments that ``example`` makes, and agree.
+    """An operation: its Triton route, its reference, and arguments on which the two agree.
 
-    ``example(device, small=True)`` gives a quick case with odd corners, or the benchmark's case; the tensors it makes
-    are on ``device``. ``bytes(arguments)`` is what the operation must move at least. ``tolerance`` is absolute;
-    ``rare`` is the share of elements that may exceed it, by at most ``rare_tolerance``.
+    Args:
+        name: Name of the row, also in results of benchmarks.
+        triton: Function that launches the kernels.
+        reference: Function of the same arguments in plain torch.
+        example: ``example(device, small=True)`` makes keyword arguments for both: a quick case with odd corners, or the
+            case of the benchmark.
+        bytes: ``bytes(arguments)`` is the least memory traffic of a call, in bytes.
+        aot: Compilations whose machine code is read.
+        tolerance: Largest absolute difference.
+        rare: Share of elements that may exceed ``tolerance``.
+        rare_tolerance: Largest absolute difference of those elements.
     """
 
     name: str
@@ -49,16 +68,22 @@ class Op:
     rare_tolerance: float = 0.0
 
 
+# One row per module that lists its operations in OPS.
 _MODULES = (
     "augmentation.registry",
     "cross_entropy.registry",
     "attacks.registry",
     "color.registry",
+    "jpeg.registry",
     "corruptions.registry",
     "corruptions.pixel_registry",
 )
 
 
 def operations() -> list[Op]:
-    """Every registered operation, in the order of the modules."""
+    """Every registered operation.
+
+    Returns:
+        The rows of every module in ``_MODULES``, in that order.
+    """
     return [op for name in _MODULES for op in importlib.import_module(f"fastreg.kernels.{name}").OPS]

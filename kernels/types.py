@@ -1,4 +1,4 @@
-"""The three tuples that travel between the rooms: pipelines make a Batch, methods a Plan and Targets."""
+"""The tuples that pass between packages: pipelines make a Batch, methods a Plan and Targets."""
 
 from __future__ import annotations
 
@@ -8,32 +8,56 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """What a loader hands over. No loader flips, normalises or casts."""
+    """Images and labels as a loader returns them: not flipped, not normalized, not cast.
 
-    images: Tensor  # uint8 [B, H, W, 3], contiguous NHWC, on the step's device
-    labels: Tensor  # int64 [B], on the step's device
-    indices: Tensor  # int64 [B], index into the data set: the key of every draw; stays on the host, which draws
-    crop: Tensor | None = None  # float32 [B, 4] top, left, height, width in canvas pixels; None: already cropped
+    Args:
+        images: uint8 [B, H, W, 3], contiguous, on the device of the training step.
+        labels: int64 [B], on the device of the training step.
+        indices: int64 [B] on the CPU, positions in the data set. They key every random draw.
+        crop: float32 [B, 4], (top, left, height, width) in pixels of ``images``, for ``augment``. None: already
+            cropped.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    crop: Tensor | None = None
 
 
 class Targets(NamedTuple):
-    """Label pairs for the loss; never a dense one-hot."""
+    """Label pairs for the loss, in place of a dense one-hot.
 
-    a: Tensor  # int64 [B]
-    b: Tensor  # int64 [B]
-    lam: Tensor  # float32 [B], weight of a; 1 - lam is b's
+    Args:
+        a: int64 [B], first label.
+        b: int64 [B], second label.
+        lam: float32 [B], weight of ``a``, in [0, 1]. The weight of ``b`` is 1 - lam.
+    """
+
+    a: Tensor
+    b: Tensor
+    lam: Tensor
 
 
 class Plan(NamedTuple):
-    """What ``augment`` does to each sample; a field that is None is not done at all.
+    """Per-sample parameters of ``augment``. A field that is None is skipped.
 
-    Order: crop and resize, flip, noise with clip, black, normalise, blend or paste, mean fill.
+    Order of operations: crop and resize, flip, noise with clip, black fill, normalize, blend or paste, mean fill.
+
+    Args:
+        crop: float32 [B, 4], (top, left, height, width) in input pixels.
+        flip: bool [B], horizontal flip.
+        noise: float32 [B], standard deviation of Gaussian noise on the 0-1 scale.
+        partner: int64 [B], position in the batch of the second image, read with its own crop, flip and noise.
+        lam: float32 [B], weight of the sample's own pixels, in [0, 1]. The weight of the partner is 1 - lam.
+        box: int32 [B, 4], (y0, x0, y1, x1) in output pixels, half-open.
+        box_fill: int8 [B], fill of the box: 0 the partner's pixels, 1 black before normalization, 2 the mean (zero
+            after normalization). None: 0 for every sample.
     """
 
-    crop: Tensor | None = None  # float32 [B, 4] top, left, height, width in canvas pixels
-    flip: Tensor | None = None  # bool [B]
-    noise: Tensor | None = None  # float32 [B], sigma on the 0-1 scale
-    partner: Tensor | None = None  # int64 [B], position in the batch; read with its own crop, flip and noise
-    lam: Tensor | None = None  # float32 [B], pixel blend of own and partner
-    box: Tensor | None = None  # int32 [B, 4] y0, x0, y1, x1, half-open, output pixels
-    box_fill: Tensor | None = None  # int8 [B]: 0 partner's pixels, 1 black before normalisation, 2 mean
+    crop: Tensor | None = None
+    flip: Tensor | None = None
+    noise: Tensor | None = None
+    partner: Tensor | None = None
+    lam: Tensor | None = None
+    box: Tensor | None = None
+    box_fill: Tensor | None = None

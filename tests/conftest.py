@@ -1,4 +1,7 @@
-"""A skipped test must print why, and where FASTREG_MUST_RUN names what it lacks, it fails instead."""
+"""A skipped test must print why, and where FASTREG_MUST_RUN names what it lacks, it fails instead.
+
+``tests/interpreter`` is collected where TRITON_INTERPRET=1 is set, and left out, with a line in the header, elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,12 @@ from tests.support import peer
 
 LOADERS = {"dali": "nvidia.dali", "ffcv": "ffcv.libffcv"}
 MUST_RUN = [word for word in os.environ.get("FASTREG_MUST_RUN", "").lower().split(",") if word]
+
+
+def pytest_report_header() -> list[str]:
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return []
+    return ["tests/interpreter is not collected: Triton's interpreter needs TRITON_INTERPRET=1"]
 
 
 def _turn_into_failure(report) -> None:

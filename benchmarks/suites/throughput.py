@@ -29,6 +29,7 @@ from fastreg.errors import InputError
 from fastreg.kernels.types import Batch
 from fastreg.pipelines import make_loader, open_dataset
 from fastreg.training import Config, make_config
+from fastreg.training.setup import training_switches
 from fastreg.training.train_step import TrainStep
 
 Variants = dict[tuple[str, str], Call]  # by (operation, variant)
@@ -42,6 +43,11 @@ WARM = 3  # steps of a loader that are not counted
 
 def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
     config = configure(job)
+    with training_switches(config):  # for all variants alike
+        yield from _rows(config, job, settings)
+
+
+def _rows(config: Config, job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
     source, why = _source(job)
     classes = len(source.classes) if source else 1000
     settings |= {"model": config.model, "size": config.size, "batch_size": config.batch_size}

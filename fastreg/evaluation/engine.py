@@ -23,11 +23,11 @@ from fastreg.evaluation.pixel_cache import PixelCache
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.scorecard_file import ScorecardFile
 from fastreg.evaluation.suites import ROWS, resolve
-from fastreg.evaluation.tf32 import tf32
 from fastreg.evaluation.types import Condition, SuitePlan
 from fastreg.log import log
 from fastreg.metrics import Tally
 from fastreg.progress import progress
+from fastreg.torch_switches import torch_switches
 
 
 def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options: Any) -> Scorecard:
@@ -84,7 +84,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
     where = device_of(model) if config.device is None else config.device
     half = config.precision in ("bf16", "fp16")
     # attacks need gradients, which a caller's inference mode would not give
-    with torch.inference_mode(False), borrowed(model), tf32(half), init_distributed(where) as world:
+    with torch.inference_mode(False), borrowed(model), torch_switches(tf32=half), init_distributed(where) as world:
         classifier = Classifier(
             model,
             mean=eval_data.mean if config.mean == "data" else config.mean,

@@ -1,9 +1,10 @@
-"""Methods: ``create(name, **parameters)`` gives a ``Method`` (draw, step, fields); one page per method."""
+"""Regularization methods: ``create(name, **parameters)`` returns a ``Method`` (draw, step, fields); one module each."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastreg.errors import InputError, unknown
@@ -23,11 +24,11 @@ from fastreg.methods.random_erasing import random_erasing
 from fastreg.methods.shakedrop import shakedrop
 from fastreg.methods.stochastic_depth import stochastic_depth
 
-__all__ = ["METHODS", "Method", "create"]
+__all__ = ["METHODS", "Method", "create", "create_method"]
 
 METHODS: dict[str, Callable[..., Component]] = {
-    page.__name__: page
-    for page in (
+    build.__name__: build
+    for build in (
         none,
         mixup,
         cutmix,
@@ -44,12 +45,12 @@ METHODS: dict[str, Callable[..., Component]] = {
         alternating_flip,
     )
 }
-"""Name -> page: a function of (MethodContext, its own parameters) that gives a Component."""
+"""Name -> a function of (MethodContext, the method's own parameters) that returns a Component."""
 
 SCOPES = ("batch", "sample")
 
 
-def create(
+def create_method(
     name: str,
     *,
     seed: int = 0,
@@ -58,21 +59,32 @@ def create(
     scope: str = "batch",
     **parameters: Any,
 ) -> Method:
-    """The method called ``name``, or several joined by ``+``.
+    """Create a method, or several joined by ``+``. ``methods.create`` is the same function.
 
-    ``dataset`` chooses the paper's defaults ("cifar10" and "cifar100" are CIFAR, all else is ImageNet); ``size``, the
-    pictures' side in pixels or (height, width), defaults to 32 or 224. ``scope``: "batch" draws one mixing weight and
-    box for the batch, as the paper; "sample" one for each picture. ``parameters`` are those of the pages; with several
-    methods joined, each goes to every page that takes it, or to one page by its name (``random_erasing_prob=0.1``).
+    Args:
+        name: a name of ``METHODS``, or several joined by ``+``; ``mixup+cutmix`` picks one of the two per batch.
+        seed: key of every draw.
+        dataset: chooses the paper's defaults: ``"cifar10"`` and ``"cifar100"`` are CIFAR, all others ImageNet.
+        size: side of the images in pixels, or (height, width); default 32 on CIFAR, else 224.
+        scope: ``"batch"`` draws one mixing weight and box per batch, as the paper; ``"sample"`` one per image.
+        parameters: parameters of the methods. A parameter goes to every joined method that takes it, or to one method
+            under its name (``random_erasing_prob=0.1``).
 
-    Raises InputError for unknown names or parameters, values out of range, and methods that cannot be joined.
+    Returns:
+        The method.
+
+    Raises:
+        InputError: a name or parameter is unknown, a value is out of range, or two methods cannot be joined.
+
+    Source:
+        Chun et al. 2020 (arXiv 2003.03879), section 3; each method's module names its own.
     """
     names = name.split("+")
-    for part in names:
-        if part == "ls":
-            raise InputError("'ls' is not a method but the loss's: use --ls 0.1 (label_smoothing=0.1).")
-        if part not in METHODS:
-            raise unknown("method", part, METHODS)
+    for one in names:
+        if one == "ls":
+            raise InputError("'ls' is not a method but a setting of the loss: use `ls` 0.1 (label_smoothing=0.1).")
+        if one not in METHODS:
+            raise unknown("method", one, METHODS)
     if len(set(names)) < len(names):
         raise InputError(f"method {name!r} names one method twice.")
     if scope not in SCOPES:
@@ -80,27 +92,37 @@ def create(
     if size is None:
         size = 32 if dataset.startswith("cifar") else 224
     context = MethodContext(seed, dataset, as_size(size), scope)
-    return join(context, [page(context, **own) for page, own in route_parameters(name, names, parameters)])
+    method = join(context, [build(context, **own) for build, own in route_parameters(name, names, parameters)])
+    repeat = partial(create_method, name, seed=seed, dataset=dataset, size=size, scope=scope, **parameters)
+    return method._replace(recreate=repeat)
+
+
+create = create_method
+
+
+create_method = create  # named as models.create_model is
 
 
 def route_parameters(
     name: str, names: list[str], parameters: dict[str, Any]
 ) -> list[tuple[Callable[..., Component], dict[str, Any]]]:
-    """The pages of a joined name, each with the parameters that it takes."""
-    pages = [METHODS[part] for part in names]
+    """The functions of a joined name, each with the parameters that it takes."""
+    builds = [METHODS[one] for one in names]
     if {"mixup", "cutmix"} <= set(names):
-        pages = [mixup_cutmix, *(page for page in pages if page not in (mixup, cutmix))]
-    takes = [list(inspect.signature(page).parameters)[1:] for page in pages]
+        builds = [mixup_cutmix, *(build for build in builds if build not in (mixup, cutmix))]
+    takes = [list(inspect.signature(build).parameters)[1:] for build in builds]
     known = sorted({parameter for own in takes for parameter in own})
-    # by each page's names for its parameters, alone and behind its own: which parameter that is
-    heard = [
-        {f"{name}{key}": key for name in ("", f"{page.__name__}_") for key in own} for page, own in zip(pages, takes)
+    # for each function: the name of a parameter, alone or behind the method's name, -> the parameter
+    spellings = [
+        {f"{prefix}{key}": key for prefix in ("", f"{build.__name__}_") for key in own}
+        for build, own in zip(builds, takes)
     ]
     for parameter in parameters:
-        if not any(parameter in own for own in heard):
+        if not any(parameter in own for own in spellings):
             common = "seed, dataset, size, scope"
             raise InputError(f"method {name!r} has no parameter {parameter!r}: it takes {', '.join([*known, common])}.")
     return [
-        (page, {own[key]: parameters[key] for key in sorted(parameters, key=len) if key in own})  # the page's last
-        for page, own in zip(pages, heard)
+        # a parameter given under the method's name is longer, comes last and wins
+        (build, {own[key]: parameters[key] for key in sorted(parameters, key=len) if key in own})
+        for build, own in zip(builds, spellings)
     ]

@@ -1,8 +1,8 @@
-"""Alternating flip: each picture is mirrored in every other epoch, instead of by a new coin in each. Beside the paper.
+"""Alternating flip: each image is mirrored in every other epoch, instead of by a new coin in each. Beside the paper.
 
     flip = coin xor (the epoch is odd),  coin ~ Bernoulli(1/2), one per sample for the whole run
 
-Two epochs in a row thus show both sides of every picture.
+Two epochs in a row thus show both sides of every image.
 
 Source: Jordan, 94 % on CIFAR-10 in 3.29 seconds on a single GPU (arXiv 2404.00498), section 3.
 Defaults: none to set.
@@ -13,12 +13,12 @@ Example: ``fastreg train cifar10 --reg alternating_flip``.
 from __future__ import annotations
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext
+from fastreg.methods.base import Component, DrawKeys, Drawn, MethodContext
 
 
 def alternating_flip(context: MethodContext) -> Component:
-    def draw(keys: DrawKeys) -> Arrays:
+    def draw(keys: DrawKeys) -> Drawn:
         coin = philox.uniform(philox.words(context.seed, 0, keys.samples, 0, "flip")[:, 0]) < 0.5
-        return {"flip": coin ^ (keys.epoch % 2 == 1)}
+        return Drawn({"flip": coin ^ (keys.epoch % 2 == 1)})
 
-    return Component("alternating_flip", draw, flip=False)
+    return Component("alternating_flip", draw, writes=("flip",), flip=False)

@@ -1,7 +1,8 @@
-"""What a method is, and how the pages of this folder become one.
+"""How components become a method.
 
-A page gives a ``Component``: host draws that return numpy arrays by Plan field, and whatever else the method needs.
-``join`` merges the parts field by field into the ``Method`` that a training loop calls.
+Each method module of this folder returns a ``Component``: draws on the host that return numpy arrays by Plan field, and
+whatever else the method needs. ``join`` merges components field by field into the ``Method`` that a training loop
+calls.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from fastreg.errors import InputError
 from fastreg.kernels import philox
 from fastreg.kernels.types import Plan, Targets
 
-GROUP = 64  # mixing partners move inside groups of this many: the pixels of a pair are close in memory
+GROUP = 64  # partners are permuted inside groups of this many samples: the pixels of a pair are close in memory
 
 Arrays = dict[str, np.ndarray]
 
 
 class MethodContext(NamedTuple):
-    """What all pages are told."""
+    """The settings that every component is built with."""
 
     seed: int = 0
     dataset: str = "imagenet"
-    size: tuple[int, int] = (224, 224)  # height, width of the pictures that augment makes
+    size: tuple[int, int] = (224, 224)  # height, width of the images that augment returns
     scope: str = "batch"
 
     @property
@@ -38,23 +39,36 @@ class MethodContext(NamedTuple):
 
 
 class DrawKeys(NamedTuple):
-    """What one batch is drawn from."""
+    """The Philox keys of one batch."""
 
     samples: np.ndarray  # int64 [B], indices into the data set
     step: int
-    epoch: int  # the key of per-sample draws, with the sample
+    epoch: int  # with the sample, the key of per-sample draws
     size: tuple[int, int]
 
     def owner(self, scope: str) -> tuple[np.ndarray | int, int]:
-        """``(sample, step)`` of the counter: each sample's own, or one for the batch on whatever GPU it lies."""
+        """``(sample, step)`` of the counter: each sample's own, or one for the whole batch on all GPUs."""
         return (self.samples, self.epoch) if scope == "sample" else (0, self.step)
 
 
+class Drawn(NamedTuple):
+    """The result of a component's draw."""
+
+    plan: Arrays  # by Plan field
+    lam: np.ndarray | None = None  # float32 [B], the weight of the own label; None: 1
+
+
 class Component(NamedTuple):
-    """One page's contribution; a field left out is not touched."""
+    """The contribution of one method to a joined one; a field left out changes nothing.
+
+    ``writes`` names the Plan fields that ``draw`` returns. ``mean_fill`` says that its boxes are filled with the mean
+    after normalization, which a method that works on pixels cannot do.
+    """
 
     name: str
-    draw: Callable[[DrawKeys], Arrays] = lambda keys: {}  # arrays by Plan field, and "weight": lam of the targets
+    draw: Callable[[DrawKeys], Drawn] | None = None
+    writes: tuple[str, ...] = ()
+    mean_fill: bool = False
     step: Callable[..., Tensor] | None = None
     fields: Callable[[DrawKeys, int], Arrays] | None = None
     prepare: Callable[[], None] | None = None
@@ -67,98 +81,120 @@ class Component(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A regularisation method as data.
+    """A regularization method as data; made by :func:`fastreg.methods.create`.
 
-    ``draw(labels, indices, step, *, epoch=None, size=None) -> (Plan, Targets)``: labels int64 [B] on the step's device,
-    indices int64 [B] on the host (a device tensor works, but waits for the device). Batch-scope numbers are keyed by
-    ``step``, per-sample ones by the sample and ``epoch`` (left out: the step); partners by the first sample of their
-    group of 64, or of as many as a smaller batch has. So none depends on the number of GPUs, where each takes whole
-    groups of 64; with fewer images on each, the partners do. ``size`` (int or height, width) overrides ``create``'s.
-
-    ``step(model, images, targets, loss, *, indices=None, step=None, epoch=None) -> loss`` replaces
-    ``loss(model(images), targets)``, or is None.
-
-    ``fields(indices, step, device=None, *, layers=None, epoch=None) -> dict`` for ``models.set_fields``, or is None.
-
-    ``plain`` is ``draw`` of the method's flips alone, for the end of a training that mixes no more; or None.
-
-    ``prepare()`` opens what ``step`` needs beside its arguments; raises InputError where it is missing. Or is None.
+    Attributes:
+        draw: ``draw(labels, indices, step, *, epoch=None, size=None) -> (Plan, Targets)``. ``labels``: int64 [B] on the
+            step's device. ``indices``: int64 [B] on the host, indices into the data set (a device tensor works, but
+            waits for the device). Batch-scope numbers are keyed by ``step``, per-sample numbers by the sample and
+            ``epoch`` (default: the step), partners by the first sample of their group of 64 (or of the whole batch, if
+            it is smaller). Draws therefore do not depend on how a batch is split across GPUs if each share is a
+            multiple of 64; below that only partners change. ``size`` (int, or height and width in pixels) overrides the
+            size given to ``create``.
+        step: ``step(model, images, targets, loss, *, indices=None, step=None, epoch=None) -> loss`` replaces
+            ``loss(model(images), targets)``; None for most methods.
+        fields: ``fields(indices, step, device=None, *, layers=None, epoch=None) -> dict`` for ``models.set_fields``;
+            None for most methods.
+        crop: whether training images are cropped at random.
+        pixels: whether ``step`` takes float32 pixels in [0, 1] and a model that normalizes them itself.
+        attacks: whether ``step`` runs the model in evaluation mode; all ranks must then share its running statistics.
+        optimizer: the optimizer of the source, if it is not SGD.
+        model: keyword arguments that ``models.create_model`` needs for this method.
+        name: the name given to ``create``, in the order of joining.
+        prepare: opens what ``step`` needs beside its arguments (raises InputError if it is missing); None for most.
+        plain: ``draw`` with the method's flips alone, for the end of a training in which nothing is mixed any more.
+        recreate: the call of ``create`` that made this method, which pickling repeats in the other process.
     """
 
     draw: Callable[..., tuple[Plan, Targets]]
     step: Callable[..., Tensor] | None = None
     fields: Callable[..., dict[str, Tensor]] | None = None
-    crop: bool = True  # whether training pictures are randomly cropped
-    pixels: bool = False  # whether step takes float32 pixels in [0, 1] and a model that normalises them itself
-    attacks: bool = False  # whether step runs the model in evaluation mode: processes must agree on its statistics
-    optimizer: str | None = None  # the optimiser that the source trains with, where it is not SGD
-    model: Mapping[str, Any] = MappingProxyType({})  # keyword arguments that create_model needs for this method
+    crop: bool = True
+    pixels: bool = False
+    attacks: bool = False
+    optimizer: str | None = None
+    model: Mapping[str, Any] = MappingProxyType({})
     name: str = "none"
     prepare: Callable[[], None] | None = None
     plain: Callable[..., tuple[Plan, Targets]] | None = None
+    recreate: Callable[[], Method] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.recreate is None:
+            raise TypeError("only a method made by fastreg.methods.create can be pickled")
+        return self.recreate, ()
 
 
-def join(context: MethodContext, parts: Sequence[Component]) -> Method:
-    """One method out of several. Raises InputError if two of them want the same thing."""
-    stepping = [part for part in parts if part.step is not None]
-    if len(stepping) > 1:
-        _refuse(stepping[0], stepping[1], "both change the training step")
-    fielding = [(part, part.fields) for part in parts if part.fields is not None]
-    if len(fielding) > 1:
-        _refuse(fielding[0][0], fielding[1][0], "both scale the model's residual branches")
-    flip = all(part.flip for part in parts)
-    probe = DrawKeys(np.arange(2), 0, 0, context.size)
-    written = [(part, part.draw(probe)) for part in parts]
-    for (one, a), (two, b) in itertools.combinations(written, 2):
-        if a.keys() & b.keys():
-            _refuse(one, two, f"both draw the plan's {' and '.join(sorted(a.keys() & b.keys()))}")
-    pixels = any(part.pixels for part in parts)
-    for part, arrays in written:
-        if pixels and "box_fill" in arrays and (arrays["box_fill"] == 2).any():
-            attack = next(p for p in parts if p.pixels)
-            _refuse(attack, part, "do not fit (one works on pixels, the other fills with the mean of normalised ones)")
-
-    def drawing(drawn: Sequence[Component]) -> Callable[..., tuple[Plan, Targets]]:
-        def draw(labels: Tensor, indices: Tensor, step: int, *, epoch: int | None = None, size=None):
-            keys = _keys(context, indices, step, epoch, size)
-            arrays: Arrays = {}
-            if flip:
-                word = philox.words(context.seed, 0, keys.samples, keys.epoch, "flip")[:, 0]
-                arrays["flip"] = philox.uniform(word) < 0.5
-            for part in drawn:
-                arrays |= part.draw(keys)
-            weight = arrays.pop("weight", None)
-            if weight is None:
-                weight = np.ones(len(labels), np.float32)
-            sent = ship({**arrays, "weight": weight}, labels.device)
-            lam = sent.pop("weight")
-            other = labels[sent["partner"]] if "partner" in sent else labels
-            return Plan(**sent), Targets(labels, other, lam)
-
-        return draw
-
-    fields = None
-    if fielding:
-        fields = _fields(context, fielding[0][1])
+def join(context: MethodContext, components: Sequence[Component]) -> Method:
+    """Merge components into one method. Raises InputError if two of them change the same thing."""
+    _refuse_conflicts(components)
+    steps = [component for component in components if component.step is not None]
+    fields = next((component.fields for component in components if component.fields is not None), None)
+    flip = all(component.flip for component in components)
+    unmixed = [component for component in components if set(component.writes) <= {"flip"}]
     return Method(
-        drawing(parts),
-        stepping[0].step if stepping else None,
-        fields,
-        prepare=next((part.prepare for part in parts if part.prepare), None),
-        plain=drawing([part for part, arrays in written if arrays.keys() <= {"flip"}]),
-        crop=all(part.crop for part in parts),
-        pixels=pixels,
-        attacks=any(part.attacks for part in parts),
-        model={key: value for part in parts for key, value in part.model.items()},
-        optimizer=next((part.optimizer for part in parts if part.optimizer), None),
-        name="+".join(part.name for part in parts),
+        _plan_draw(context, components, flip),
+        steps[0].step if steps else None,
+        None if fields is None else _field_draw(context, fields),
+        prepare=next((component.prepare for component in components if component.prepare), None),
+        plain=_plan_draw(context, unmixed, flip),
+        crop=all(component.crop for component in components),
+        pixels=any(component.pixels for component in components),
+        attacks=any(component.attacks for component in components),
+        model={key: value for component in components for key, value in component.model.items()},
+        optimizer=next((component.optimizer for component in components if component.optimizer), None),
+        name="+".join(component.name for component in components),
     )
 
 
-def _fields(context: MethodContext, page: Callable[[DrawKeys, int], Arrays]) -> Callable[..., dict[str, Tensor]]:
+def _refuse_conflicts(components: Sequence[Component]) -> None:
+    for one, two in itertools.combinations(components, 2):
+        if one.step is not None and two.step is not None:
+            _refuse(one, two, "both change the training step")
+        if one.fields is not None and two.fields is not None:
+            _refuse(one, two, "both scale the model's residual branches")
+        if shared := sorted(set(one.writes) & set(two.writes)):
+            _refuse(one, two, f"both draw the plan's {' and '.join(shared)}")
+    on_pixels = next((component for component in components if component.pixels), None)
+    filled = next((component for component in components if component.mean_fill), None)
+    if on_pixels is not None and filled is not None:
+        _refuse(on_pixels, filled, "do not fit (one works on pixels, the other fills with the mean of normalized ones)")
+
+
+def _plan_draw(
+    context: MethodContext, components: Sequence[Component], flip: bool
+) -> Callable[..., tuple[Plan, Targets]]:
+    """``Method.draw`` of some components."""
+
+    def draw(labels: Tensor, indices: Tensor, step: int, *, epoch: int | None = None, size: Any = None):
+        keys = _keys(context, indices, step, epoch, size)
+        arrays: Arrays = {}
+        lam = np.ones(len(labels), np.float32)
+        if flip:
+            word = philox.words(context.seed, 0, keys.samples, keys.epoch, "flip")[:, 0]
+            arrays["flip"] = philox.uniform(word) < 0.5
+        for component in components:
+            if component.draw is None:
+                continue
+            drawn = component.draw(keys)
+            if drawn.plan.keys() != set(component.writes):
+                raise ValueError(f"{component.name} drew {sorted(drawn.plan)} but declares {sorted(component.writes)}")
+            arrays |= drawn.plan
+            lam = lam if drawn.lam is None else drawn.lam
+        on_device = ship({**arrays, "label_weight": lam}, labels.device)
+        lam_on_device = on_device.pop("label_weight")
+        partner_labels = labels[on_device["partner"]] if "partner" in on_device else labels
+        return Plan(**on_device), Targets(labels, partner_labels, lam_on_device)
+
+    return draw
+
+
+def _field_draw(context: MethodContext, draw: Callable[[DrawKeys, int], Arrays]) -> Callable[..., dict[str, Tensor]]:
+    """``Method.fields`` of one component."""
+
     def fields(indices: Tensor, step: int, device=None, *, layers: int | None = None, epoch: int | None = None):
         keys = _keys(context, indices, step, epoch, None)
-        return ship(page(keys, layers or default_layers(context)), torch.device(device or "cpu"))
+        return ship(draw(keys, layers or default_layers(context)), torch.device(device or "cpu"))
 
     return fields
 
@@ -169,23 +205,25 @@ def default_layers(context: MethodContext) -> int:
 
 
 def ship(arrays: Arrays, device: torch.device) -> dict[str, Tensor]:
-    """Host arrays as tensors on ``device``: one buffer, pinned for CUDA, and one copy that nobody waits for."""
+    """Copy host arrays to ``device`` in one buffer (pinned for CUDA) and one copy that the host does not wait for."""
     starts = list(itertools.accumulate((-(-array.nbytes // 16) * 16 for array in arrays.values()), initial=0))
-    staged = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=device.type == "cuda")
-    host = staged.numpy()
+    buffer = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=device.type == "cuda")
+    host = buffer.numpy()
     for start, array in zip(starts, arrays.values()):
         host[start : start + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    there = staged.to(device, non_blocking=True)
-    sent = {}
+    on_device = buffer.to(device, non_blocking=True)
+    tensors = {}
     for start, (name, array) in zip(starts, arrays.items()):
         dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
-        sent[name] = there[start : start + array.nbytes].view(dtype).view(array.shape)
-    return sent
+        tensors[name] = on_device[start : start + array.nbytes].view(dtype).view(array.shape)
+    return tensors
 
 
 def partners(context: MethodContext, keys: DrawKeys, operation: str) -> np.ndarray:
-    """int64 [B]: a permutation of the positions inside groups of 64 (the last, or only, group may be smaller), keyed by
-    step and the group's first sample."""
+    """int64 [B]: a permutation of the batch positions inside groups of 64 (the last, or only, group may be smaller).
+
+    Keyed by the step and the group's first sample.
+    """
     count = len(keys.samples)
     position = np.arange(count)
     first = keys.samples[position // GROUP * GROUP]
@@ -195,25 +233,25 @@ def partners(context: MethodContext, keys: DrawKeys, operation: str) -> np.ndarr
 
 
 def per_sample(values: Any, keys: DrawKeys, dtype: Any) -> np.ndarray:
-    """Values of the batch or of each sample, as a contiguous array [B, ...]."""
+    """Broadcast values of the batch, or of each sample, to a contiguous array [B, ...]."""
     values = np.asarray(values, dtype)
     return np.broadcast_to(values, (len(keys.samples), *values.shape[1:])).copy()
 
 
-def number(flag: str, value: Any, low: float, high: float = np.inf, open_low: bool = False) -> float:
-    """``value`` as a float in [low, high], without ``low`` itself if ``open_low``; InputError names the argument."""
+def number(parameter: str, value: Any, low: float, high: float = np.inf, open_low: bool = False) -> float:
+    """``value`` as a float in [low, high] (without ``low`` if ``open_low``). Raises InputError naming the parameter."""
     if isinstance(value, int | float | np.number) and low <= value <= high and not (open_low and value == low):
         return float(value)
     least = f"greater than {low:g}" if open_low else f"at least {low:g}"
     most = f" and at most {high:g}" if high < np.inf else ""
-    raise InputError(f"{flag} must be a number {least}{most}, not {value!r}.")
+    raise InputError(f"`{parameter}` must be a number {least}{most}, not {value!r}.")
 
 
 def as_size(size: Any) -> tuple[int, int]:
     """``(height, width)`` from an int or a pair."""
     height, width = (size, size) if isinstance(size, int | np.integer) else size
     if height < 1 or width < 1:
-        raise InputError(f"size must be positive, but is {size!r}.")
+        raise InputError(f"`size` must be positive, but is {size!r}.")
     return int(height), int(width)
 
 

@@ -1,4 +1,4 @@
-"""Gaussian-noise augmentation: adds noise of a random strength to a part of the pictures, then clips to [0, 1].
+"""Gaussian-noise augmentation: adds noise of a random strength to a part of the images, then clips to [0, 1].
 
     x' = clip(x + sigma n, 0, 1),  n ~ N(0, 1) per pixel and channel,  sigma uniform in a set, with probability prob
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from fastreg.errors import InputError
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number
+from fastreg.methods.base import Component, DrawKeys, Drawn, MethodContext, number
 
 SIGMAS = (0.04, 0.06, 0.08, 0.09, 0.10)
 
@@ -29,9 +29,9 @@ def gaussian_noise(context: MethodContext, *, sigma: float | Sequence[float] = S
     levels = np.array([number("sigma", value, 0) for value in given], np.float32)
     prob = number("prob", prob, 0, 1)
 
-    def draw(keys: DrawKeys) -> Arrays:
+    def draw(keys: DrawKeys) -> Drawn:
         words = philox.words(context.seed, 0, keys.samples, keys.epoch, "noise_level")
         level = levels[philox.integers(words[:, 0], len(levels))]
-        return {"noise": np.where(philox.uniform(words[:, 1]) < prob, level, np.float32(0))}
+        return Drawn({"noise": np.where(philox.uniform(words[:, 1]) < prob, level, np.float32(0))})
 
-    return Component("gaussian_noise", draw)
+    return Component("gaussian_noise", draw, writes=("noise",))

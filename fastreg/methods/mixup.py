@@ -1,14 +1,14 @@
-"""Mixup: blends each picture, and its label, with a partner's.
+"""Mixup: blends each image, and its label, with a partner's.
 
     x' = lam x + (1 - lam) x_partner,  loss = lam CE(y) + (1 - lam) CE(y_partner),  lam ~ Beta(alpha, alpha)
 
-One lam per batch as in the authors' code, or one per sample with ``scope="sample"``. The blend is of normalised
-pictures, which equals that of pixels.
+One lam per batch as in the authors' code, or one per sample with ``scope="sample"``. The blend is of normalized
+images, which equals that of pixels.
 
 Source: Zhang et al., mixup: beyond empirical risk minimization (ICLR 2018), section 2; alpha from Yun et al., CutMix
 (ICCV 2019), section 4.1.
 Defaults: alpha 1.0, prob 1.0 on CIFAR and ImageNet alike.
-Cost: each picture is read twice by the augment kernel; not yet measured.
+Cost: each image is read twice by the augment kernel; not yet measured.
 Example: ``fastreg train imagenet --reg mixup --ls 0.1``, ``methods.create("mixup", alpha=0.2)``.
 """
 
@@ -17,17 +17,17 @@ from __future__ import annotations
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number, partners, per_sample
+from fastreg.methods.base import Component, DrawKeys, Drawn, MethodContext, number, partners, per_sample
 
 
 def mixup(context: MethodContext, *, alpha: float = 1.0, prob: float = 1.0) -> Component:
     alpha, prob = number("alpha", alpha, 0, open_low=True), number("prob", prob, 0, 1)
 
-    def draw(keys: DrawKeys) -> Arrays:
+    def draw(keys: DrawKeys) -> Drawn:
         lam = mixing_weight(context, keys, alpha, prob)
-        return {"partner": partners(context, keys, "mixup_partner"), "lam": lam, "weight": lam}
+        return Drawn({"partner": partners(context, keys, "mixup_partner"), "lam": lam}, lam)
 
-    return Component("mixup", draw)
+    return Component("mixup", draw, writes=("partner", "lam"))
 
 
 def mixing_weight(context: MethodContext, keys: DrawKeys, alpha: float, prob: float) -> np.ndarray:

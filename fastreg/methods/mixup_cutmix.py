@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number, partners
+from fastreg.methods.base import Component, DrawKeys, Drawn, MethodContext, number, partners
 from fastreg.methods.cutmix import mixing_box
 from fastreg.methods.mixup import mixing_weight
 
@@ -38,18 +38,18 @@ def mixup_cutmix(
     ]
     blended = 1 - number("switch_prob", switch_prob, 0, 1)
 
-    def draw(keys: DrawKeys) -> Arrays:
+    def draw(keys: DrawKeys) -> Drawn:
         sample, step = keys.owner(context.scope)
         chance = philox.uniform(np.atleast_2d(philox.words(context.seed, 0, sample, step, "mix_choice"))[:, 0])
         blend = np.broadcast_to(chance < blended, len(keys.samples))
         lam = mixing_weight(context, keys, alphas[0], probs[0])
         box, weight = mixing_box(context, keys, alphas[1], probs[1])
-        return {
+        plan = {
             "partner": partners(context, keys, "mixup_partner"),
             "lam": np.where(blend, lam, np.float32(1)),
             "box": np.where(blend[:, None], np.int32(0), box),
             "box_fill": np.zeros(len(keys.samples), np.int8),
-            "weight": np.where(blend, lam, weight),
         }
+        return Drawn(plan, np.where(blend, lam, weight))
 
-    return Component("mixup+cutmix", draw)
+    return Component("mixup+cutmix", draw, writes=("partner", "lam", "box", "box_fill"))

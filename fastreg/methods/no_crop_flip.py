@@ -1,4 +1,4 @@
-"""Without random crop and flip: each picture is seen as the evaluation sees it (a row of the paper's CIFAR-100 table).
+"""Without random crop and flip: each image is seen as the evaluation sees it (a row of the paper's CIFAR-100 table).
 
 Cost: nothing. Example: ``fastreg train cifar100 --reg no_crop_flip``. ``Method.crop`` is False: the loader is built
 without its random crop.

@@ -1,4 +1,4 @@
-"""No regularisation beside the random crop and flip: the paper's baseline.
+"""No regularization beside the random crop and flip: the paper's baseline.
 
 Cost: nothing. Example: ``fastreg train imagenet --reg none``.
 """

@@ -1,18 +1,18 @@
-"""OOD augmentation: one picture that belongs to no class beside each training picture, to be met with uniform belief.
+"""OOD augmentation: one image that belongs to no class beside each training image, to be met with uniform belief.
 
     loss = CE(model(x), y) + weight KL(U || model(x_ood)),  KL(U || p) = -1/K sum_k log p_k - log K
 
 which is the cross-entropy with label smoothing 1, less a constant. Both batches go through the model as one. Each
-training sample draws its own OOD picture by (sample, epoch), so the pairs do not depend on batch or GPU count.
+training sample draws its own OOD image by (sample, epoch), so the pairs do not depend on batch or GPU count.
 
-``ood_svhn`` takes them from SVHN's training pictures, ``ood_gan`` from a WGAN-GP generator that was trained on the same
+``ood_svhn`` takes them from SVHN's training images, ``ood_gan`` from a WGAN-GP generator that was trained on the same
 data set before (models/wgan.py).
 
 Source: Lee et al., Training confidence-calibrated classifiers for detecting out-of-distribution samples (ICLR 2018),
 equation 1, and its code for the weight; the two variants are Chun et al. 2020, section 3.
 Defaults: weight 1 (Lee et al. use 0.1 on CIFAR-10 with a GAN).
 Cost: by arithmetic 2 plain steps, and the generator's forward pass for ``ood_gan``; not yet measured.
-Example: ``fastreg train cifar100 --reg ood_svhn``, ``methods.create("ood_svhn", ood=pictures)``.
+Example: ``fastreg train cifar100 --reg ood_svhn``, ``methods.create("ood_svhn", ood=images)``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Draw = Callable[[DrawKeys, torch.device], Tensor]  # -> float32 pixels in [0, 1]
 
 
 def ood_svhn(context: MethodContext, *, ood: Any = None, weight: float = 1.0) -> Component:
-    """``ood``: uint8 [N, h, w, 3] pictures to use; a folder where SVHN lies; None: SVHN's usual place."""
+    """``ood``: uint8 [N, h, w, 3] images to use; a folder where SVHN lies; None: SVHN's usual place."""
 
     def open_pool() -> Draw:
         if isinstance(ood, np.ndarray | Tensor):
@@ -70,9 +70,9 @@ def ood_gan(context: MethodContext, *, ood: Any = None, weight: float = 1.0) -> 
 
 
 def beside(name: str, open_draw: Callable[[], Draw], weight: float) -> Component:
-    """The training step, and the opening of its pictures, which a first step does where nobody did.
+    """The training step, and the opening of its images, which a first step does where nobody did.
 
-    Without ``indices`` and ``step``, pictures belong to places in the batch, and the step is the count of its calls.
+    Without ``indices`` and ``step``, images belong to places in the batch, and the step is the count of its calls.
     """
     opened: list[Draw] = []
     calls = itertools.count()
@@ -112,11 +112,11 @@ def uniform_divergence(logits: Tensor) -> Tensor:
     return mixed_cross_entropy(logits, label, label_smoothing=1.0) - math.log(logits.shape[1])
 
 
-def from_pool(context: MethodContext, pictures: np.ndarray | Tensor) -> Draw:
-    """Pictures uint8 [N, h, w, 3], kept on the device from the first draw on."""
-    pool = torch.as_tensor(pictures)
+def from_pool(context: MethodContext, images: np.ndarray | Tensor) -> Draw:
+    """Images uint8 [N, h, w, 3], kept on the device from the first draw on."""
+    pool = torch.as_tensor(images)
     if pool.dtype != torch.uint8 or pool.ndim != 4 or pool.shape[3] != 3 or len(pool) == 0:
-        raise InputError(f"OOD pictures must be uint8 [N, h, w, 3], but are {pool.dtype} {tuple(pool.shape)}.")
+        raise InputError(f"OOD images must be uint8 [N, h, w, 3], but are {pool.dtype} {tuple(pool.shape)}.")
 
     def draw(keys: DrawKeys, device: torch.device) -> Tensor:
         nonlocal pool

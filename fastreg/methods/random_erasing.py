@@ -1,6 +1,6 @@
-"""Random erasing: fills a box of random area and shape with the data set's mean colour. Beside the paper.
+"""Random erasing: fills a box of random area and shape with the data set's mean color. Beside the paper.
 
-    area ~ U(0.02, 0.4) of the picture,  height / width log-uniform in [0.3, 1 / 0.3],  place uniform,  10 tries to fit
+    area ~ U(0.02, 0.4) of the image,  height / width log-uniform in [0.3, 1 / 0.3],  place uniform,  10 tries to fit
 
 Source: Zhong et al., Random erasing data augmentation (AAAI 2020), algorithm 1; the log-uniform ratio as in torchvision
 and timm, whose "const" mode this fill is.
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext, number
+from fastreg.methods.base import Component, DrawKeys, Drawn, MethodContext, number
 
 TRIES = 10
 
@@ -27,7 +27,7 @@ def random_erasing(context: MethodContext, *, prob: float = 0.5, area: Sequence[
     low = number("area", area[0], 0, 1)
     high = number("area", area[1], low, 1)
 
-    def draw(keys: DrawKeys) -> Arrays:
+    def draw(keys: DrawKeys) -> Drawn:
         high_px, wide_px = keys.size
         samples, everyone = keys.samples[:, None], np.arange(len(keys.samples))
         words = philox.words(context.seed, np.arange(1 + TRIES), samples, keys.epoch, "erasing_box")
@@ -43,6 +43,6 @@ def random_erasing(context: MethodContext, *, prob: float = 0.5, area: Sequence[
         y = philox.integers(place[:, 2], high_px - height + 1)
         x = philox.integers(place[:, 3], wide_px - width + 1)
         box = np.stack((y, x, y + height, x + width), axis=-1).astype(np.int32)
-        return {"box": box, "box_fill": np.full(len(box), 2, np.int8)}
+        return Drawn({"box": box, "box_fill": np.full(len(box), 2, np.int8)})
 
-    return Component("random_erasing", draw)
+    return Component("random_erasing", draw, writes=("box", "box_fill"), mean_fill=True)

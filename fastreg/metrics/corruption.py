@@ -1,4 +1,4 @@
-"""Corruption errors of ImageNet-C (Hendrycks & Dietterich 2019, 1903.12261, section 4.2), normalised by AlexNet.
+"""Corruption errors of ImageNet-C (Hendrycks & Dietterich 2019, 1903.12261, section 4.2), normalized by AlexNet.
 
 CE_c is the model's error summed over the five severities, over AlexNet's sum; mCE is the mean of the 15. The noise,
 blur, weather and digital columns of the paper's Table 4 are CE averaged inside the category; those of its Table 2 are

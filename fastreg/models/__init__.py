@@ -1,8 +1,11 @@
-"""Models: ``create_model(name, num_classes)`` takes normalised [B, 3, h, w] images and gives logits."""
+"""Models: ``create_model(name, num_classes)`` maps normalized images [B, 3, h, w] to logits [B, num_classes]."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -16,44 +19,59 @@ from fastreg.models.resnet import RESNETS, ResNet
 
 __all__ = ["MODELS", "Normalized", "branch_layers", "create_model", "set_fields"]
 
-MODELS = (*RESNETS, *PYRAMIDNETS, *CIFARNETS)
-"""The names that need no further package; ``timm:NAME`` and ``torchvision:NAME`` come on top."""
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    **{name: partial(ResNet, *row) for name, row in RESNETS.items()},
+    **{name: partial(PyramidNet, *row) for name, row in PYRAMIDNETS.items()},
+    **{name: partial(CifarNet, widths) for name, widths in CIFARNETS.items()},
+}
+"""Name -> a function of (num_classes, **arguments) that builds the model; ``timm:NAME``, ``torchvision:NAME`` come on
+top."""
 
 STEMS = ("imagenet", "cifar")
 
 
 def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str = "imagenet", **kw: Any) -> nn.Module:
-    """A freshly initialised model in training mode, from torch's current random state.
+    """Create a model in training mode, initialized from torch's current random state.
 
-    ``name``: one of ``MODELS``, ``timm:NAME`` or ``torchvision:NAME``. ``stem`` chooses a ResNet's first layers:
-    "imagenet" (7x7, stride 2, max-pool) or "cifar" (3x3, stride 1); the others have but one stem and ignore it.
-    ``kw``: ``stochastic_depth`` (share of dropped branches in the last layer) for ours; ``blurpool`` and
-    ``zero_init_residual`` for ResNets; for timm and torchvision, their own arguments.
+    Args:
+        name: a name of ``MODELS``, ``timm:NAME`` or ``torchvision:NAME``.
+        num_classes: number of outputs, 1 or more.
+        shakedrop: whether residual branches get ShakeDrop (ResNets and PyramidNets).
+        stem: first layers of a ResNet: ``"imagenet"`` (7x7, stride 2, max-pool) or ``"cifar"`` (3x3, stride 1); other
+            models have one stem and ignore it.
+        kw: further arguments: ``stochastic_depth`` (share of dropped branches in the last layer) for ResNets and
+            PyramidNets, ``blurpool`` and ``zero_init_residual`` for ResNets, their own arguments for timm and
+            torchvision models.
 
-    Raises InputError for an unknown name, a missing package, or an argument that the model does not take.
+    Returns:
+        The model: float [B, 3, h, w] normalized images to float [B, num_classes] logits.
+
+    Raises:
+        InputError: the name is unknown, its package is missing, or the model does not take an argument.
+
+    Source:
+        The module of each model names its paper.
     """
     if not isinstance(num_classes, int) or num_classes < 1:
-        raise InputError(f"num_classes must be a positive integer, but is {num_classes!r}.")
-    package, _, rest = name.partition(":")
-    own: dict[str, Any] = {"shakedrop": shakedrop, **kw}
+        raise InputError(f"`num_classes` must be a positive integer, but is {num_classes!r}.")
     if stem not in STEMS:
         raise unknown("stem", stem, STEMS)
-    residual = (*RESNETS, *PYRAMIDNETS)
+    package, _, rest = name.partition(":")
+    if not (name in MODELS or (package in _PACKAGES and rest)):
+        raise unknown("model", name, [*MODELS, *(f"{package}:NAME" for package in _PACKAGES)])
     for key, dropping in (("shakedrop", "ShakeDrop"), ("stochastic_depth", "stochastic depth")):
-        if own.get(key) and name not in residual and (package in _PACKAGES or name in MODELS):
+        residual = [known for known, build in MODELS.items() if key in inspect.signature(build).parameters]
+        if {"shakedrop": shakedrop, **kw}.get(key) and name not in residual:
             raise InputError(f"{dropping} works on {', '.join(residual)}, not on {name}: leave it out.")
     try:
-        if package in _PACKAGES and rest:
+        if name not in MODELS:
             return _PACKAGES[package](rest, num_classes, kw)
-        if name in RESNETS:
-            return ResNet(*RESNETS[name], num_classes, stem=stem, **own)
-        if name in PYRAMIDNETS:
-            return PyramidNet(*PYRAMIDNETS[name], num_classes, **own)
-        if name in CIFARNETS:
-            return CifarNet(CIFARNETS[name], num_classes, **kw)
+        build = MODELS[name]
+        takes = inspect.signature(build).parameters
+        own = {key: value for key, value in (("stem", stem), ("shakedrop", shakedrop)) if key in takes}
+        return build(num_classes, **own, **kw)
     except TypeError as error:
         raise InputError(f"model {name!r} does not take these arguments ({error}).") from error
-    raise unknown("model", name, [*MODELS, "timm:NAME", "torchvision:NAME"])
 
 
 def _timm(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""A small network for 32 px pictures whose first layer is computed from the training pictures, not trained.
+"""A small network for 32 px images whose first layer is computed from the training images, not trained.
 
     whitening    2x2 convolution with 24 filters, GELU: the eigenvectors v_i of the covariance of 2x2x3 patches, each
                  times +-1 / sqrt(e_i + 5e-4) with its eigenvalue e_i, so that what leaves them is uncorrelated
@@ -34,7 +34,7 @@ class Block(nn.Sequential):
 
 
 class CifarNet(nn.Module):
-    """[B, 3, h, w] normalised images (32 px; at least 16) to [B, num_classes] logits."""
+    """[B, 3, h, w] normalized images (32 px; at least 16) to [B, num_classes] logits."""
 
     whitening: Tensor
 
@@ -50,7 +50,7 @@ class CifarNet(nn.Module):
 
     @torch.no_grad()
     def whiten(self, images: Tensor) -> None:
-        """Set the first layer from training pictures, normalised [N, 3, h, w]: once, before the first step."""
+        """Set the first layer from training images, normalized [N, 3, h, w]: once, before the first step."""
         patches = images.double().unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (vectors / (values + FLOOR).sqrt()).T.reshape(12, 3, 2, 2)

@@ -61,7 +61,7 @@ PYRAMIDNETS = {"pyramidnet200": (200, 240, True), "pyramidnet110": (110, 270, Fa
 
 
 class PyramidNet(nn.Module):
-    """[B, 3, h, w] normalised images (32 px) to [B, num_classes] logits."""
+    """[B, 3, h, w] normalized images (32 px) to [B, num_classes] logits."""
 
     layer1: nn.Module
     layer2: nn.Module

@@ -1,4 +1,4 @@
-"""ResNet-18 to 152 with torchvision's state-dict names, initialisation and stride placement (the 3x3 convolution).
+"""ResNet-18 to 152 with torchvision's state-dict names, initialization and stride placement (the 3x3 convolution).
 
 Source: He et al., Deep residual learning for image recognition (CVPR 2016), table 1. The CIFAR stem is a 3x3
 convolution of stride 1 and no pooling; its state-dict names are the same.
@@ -69,7 +69,7 @@ RESNETS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
 
 
 class ResNet(nn.Module):
-    """[B, 3, h, w] normalised images to [B, num_classes] logits.
+    """[B, 3, h, w] normalized images to [B, num_classes] logits.
 
     ``zero_init_residual`` starts each block as the identity (Goyal et al. 2017, section 5.1); ``blurpool`` low-passes
     before every strided convolution but the stem's; ``shakedrop`` and ``stochastic_depth`` as in branch.py.
@@ -107,7 +107,7 @@ class ResNet(nn.Module):
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(inputs, num_classes)
-        initialise(self)
+        initialize(self)
         blocks = [m for m in self.modules() if isinstance(m, BasicBlock | Bottleneck)]
         if zero_init_residual:
             for m in blocks:
@@ -132,7 +132,7 @@ def projection(inputs: int, outputs: int, stride: int, blur: bool) -> nn.Sequent
     return nn.Sequential(conv(inputs, outputs, 1, stride, blur), nn.BatchNorm2d(outputs))
 
 
-def initialise(model: nn.Module) -> None:
+def initialize(model: nn.Module) -> None:
     """torchvision's: convolutions He-normal by fan-out; norms start at 1 and 0, linear layers as torch makes them."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

@@ -1,10 +1,10 @@
-"""WGAN-GP for 32 px pictures: residual generator and critic, and their losses.
+"""WGAN-GP for 32 px images: residual generator and critic, and their losses.
 
     critic     mean D(fake) - mean D(real) + 10 mean (|grad_x D(x)| - 1)^2,  x = real + u (fake - real), u ~ U(0, 1)
     generator  -mean D(fake)
 
 Source: Gulrajani et al., Improved training of Wasserstein GANs (NeurIPS 2017), algorithm 1 and appendix C, and its code
-for initialisation, the order of pooling, and the dequantisation of real pictures. Without labels.
+for initialization, the order of pooling, and the dequantisation of real images. Without labels.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Block(nn.Module):
         if self.resample == "up":
             y = F.interpolate(y, scale_factor=2)
         y = self.conv2(F.relu(self.norm2(self.conv1(y))))
-        # a 1x1 convolution commutes with both kinds of resampling: it goes where the picture is smaller
+        # a 1x1 convolution commutes with both kinds of resampling: it goes where the image is smaller
         if self.resample == "up":
             return y + F.interpolate(self.shortcut(x), scale_factor=2)
         if self.resample == "down":
@@ -52,7 +52,7 @@ class Block(nn.Module):
 
 
 class Generator(nn.Module):
-    """Standard normal latents [B, latent] to pictures [B, 3, 32, 32] in [-1, 1]."""
+    """Standard normal latents [B, latent] to images [B, 3, 32, 32] in [-1, 1]."""
 
     def __init__(self, latent: int = 128, width: int = 128):
         super().__init__()
@@ -61,7 +61,7 @@ class Generator(nn.Module):
         self.blocks = nn.Sequential(*(Block(width, width, "up", norm=True) for _ in range(3)))
         self.norm = nn.BatchNorm2d(width)
         self.output = nn.Conv2d(width, 3, 3, padding=1)
-        initialise(self)
+        initialize(self)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.blocks(self.input(z).view(-1, self.width, 4, 4))
@@ -69,7 +69,7 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Pictures [B, 3, 32, 32] in [-1, 1] to scores [B]. No norm: the penalty is on each picture's own gradient."""
+    """Images [B, 3, 32, 32] in [-1, 1] to scores [B]. No norm: the penalty is on each image's own gradient."""
 
     def __init__(self, width: int = 128):
         super().__init__()
@@ -77,13 +77,13 @@ class Critic(nn.Module):
             Block(3, width, "down", first=True), Block(width, width, "down"), Block(width, width), Block(width, width)
         )
         self.output = nn.Linear(width, 1)
-        initialise(self)
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.output(F.relu(self.blocks(x)).mean((2, 3))).squeeze(1)
 
 
-def initialise(model: nn.Module) -> None:
+def initialize(model: nn.Module) -> None:
     """Uniform, variance 4 / (fans) for 3x3 convolutions that feed on, 2 / (fans) for the others; biases 0."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

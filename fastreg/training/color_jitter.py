@@ -1,10 +1,10 @@
-"""The recipe's colours: which factors a sample gets in an epoch. ``kernels.color_jitter`` applies them.
+"""Color jitter and PCA lighting of the ImageNet recipe: the draws; ``kernels.color_jitter`` applies them.
 
-    brightness, contrast, saturation  ~ U(1 - v, 1 + v), each its own
+    brightness, contrast, saturation  ~ U(1 - v, 1 + v), independent
     shift of red, green and blue      = V diag(eigenvalues) a,  a ~ N(0, w)^3, on the 0-1 scale
 
-with ``--color-jitter`` v and ``--lighting`` w. The eigenvalues and eigenvectors (columns of V) are those of the RGB
-values of ImageNet's training pictures.
+with v the setting ``color_jitter`` and w the setting ``lighting``. The eigenvalues and eigenvectors (columns of V) are
+those of the RGB values of ImageNet's training images.
 
 Source: CutMix-PyTorch (utils.py, train.py: v 0.4, w 0.1); Krizhevsky et al., AlexNet (NIPS 2012), section 4.1.
 Cost: not yet measured.
@@ -36,25 +36,25 @@ def draw(samples: np.ndarray, epoch: int, *, jitter: float, lighting: float, see
     return {name: np.ascontiguousarray(value, np.float32) for name, value in drawn.items()}
 
 
-def colouring(*, jitter: float, lighting: float, seed: int) -> Callable[[Batch, int, int], Batch]:
-    """``(batch, epoch, size) -> batch`` with other colours; the batch itself when ``jitter`` and ``lighting`` are 0.
+def make_color_jitter(*, jitter: float, lighting: float, seed: int) -> Callable[[Batch, int, int], Batch]:
+    """A function ``(batch, epoch, size) -> batch`` that changes colors; the batch itself if both settings are 0.
 
-    The colours are the crop's, as in the recipe: contrast turns about its mean grey value, and what a crop takes from
-    beyond the canvas is coloured too. Where the loader leaves cropping to ``augment`` (CIFAR, the resident loader), the
-    pictures are therefore cut to ``size`` pixels first, in one more launch; the batch that comes out has no boxes left.
+    The recipe changes the colors of the crop: contrast scales around the crop's mean gray value, and black from beyond
+    the canvas is changed too. If the loader leaves cropping to ``augment`` (CIFAR, the resident loader), the images are
+    therefore cropped to ``size`` pixels first, in one more launch, and the returned batch has no crops.
     """
     if not jitter and not lighting:
         return lambda batch, epoch, size: batch
 
-    def colour(batch: Batch, epoch: int, size: int) -> Batch:
+    def apply(batch: Batch, epoch: int, size: int) -> Batch:
         drawn = draw(batch.indices.to("cpu").numpy(), epoch, jitter=jitter, lighting=lighting, seed=seed)
-        images = batch.images if batch.crop is None else cut(batch.images, batch.crop, size)
+        images = batch.images if batch.crop is None else crop_images(batch.images, batch.crop, size)
         return batch._replace(images=color_jitter(images, **ship(drawn, images.device)), crop=None)
 
-    return colour
+    return apply
 
 
-def cut(images: Tensor, crop: Tensor, size: int) -> Tensor:
-    """uint8 [B, H, W, 3] canvases to uint8 [B, size, size, 3], as a decoder crops and resizes."""
+def crop_images(images: Tensor, crop: Tensor, size: int) -> Tensor:
+    """Crop and resize uint8 [B, H, W, 3] to uint8 [B, size, size, 3], as a decoder does."""
     pixels = augment(images, Plan(crop=crop), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32, size=size)
     return (255 * pixels).round().byte().permute(0, 2, 3, 1)

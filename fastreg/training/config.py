@@ -1,4 +1,4 @@
-"""Every setting of a training run, in one flat dataclass; ``config.json`` is this, resolved."""
+"""The settings of a training run: one flat dataclass, written as ``config.json``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from fastreg.training.flag_aliases import translate
 
 @dataclass
 class Config:
-    # what is trained on what
+    """All settings of a training run, described beside each field; :func:`make_config` takes them from a recipe.
+
+    Raises:
+        InputError: a value is out of range or unknown, or two settings contradict each other.
+    """
+
+    # data, model and method
     dataset: str
     data_dir: str | None = None
     model: str = "resnet50"
@@ -25,55 +31,55 @@ class Config:
     ls: float = 0.0  # label smoothing
     scope: str = "batch"  # "batch": one lambda and box per batch, as the paper; "sample": one per image
     reg_args: dict[str, Any] = field(default_factory=dict)  # a method's own parameters, such as alpha
-    mixup_off_epoch: int = 0  # from this epoch on, however many there are, nothing is mixed, cut or noised; 0: never
+    mixup_off_epoch: int = 0  # no mixing, cutting or noise from this epoch on, counted from 0; 0: until the end
 
     # schedule
     recipe: str = "auto"
     epochs: int = 300
-    global_batch: int = 256  # the batch that lr belongs to; the real one is batch_size * grad_accum_steps * world
-    batch_size: int | None = None  # per process and micro-batch; None: global_batch / world / grad_accum_steps
+    global_batch: int = 256  # images per step: batch_size * grad_accum_steps * world size; lr belongs to it
+    batch_size: int | None = None  # per rank and micro-batch; None: global_batch / world size / grad_accum_steps
     grad_accum_steps: int = 1
     opt: str = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 1e-4
-    norm_weight_decay: bool = True  # decay norm parameters and biases too, as the paper's recipes do
+    norm_weight_decay: bool = True  # weight decay for norm parameters and biases too, as in the paper's recipes
     sched: str = "step"
-    milestones: tuple[float, ...] = (0.25, 0.5, 0.75)  # fractions of the run, for sched step
-    warmup: float = 0.0  # fraction of the run, linear from a tenth of a thousandth
-    clip_grad: float | None = None
+    milestones: tuple[float, ...] = (0.25, 0.5, 0.75)  # fractions of the run at which sched "step" divides lr by 10
+    warmup: float = 0.0  # fraction of the run in which lr rises linearly from lr / 10,000
+    clip_grad: float | None = None  # largest L2 norm of the gradient of all weights; None: no clipping
     model_ema_decay: float | None = None  # keep an exponential moving average of the weights
 
     # pixels
-    size: int = 224
-    eval_size: int = 224
-    min_size: int | None = None  # progressive resizing: start here ...
-    size_ramp: tuple[float, ...] = (0.75, 0.875)  # ... and grow to size between these fractions of the run
-    shift: int = 4  # CIFAR's pictures move by up to this at random
-    color_jitter: float = 0.0  # brightness, contrast and saturation by up to this share, as the paper on ImageNet
-    lighting: float = 0.0  # standard deviation of PCA lighting
+    size: int = 224  # side of training images in pixels
+    eval_size: int = 224  # side of validation images in pixels
+    min_size: int | None = None  # progressive resizing: side of training images at the start; None: size
+    size_ramp: tuple[float, ...] = (0.75, 0.875)  # fractions of the run between which images grow to size
+    shift: int = 4  # largest random shift of CIFAR images in pixels
+    color_jitter: float = 0.0  # largest change of brightness, contrast and saturation; the paper on ImageNet: 0.4
+    lighting: float = 0.0  # standard deviation of PCA lighting on the 0-1 scale; the paper on ImageNet: 0.1
     loader: str = "auto"
-    workers: int | None = None
-    on_bad_image: str = "error"
-    order: str = "random"  # pages: a .beton file is shuffled page by page, for sets larger than memory
+    workers: int | None = None  # decoding threads per rank; None: the rank's share of the CPU cores
+    on_bad_image: str = "error"  # "skip": train without images that cannot be decoded
+    order: str = "random"  # "pages": shuffle a .beton file page by page, for data sets larger than memory
 
-    # engine
+    # execution
     precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
     device: str = "auto"
     channels_last: bool = True
-    torchcompile: str | None = None  # a torch.compile mode; reduce-overhead replays CUDA graphs
+    torchcompile: str | None = None  # mode of torch.compile; "reduce-overhead" replays CUDA graphs
     sync_bn: bool = False
-    deterministic: bool = False
+    deterministic: bool = False  # bitwise repeatable on a GPU too
     seed: int = 0
-    recovery_interval: int = 1000  # optimiser steps between checkpoints inside an epoch
-    log_interval: int = 20  # steps whose losses are fetched from the device at once
-    profile: int = 0  # trace that many steps
+    recovery_interval: int = 1000  # steps between checkpoints inside an epoch
+    log_interval: int = 20  # steps whose losses are copied from the device at once
+    profile: int = 0  # number of steps to trace
     log_tensorboard: bool = False
 
-    # where the run lies
-    output: str = "runs"
-    name: str | None = None
+    # run folder
+    output: str = "runs"  # parent folder
+    name: str | None = None  # None: data set, model and method, with a number if the folder is taken
 
     def __post_init__(self) -> None:
         self.milestones, self.size_ramp = tuple(self.milestones), tuple(self.size_ramp)
@@ -81,7 +87,7 @@ class Config:
 
 
 SCHEDULES = ("step", "cosine", "linear")
-CHOICES = {
+CHOICES: dict[str, tuple[str | None, ...]] = {
     "scope": ("batch", "sample"),
     "opt": ("sgd", "adam"),
     "stem": ("imagenet", "cifar"),
@@ -91,7 +97,7 @@ CHOICES = {
     "order": ("random", "pages"),
     "torchcompile": (None, "default", "reduce-overhead", "max-autotune"),
 }
-# field -> (ends, lowest, highest): a round bracket leaves the end itself out
+# field -> (brackets, lowest, highest): a round bracket excludes the bound
 RANGES: dict[str, tuple[str, float, float]] = {
     "ls": ("[]", 0, 1),
     "lr": ("()", 0, math.inf),
@@ -118,61 +124,80 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "log_interval": ("[)", 1, math.inf),
     "profile": ("[)", 0, math.inf),
 }
-OWN_FLAG = ("seed", "dataset", "size", "scope")  # what methods.create takes and --reg-args may not
-
-
-def flag(name: str) -> str:
-    """The command-line spelling of a field."""
-    return "--" + name.replace("_", "-")
+COMMON = ("seed", "dataset", "size", "scope")  # parameters of methods.create that are settings themselves
 
 
 def check(config: Config) -> None:
-    """Raise InputError for a value out of range, an unknown choice, or two settings that do not fit."""
+    """Check values, choices and combinations of settings.
+
+    Raises:
+        InputError: the message names the setting.
+    """
     for name, choices in CHOICES.items():
         if getattr(config, name) not in choices:
-            raise unknown(flag(name), str(getattr(config, name)), [c for c in choices if c])
+            raise unknown(f"`{name}`", str(getattr(config, name)), [choice for choice in choices if choice])
     for name in RANGES:
         value = getattr(config, name)
         for one in value if isinstance(value, tuple) else () if value is None else (value,):
             check_range(name, one)
     check_reg_args(config.reg_args)
     if config.min_size is not None and config.min_size > config.size:
-        raise InputError(f"--min-size {config.min_size} is larger than --size {config.size}, to which pictures grow.")
+        raise InputError(
+            f"`min_size` {config.min_size} is larger than `size` {config.size}: images grow from one to the other."
+        )
     if len(config.size_ramp) != 2 or config.size_ramp[0] > config.size_ramp[1]:
-        raise InputError(f"--size-ramp must be two fractions of the run in order, but is {config.size_ramp}.")
+        raise InputError(f"`size_ramp` is {config.size_ramp}: give two fractions of the run in rising order.")
     if config.opt == "sgd" and config.nesterov and not config.momentum:
-        raise InputError("--nesterov is a kind of momentum, and --momentum is 0: give one, or --no-nesterov.")
+        raise InputError("`nesterov` needs momentum, and `momentum` is 0: give `momentum`, or turn `nesterov` off.")
 
 
 def check_range(name: str, value: float) -> None:
-    ends, low, high = RANGES[name]
-    above = value > low or (ends[0] == "[" and value == low)
-    below = value < high or (ends[1] == "]" and value == high)
+    """Check a number against its row of ``RANGES``.
+
+    Raises:
+        InputError: it is out of range, or not a number.
+    """
+    brackets, low, high = RANGES[name]
+    above = value > low or (brackets[0] == "[" and value == low)
+    below = value < high or (brackets[1] == "]" and value == high)
     if not (above and below):
-        least = f"{'at least' if ends[0] == '[' else 'greater than'} {low:g}"
-        most = f" and {'at most' if ends[1] == ']' else 'less than'} {high:g}" if high < math.inf else ""
-        raise InputError(f"{flag(name)} must be {least}{most}, but is {value:g}.")
+        least = f"{'at least' if brackets[0] == '[' else 'more than'} {low:g}"
+        most = f" and {'at most' if brackets[1] == ']' else 'less than'} {high:g}" if high < math.inf else ""
+        raise InputError(f"`{name}` is {value:g}: give {least}{most}.")
 
 
-def check_reg_args(arguments: dict[str, Any]) -> None:
+def check_reg_args(arguments: Mapping[str, Any]) -> None:
+    """Raise InputError for a method parameter that is a setting of its own, such as ``seed``."""
     for name in arguments:
-        if name in OWN_FLAG:
-            other = "is the data set's name" if name == "dataset" else f"is a flag of its own: --{name}"
-            raise InputError(f"--reg-args holds the method's parameters, and {name} {other}.")
+        if name == "dataset":
+            raise InputError("`reg_args` contains dataset: name the data set itself (`dataset`).")
+        if name in COMMON:
+            raise InputError(f"`reg_args` contains {name}: give `{name}` as a setting of its own.")
 
 
 def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) -> tuple[Config, list[str]]:
-    """``(config, lines to print)``: a recipe's settings, overridden by whatever is not None, words of dialect.py too.
+    """Settings of a new run: a recipe's, overridden.
 
-    ``gpu`` and ``world`` decide what ``auto`` means and the batch per process. An explicit batch without an explicit
-    rate scales the recipe's rate linearly, and says so.
+    A given batch without a given ``lr`` scales the recipe's learning rate linearly.
+
+    Args:
+        dataset: name of a data set to train on.
+        gpu: whether the run uses a GPU; recipe "auto" depends on it.
+        world: number of ranks, which share the recipe's global batch.
+        overrides: fields of :class:`Config`, or names of timm and torchvision (flag_aliases.py). None means not given.
+
+    Returns:
+        The settings, and messages that say which recipe was taken and what was changed.
+
+    Raises:
+        InputError: an unknown name, a value out of range, or settings that contradict each other.
     """
     from fastreg import methods
 
     check_dataset(dataset)
     given = {key: value for key, value in overrides.items() if value is not None}
-    recipe, line = resolve(given.get("recipe", "auto"), dataset, gpu=gpu)
-    lines = [line]
+    recipe, message = resolve(given.get("recipe", "auto"), dataset, gpu=gpu)
+    messages = [message]
     given = translate(given, max(int(given.get("epochs") or recipe["epochs"]), 1))
     base = {"dataset": dataset, "stem": "cifar" if dataset.startswith("cifar") else "imagenet", **recipe}
     reg = str(given.get("reg") or recipe.get("reg", "none"))
@@ -180,48 +205,61 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
     method = methods.create(reg, dataset=dataset, **given.get("reg_args", {}))
     if method.optimizer and "opt" not in given and method.optimizer != recipe.get("opt"):
         given["opt"] = method.optimizer
-        lines.append(f"{method.name} is trained with {method.optimizer}, as its source does: --opt sgd overrides it")
+        messages.append(f"{method.name} is trained with {method.optimizer}, as in its source; opt sgd overrides it")
     if given.get("opt") == "adam" and recipe.get("opt", "sgd") == "sgd":
-        base["lr"] = 1e-3  # a rate for SGD means nothing to Adam
+        base["lr"] = 1e-3  # the recipe's rate is for SGD
     if "size" in given and "eval_size" not in given:
         base["eval_size"] = given["size"]
     if "size" in given and base.get("min_size") and "min_size" not in given:
         base["min_size"] = 8 * max(round(base["min_size"] * given["size"] / base["size"] / 8), 1)
-        lines.append(f"pictures grow from {base['min_size']} to {given['size']} px, in the recipe's proportion")
+        messages.append(f"images grow from {base['min_size']} to {given['size']} px, in the recipe's proportion")
     if given.get("momentum") == 0 and "nesterov" not in given:
         base["nesterov"] = False
-    return _shared(base, given, world, lines, "recipe")
+    return _with_batch(base, given, world, messages, "recipe")
 
 
 def continue_config(
     dataset: str, run: Mapping[str, Any], *, gpu: bool, world: int = 1, **overrides: Any
 ) -> tuple[Config, list[str]]:
-    """:func:`make_config` for a run that goes on: what is None is as in ``run``, its config.json.
+    """Settings of a resumed run: the run's own, overridden.
 
-    Another recipe brings all its settings. Where neither ``batch_size`` nor ``grad_accum_steps`` is given, the
-    processes share the run's global batch in its own micro-batches, or in smaller ones where that does not go.
+    Another recipe brings all its settings. If neither ``batch_size`` nor ``grad_accum_steps`` is given, the ranks share
+    the run's global batch in micro-batches of the run's size, or in smaller ones if that is not possible.
+
+    Args:
+        dataset: the run's data set.
+        run: the run's config.json.
+        gpu: whether the run uses a GPU.
+        world: number of ranks.
+        overrides: as in :func:`make_config`.
+
+    Returns:
+        The settings, and messages.
+
+    Raises:
+        InputError: another data set, an unknown name, a value out of range, or a batch that cannot be shared.
     """
     check_dataset(dataset)
     base = {name: value for name, value in run.items() if name in Config.__dataclass_fields__}
     if base.get("dataset") != dataset:
-        raise InputError(f"--resume: that run trains on {base.get('dataset')}, not on {dataset}: name its data set.")
+        raise InputError(f"the run to resume trains on {base.get('dataset')}, not on {dataset}: give its data set.")
     base = to_dict(Config(**base))
     given = {key: value for key, value in overrides.items() if value is not None}
-    lines = ["settings: those of the run that goes on"]
+    messages = ["settings: those of the resumed run"]
     if given.get("recipe", base["recipe"]) != base["recipe"]:
-        recipe, line = resolve(given["recipe"], dataset, gpu=gpu)
+        recipe, message = resolve(given["recipe"], dataset, gpu=gpu)
         base |= recipe
-        lines.append(line)
+        messages.append(message)
     elif not given.keys() & {"batch_size", "grad_accum_steps"}:
         share = base["global_batch"] // world
         least = max(math.ceil(share / base["batch_size"]), 1)
         base["grad_accum_steps"] = next((k for k in range(least, share + 1) if share % k == 0), 1)
     given = translate(given, max(int(given.get("epochs") or base["epochs"]), 1))
-    return _shared({**base, "batch_size": None}, given, world, lines, "run")
+    return _with_batch({**base, "batch_size": None}, given, world, messages, "run")
 
 
 def check_dataset(name: str) -> None:
-    """Raise InputError for a name that is no data set, or none to train on."""
+    """Raise InputError for an unknown data set, or for one that is not for training."""
     from fastreg.pipelines import DATASETS
 
     if name not in DATASETS:
@@ -230,32 +268,33 @@ def check_dataset(name: str) -> None:
         raise InputError("svhn is the out-of-distribution set of ood_svhn: train on imagenet, cifar100 or cifar10.")
 
 
-def _shared(
-    base: dict[str, Any], given: dict[str, Any], world: int, lines: list[str], whose: str
+def _with_batch(
+    base: dict[str, Any], given: dict[str, Any], world: int, messages: list[str], owner: str
 ) -> tuple[Config, list[str]]:
-    """``base`` (a recipe's settings or a run's: ``whose``) under what is given, and the batch of each process."""
+    """``base`` (the settings of a recipe or run: ``owner``) overridden by ``given``, with the batch of each rank."""
     config = Config(**{**base, **given})
     share = world * config.grad_accum_steps
     if config.batch_size is None:
         if config.global_batch % share:
             raise InputError(
-                f"the {whose}'s batch of {config.global_batch} does not divide by {world} processes x "
-                f"{config.grad_accum_steps} accumulation steps: give --batch-size."
+                f"the {owner}'s batch of {config.global_batch} does not divide by {world} processes x "
+                f"{config.grad_accum_steps} accumulation steps: give `batch_size`."
             )
         config.batch_size = config.global_batch // share
     real = config.batch_size * share
     if real != config.global_batch:
         if "lr" not in given:
             config.lr *= real / config.global_batch
-            lines.append(
-                f"learning rate {config.lr:g}: the {whose}'s, scaled from batch {config.global_batch} to {real}"
+            messages.append(
+                f"learning rate {config.lr:g}: the {owner}'s, scaled from batch {config.global_batch} to {real}"
             )
         config.global_batch = real
     changed = {k: v for k, v in given.items() if k in base and base[k] != v and k not in ("dataset", "recipe")}
     if changed:
-        lines.append("flags override: " + ", ".join(f"{k} {v}" for k, v in changed.items()))
-    return config, lines
+        messages.append("flags override: " + ", ".join(f"{k} {v}" for k, v in changed.items()))
+    return config, messages
 
 
 def to_dict(config: Config) -> dict[str, Any]:
+    """The settings as plain values by name."""
     return dataclasses.asdict(config)

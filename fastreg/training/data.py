@@ -1,22 +1,26 @@
-"""What a run reads: its two sets, how each is loaded, and the images that it does without."""
+"""The training and the validation set, their loaders, and a report of skipped images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch.distributed as dist
 
+from fastreg.distributed import World
 from fastreg.errors import InputError
+from fastreg.log import log
 from fastreg.pipelines import Loader, Source, make_loader, open_dataset
 from fastreg.training.config import Config
 from fastreg.training.schedule import train_size
 
 
 def open_sets(config: Config) -> tuple[Source, Source]:
-    """The training and the validation set. Raises InputError when they do not belong together.
+    """Open the training and the validation set.
 
-    What only .beton files can do (``--loader ffcv``, ``--order pages``) takes those that lie beside class folders.
+    Settings that need .beton files (loader "ffcv", order "pages") take those that lie beside class folders.
+
+    Raises:
+        InputError: a set is missing, both are one file, or their classes differ.
     """
     beton = config.loader == "ffcv" or config.order == "pages"
     train_set, val_set = (
@@ -26,7 +30,7 @@ def open_sets(config: Config) -> tuple[Source, Source]:
     if one is not None and other is not None and one.samefile(other):
         raise InputError(
             f"{one} would be both training and validation set: put train.beton and val.beton into one folder, and "
-            f"give that."
+            f"give that folder."
         )
     if val_set.classes != train_set.classes:
         missing = sorted(set(train_set.classes) ^ set(val_set.classes))
@@ -35,10 +39,10 @@ def open_sets(config: Config) -> tuple[Source, Source]:
 
 
 def make_loaders(
-    config: Config, train_set: Source, val_set: Source, place: Any, random_crop: bool, say: Callable[[str], None]
+    config: Config, train_set: Source, val_set: Source, world: World, random_crop: bool
 ) -> tuple[Loader, Loader]:
-    """Their loaders; how each reads goes to ``say``."""
-    common = {"device": place.device, "rank": place.rank, "world": place.size, "seed": config.seed}
+    """The loaders of both sets; the log says which loader was chosen and why."""
+    common: dict[str, Any] = {"device": world.device, "rank": world.rank, "world": world.size, "seed": config.seed}
     common |= {"batch_size": config.batch_size, "workers": config.workers}
     loader = make_loader(
         train_set,
@@ -52,22 +56,22 @@ def make_loaders(
         on_bad_image=config.on_bad_image,
         **common,
     )
-    say(f"loader {loader.name}: {loader.why}")
+    log.info("loader %s: %s", loader.name, loader.why)
     name = config.loader
     if name == "ffcv" and val_set.root.is_dir():
         name = "folder"
-        say(f"loader of the validation set folder: {val_set.root} holds no val.beton")
-    # on_bad_image is training's: an error over fewer images would pass for the set's
+        log.info("loader of the validation set folder: %s contains no val.beton", val_set.root)
+    # no on_bad_image: a validation error over fewer images would be mistaken for that of the whole set
     return loader, make_loader(val_set, loader=name, train=False, size=config.eval_size, **common)
 
 
-def left_out(loader: Loader, place: Any, say: Callable[[str], None]) -> dict[str, Any]:
-    """For the log: how many images all processes together have left out as broken, and their names."""
+def skipped_images(loader: Loader, world: World) -> dict[str, Any]:
+    """Number and names of the images that all ranks together could not decode, for the log."""
     shares: list[Any] = [[loader.source.describe(index) for index in loader.skipped]]
-    if place.size > 1:
-        shares *= place.size
+    if world.size > 1:
+        shares *= world.size
         dist.all_gather_object(shares, shares[0])
     names = sorted({name for share in shares for name in share})
     if names:
-        say(f"{len(names)} broken images left out: {', '.join(names[:5])}{', ...' if names[5:] else ''}")
+        log.info("%d broken images skipped: %s%s", len(names), ", ".join(names[:5]), ", ..." if names[5:] else "")
     return {"skipped": len(names), "skipped_images": names}

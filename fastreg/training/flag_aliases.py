@@ -1,6 +1,6 @@
-"""timm's and torchvision's words for what is said otherwise here, so that their command lines can be pasted.
+"""Names and values of timm and torchvision, translated into settings, so that their command lines can be pasted.
 
-Flags that only have another name are rows of cli/options.py; here are those with another meaning, as data.
+Flags that only have another name are rows of cli/options.py. The tables below are for flags with another meaning.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from typing import Any
 
 from fastreg.errors import InputError
 
-# field -> a word of theirs -> the settings it stands for
-WORDS: dict[str, dict[str, dict[str, Any]]] = {
+# setting -> a value of timm or torchvision -> the settings it stands for
+VALUES: dict[str, dict[str, dict[str, Any]]] = {
     "sched": {
         "cosineannealinglr": {"sched": "cosine"},
         "multistep": {"sched": "step"},
@@ -25,10 +25,10 @@ WORDS: dict[str, dict[str, dict[str, Any]]] = {
     "scope": {"elem": {"scope": "sample"}},
     "torchcompile": {"inductor": {"torchcompile": "default"}},
 }
-# a flag of theirs that is on or off -> what it stands for, unless the field is given itself
+# a switch of timm or torchvision -> the settings it stands for; a setting given itself wins
 SWITCHES: dict[str, dict[str, Any]] = {"amp": {"precision": "auto"}, "model_ema": {"model_ema_decay": 0.9998}}
-# a flag of theirs that turns a method on, where it is not 0 -> that method's page, and its parameter
-PAGES = {
+# a flag of timm or torchvision that turns a method on unless it is 0 -> the method and its parameter
+METHODS = {
     "mixup": ("mixup", "alpha"),
     "cutmix": ("cutmix", "alpha"),
     "reprob": ("random_erasing", "prob"),
@@ -38,13 +38,21 @@ MIXING = ("mixup", "cutmix")
 
 
 def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
-    """Settings of ``Config`` from settings and their words; ``epochs`` turns what they count in epochs into fractions.
+    """Translate names and values of timm and torchvision into settings of ``Config``.
 
-    Raises InputError for a word that asks something of a method that is not trained with.
+    Args:
+        given: settings and foreign names with their values.
+        epochs: length of the run; turns values in epochs into fractions of the run.
+
+    Returns:
+        Settings of ``Config``.
+
+    Raises:
+        InputError: a value for a method that is not used, or an epoch outside the run.
     """
-    own = {key: value for key, value in given.items() if key not in _THEIRS}
-    for field, words in WORDS.items():
-        own |= words.get(own.get(field, ""), {})
+    own = {key: value for key, value in given.items() if key not in _FOREIGN}
+    for field, values in VALUES.items():
+        own |= values.get(own.get(field, ""), {})
     for switch, settings in SWITCHES.items():
         if given.get(switch):
             own = {**settings, **own}
@@ -53,19 +61,20 @@ def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
     if "milestones" in own:
         own["milestones"] = tuple(_fraction("milestones", at, epochs) if at >= 1 else at for at in own["milestones"])
 
-    opened = {page: {parameter: given[flag]} for flag, (page, parameter) in PAGES.items() if given.get(flag)}
+    opened = {method: {parameter: given[flag]} for flag, (method, parameter) in METHODS.items() if given.get(flag)}
     names = [name for name in str(own.get("reg") or "none").split("+") if name != "none"]
-    names += [page for page in opened if page not in names]
-    mixing = [page for page in MIXING if page in names]
-    for page in mixing:
-        if page in opened or "mixup_prob" in given:  # theirs mix every batch, ours on CIFAR every other
-            opened.setdefault(page, {})["prob"] = given.get("mixup_prob", 1.0)
-    arguments = {f"{page}_{key}": value for page, values in opened.items() for key, value in values.items()}
+    names += [method for method in opened if method not in names]
+    mixing = [method for method in MIXING if method in names]
+    for method in mixing:
+        if method in opened or "mixup_prob" in given:  # timm and torchvision mix every batch, fastreg half on CIFAR
+            opened.setdefault(method, {})["prob"] = given.get("mixup_prob", 1.0)
+    arguments = {f"{method}_{key}": value for method, values in opened.items() for key, value in values.items()}
     if "mixup_switch_prob" in given:
         arguments["switch_prob"] = given["mixup_switch_prob"]
-    for flag, least in (("mixup_prob", 1), ("mixup_switch_prob", 2)):
-        if flag in given and len(mixing) < least:
-            raise InputError(f"--{flag.replace('_', '-')} is for --mixup {'or' if least == 1 else 'and'} --cutmix.")
+    if "mixup_prob" in given and not mixing:
+        raise InputError("`mixup_prob` is for `mixup` or `cutmix`: give one of them.")
+    if "mixup_switch_prob" in given and len(mixing) < 2:
+        raise InputError("`mixup_switch_prob` is for `mixup` and `cutmix` together: give both.")
     if opened:
         own["reg"] = "+".join(names)
     if arguments:
@@ -73,12 +82,12 @@ def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
     return own
 
 
-def _fraction(flag: str, at: float, epochs: int) -> float:
-    """``at`` epochs as a fraction of the run. Raises InputError, in epochs, for what is not within it."""
+def _fraction(name: str, at: float, epochs: int) -> float:
+    """``at`` epochs as a fraction of the run. Raises InputError for an epoch outside the run."""
     if not 0 <= at <= epochs:
         bound = f"more than the {epochs} epochs of the run" if at > epochs else "not 0 or more epochs"
-        raise InputError(f"--{flag.replace('_', '-')} {at:g} is {bound}.")
+        raise InputError(f"`{name}` {at:g} is {bound}.")
     return at / epochs
 
 
-_THEIRS = {*SWITCHES, *PAGES, "warmup_epochs", "mixup_prob", "mixup_switch_prob"}
+_FOREIGN = {*SWITCHES, *METHODS, "warmup_epochs", "mixup_prob", "mixup_switch_prob"}

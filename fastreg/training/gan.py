@@ -1,4 +1,4 @@
-"""Train the WGAN-GP whose samples ``ood_gan`` shows: 5 critic steps, then one of the generator, Adam, rate to zero.
+"""Train the WGAN-GP whose samples ``ood_gan`` uses: 5 critic steps per generator step, Adam, rate decaying to zero.
 
 Source: Gulrajani et al. 2017, algorithm 1, with the settings of its CIFAR code (batch 64, generator batch 128, rate
 2e-4, betas 0 and 0.9, linear decay over 100 000 steps). All random numbers of a step come from (seed, step), so a
@@ -7,6 +7,7 @@ resumed run ends with the same weights.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 from fastreg import files, runs
 from fastreg.distributed import World, resolve_device
 from fastreg.errors import InputError, RunError, SharedError
+from fastreg.log import log
 from fastreg.models.wgan import Critic, Generator, critic_loss, dequantise, generator_loss
 from fastreg.pipelines import open_dataset
 from fastreg.progress import progress
@@ -27,10 +29,10 @@ from fastreg.training.resume import command_to_continue, run_at
 from fastreg.training.signals import stop_signals
 
 CRITIC_STEPS = 5
-READ_EVERY = 100  # steps whose losses are fetched from the device at once
-# settings that make another GAN: a resumed run must have the same
+READ_EVERY = 100  # steps whose losses are copied from the device at once
+# settings that a resumed run may not change
 _FIXED = ("dataset", "steps", "batch_size", "width", "latent", "lr", "seed")
-_KEPT = (*_FIXED, "data_dir", "device", "save_every")  # what a checkpoint says of its run
+_KEPT = (*_FIXED, "data_dir", "device", "save_every")  # settings that a checkpoint contains
 
 
 def train_gan(
@@ -48,32 +50,53 @@ def train_gan(
     device: str = "auto",
     save_every: int = 1000,
     resume: bool | str = False,
-    say: Callable[[str], None] = print,
 ) -> Path:
-    """Train on a 32 px data set's training split and return the run's folder: last.pt, log.jsonl, samples.png.
+    """Train a WGAN-GP on the training split of a 32 x 32 data set.
 
-    ``resume``: "auto" (or True) continues what is there, a path that folder. ``last.pt`` holds what
-    ``methods.create("ood_gan", ood=folder)`` needs. Raises InputError (data that are not 32 x 32, a folder in use,
-    other settings on resume) or RunError (losses that are not finite; a signal, whereupon ``last.pt`` is saved).
+    Args:
+        dataset: name of the data set.
+        data_dir: its folder; None: where it is usually found.
+        output: parent folder of the run folder.
+        name: name of the run folder.
+        steps: generator steps.
+        batch_size: images per critic step; the generator's batch is twice as large.
+        width: channels of generator and critic.
+        latent: length of the generator's input.
+        lr: learning rate at the start; it decays linearly to zero.
+        seed: key of all random numbers.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        save_every: steps between checkpoints.
+        resume: "auto" or True continues the run in ``output``/``name``, a path the run in that folder.
+
+    Returns:
+        The run folder with last.pt (for ``methods.create("ood_gan", ood=folder)``), log.jsonl and samples.png.
+
+    Raises:
+        InputError: images of another size, a folder in use, or other settings on resume.
+        RunError: a loss that is not finite, or a signal, after which last.pt is saved.
     """
     settings = {key: value for key, value in locals().items() if key in _KEPT}
     if min(steps, batch_size, width, latent, save_every) < 1 or lr <= 0:
-        raise InputError("steps, batch_size, width, latent and save_every must be at least 1, and lr greater than 0.")
+        raise InputError(
+            "`steps`, `batch_size`, `width`, `latent` and `save_every` must be at least 1, `lr` more than 0."
+        )
     check_range("seed", seed)
-    place = World(0, 1, resolve_device(device))
+    world = World(0, 1, resolve_device(device))
     folder = Path(output) / name
     if resume and resume not in (True, "auto"):
         folder = run_at(str(resume))
     source = open_dataset(dataset, "train", data_dir)
     if source.canvas != (32, 32):
-        raise InputError(f"the GAN makes 32 x 32 pictures, {dataset} has others: train it on cifar100 or cifar10.")
-    images = torch.from_numpy(np.stack([source.read(i) for i in range(len(source))])).to(place.device)
+        raise InputError(
+            f"the GAN makes 32 x 32 images, and those of {dataset} have another size: train it on cifar100 or cifar10."
+        )
+    images = torch.from_numpy(np.stack([source.read(i) for i in range(len(source))])).to(world.device)
 
     torch.manual_seed(seed)
-    pair = _Pair(Generator(latent, width).to(place.device), Critic(width).to(place.device), lr)
-    with files.lock(folder), stop_signals(place) as stopping:
-        first = _restore(folder, pair, settings, bool(resume), place.device)
-        draw = torch.Generator(place.device)
+    pair = _Pair(Generator(latent, width).to(world.device), Critic(width).to(world.device), lr)
+    with files.lock(folder), stop_signals(world) as stopping:
+        first = _restore(folder, pair, settings, bool(resume), world.device)
+        draw = torch.Generator(world.device)
         unread: list[Tensor] = []
         with progress("gan", steps * batch_size * CRITIC_STEPS, done=first * batch_size * CRITIC_STEPS) as bar:
             for step in range(first, steps):
@@ -91,45 +114,45 @@ def train_gan(
                     _log(folder, {"step": step + 1, "critic_loss": critic, "generator_loss": generator})
                     _samples(folder / "samples.png", pair.generator, seed)
                 if stop and step + 1 < steps:
-                    command = command_to_continue("gan", folder, place)
+                    command = command_to_continue("gan", folder, world)
                     raise SharedError(f"stopped at step {step + 1}; continue with: {command}")
-    say(f"generator in {folder}/last.pt, its pictures in {folder}/samples.png")
+    log.info("generator in %s/last.pt, its images in %s/samples.png", folder, folder)
     return folder
 
 
 def gan_settings(path: str) -> dict[str, Any]:
-    """:func:`train_gan`'s settings of the run of ``--resume PATH``. Raises InputError where there is no GAN."""
+    """Settings of :func:`train_gan` in the run of ``resume`` PATH. Raises InputError if the run is not a GAN's."""
     file = run_at(path) / "last.pt"
     state = runs.load_checkpoint(file)
     if "critic" not in state:
-        raise InputError(f"--resume {path}: {file} holds no GAN; name the folder of a `fastreg train gan`.")
+        raise InputError(f"`resume` {path}: {file} contains no GAN; give the folder of a run of `fastreg train gan`.")
     return {key: value for key, value in state["config"].items() if key in _KEPT}
 
 
 def _read(losses: list[Tensor], step: int, rate: Callable[[int], float], folder: Path) -> list[float]:
-    """The last of some steps' losses, up to ``step``. Raises RunError at the first that are not finite."""
+    """The losses of ``step``, the last of those given. Raises RunError at the first that are not finite."""
     rows = torch.stack(losses).tolist()
     for at, (critic, generator) in enumerate(rows, step - len(rows) + 1):
         if not np.isfinite([critic, generator]).all():
             path = folder / "last.pt"
-            last = f"{path} is from before it" if path.is_file() else "there is no checkpoint yet"
+            last = f"{path} was saved before this step" if path.is_file() else "there is no checkpoint yet"
             raise RunError(
                 f"the GAN's losses are {critic:g} and {generator:g} at step {at} (learning rate {rate(at):g}): start "
-                f"again with a lower --lr and another --name; {last}."
+                f"again with a lower `lr` and another `name`; {last}."
             )
     return rows[-1]
 
 
 class _Pair:
-    """Generator, critic and their optimisers."""
+    """Generator, critic and their optimizers."""
 
-    def __init__(self, generator: Generator, critic: Critic, lr: float):
+    def __init__(self, generator: Generator, critic: Critic, lr: float) -> None:
         self.generator, self.critic = generator, critic
         self.optimizers = [torch.optim.Adam(m.parameters(), lr=lr, betas=(0.0, 0.9)) for m in (generator, critic)]
 
     def step(self, images: Tensor, batch_size: int, draw: torch.Generator) -> Tensor:
         """Five critic updates and one of the generator; the last losses, [2] on the device."""
-        generate, judge = self.optimizers
+        for_generator, for_critic = self.optimizers
         options: dict[str, Any] = {"generator": draw, "device": images.device}
         for _ in range(CRITIC_STEPS):
             rows = torch.randint(len(images), (batch_size,), **options)
@@ -137,15 +160,15 @@ class _Pair:
             with torch.no_grad():
                 fake = self.generator(torch.randn(batch_size, self.generator.latent, **options))
             on_critic = critic_loss(self.critic, real, fake, torch.rand(batch_size, **options))
-            judge.zero_grad()
+            for_critic.zero_grad()
             on_critic.backward()
-            judge.step()
+            for_critic.step()
         self.critic.requires_grad_(False)
         fake = self.generator(torch.randn(2 * batch_size, self.generator.latent, **options))
         on_generator = generator_loss(self.critic, fake)
-        generate.zero_grad()
+        for_generator.zero_grad()
         on_generator.backward()
-        generate.step()
+        for_generator.step()
         self.critic.requires_grad_(True)
         return torch.stack((on_critic.detach(), on_generator.detach()))
 
@@ -165,16 +188,16 @@ class _Pair:
 
 
 def _restore(folder: Path, pair: _Pair, settings: dict[str, Any], resume: bool, device: torch.device) -> int:
-    """The step to go on from."""
+    """Load the checkpoint, if there is one, and return the step to continue from."""
     path = folder / "last.pt"
     if not path.is_file():
         return 0
     if not resume:
-        raise InputError(f"{folder} holds a GAN already: continue it with --resume auto, or give another --name.")
+        raise InputError(f"{folder} contains a GAN already: continue it with `resume` auto, or give another `name`.")
     state = runs.load_checkpoint(path, str(device))
     differing = [key for key in _FIXED if state.get("config", {}).get(key) != settings[key]]
     if differing:
-        raise InputError(f"{folder} was started with another {', '.join(differing)}: use the same, or another --name.")
+        raise InputError(f"{folder} was started with another {', '.join(differing)}: use the same, or another `name`.")
     pair.load(state)
     rows = [row for row in runs.read_rows(folder / "log.jsonl") if row["step"] <= state["step"]]
     files.atomic_write(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -187,9 +210,7 @@ def _log(folder: Path, row: dict[str, Any]) -> None:
 
 
 def _samples(path: Path, generator: Generator, seed: int) -> None:
-    """An 8 x 8 sheet of pictures of fixed latents."""
-    import io
-
+    """An 8 x 8 sheet of images of fixed latents."""
     from PIL import Image
 
     device = next(generator.parameters()).device

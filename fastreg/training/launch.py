@@ -1,4 +1,4 @@
-"""``--gpus N``: what all processes would meet is looked at, then torchrun starts the same command once per GPU."""
+"""``fastreg train --gpus N``: validate once in this process, then start one torchrun worker per GPU."""
 
 from __future__ import annotations
 
@@ -17,22 +17,32 @@ from fastreg.training.data import open_sets
 from fastreg.training.resume import choose_folder
 
 
-def look(config: Config, resume: str | None, processes: int, allow_changes: bool = False) -> None:
-    """Raise the InputError that all ``processes`` of a run on this machine would meet, as far as one can see here."""
+def check_run(config: Config, resume: str | None, world_size: int, allow_changes: bool = False) -> None:
+    """Raise the InputError that every rank of a run on this machine would raise, as far as one process can tell.
+
+    Args:
+        config: settings of the run.
+        resume: as in ``train``.
+        world_size: number of ranks.
+        allow_changes: as in ``train``.
+    """
     gpu = resolve_device(config.device).type == "cuda"
-    if gpu and processes > torch.cuda.device_count():
-        raise InputError(f"--gpus {processes}: this machine has {torch.cuda.device_count()}.")
-    choose_folder(config, resume, processes, allow_changes)
-    train, _ = open_sets(config)
-    Order(len(train), config.batch_size or 1, True, accumulate=config.grad_accum_steps, world=processes)
+    if gpu and world_size > torch.cuda.device_count():
+        raise InputError(f"`gpus` {world_size}: this machine has {torch.cuda.device_count()}.")
+    choose_folder(config, resume, world_size, allow_changes)
+    train_set, _ = open_sets(config)
+    Order(len(train_set), config.batch_size or 1, True, accumulate=config.grad_accum_steps, world=world_size)
     method = setup.build_method(config)
-    create_model(config.model, len(train.classes), stem=config.stem, **setup.model_arguments(config, method))
+    create_model(config.model, len(train_set.classes), stem=config.stem, **setup.model_arguments(config, method))
 
 
-def launch(processes: int, words: Sequence[str]) -> int:
-    """Run ``fastreg WORDS`` in that many processes of this machine; the exit code of the first that failed, or 0.
+def launch(world_size: int, words: Sequence[str]) -> int:
+    """Run ``fastreg WORDS`` in ``world_size`` processes of this machine.
 
-    The processes speak for themselves: torchrun's own account of their end (a traceback of itself) is left out.
+    The processes print their own errors; torchrun's traceback of itself is left out.
+
+    Returns:
+        The exit code of the first process that failed, or 0.
     """
     os.environ.setdefault("LOGLEVEL", "CRITICAL")  # torchrun's
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -40,10 +50,10 @@ def launch(processes: int, words: Sequence[str]) -> int:
     from torch.distributed.run import main
 
     try:
-        main(["--standalone", f"--nproc-per-node={processes}", "-m", "fastreg", *words])
+        main(["--standalone", f"--nproc-per-node={world_size}", "-m", "fastreg", *words])
     except ChildFailedError as error:
         _, first = error.get_first_failure()
-        return first.exitcode if first.exitcode > 0 else 1  # negative: it died of a signal
+        return first.exitcode if first.exitcode > 0 else 1  # negative: a signal ended it
     except SignalException:
-        return 1  # the processes were told, and have saved
+        return 1  # the processes received the signal too, and have saved
     return 0

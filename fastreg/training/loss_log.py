@@ -1,4 +1,4 @@
-"""Losses gathered on the device and read by the host later, so that no step waits for one."""
+"""Losses collected on the device and read by the host later, so that no step waits for the device."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fastreg.errors import SharedError
 
 
 class AsyncAllReduce:
-    """``send`` starts a sum, ``arrived`` gives what the host may read without waiting for the step in flight."""
+    """Sums over all ranks that the host reads later: ``send`` starts one, ``received`` returns those that are ready."""
 
-    def __init__(self, place: World):
-        self.place = place
-        self.travelling: list[tuple[torch.Tensor, Any, Any]] = []
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.in_flight: list[tuple[torch.Tensor, torch.cuda.Event | None, Any]] = []
 
-    def send(self, values: torch.Tensor, about: Any = None) -> None:
-        """Sum ``values`` (on the device; overwritten) over all processes; ``about`` comes back beside the sums."""
-        if self.place.size > 1:
+    def send(self, values: torch.Tensor, note: Any = None) -> None:
+        """Start the sum of ``values`` (on the device; overwritten); ``note`` is returned beside the sums."""
+        if self.world.size > 1:
             dist.all_reduce(values)
         host, event = values, None
         if values.is_cuda:
@@ -30,35 +30,38 @@ class AsyncAllReduce:
             host.copy_(values, non_blocking=True)
             event = torch.cuda.Event()
             event.record()
-        self.travelling.append((host, event, about))
+        self.in_flight.append((host, event, note))
 
-    def arrived(self, wait: bool = False) -> list[tuple[list[float], Any]]:
-        """``(sums, about)`` in the order sent; from a GPU all but the newest, which comes once another is sent behind
-        it, or with ``wait``. Alike on all processes, whoever is ahead."""
-        keep = 0 if wait or self.place.device.type != "cuda" else 1
-        count = max(len(self.travelling) - keep, 0)
-        ready, self.travelling = self.travelling[:count], self.travelling[count:]
+    def received(self, wait: bool = False) -> list[tuple[list[float], Any]]:
+        """``(sums, note)`` in the order sent; the same on all ranks.
+
+        On a GPU the newest sum stays in flight until another is sent behind it, unless ``wait``: reading it would stop
+        the stream.
+        """
+        keep = 0 if wait or self.world.device.type != "cuda" else 1
+        count = max(len(self.in_flight) - keep, 0)
+        ready, self.in_flight = self.in_flight[:count], self.in_flight[count:]
         for _, event, _ in ready:
             if event is not None:
                 event.synchronize()
-        return [(host.tolist(), about) for host, _, about in ready]
+        return [(host.tolist(), note) for host, _, note in ready]
 
 
 class LossBuffer:
-    """``length`` steps' losses in one device tensor; a full window travels to the host behind the next one."""
+    """The losses of ``length`` steps in one device tensor, sent to the host when it is full."""
 
-    def __init__(self, length: int, place: World, checkpoint: Path):
-        self.length, self.place, self.checkpoint = length, place, checkpoint
-        self.values = torch.zeros(length, device=place.device)
+    def __init__(self, length: int, world: World, checkpoint: Path) -> None:
+        self.length, self.world, self.checkpoint = length, world, checkpoint
+        self.values = torch.zeros(length, device=world.device)
         self.rows: list[dict[str, Any]] = []
-        self.exchange = AsyncAllReduce(place)
+        self.sums = AsyncAllReduce(world)
 
     def add(self, loss: torch.Tensor) -> None:
         """Add a micro-batch's share of the current step's loss (a scalar on the device)."""
         self.values[len(self.rows)] += loss.detach()
 
-    def close_step(self, row: dict[str, Any]) -> None:
-        """End a step; ``row`` is its log row, still without the loss."""
+    def end_step(self, row: dict[str, Any]) -> None:
+        """End a step; ``row`` is its log row without the loss."""
         self.rows.append(row)
 
     @property
@@ -66,23 +69,26 @@ class LossBuffer:
         return len(self.rows) == self.length
 
     def flush(self, wait: bool = False) -> list[dict[str, Any]]:
-        """Send the window off and return the rows that have arrived, each with its ``loss``: the mean of all ranks."""
+        """Send the buffer, and return the rows that have arrived; their ``loss`` is the mean over all ranks."""
         if self.rows:
-            self.exchange.send(self.values, self.rows)
+            self.sums.send(self.values, self.rows)
             self.values, self.rows = torch.zeros_like(self.values), []
         return [
-            {**row, "loss": loss / self.place.size}
-            for losses, rows in self.exchange.arrived(wait)
+            {**row, "loss": loss / self.world.size}
+            for losses, rows in self.sums.received(wait)
             for row, loss in zip(rows, losses)
         ]
 
-    def diverged(self, what: str, row: dict[str, Any]) -> SharedError:
-        """The error of a run that has left the numbers at the step of ``row``: what to do, and from where."""
+    def diverged(self, problem: str, row: dict[str, Any]) -> SharedError:
+        """The error of a run whose loss or weights are not finite at the step of ``row``."""
         last = self.checkpoint
-        then = "start again with --resume auto: there is no checkpoint yet."
+        then = "start again with `resume` auto: there is no checkpoint yet."
         if last.is_file():
-            then = f"continue with --resume {shlex.quote(str(last.parent))} --allow-changes; {last} is from before it."
+            then = (
+                f"continue with `resume` {shlex.quote(str(last.parent))} and `allow_changes`; {last} was saved before "
+                "this step."
+            )
         return SharedError(
-            f"{what} at step {row['step']} (epoch {row['epoch'] + 1}, learning rate {row['lr']:g}): lower --lr or set "
-            f"--clip-grad, then {then}"
+            f"{problem} at step {row['step']} (epoch {row['epoch'] + 1}, learning rate {row['lr']:g}): lower `lr` or "
+            f"set `clip_grad`, then {then}"
         )

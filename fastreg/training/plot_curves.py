@@ -1,4 +1,4 @@
-"""curves.png of a run: loss by step, validation error by epoch, learning rate."""
+"""curves.png of a run: loss by step, validation error by epoch, learning rate by step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from fastreg import files, runs
 
 
 def draw_curves(folder: Path) -> Path:
-    """Draw ``log.jsonl`` of a run folder as ``curves.png`` and return its path."""
-    from matplotlib.figure import Figure  # no pyplot: nothing global, no display
+    """Draw log.jsonl of a run folder as curves.png.
+
+    Args:
+        folder: the run folder.
+
+    Returns:
+        The path of the image.
+    """
+    from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
     rows = runs.read_rows(folder / "log.jsonl")
     steps = [row for row in rows if row["kind"] == "step"]
@@ -22,7 +29,7 @@ def draw_curves(folder: Path) -> Path:
     loss.plot([r["step"] for r in epochs], [r["val_loss"] for r in epochs], color="#c55a11", label="validation")
     loss.set(title="loss", xlabel="step")
     loss.legend(frameon=False)
-    error.plot([r["epoch"] + 1 for r in epochs], [runs.judged(r) for r in epochs], color="#c55a11", marker=".")
+    error.plot([r["epoch"] + 1 for r in epochs], [runs.selection_error(r) for r in epochs], color="#c55a11", marker=".")
     error.set(title="validation top-1 error (%)", xlabel="epoch", ylim=(0, 100))
     rate.plot([r["step"] for r in steps], [r["lr"] for r in steps], color="#548235")
     rate.set(title="learning rate", xlabel="step")

@@ -1,4 +1,4 @@
-"""What the recipes resolve to: as lines for the terminal, and the rows of the paper as RECIPES.md."""
+"""The settings of the recipes: as lines for the terminal, and for the paper's rows as RECIPES.md."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from typing import Any
 from fastreg.recipes import ALL, PAPER
 from fastreg.training.config import Config
 
-_COLUMNS = ["recipe", "model", "--reg", "--ls", "epochs", "batch", "optimiser", "rate, times 0.1 at epoch"]
+_COLUMNS = ["recipe", "model", "--reg", "--ls", "epochs", "batch", "optimizer", "rate, times 0.1 at epoch"]
 _COLUMNS += ["weight decay", "pixels", "jitter, lighting"]
 
-
-# settings that mean something beside another only
-_BESIDE = {"milestones": ("sched", "step"), "momentum": ("opt", "sgd"), "nesterov": ("opt", "sgd")}
+# settings that apply only if another setting has a given value
+_DEPENDENT = {"milestones": ("sched", "step"), "momentum": ("opt", "sgd"), "nesterov": ("opt", "sgd")}
 
 
 def recipe_config(name: str) -> Config:
-    """The settings of a recipe, nothing overridden."""
+    """The settings of a recipe without overrides. Raises KeyError for an unknown name."""
     dataset = {"cifar": "cifar100"}.get(name.split("/")[1], name.split("/")[1])
     stem = "cifar" if dataset.startswith("cifar") else "imagenet"
     return Config(dataset, recipe=name, **{"stem": stem, **ALL[name]})
 
 
 def recipe_settings(name: str) -> dict[str, Any]:
-    """What a recipe trains, all its settings by field of ``Config``; the flags of a run and a machine are left out."""
+    """All settings of a recipe by field of ``Config``, without those of a single run or machine."""
     config = recipe_config(name)
     fields = [field for field in Config.__dataclass_fields__ if field not in _OF_A_RUN]
     found = {field: getattr(config, field) for field in fields if getattr(config, field) is not None}
-    for field, (other, value) in _BESIDE.items():
+    for field, (other, value) in _DEPENDENT.items():
         if found[other] != value:
             del found[field]
     if config.min_size is None:
@@ -42,7 +41,7 @@ _OF_A_RUN |= {"recovery_interval", "log_interval", "profile", "log_tensorboard"}
 
 
 def recipe_lines(name: str) -> str:
-    """A recipe's name, and its settings under it."""
+    """A recipe's name, followed by its settings on indented lines."""
     words = (f"{field} {_shown(value)}".replace(" ", "\0") for field, value in recipe_settings(name).items())
     lines = textwrap.wrap("  ".join(words), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join([name, *lines]).replace("\0", " ")
@@ -55,12 +54,12 @@ def _shown(value: Any) -> str:
 
 
 def recipe_table() -> str:
-    """Markdown of all rows of ``recipes.PAPER``."""
+    """RECIPES.md: a Markdown table of all rows of ``recipes.PAPER``."""
     lines = [
         "# The paper's rows as recipes",
         "",
-        "Made by `fastreg recipes --markdown`; a test holds it up to date. `fastreg train imagenet --recipe NAME` runs",
-        "one, and any flag overrides its setting. The rate belongs to the batch given here, whatever the GPUs.",
+        "Made by `fastreg recipes --markdown`, and checked by a test. `fastreg train imagenet --recipe NAME` runs a",
+        "recipe; flags override its settings. The learning rate is for the batch of all GPUs together.",
         "",
         "| " + " | ".join(_COLUMNS) + " |",
         "|" + "---|" * len(_COLUMNS),
@@ -71,9 +70,9 @@ def recipe_table() -> str:
 def _row(name: str) -> str:
     c = recipe_config(name)
     nesterov = "nesterov " if c.nesterov else ""
-    optimiser = f"SGD, {nesterov}{c.momentum:g}" if c.opt == "sgd" else "Adam"
+    optimizer = f"SGD, {nesterov}{c.momentum:g}" if c.opt == "sgd" else "Adam"
     drops = ", ".join(f"{c.epochs * m:g}" for m in c.milestones)
-    colours = f"{c.color_jitter:g}, {c.lighting:g}" if c.color_jitter or c.lighting else ""
-    cells = [f"`{name}`", c.model, c.reg, f"{c.ls:g}", f"{c.epochs}", f"{c.global_batch}", optimiser]
-    cells += [f"{c.lr:g}: {drops}", f"{c.weight_decay:g}", f"{c.size}", colours]
+    colors = f"{c.color_jitter:g}, {c.lighting:g}" if c.color_jitter or c.lighting else ""
+    cells = [f"`{name}`", c.model, c.reg, f"{c.ls:g}", f"{c.epochs}", f"{c.global_batch}", optimizer]
+    cells += [f"{c.lr:g}: {drops}", f"{c.weight_decay:g}", f"{c.size}", colors]
     return "| " + " | ".join(cells) + " |"

@@ -1,45 +1,75 @@
-"""Which folder is a run's, a new one or that of a run that goes on, and what must be as it was."""
+"""Choose the run folder (new or resumed) and check which settings may change on resume."""
 
 from __future__ import annotations
 
 import json
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
+from fastreg import files, runs
 from fastreg.distributed import World, raise_on_all_ranks
 from fastreg.errors import InputError
-from fastreg.pipelines import check_fingerprint
+from fastreg.pipelines import Source, check_fingerprint
 from fastreg.training.config import Config, to_dict
 
-# settings that a resumed run may change without becoming another run
+# settings that may change without making it another run
 _FREE = {"data_dir", "loader", "workers", "device", "output", "name", "log_interval", "recovery_interval", "profile"}
 _FREE |= {"log_tensorboard", "command", "loader_used"}
-_FREE |= {"world_size", "batch_size", "grad_accum_steps"}  # shares of the global batch, which must stay
-# settings that the weights or the optimiser's state belong to
+_FREE |= {"world_size", "batch_size", "grad_accum_steps"}  # shares of the global batch, which may not change
+# settings that the weights or the optimizer's state depend on
 _FIXED = {"model", "stem", "opt", "norm_weight_decay"}
 _FINGERPRINTS = {"training": "data_fingerprint", "validation": "val_fingerprint"}
 
 
-def run_folder(config: Config, resume: str | None, place: World, allow: bool = False) -> tuple[Path, bool]:
-    """``(folder, whether it holds a run to resume)``, decided by rank 0 and agreed by all."""
-    chosen: list[Any] = [None]
-    with raise_on_all_ranks(place):
-        if place.rank == 0:
-            chosen = [choose_folder(config, resume, place.size, allow)]
-    if place.size > 1:
-        dist.broadcast_object_list(chosen, src=0)
-    return chosen[0]
+@contextmanager
+def run_folder(
+    config: Config, resume: str | None, world: World, allow_changes: bool = False
+) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """Choose the run folder on rank 0, lock it for the length of the block, and read its checkpoint.
+
+    Args:
+        config: settings of the run.
+        resume: None for a new run, "auto", or the path of a run folder.
+        world: this rank.
+        allow_changes: whether "auto" takes a run with other settings.
+
+    Yields:
+        The folder, and the checkpoint to continue from or None.
+
+    Raises:
+        InputError: the path contains no run, the name is taken, the folder is in use, or the checkpoint is damaged.
+        RunError: the folder cannot be written.
+    """
+    with ExitStack() as locked:
+        chosen: list[Any] = [None]
+        with raise_on_all_ranks(world):
+            if world.rank == 0:
+                chosen = [choose_folder(config, resume, world.size, allow_changes)]
+                locked.enter_context(files.lock(chosen[0][0]))
+        if world.size > 1:
+            dist.broadcast_object_list(chosen, src=0)
+        folder, resumed = chosen[0]
+        with raise_on_all_ranks(world):
+            checkpoint = runs.load_checkpoint(folder / "last.pt") if resumed else None
+        yield folder, checkpoint
 
 
-def choose_folder(config: Config, resume: str | None, processes: int = 1, allow: bool = False) -> tuple[Path, bool]:
-    """:func:`run_folder` in one process. Raises InputError for a path that holds no run, or a name that is taken.
+def choose_folder(
+    config: Config, resume: str | None, world_size: int = 1, allow_changes: bool = False
+) -> tuple[Path, bool]:
+    """The folder of a run, and whether it contains a run to resume.
 
-    "auto" is the newest run of the name with these settings; where there is none, or others are allowed, the newest.
+    "auto" is the newest run of the name with these settings; if there is none, or with ``allow_changes``, the newest
+    run of the name.
+
+    Raises:
+        InputError: the path contains no run, or the name is taken.
     """
     base = config.name or default_name(config)
     root = Path(config.output)
@@ -50,39 +80,39 @@ def choose_folder(config: Config, resume: str | None, processes: int = 1, allow:
         number += 1
     newest = root / _numbered(base, number)
     if resume == "auto":
-        namesakes = (root / _numbered(base, k) for k in range(0 if allow else number, 0, -1))
-        new = {**to_dict(config), "global_batch": global_batch(config, processes)}
-        folder = next((one for one in namesakes if not _differing(_settings(one), new, new.keys())), newest)
+        folders = (root / _numbered(base, k) for k in range(0 if allow_changes else number, 0, -1))
+        new = {**to_dict(config), "global_batch": global_batch(config, world_size)}
+        folder = next((one for one in folders if not _differing(_settings(one), new, new.keys())), newest)
         return folder, (folder / "last.pt").is_file()
     if (newest / "config.json").exists():
         if config.name:
-            raise InputError(f"{newest} exists: continue it with --resume auto, or give another --name.")
+            raise InputError(f"{newest} exists: continue it with `resume` auto, or give another `name`.")
         return root / _numbered(base, number + 1), False
     return newest, False
 
 
 def run_at(path: str) -> Path:
-    """The run folder of ``--resume PATH``. Raises InputError where there is no checkpoint."""
+    """The run folder of ``resume`` PATH. Raises InputError if it contains no last.pt."""
     folder = Path(path).parent if Path(path).name == "last.pt" else Path(path)
     if not (folder / "last.pt").is_file():
-        raise InputError(f"--resume {path}: no last.pt there; give a run folder, or --resume auto.")
+        raise InputError(f"`resume` {path}: no last.pt there; give a run folder, or auto.")
     return folder
 
 
 def settings_at(path: str) -> dict[str, Any]:
-    """config.json of the run of ``--resume PATH``. Raises InputError where there is none."""
+    """config.json of the run of ``resume`` PATH. Raises InputError if it is missing or damaged."""
     folder = run_at(path)
     settings = _settings(folder)
     if not all(isinstance(settings.get(name), int) for name in ("epochs", "batch_size", "global_batch")):
         raise InputError(
-            f"--resume {path}: {folder / 'config.json'} is missing or damaged: put back a copy, or give the "
-            "run's flags with --resume auto."
+            f"`resume` {path}: {folder / 'config.json'} is missing or damaged: put back a copy, or give the run's "
+            "settings with `resume` auto."
         )
     return settings
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """A run's config.json; nothing where it is missing or damaged."""
+    """A run's config.json; empty if it is missing or damaged."""
     try:
         settings = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
@@ -90,14 +120,14 @@ def _settings(folder: Path) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def command_to_continue(what: str, folder: Path, place: World) -> str:
-    """The command that goes on with a stopped run of ``fastreg train WHAT``, on as many processes."""
-    command = f"fastreg train {what} --resume {shlex.quote(str(folder))}"
-    if place.size == 1:
+def command_to_continue(dataset: str, folder: Path, world: World) -> str:
+    """The command that continues a stopped run of ``fastreg train DATASET`` on as many processes."""
+    command = f"fastreg train {dataset} --resume {shlex.quote(str(folder))}"
+    if world.size == 1:
         return command
-    if int(os.environ.get("LOCAL_WORLD_SIZE", place.size)) < place.size:  # on many nodes, whose names are torchrun's
+    if int(os.environ.get("LOCAL_WORLD_SIZE", world.size)) < world.size:  # on several nodes, whose names we do not know
         return f"torchrun ... -m {command}"
-    return f"{command} --gpus {place.size}"
+    return f"{command} --gpus {world.size}"
 
 
 def _numbered(base: str, number: int) -> str:
@@ -105,34 +135,41 @@ def _numbered(base: str, number: int) -> str:
 
 
 def default_name(config: Config) -> str:
+    """The name of a run without a ``name``: data set, model, method and label smoothing."""
     smoothing = f"-ls{config.ls:g}" if config.ls else ""
     model = config.model.replace(":", "-").replace("/", "-")
     return f"{config.dataset}-{model}-{config.reg}{smoothing}"
 
 
-def global_batch(config: Config, processes: int) -> int:
-    return (config.batch_size or 0) * config.grad_accum_steps * processes
+def global_batch(config: Config, world_size: int) -> int:
+    """Images per step of all ranks."""
+    return (config.batch_size or 0) * config.grad_accum_steps * world_size
 
 
-def describe(config: Config, source: Any, val_source: Any, place: World, **more: Any) -> dict[str, Any]:
-    """The resolved config that config.json and every checkpoint carry."""
+def describe(config: Config, train_set: Source, val_set: Source, world: World, **more: Any) -> dict[str, Any]:
+    """The settings and facts that config.json and every checkpoint contain."""
     return {
         **to_dict(config),
-        "global_batch": global_batch(config, place.size),
-        "num_classes": len(source.classes),
-        "classes": list(source.classes),
-        "mean": list(source.mean),
-        "std": list(source.std),
-        "sample": source.is_sample,
-        "data_fingerprint": source.fingerprint,
-        "val_fingerprint": val_source.fingerprint,
-        "world_size": place.size,
+        "global_batch": global_batch(config, world.size),
+        "num_classes": len(train_set.classes),
+        "classes": list(train_set.classes),
+        "mean": list(train_set.mean),
+        "std": list(train_set.std),
+        "sample": train_set.is_sample,
+        "data_fingerprint": train_set.fingerprint,
+        "val_fingerprint": val_set.fingerprint,
+        "world_size": world.size,
         **more,
     }
 
 
-def refuse_changes(old: dict[str, Any], new: dict[str, Any], folder: Path, allow: bool) -> None:
-    """A resumed run must be the same run: raise InputError naming what differs, unless told to go on."""
+def refuse_changes(old: dict[str, Any], new: dict[str, Any], folder: Path, allow_changes: bool) -> None:
+    """Check that a resumed run has the data and settings it was started with.
+
+    Raises:
+        InputError: the data differ, a setting differs that the checkpoint depends on, or another setting differs
+            without ``allow_changes``.
+    """
     for split, key in _FINGERPRINTS.items():
         if key in old:
             check_fingerprint(old[key], new[key], f"{new['data_dir'] or new['dataset']} ({split}) of {folder}")
@@ -141,15 +178,15 @@ def refuse_changes(old: dict[str, Any], new: dict[str, Any], folder: Path, allow
         what = ", ".join(f"{key} {old.get(key)}" for key in sorted(differing & _FIXED))
         raise InputError(
             f"{folder} was started with {what}, and its checkpoint fits nothing else: use the same, or start a new run "
-            "with --name."
+            "with another `name`."
         )
-    if differing and not allow:
+    if differing and not allow_changes:
         what = ", ".join(f"{key} {old.get(key)} then, {new.get(key)} now" for key in sorted(differing))
-        raise InputError(f"{folder} was started with other settings ({what}): use them, or add --allow-changes.")
+        raise InputError(f"{folder} was started with other settings ({what}): use them, or add `allow_changes`.")
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any], keys: Iterable[str]) -> set[str]:
-    """Those of ``keys`` that make another run and are not the same in both."""
+    """Those of ``keys`` whose values differ and make it another run."""
     return {key for key in keys if _plain(old.get(key)) != _plain(new.get(key))} - _FREE - {*_FINGERPRINTS.values()}
 
 

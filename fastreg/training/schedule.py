@@ -1,4 +1,4 @@
-"""Learning rate and training size as pure functions of how far the run is."""
+"""Learning rate and training size as pure functions of the progress of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastreg.training.config import Config
 
 
 def learning_rate(config: Config, step: int, steps: int) -> float:
-    """Rate of optimiser step ``step`` (from 0) out of ``steps``: linear warm-up, then the schedule."""
+    """The learning rate of step ``step`` (from 0) of ``steps``: linear warm-up, then the schedule."""
     warmup = round(config.warmup * steps)
     if step < warmup:
         return config.lr * (1e-4 + (1 - 1e-4) * step / warmup)
@@ -21,7 +21,7 @@ def learning_rate(config: Config, step: int, steps: int) -> float:
 
 
 def train_size(config: Config, epoch: int) -> int:
-    """Side of the training images in an epoch: ``min_size`` growing to ``size``, in multiples of 32."""
+    """Side of the training images in an epoch, in pixels: ``min_size`` growing to ``size`` in multiples of 32."""
     if config.min_size is None:
         return config.size
     first, last = config.size_ramp

@@ -1,9 +1,10 @@
-"""What a run needs before its first step: processes, device, precision, model, optimiser."""
+"""Everything a run builds before its first step: switches of PyTorch, precision, method, model and optimizer."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -11,19 +12,36 @@ from torch import nn
 
 from fastreg.distributed import World
 from fastreg.errors import InputError
+from fastreg.methods import Method, create
+from fastreg.models import create_model
+from fastreg.torch_switches import torch_switches
 from fastreg.training.config import Config
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-# torch 2.13 renames the flag and warns of the old name
-_SYNC = next(
+# torch.compile makes one program for each image size, batch size and mode, because convolutions need known sizes.
+# Growing images have about five sizes, each in training and evaluation mode, with whole and half batches (attacks):
+# more than the compiler's default of 8.
+RECOMPILE_LIMIT = 64
+# the name of DistributedDataParallel's flag: torch 2.13 renamed it, and warns about the old name
+_SYNC_BUFFERS = next(
     name
     for name in ("forward_sync_buffers", "broadcast_buffers")
     if name in inspect.signature(nn.parallel.DistributedDataParallel).parameters
 )
 
 
+def training_switches(config: Config) -> AbstractContextManager[None]:
+    """PyTorch's process-wide switches as a training step needs them, for the length of a block."""
+    return torch_switches(
+        tf32=True,
+        cudnn_benchmark=not config.deterministic,
+        deterministic=config.deterministic,
+        recompile_limit=RECOMPILE_LIMIT if config.torchcompile else None,
+    )
+
+
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """``auto`` is bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs."""
+    """The precision that "auto" stands for: bf16 on sm_80 and newer GPUs, fp16 on older ones, fp32 on CPUs."""
     if precision != "auto":
         return precision
     if device.type != "cuda":
@@ -31,55 +49,48 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
 
 
-def build_method(config: Config) -> Any:
-    """The method, and what its step needs opened."""
-    from fastreg import methods
-
+def build_method(config: Config) -> Method:
+    """The method of ``config``, with the data of its training step opened."""
     own: dict[str, Any] = {"seed": config.seed, "dataset": config.dataset, "size": config.size, "scope": config.scope}
-    method = methods.create(config.reg, **own, **config.reg_args)
+    method = create(config.reg, **own, **config.reg_args)
     if method.prepare is not None:
         method.prepare()
     return method
 
 
-def model_arguments(config: Config, method: Any) -> dict[str, Any]:
-    """What the method and the recipe ask of ``create_model``."""
+def model_arguments(config: Config, method: Method) -> dict[str, Any]:
+    """Arguments of ``create_model`` that the method and the recipe need."""
     return {**method.model, **({"blurpool": True} if config.blurpool else {})}
 
 
 def build_model(
-    config: Config, num_classes: int, place: World, arguments: Mapping[str, Any]
+    config: Config, num_classes: int, world: World, arguments: Mapping[str, Any]
 ) -> tuple[nn.Module, nn.Module]:
-    """``(model, net)``: the bare model that is saved, and what the loop calls (DDP, compiled).
+    """``(model, net)``: the bare model, which is saved, and the module that a step calls (DDP, compiled).
 
-    ``arguments`` go to ``create_model``.
+    ``arguments`` are passed to ``create_model``.
     """
-    from fastreg.models import create_model
-
     torch.manual_seed(config.seed)  # the same initial weights on every rank
-    model = create_model(config.model, num_classes, stem=config.stem, **arguments).to(place.device)
+    model = create_model(config.model, num_classes, stem=config.stem, **arguments).to(world.device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     net: Any = model
-    if config.sync_bn and place.device.type != "cuda":
-        raise InputError("--sync-bn needs GPUs: torch's SyncBatchNorm has no other; leave the flag out.")
-    if config.sync_bn and place.size > 1:
+    if config.sync_bn and world.device.type != "cuda":
+        raise InputError("`sync_bn` needs GPUs, because PyTorch's SyncBatchNorm runs on nothing else: turn it off.")
+    if config.sync_bn and world.size > 1:
         net = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    if place.size > 1:
-        # DDP's own broadcast would make rank 0's running statistics the run's: statistics.py takes the mean of all
-        devices = [place.device.index] if place.device.type == "cuda" else None
-        options: dict[str, Any] = {"device_ids": devices, _SYNC: False}
+    if world.size > 1:
+        # DDP would broadcast rank 0's running statistics; batchnorm.py takes the mean of all ranks
+        devices = [world.device.index] if world.device.type == "cuda" else None
+        options: dict[str, Any] = {"device_ids": devices, _SYNC_BUFFERS: False}
         net = nn.parallel.DistributedDataParallel(net, **options)
     if config.torchcompile:
-        # one program for each size of picture and batch, since convolutions want their sizes known: some five sizes of
-        # growing pictures, each in training and evaluation mode, whole and half (attacks), are more than dynamo's 8
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
         net = torch.compile(net, mode=config.torchcompile, dynamic=False)
     return model, net
 
 
 def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD (fused on a GPU) or Adam; norm parameters and biases go undecayed where the recipe says so."""
+    """SGD or Adam, fused on a GPU. Without ``norm_weight_decay``, norm parameters and biases have no weight decay."""
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for parameter in model.parameters():
@@ -96,10 +107,10 @@ def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def start_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Zeros for every momentum that SGD has not begun.
+    """Set each missing momentum buffer of SGD to zeros, which changes no result.
 
-    torch's fused step makes them itself, unwritten, even in a first step that overflows in fp16 and is left out: the
-    next one would go on from whatever lay in that memory. With zeros the numbers are the same.
+    torch's fused step allocates missing buffers itself and does not write them if an fp16 overflow skips the step; the
+    next step would read uninitialized memory.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"] if group.get("momentum") else ():

@@ -1,9 +1,8 @@
-"""Clean top-1 error and loss on the validation set, after each epoch."""
+"""Top-1 error and loss on the validation set, after each epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,11 +11,25 @@ from torch import nn
 
 from fastreg.kernels import augment
 from fastreg.kernels.types import Plan
+from fastreg.pipelines import Loader
 
 
 @torch.no_grad()
-def validate(model: nn.Module, loader: Any, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype):
-    """``{"val_top1_error": percent, "val_loss": mean cross-entropy}`` over all ranks' shards, each sample once."""
+def validate(
+    model: nn.Module, loader: Loader, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype
+) -> dict[str, float]:
+    """Evaluate a model on the shards of all ranks, each image once.
+
+    Args:
+        model: takes normalized images [B, 3, h, w] and returns logits [B, C].
+        loader: a loader of the validation set.
+        mean: per channel, on the 0-1 scale.
+        std: per channel, on the 0-1 scale.
+        dtype: of the images and of autocast.
+
+    Returns:
+        ``val_top1_error`` in percent and ``val_loss``, the mean cross-entropy.
+    """
     training = model.training
     model.eval()
     sums: torch.Tensor | None = None
@@ -27,8 +40,8 @@ def validate(model: nn.Module, loader: Any, mean: Sequence[float], std: Sequence
         loss = F.cross_entropy(logits, batch.labels, reduction="sum")
         wrong = (logits.argmax(1) != batch.labels).sum()
         count = torch.full_like(loss, len(batch.labels))
-        seen = torch.stack([wrong.double(), loss.double(), count.double()])
-        sums = seen if sums is None else sums + seen
+        added = torch.stack([wrong.double(), loss.double(), count.double()])
+        sums = added if sums is None else sums + added
     model.train(training)
     if sums is None:
         sums = torch.zeros(3, dtype=torch.float64, device=next(model.parameters()).device)

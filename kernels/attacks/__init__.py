@@ -2,10 +2,8 @@
 
     x' = clip(project(x + epsilon * sign(g)), 0, 1)
 
-where project, when asked for, is a clip to [origin - radius, origin + radius].
-
-Sources: FGSM, Goodfellow et al. 2015; PGD, Madry et al. 2018. Pixels are float32 in [0, 1]; normalisation is the
-model's first module.
+where project is a clip to [origin - radius, origin + radius], or nothing. Pixels are float32 in [0, 1]; normalization
+is the model's first module.
 """
 
 from __future__ import annotations
@@ -13,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.kernels import philox
 from fastreg.kernels.attacks.kernels import start_triton, step_triton
+from fastreg.kernels.attacks.reference import fgsm_step_reference, start_in_ball_reference
 from fastreg.kernels.cross_entropy import mixed_cross_entropy
-from fastreg.kernels.dispatch import sent, use_triton
+from fastreg.kernels.dispatch import to_device, use_triton
 from fastreg.kernels.types import Targets
+
+__all__ = ["fgsm_attack", "fgsm_step", "input_gradient", "start_in_ball", "zero_sign_share"]
 
 # The loss is scaled by a power of two, so that float16 activations keep gradients of 2**-34; the sign does not change.
 # Larger scales overflow: the logits' gradient is up to the scale itself, and float16 ends at 65504.
@@ -37,13 +36,27 @@ def fgsm_step(
     origin: Tensor | None = None,
     radius: float | None = None,
 ) -> Tensor:
-    """One signed step: ``images + epsilon * sign(grad)``, then clipped to [0, 1] unless ``clip`` is False.
+    """One signed step: ``images + epsilon * sign(grad)``, projected where ``origin`` is given, then clipped.
 
-    images: float32, pixels in [0, 1], any dense layout, which the result keeps. ``grad``: the same shape, float32,
-    float16 or bfloat16; in another layout it is copied first. A NaN gradient gives a NaN pixel. With ``origin`` and
-    ``radius``, PGD's projection comes before the clip.
+    Args:
+        images: float32 [...], pixels in [0, 1], of any dense memory layout.
+        grad: float32, float16 or bfloat16 [...], the shape of ``images``. Another layout than theirs is copied. A NaN
+            gradient makes a NaN pixel.
+        epsilon: Length of the step on the 0-1 scale, 0 or more.
+        clip: Whether to clip the result to [0, 1].
+        origin: float32 [...], center of the projection, the shape of ``images``. None: no projection.
+        radius: Half-width of the projection on the 0-1 scale. Given with ``origin``.
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device or layout or a negative epsilon.
+    Returns:
+        float32 [...], in the layout of ``images``.
+
+    Raises:
+        TypeError: ``images`` or ``grad`` has a wrong dtype.
+        ValueError: A tensor has another shape or device, ``images`` has gaps in memory, ``epsilon`` is negative, or
+            one of ``origin`` and ``radius`` is missing.
+
+    Source:
+        FGSM: Goodfellow et al., 2015; projection: Madry et al., 2018.
     """
     _check(images, grad, epsilon, origin, radius)
     run = _step_op if torch.compiler.is_compiling() else _step
@@ -54,36 +67,25 @@ def _step(
     images: Tensor, grad: Tensor, epsilon: float, clip: bool, origin: Tensor | None, radius: float | None
 ) -> Tensor:
     if not use_triton(images):
-        return fgsm_step_plain(images, grad, epsilon, clip, origin, radius)
-    grad, origin = _like(grad, images), origin if origin is None else _like(origin, images)
+        return fgsm_step_reference(images, grad, epsilon, clip, origin, radius)
+    grad, origin = _with_layout(grad, images), origin if origin is None else _with_layout(origin, images)
     return step_triton(images, grad, epsilon, clip, origin, radius)
 
 
-def _like(x: Tensor, images: Tensor) -> Tensor:
-    """``x`` in the memory order of ``images``."""
+def _with_layout(x: Tensor, images: Tensor) -> Tensor:
+    """``x`` in the memory layout of ``images``."""
     if x.stride() == images.stride():
         return x
     return torch.empty_like(images, dtype=x.dtype).copy_(x)
 
 
-# What torch.compile sees; eager calls go past torch.library.
+# The operator that torch.compile sees; eager calls bypass torch.library.
 _step_op = torch.library.custom_op("fastreg::fgsm_step", _step, mutates_args=())
 
 
 @_step_op.register_fake
 def _(images, *_):
     return torch.empty_like(images)
-
-
-def fgsm_step_plain(
-    images: Tensor, grad: Tensor, epsilon: float, clip: bool, origin: Tensor | None, radius: float | None
-) -> Tensor:
-    """The reference, after the arguments are checked."""
-    out = torch.where(grad.isnan(), grad, grad.sign()).float().mul_(epsilon)
-    out = torch.add(images, out, out=torch.empty_like(images))
-    if origin is not None and radius is not None:
-        out.clamp_(origin - radius, origin + radius)
-    return out.clamp_(0, 1) if clip else out
 
 
 def fgsm_attack(
@@ -98,22 +100,40 @@ def fgsm_attack(
     indices: Tensor | None = None,
     clip: bool = True,
 ) -> Tensor:
-    """Adversarial images, float32, of the same shape and layout: FGSM, or PGD with ``steps`` above 1.
+    """Adversarial images by FGSM, or by PGD where ``steps`` is above 1.
 
-    ``model`` takes float32 pixels in [0, 1]; put it in the mode it is to be attacked in (for evaluation: ``eval()``).
-    Its parameters need no gradient and get none. labels: int64 [B], or pairs. ``step_size``: epsilon for one step, else
-    2.5 * epsilon / steps (Madry et al.'s rule). ``random_start`` begins uniformly in the epsilon ball, keyed by
-    ``seed`` and ``indices`` (int64 [B]), so it does not depend on the batch.
+    Args:
+        model: Module or function from float32 pixels [B, C, H, W] in [0, 1] to logits [B, classes], in the mode to be
+            attacked (for evaluation ``eval()``). Its parameters may be frozen and get no gradient.
+        images: float32 [B, C, H, W], pixels in [0, 1].
+        labels: int64 [B], or ``Targets``.
+        epsilon: Radius of the ball around ``images`` on the 0-1 scale.
+        steps: Number of steps, 1 or more.
+        step_size: Length of a step on the 0-1 scale. None: ``epsilon`` for one step, else 2.5 * epsilon / steps.
+        random_start: Whether to begin at a uniform draw in the ball.
+        seed: Run seed of the random start.
+        indices: int64 [B], positions in the data set, which key the random start per sample.
+        clip: Whether to clip pixels to [0, 1].
+
+    Returns:
+        float32 [B, C, H, W], in the layout of ``images``.
+
+    Raises:
+        TypeError: ``images`` is not float32.
+        ValueError: ``steps`` is below 1, ``epsilon`` is negative, or ``random_start`` comes without ``indices``.
+
+    Source:
+        FGSM: Goodfellow et al., 2015; PGD and its step size: Madry et al., 2018.
     """
     if steps < 1:
-        raise ValueError(f"fgsm_attack needs at least one step, got {steps}")
+        raise ValueError(f"`steps` is {steps}: give 1 or more.")
     if step_size is None:
         step_size = epsilon if steps == 1 else 2.5 * epsilon / steps
     images = images.detach()
     adversarial = images
     if random_start:
         if indices is None:
-            raise ValueError("random_start draws per sample: give indices")
+            raise ValueError("`random_start` draws per sample: give `indices`, int64 [B].")
         adversarial = start_in_ball(images, epsilon, seed, indices, clip)
     project = steps > 1 or random_start or step_size > epsilon
     with _frozen(model):
@@ -125,7 +145,7 @@ def fgsm_attack(
 
 
 def input_gradient(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor | Targets) -> Tensor:
-    """The gradient of each sample's own cross-entropy (plain, no smoothing) by its pixels, times a power of two."""
+    """Gradient of each sample's own cross-entropy, without smoothing, by its pixels, times a power of two."""
     with torch.enable_grad():
         pixels = images.detach().requires_grad_()
         loss = mixed_cross_entropy(model(pixels), labels, reduction="sum") * _SCALE
@@ -133,32 +153,29 @@ def input_gradient(model: Callable[[Tensor], Tensor], images: Tensor, labels: Te
 
 
 def zero_sign_share(grad: Tensor) -> Tensor:
-    """The share of a gradient's entries with no sign, a float32 scalar on its device (reading it synchronises).
+    """Share of a gradient's entries that are zero, and so have no sign.
 
-    Half precision flushes small gradients to zero: compare this share with float32's before trusting an attack.
+    Half precision flushes small gradients to zero: compare this share with that of float32 before trusting an attack.
+
+    Args:
+        grad: float32, float16 or bfloat16 [...].
+
+    Returns:
+        float32 [], from 0 to 1, on the device of ``grad``. Reading its value synchronizes.
     """
     return (grad == 0).float().mean()
 
 
 def start_in_ball(images: Tensor, epsilon: float, seed: int, indices: Tensor, clip: bool = True) -> Tensor:
-    """``images`` moved uniformly inside the epsilon ball: each pixel's move belongs to its sample, not to the batch."""
+    """``images`` moved uniformly inside the epsilon ball. The draw belongs to the sample and not to the batch."""
     if use_triton(images):
-        return start_triton(images, epsilon, seed, sent(indices, images.device, "indices"), clip)
-    return start_in_ball_plain(images, epsilon, seed, indices, clip)
-
-
-def start_in_ball_plain(images: Tensor, epsilon: float, seed: int, indices: Tensor, clip: bool) -> Tensor:
-    """The reference of ``start_in_ball``."""
-    B, C, H, W = images.shape
-    drawn = philox.field(philox.uniform, seed, indices.cpu().numpy(), H * W * C, 0, "attack_start")
-    offset = (2 * drawn - 1).reshape(B, H, W, C) * np.float32(epsilon)
-    start = torch.empty_like(images).copy_(images + torch.from_numpy(offset).to(images.device).permute(0, 3, 1, 2))
-    return start.clamp(0, 1) if clip else start
+        return start_triton(images, epsilon, seed, to_device(indices, images.device, "indices"), clip)
+    return start_in_ball_reference(images, epsilon, seed, indices, clip)
 
 
 @contextmanager
 def _frozen(model) -> Iterator[None]:
-    """Parameters without gradients while attacking: nothing is stored for them, nothing is added to them."""
+    """Switch the parameters' gradients off: none are stored and none are accumulated."""
     live = [p for p in model.parameters() if p.requires_grad] if isinstance(model, torch.nn.Module) else []
     for p in live:
         p.requires_grad_(False)
@@ -171,21 +188,21 @@ def _frozen(model) -> Iterator[None]:
 
 def _check(images, grad, epsilon, origin, radius) -> None:
     if images.dtype != torch.float32:
-        raise TypeError(f"fgsm_step needs float32 pixels in [0, 1], got {images.dtype}")
+        raise TypeError(f"`images` is {images.dtype}: give torch.float32 pixels in [0, 1].")
     if grad.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise TypeError(f"fgsm_step needs a float gradient, got {grad.dtype}")
+        raise TypeError(f"`grad` is {grad.dtype}: give torch.float32, torch.float16 or torch.bfloat16.")
     for name, other in (("grad", grad), ("origin", origin)):
         if other is not None and (other.shape != images.shape or other.device != images.device):
             raise ValueError(
-                f"{name} {tuple(other.shape)} on {other.device} does not match images {tuple(images.shape)} "
-                f"on {images.device}"
+                f"`{name}` has shape {list(other.shape)} on {other.device}: "
+                f"give {list(images.shape)} on {images.device}, as `images`."
             )
     if not _dense(images):
-        raise ValueError("fgsm_step needs images without gaps or overlaps in memory: call .contiguous() first")
+        raise ValueError("`images` has gaps or overlaps in memory: call .contiguous() first.")
     if epsilon < 0:
-        raise ValueError(f"epsilon must not be negative, got {epsilon}")
+        raise ValueError(f"`epsilon` is {epsilon}: give 0 or more.")
     if (origin is None) != (radius is None):
-        raise ValueError("give origin and radius together")
+        raise ValueError("`origin` and `radius` make the projection: give both or neither.")
 
 
 def _dense(x: Tensor) -> bool:

@@ -1,7 +1,7 @@
-"""The kernels of ``fgsm``: one signed step, and the random start of an attack.
+"""The kernels of the attacks: one signed step, and the random start.
 
 Bytes per element: 12 for a step in float32 (pixel and gradient in, pixel out), 16 with a projection. Limit at 4.3 TB/s
-(H200), 256 x 3 x 224 x 224: 107 us. The random start moves 8, but draws: arithmetic is its limit. Last measured:
+(H200), 256 x 3 x 224 x 224: 107 us. The random start moves 8 bytes; its draws make arithmetic the limit. Last measured:
 not yet measured.
 """
 
@@ -30,14 +30,14 @@ def step_kernel(
     CLIP: tl.constexpr,
     PROJECT: tl.constexpr,
 ):
-    """clip(project(x + epsilon * sign(g)), 0, 1) over memory, whatever the layout; NaN gradients stay NaN."""
+    """clip(project(x + epsilon * sign(g)), 0, 1) in memory order; NaN gradients stay NaN."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     live = at < n
     x = tl.load(images + at, mask=live, other=0.0)
     g = tl.load(grad + at, mask=live, other=0.0).to(tl.float32)
     step = tl.where(g > 0, epsilon, tl.where(g < 0, -epsilon, 0.0))
     x = tl.where(g == g, x + step, g)
-    # comparisons and not min and max, which would turn a NaN into a bound
+    # comparisons: min and max would replace a NaN by a bound
     if PROJECT:
         base = tl.load(origin + at, mask=live, other=0.0)
         low = base - radius
@@ -66,7 +66,7 @@ def start_kernel(
     CLIP: tl.constexpr,
     OPERATION: tl.constexpr,
 ):
-    """x + epsilon * (2 u - 1): u belongs to the sample's element ((y * W) + x) * C + c, whatever the layout."""
+    """x + epsilon * (2 u - 1). The draw u has the sample's element ((y * W) + x) * C + c, in every layout."""
     b = tl.program_id(1).to(tl.int64)
     element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = element < n
@@ -85,7 +85,7 @@ def start_kernel(
 def step_triton(
     images: Tensor, grad: Tensor, epsilon: float, clip: bool, origin: Tensor | None, radius: float | None
 ) -> Tensor:
-    """``fgsm_step`` after its arguments are checked and laid out alike."""
+    """``fgsm_step`` on checked arguments of one layout."""
     out = torch.empty_like(images)
     n = images.numel()
     step_kernel[(cdiv(n, STEP),)](
@@ -95,7 +95,7 @@ def step_triton(
 
 
 def start_triton(images: Tensor, epsilon: float, seed: int, indices: Tensor, clip: bool) -> Tensor:
-    """Images uniformly inside the epsilon ball of ``images``."""
+    """``start_in_ball`` on checked arguments."""
     B, C, H, W = images.shape
     out = torch.empty_like(images)
     n = C * H * W

@@ -1,4 +1,4 @@
-"""The registry's rows of the attacks."""
+"""The registry rows of the attacks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from fastreg.kernels.attacks import fgsm_step, fgsm_step_plain, start_in_ball, start_in_ball_plain
+from fastreg.kernels.attacks import fgsm_step, start_in_ball
 from fastreg.kernels.attacks.kernels import START, STEP, start_kernel, step_kernel
+from fastreg.kernels.attacks.reference import fgsm_step_reference, start_in_ball_reference
 from fastreg.kernels.registry import Op, Variant
 
 
@@ -19,7 +20,7 @@ def _images(device, small: bool) -> torch.Tensor:
 def _step(device="cpu", small: bool = True) -> dict[str, Any]:
     images = _images(device, small)
     grad = torch.randn(images.shape, generator=torch.Generator().manual_seed(1)).to(images)
-    if not small:  # the small one stays in another layout than the images, and is copied first
+    if not small:  # the small gradient has another layout than the images, and is copied
         grad = grad.to(memory_format=torch.channels_last)
     grad[0, 0, 0, :3] = torch.tensor([0.0, float("nan"), -0.0])
     return {"images": images, "grad": grad, "epsilon": 8 / 255, "clip": True, "origin": None, "radius": None}
@@ -59,15 +60,15 @@ def _variant(label: str, kernel, elements: int, warps: int, kind: str, **constan
 
 OPS = (
     Op(
-        "fgsm_step", fgsm_step, fgsm_step_plain, _step, _bytes,
+        "fgsm_step", fgsm_step, fgsm_step_reference, _step, _bytes,
         (_variant("fgsm_step", step_kernel, STEP, 8, "stream", PROJECT=False),), tolerance=1e-7,
     ),
     Op(
-        "pgd_step", fgsm_step, fgsm_step_plain, _projected, _bytes,
+        "pgd_step", fgsm_step, fgsm_step_reference, _projected, _bytes,
         (_variant("pgd_step", step_kernel, STEP, 8, "stream", PROJECT=True),), tolerance=1e-7,
     ),
     Op(
-        "random_start", start_in_ball, start_in_ball_plain, _start, _bytes,
+        "random_start", start_in_ball, start_in_ball_reference, _start, _bytes,
         (_variant("random_start", start_kernel, START, 4, "compute", C=3, OPERATION=17, stride_c=1),), tolerance=1e-7,
     ),
 )  # fmt: skip

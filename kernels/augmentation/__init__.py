@@ -1,6 +1,7 @@
-"""``augment``: one launch from uint8 NHWC to normalised channels_last, for every combination in ``Plan``.
+"""``augment``: from uint8 NHWC to normalized channels_last in one launch, for every combination of ``Plan``'s fields.
 
-``plain`` is the reference, ``stream`` the kernel for images that keep their size, ``resample`` the one that gathers.
+``reference.py`` holds the formula and the CPU route, ``stream.py`` the kernel for images that keep their size,
+``resample.py`` the kernel for crops and other sizes, ``launch.py`` the choice between the two.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from torch import Tensor
 
 from fastreg.kernels import philox
 from fastreg.kernels.augmentation.launch import augment_triton
-from fastreg.kernels.augmentation.reference import augment_plain, drawn_normals
-from fastreg.kernels.dispatch import sent, use_triton
+from fastreg.kernels.augmentation.reference import augment_reference, draw_normals
+from fastreg.kernels.checks import check_range, check_tensor
+from fastreg.kernels.dispatch import to_device, use_triton
 from fastreg.kernels.types import Plan
 
 __all__ = ["augment"]
 
-# field: dtype, shape after the batch
+# field of Plan: dtype, shape after the batch
 _FIELDS: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
     "crop": (torch.float32, (4,)),
     "flip": (torch.bool, ()),
@@ -30,6 +32,7 @@ _FIELDS: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
     "box_fill": (torch.int8, ()),
 }
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_MAX_BATCH = 65535  # a CUDA grid's second dimension
 
 
 def augment(
@@ -45,38 +48,48 @@ def augment(
     step: int = 0,
     normal: Tensor | None = None,
 ) -> Tensor:
-    """Crop, resize, flip, add noise, mix, erase, normalise, cast and lay out a batch, as ``plan`` says per sample.
+    """Crop, resize, flip, add noise, mix, erase, normalize, cast and lay out a batch, per sample as ``plan`` says.
 
-    images: uint8 [B, H, W, 3], contiguous. ``mean``, ``std``: per channel, on the 0-1 scale. ``dtype``: float32,
-    float16 or bfloat16. ``size``: the output's side or (h, w); default the input's. Returns [B, 3, h, w] of ``dtype``
-    in channels_last layout. Fields of ``plan`` may lie on the CPU: they are sent to the images' device.
+    A crop is resampled as by Pillow's ``crop(...).resize(..., BILINEAR)``. A crop and a box may leave the image:
+    outside it a crop is black, and a box changes nothing.
 
-    A ``crop`` may leave the canvas (CIFAR's shift by padding): what lies outside is black. It is resampled as Pillow's
-    ``crop(...).resize(..., BILINEAR)`` does it. ``box`` may leave the image. ``box_fill`` None pastes the partner.
+    Values of ``plan`` are checked on CPU tensors. On a GPU, where a check would synchronize, a sample with a partner,
+    lam or crop out of range comes back as NaN, and a box of fill 0 without a partner is left alone.
 
-    ``plan.noise`` draws one standard normal per output pixel and channel, keyed by ``seed``, ``step`` and ``indices``
-    (int64 [B], any device); without these by the place in the batch. Or it takes the field itself as ``normal``,
-    float32 [B, h, w, 3].
+    In a CUDA graph ``seed`` and ``step`` are constants of the graph, so give the noise as ``normal``; every tensor must
+    be on the device before the capture.
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, layout, device or combination. Values (partner in
-    [0, B), lam in [0, 1], noise >= 0, crops that have a size) are checked on CPU tensors; on the GPU, where a check
-    would stop the stream, a sample whose partner, lam or crop is out of range comes back as NaN, and a box of fill 0
-    without a partner is left alone.
+    Args:
+        images: uint8 [B, H, W, 3], contiguous, B up to 65535.
+        plan: Per-sample parameters, on the images' device or on the CPU, from where they are copied.
+        mean: Mean per channel on the 0-1 scale, three numbers.
+        std: Standard deviation per channel on the 0-1 scale, three positive numbers.
+        dtype: float32, float16 or bfloat16.
+        size: Output side or (height, width) in pixels. None: the size of ``images``.
+        seed: Run seed of the noise.
+        indices: int64 [B], positions in the data set, which key the noise, on any device. None: positions in the batch.
+        step: Training step of the noise.
+        normal: float32 [B, h, w, 3], standard normals of the noise. None: drawn from ``seed``, ``step``, ``indices``.
 
-    In a CUDA graph, ``seed`` and ``step`` are constants: there give the noise as ``normal``. Whatever is captured must
-    lie on the device before.
+    Returns:
+        ``dtype`` [B, 3, h, w], channels_last.
 
-    Sources: Mixup, Zhang et al. 2018; CutMix, Yun et al. 2019; Cutout, DeVries and Taylor 2017 (mean fill).
+    Raises:
+        TypeError: An argument has a wrong dtype, or a field of ``plan`` is no tensor.
+        ValueError: An argument has a wrong shape, layout, device or value, or fields of ``plan`` do not combine.
+
+    Source:
+        Mixup: Zhang et al., 2018; CutMix: Yun et al., 2019; Cutout: DeVries and Taylor, 2017 (mean fill).
     """
     mean, std = ([float(value) for value in values] for values in (mean, std))
     size_ = _check(images, plan, mean, std, dtype, size)
     if plan.noise is None:
         normal = indices = None
     elif normal is not None:
-        _check_field("normal", normal, torch.float32, (len(images), *size_, 3))
+        check_tensor("normal", normal, torch.float32, (len(images), *size_, 3))
         indices = None
     elif indices is not None:
-        _check_field("indices", indices, torch.int64, (len(images),))
+        check_tensor("indices", indices, torch.int64, (len(images),))
     else:
         indices = torch.arange(len(images), device=images.device)
     run = _augment_op if torch.compiler.is_compiling() else _augment
@@ -106,11 +119,11 @@ def _augment(
         return _empty(images, height, width, dtype)
     device = images.device
     fields = dict(zip(_FIELDS, (crop, flip, noise, partner, lam, box, box_fill)))
-    plan = Plan(**{name: f if f is None else sent(f, device, f"plan.{name}") for name, f in fields.items()})
+    plan = Plan(**{name: f if f is None else to_device(f, device, f"plan.{name}") for name, f in fields.items()})
     normal = normal if normal is None else normal.contiguous()
     size, mean_, std_ = (height, width), tuple(mean), tuple(std)
     if use_triton(images):
-        indices = indices if indices is None else sent(indices, device, "indices")
+        indices = indices if indices is None else to_device(indices, device, "indices")
         return augment_triton(
             images,
             plan,
@@ -124,12 +137,12 @@ def _augment(
             normal=normal,
         )
     if indices is not None:
-        normal = drawn_normals(seed, indices, step, size, device)
-    return augment_plain(images, plan, mean=mean_, std=std_, dtype=dtype, size=size, normal=normal)
+        normal = draw_normals(seed, indices, step, size, device)
+    return augment_reference(images, plan, mean=mean_, std=std_, dtype=dtype, size=size, normal=normal)
 
 
-# torch.compile sees one opaque operator (there is nothing to fuse with); eager calls go past torch.library, whose
-# bookkeeping would cost more than the launch.
+# torch.compile sees one opaque operator: there is nothing to fuse with. Eager calls bypass torch.library, whose
+# bookkeeping costs more than the launch.
 _augment_op = torch.library.custom_op("fastreg::augment", _augment, mutates_args=())
 
 
@@ -144,64 +157,54 @@ def _(images, *arguments):
 
 
 def _check(images, plan, mean, std, dtype, size) -> tuple[int, int]:
-    """The output size, once the arguments are known to be good. Looks at values on the CPU only."""
+    """Check the arguments and return the output size. Values are read on the CPU only."""
     if images.dtype != torch.uint8:
-        raise TypeError(f"augment needs uint8 images, got {images.dtype}: hand over the loader's bytes")
+        raise TypeError(f"`images` is {images.dtype}: give torch.uint8 [B, H, W, 3], the loader's bytes.")
     if images.dim() != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
-        raise ValueError(f"augment needs images [B, H, W, 3] of a pixel or more, got {tuple(images.shape)}")
-    if len(images) > 65535:
-        raise ValueError(f"augment takes up to 65535 images at a time, got {len(images)}")
+        raise ValueError(f"`images` has shape {list(images.shape)}: give [B, H, W, 3] with H and W of 1 or more.")
+    if len(images) > _MAX_BATCH:
+        raise ValueError(f"`images` has {len(images)} images: give {_MAX_BATCH} or fewer at a time.")
     if not images.is_contiguous():
-        raise ValueError("augment needs contiguous NHWC images: call .contiguous() first")
+        raise ValueError("`images` is not contiguous NHWC: call .contiguous() first.")
     if images.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"augment works on CPU and CUDA images, not on {images.device.type!r}")
+        raise ValueError(f"`images` is on {images.device.type!r}: give a CPU or CUDA tensor.")
     if dtype not in _DTYPES:
-        raise TypeError(f"augment returns float32, float16 or bfloat16, not {dtype}")
+        raise TypeError(f"`dtype` is {dtype}: give torch.float32, torch.float16 or torch.bfloat16.")
     if len(mean) != 3 or len(std) != 3 or not all(s > 0 for s in std):
-        raise ValueError(f"augment needs three means and three positive stds, got {mean} and {std}")
+        raise ValueError(f"`mean` is {mean} and `std` is {std}: give three means and three positive deviations.")
     sides = images.shape[1:3] if size is None else (size, size) if isinstance(size, Integral) else size
     if size is not None:
         if not isinstance(sides, Sequence) or len(sides) != 2 or not all(isinstance(s, Integral) for s in sides):
-            raise ValueError(f"augment needs a size of a whole number or two, got {size!r}")
+            raise ValueError(f"`size` is {size!r}: give one whole number or two (height, width).")
         if min(sides) < 1:
-            raise ValueError(f"augment needs a positive size, got {size}")
+            raise ValueError(f"`size` is {size}: give 1 or more.")
     B = len(images)
     for name, (field_dtype, shape) in _FIELDS.items():
         field = getattr(plan, name)
         if field is not None:
-            _check_field(f"plan.{name}", field, field_dtype, (B, *shape))
+            check_tensor(f"plan.{name}", field, field_dtype, (B, *shape))
             if field.device != images.device and field.device.type != "cpu":
-                raise ValueError(f"plan.{name} is on {field.device} but the images are on {images.device}")
+                raise ValueError(f"`plan.{name}` is on {field.device}: give it on {images.device} or on the CPU.")
     if plan.partner is None and plan.lam is not None:
-        raise ValueError("plan.lam blends with a partner: give plan.partner")
+        raise ValueError("`plan.lam` blends with a partner: give `plan.partner`.")
     if plan.partner is None and plan.box is not None and plan.box_fill is None:
-        raise ValueError("plan.box pastes the partner's pixels: give plan.partner, or plan.box_fill")
+        raise ValueError("`plan.box` pastes the partner's pixels: give `plan.partner`, or `plan.box_fill`.")
     if plan.box is None and plan.box_fill is not None:
-        raise ValueError("plan.box_fill fills a box: give plan.box")
-    _check_values(plan, B)
+        raise ValueError("`plan.box_fill` fills a box: give `plan.box`.")
+    if not torch.compiler.is_compiling():
+        _check_values(plan, B)
     return int(sides[0]), int(sides[1])
 
 
-def _check_field(name: str, field: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    if not isinstance(field, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(field).__name__}")
-    if field.dtype != dtype:
-        raise TypeError(f"{name} must be {dtype}, got {field.dtype}")
-    if tuple(field.shape) != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {tuple(field.shape)}")
-
-
 def _check_values(plan: Plan, B: int) -> None:
-    """What can be seen without stopping a GPU: the fields that lie on the CPU."""
-    if torch.compiler.is_compiling():
-        return
+    """Check the values of fields on the CPU: reading those on a GPU would synchronize."""
     bounds = {"partner": (0, B - 1), "lam": (0, 1), "noise": (0, float("inf")), "box_fill": (0, 2)}
     for name, (low, high) in bounds.items():
         field = getattr(plan, name)
-        if field is not None and not field.is_cuda and not ((field >= low) & (field <= high)).all():
-            raise ValueError(f"plan.{name} must lie in [{low}, {high}], got {field.tolist()[:8]}")
+        if field is not None and not field.is_cuda:
+            check_range(f"plan.{name}", field, low, high)
     if plan.partner is None and plan.box_fill is not None and not plan.box_fill.is_cuda and (plan.box_fill == 0).any():
-        raise ValueError("plan.box_fill 0 pastes the partner's pixels: give plan.partner, or fill with 1 or 2")
+        raise ValueError("`plan.box_fill` 0 pastes the partner's pixels: give `plan.partner`, or fill with 1 or 2.")
     if plan.crop is not None and not plan.crop.is_cuda:
         if not plan.crop.isfinite().all() or not (plan.crop[:, 2:] > 0).all():
-            raise ValueError("plan.crop needs positive heights and widths, all of it finite")
+            raise ValueError("`plan.crop` holds a height or width that is not positive and finite: give positive ones.")

@@ -1,4 +1,4 @@
-"""Picks the kernel for a batch and launches it, once."""
+"""The choice of the kernel for a batch, and its one launch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def augment_triton(
     step: int,
     normal: Tensor | None,
 ) -> Tensor:
-    """``augment`` after its arguments are checked and on the images' device."""
+    """``augment`` on checked arguments on the images' device."""
     B, H, W, _ = images.shape
     h, w = size
     out = torch.empty((B, h, w, 3), dtype=dtype, device=images.device)
@@ -44,7 +44,7 @@ def augment_triton(
         **{f"s{c}": 1 / (255 * s) for c, s in enumerate(std)},
         **{f"t{c}": -m / s for c, (m, s) in enumerate(zip(mean, std))},
         "B": B,
-        **variant(plan, draw=normal is None),
+        **switches(plan, draw=normal is None),
     }
     if not resized and W % 8 == 0 and images.data_ptr() % 16 == 0:
         chunks = chunks_for(H * W * 3, draw=plan.noise is not None)
@@ -59,8 +59,8 @@ def augment_triton(
     return out.permute(0, 3, 1, 2)
 
 
-def variant(plan: Plan, draw: bool) -> dict[str, bool | int]:
-    """The compile-time switches of both kernels; ``plan`` need not hold tensors, only None or not None."""
+def switches(plan: Plan, draw: bool) -> dict[str, bool | int]:
+    """Compile-time switches of both kernels. Only whether a field of ``plan`` is None matters."""
     return {
         "FLIP": plan.flip is not None,
         "NOISE": plan.noise is not None,
@@ -74,7 +74,7 @@ def variant(plan: Plan, draw: bool) -> dict[str, bool | int]:
 
 
 def chunks_for(n: int, draw: bool) -> int:
-    """How many blocks a program walks: enough to pay for its constants and to keep loads in flight, no remainder if
-    possible; drawing noise is arithmetic, and two suffice."""
+    """Blocks per program of the stream kernel: enough to pay for its constants and to keep loads in flight, without a
+    remainder if possible. Two suffice where noise is drawn, which is arithmetic."""
     blocks = cdiv(n, 3 * stream.BLOCK)
     return next((c for c in ((2,) if draw else (7, 6, 5, 4)) if blocks % c == 0), min(blocks, 2 if draw else 4))

@@ -1,9 +1,9 @@
-"""The reference of ``augment`` in plain torch: the CPU route, and what the kernels are tested against.
+"""``augment`` in plain torch: the route of CPU tensors, and the oracle of the kernels.
 
 Formula, per pixel and channel, in the order of ``Plan``:
 
     v = pixel / 255 after crop, resize and flip     w = clip(v + noise * normal, 0, 1)     w = 0 in a black box
-    x = (w - mean) / std                            p = the same of the partner, without the black box
+    x = (w - mean) / std                            p = x of the partner, without its black box
     x = lam * x + (1 - lam) * p                     x = p in a pasted box                  x = 0 in a mean-filled box
 """
 
@@ -15,10 +15,10 @@ from torch import Tensor
 from fastreg.kernels import philox
 from fastreg.kernels.types import Plan
 
-_BITS = 22  # Pillow's fixed-point weights for 8-bit images
+_BITS = 22  # precision of Pillow's fixed-point weights for 8-bit images
 
 
-def augment_plain(
+def augment_reference(
     images: Tensor,
     plan: Plan,
     *,
@@ -28,7 +28,7 @@ def augment_plain(
     size: tuple[int, int],
     normal: Tensor | None,
 ) -> Tensor:
-    """``augment`` after its arguments are checked; ``normal`` is given whenever ``plan.noise`` is."""
+    """``augment`` on checked arguments. ``normal`` is given where ``plan.noise`` is."""
     if plan.crop is not None or tuple(images.shape[1:3]) != size:
         images = crop_and_resize(images, plan.crop, size)
     if plan.flip is not None:
@@ -42,22 +42,22 @@ def augment_plain(
     own = pixels.sub_(mean_).div_(std_)
     partner = own[plan.partner] if plan.partner is not None else None
     boxes = _boxes(plan)
-    for place, fill in boxes:
+    for region, fill in boxes:
         if fill == 1:
-            own[place] = (-mean_ / std_)[0]
+            own[region] = (-mean_ / std_)[0]
     if plan.lam is not None:
         assert partner is not None
         own = torch.lerp(partner, own, _per_sample(plan.lam))
-    for place, fill in boxes:
+    for region, fill in boxes:
         if fill == 2:
-            own[place] = 0
+            own[region] = 0
         elif fill == 0 and partner is not None:
-            own[place] = partner[place]
+            own[region] = partner[region]
     return own.to(dtype).permute(0, 3, 1, 2)
 
 
-def drawn_normals(seed: int, indices: Tensor, step: int, size: tuple[int, int], device: torch.device) -> Tensor:
-    """The standard normals of ``augment``'s noise, float32 [B, h, w, 3]."""
+def draw_normals(seed: int, indices: Tensor, step: int, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Draw the standard normals of the noise, float32 [B, h, w, 3]."""
     n = size[0] * size[1] * 3
     drawn = philox.field(philox.normal, seed, indices.cpu().numpy(), n, step, "augment_noise")
     return torch.from_numpy(drawn).view(-1, *size, 3).to(device)
@@ -66,10 +66,11 @@ def drawn_normals(seed: int, indices: Tensor, step: int, size: tuple[int, int], 
 def crop_and_resize(images: Tensor, crop: Tensor | None, size: tuple[int, int]) -> Tensor:
     """Pillow's ``crop(...).resize(size, BILINEAR)``: uint8 [B, H, W, 3] to uint8 [B, h, w, 3].
 
-    ``crop`` is float32 [B, 4] (top, left, height, width); None is the whole canvas. As in Pillow, what lies outside
-    the canvas is black, and pixels outside the crop (widened to whole pixels) take no part. Sums of products of 8-bit
-    pixels and 22-bit weights are exact in float64, so this is Pillow's integer arithmetic, to the bit. The horizontal
-    pass comes first; Pillow 13 begins with the vertical one for some shapes, which moves a result by one level at most.
+    ``crop`` is float32 [B, 4] (top, left, height, width); None is the whole image. As in Pillow, pixels outside the
+    image are black, and pixels outside the crop (widened to whole pixels) have no weight. Sums of products of 8-bit
+    pixels and 22-bit weights are exact in float64, so the result equals Pillow's integer arithmetic to the bit. The
+    horizontal pass is first. Pillow 13 begins with the vertical one for some shapes, which changes a result by one
+    level at most.
     """
     B, H, W, _ = images.shape
     if crop is None:
@@ -80,22 +81,22 @@ def crop_and_resize(images: Tensor, crop: Tensor | None, size: tuple[int, int]) 
     return _fixed_point(torch.einsum("byh,bhxc->byxc", vertical, rows)).to(torch.uint8)
 
 
-def _weights(start: Tensor, length: Tensor, canvas: int, out: int) -> Tensor:
-    """float64 [B, out, canvas]: the weight of each canvas pixel in each output pixel, in units of 2**-22."""
+def _weights(start: Tensor, length: Tensor, side: int, out: int) -> Tensor:
+    """Weight of each input pixel in each output pixel, float64 [B, out, side], in units of 2**-22."""
     start, length = start.double()[:, None], length.double()[:, None]
     scale = length / out
     reach = scale.clamp(min=1)
     center = start + (torch.arange(out, device=start.device) + 0.5) * scale
     first = torch.maximum((center - reach + 0.5).floor(), start.floor())
     last = torch.minimum((center + reach + 0.5).floor(), (start + length).ceil())
-    # the sum runs over the whole window, also where it leaves the canvas: there the pixels are black
+    # the sum covers the whole window, also outside the image, where pixels are black
     taps = first[..., None] + torch.arange(int(reach.max().ceil()) * 2 + 1, device=start.device)
     weight = (1 - ((taps + 0.5 - center[..., None]) / reach[..., None]).abs()).clamp(min=0)
     weight = weight * (taps < last[..., None])
     weight = (weight / weight.sum(-1, keepdim=True) * 2**_BITS + 0.5).floor()
-    weight = weight * ((taps >= 0) & (taps < canvas))
-    dense = torch.zeros(*center.shape, canvas, dtype=torch.float64, device=start.device)
-    return dense.scatter_add_(-1, taps.clamp(0, canvas - 1).long(), weight)
+    weight = weight * ((taps >= 0) & (taps < side))
+    dense = torch.zeros(*center.shape, side, dtype=torch.float64, device=start.device)
+    return dense.scatter_add_(-1, taps.clamp(0, side - 1).long(), weight)
 
 
 def _fixed_point(sums: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ def _per_sample(field: Tensor) -> Tensor:
 
 
 def _boxes(plan: Plan) -> list[tuple[tuple[int, slice, slice], int]]:
-    """Each sample's box as an index, with its fill; boxes may leave the image or be empty."""
+    """The index of each sample's box, and its fill. Boxes may leave the image or be empty."""
     if plan.box is None:
         return []
     fills = [0] * len(plan.box) if plan.box_fill is None else plan.box_fill.tolist()

@@ -1,14 +1,16 @@
 """The kernel that gathers: crops, resizing, and images whose rows are not a multiple of 8 pixels.
 
-Per output pixel it loads 3 bytes without resampling, 12 when enlarging (2 x 2 taps), 27 when shrinking by up to 1.5 and
-about 12 s * s by s; twice that with a partner, left out of tiles that a pasted box does not reach. Neighbouring pixels
-share their taps through the cache, so device memory sees each canvas byte about once: 256 canvases of 256 x 256 to
-224 x 224 in bf16 move 127 MB, 30 us at 4.3 TB/s (H200). Instructions are the limit: compiled for sm_90, a pixel takes
-152 of them by 2 x 2 taps and 201 by 3 x 3, with a blended partner 274 and 373; at one per scheduler and clock (132 SMs,
-1.755 GHz) that batch takes 66 and 87 us, 119 and 161 us. Last measured: not yet measured.
-
 The filter is Pillow's antialiased bilinear, horizontal then vertical, in Pillow's integers: 22-bit weights, each pass
-rounded to a byte. The weights come from float32 where Pillow has float64: a result may differ by one level, rarely.
+rounded to a byte. Weights are computed in float64, as Pillow's: float32 misses them by a unit, which moves the sums that
+are halves of a level.
+
+Bytes loaded per output pixel: 3 without resampling, 12 when enlarging (2 x 2 taps), 27 when shrinking by up to 1.5, and
+about 12 s * s when shrinking by s; twice that with a partner, except in tiles that a pasted box does not reach.
+Neighboring pixels share their taps in the cache, so device memory sees each input byte about once: 256 images of
+256 x 256 to 224 x 224 in bf16 move 127 MB, 30 us at 4.3 TB/s (H200). Instructions are the limit: compiled for sm_90, a
+pixel takes 210 of them by 2 x 2 taps and 267 by 3 x 3, with a blended partner 363 and 510; at one per scheduler and
+clock (132 SMs, 1.755 GHz) that batch takes 91 and 116 us, 157 and 221 us. 52 and 59 of them (97 and 112) are float64, at
+half that rate on A100 and H100: 22 and 26 us (42 and 49 us) more. Last measured: not yet measured.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from fastreg.kernels.augmentation.stream import partner_of
 from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.philox import triton_normal, triton_words
 
-ROWS, COLUMNS, WARPS = 16, 32, 4  # a program's tile; a thread has four pixels of one column, which share its weights
+ROWS, COLUMNS, WARPS = 16, 32, 4  # tile of a program; a thread has four pixels of one column, which share weights
 
 
 @triton.jit
 def _normal_at(seed, element, sample, step, OPERATION: tl.constexpr):
-    """The value at ``element`` of ``philox.field``'s normals, for elements in any order."""
+    """The normals of ``philox.field`` at ``element``, for elements in any order."""
     a, b, c, d = triton_words(seed, element // 4, sample, step, OPERATION)
     second = (element & 2) != 0
     even, odd = triton_normal(tl.where(second, c, a), tl.where(second, d, b))
@@ -31,55 +33,69 @@ def _normal_at(seed, element, sample, step, OPERATION: tl.constexpr):
 
 @triton.jit
 def _axis(position, start, length, out: tl.constexpr):
-    """One axis of a crop, as a tuple that ``_weight`` and the like read: the filter's first pixel at each output
-    position; its centre as a pixel and the way from there to that pixel's middle, so that no digit is lost in wide
-    canvases; 1 / reach; and the crop, [low, high)."""
-    reach = tl.maximum(length / out, 1.0)
-    product = (position * 2 + 1).to(tl.float32) * length  # the centre times 2 out: whole if the crop is
-    pixel = tl.floor(product / (2 * out))
-    low = tl.floor(start)
-    part = (product - pixel * (2 * out)) / (2 * out) + (start - low)
-    pixel += low
-    return pixel + tl.floor(part - reach + 0.5), pixel, 0.5 - part, 1.0 / reach, low, tl.ceil(start + length)
+    """One axis of a crop, as a tuple: the filter's first pixel at each output position (int32); that pixel's middle minus
+    the filter's center (float64); 1 / reach (float64); the crop's pixels low and high, [low, high) (int32)."""
+    scale = length * (1.0 / out)
+    reach = tl.maximum(scale, 1.0)
+    center = start + (position.to(tl.float64) + 0.5) * scale
+    first = tl.floor(center - reach + 0.5)
+    low = tl.floor(start).to(tl.int32)
+    return first.to(tl.int32), first + 0.5 - center, 1.0 / reach, low, tl.ceil(start + length).to(tl.int32)
+
+
+@triton.jit
+def _taps(length, out: tl.constexpr):
+    """Number of pixels that a filter may reach. A reach of less than 1e-9 of a pixel has no weight."""
+    return tl.ceil(2.0 * tl.maximum(length * (1.0 / out), 1.0) - 1e-9).to(tl.int32)
 
 
 @triton.jit
 def _inside(axis, low, high, taps):
-    """The first of ``taps`` pixels in [low, high) that hold all of the filter that lies there."""
+    """The first of ``taps`` pixels that cover the filter's share of [low, high)."""
     return tl.maximum(tl.minimum(axis[0], high - taps), low)
 
 
 @triton.jit
-def _weight(axis, pixel):
-    """The triangle at ``pixel``, before it is normalised."""
-    return tl.maximum(1.0 - tl.abs(pixel - axis[1] + axis[2]) * axis[3], 0.0)
-
-
-@triton.jit
-def _unit(axis, first, taps):
-    """What brings the weights of the crop's pixels, also of those outside the canvas, to a sum of 2 ** 22."""
+def _unit(axis, first, taps, WHOLE: tl.constexpr):
+    """The factor that scales the weights of the crop's pixels, also outside the image, to a sum of 2 ** 22. WHOLE: the
+    crop holds all ``taps`` pixels."""
+    away = axis[1] + (first - axis[0]).to(tl.float64)
     total = axis[1] * 0.0
     for i in range(taps):
-        total += tl.where((first + i >= axis[4]) & (first + i < axis[5]), _weight(axis, first + i), 0.0)
+        weight = tl.maximum(1.0 - tl.abs(away + i) * axis[2], 0.0)
+        if WHOLE:
+            total += weight
+        else:
+            total += tl.where((first + i >= axis[3]) & (first + i < axis[4]), weight, 0.0)
     return 4194304.0 / total
 
 
 @triton.jit
+def _weight(away, slope, unit):
+    """The triangle filter, 1 - |away| / reach, in units of 2 ** -22, rounded. ``slope`` is ``unit`` / reach."""
+    return tl.maximum((unit + 0.5 - tl.abs(away) * slope).to(tl.int32), 0)
+
+
+@triton.jit
 def _filtered(image, W, rows, y, unit_y, taps_y, columns, x, unit_x, taps_x):
-    """Red, green and blue of rows ([ROWS, 1]) by columns ([1, COLUMNS]); y and x are the first pixels, all of them in
-    the canvas. Plain numbers of taps unroll the loops, and what does not depend on the row leaves the inner one."""
+    """Red, green and blue of rows ([ROWS, 1]) by columns ([1, COLUMNS]); y and x are the first pixels, inside the
+    image. Constant numbers of taps unroll the loops, and terms that do not depend on the row leave the inner loop."""
     half = tl.full([y.shape[0], x.shape[1]], 1 << 21, tl.int32)
     red = half
     green = half
     blue = half
-    at = image + (y.to(tl.int32) * (W * 3) + x.to(tl.int32) * 3)
+    at = image + (y * (W * 3) + x * 3)
+    away_y = rows[1] + (y - rows[0]).to(tl.float64)
+    away_x = columns[1] + (x - columns[0]).to(tl.float64)
+    slope_y = rows[2] * unit_y
+    slope_x = columns[2] * unit_x
     for i in range(taps_y):
-        down = (_weight(rows, y + i) * unit_y + 0.5).to(tl.int32)
+        down = _weight(away_y + i, slope_y, unit_y)
         r = half
         g = half
         b = half
         for j in range(taps_x):
-            across = (_weight(columns, x + j) * unit_x + 0.5).to(tl.int32)
+            across = _weight(away_x + j, slope_x, unit_x)
             r += across * tl.load(at + j * 3).to(tl.int32)
             g += across * tl.load(at + (j * 3 + 1)).to(tl.int32)
             b += across * tl.load(at + (j * 3 + 2)).to(tl.int32)
@@ -92,34 +108,36 @@ def _filtered(image, W, rows, y, unit_y, taps_y, columns, x, unit_x, taps_x):
 
 @triton.jit
 def _few(image, W, rows, columns, TAPS: tl.constexpr):
-    """``_filtered`` by TAPS x TAPS pixels, for crops that the canvas has whole."""
-    y = _inside(rows, rows[4], rows[5], TAPS)
-    x = _inside(columns, columns[4], columns[5], TAPS)
-    return _filtered(image, W, rows, y, _unit(rows, y, TAPS), TAPS, columns, x, _unit(columns, x, TAPS), TAPS)
+    """``_filtered`` by TAPS x TAPS pixels, for crops inside the image."""
+    y = _inside(rows, rows[3], rows[4], TAPS)
+    x = _inside(columns, columns[3], columns[4], TAPS)
+    unit_y = _unit(rows, y, TAPS, True)
+    unit_x = _unit(columns, x, TAPS, True)
+    return _filtered(image, W, rows, y, unit_y, TAPS, columns, x, unit_x, TAPS)
 
 
 @triton.jit
 def _many(image, H, W, rows, most_y, columns, most_x):
-    """``_filtered`` for any crop: what it has outside the canvas is black, but has its share in the weights' sum."""
-    unit_y = _unit(rows, rows[0], most_y)
-    unit_x = _unit(columns, columns[0], most_x)
-    low_y = tl.maximum(rows[4], 0.0)
-    low_x = tl.maximum(columns[4], 0.0)
-    high_y = tl.minimum(rows[5], H)
-    high_x = tl.minimum(columns[5], W)
+    """``_filtered`` for any crop: pixels outside the image are black, and count in the sum of the weights."""
+    unit_y = _unit(rows, rows[0], most_y, False)
+    unit_x = _unit(columns, columns[0], most_x, False)
+    low_y = tl.maximum(rows[3], 0)
+    low_x = tl.maximum(columns[3], 0)
+    high_y = tl.minimum(rows[4], H)
+    high_x = tl.minimum(columns[4], W)
     taps_y = tl.minimum(most_y, high_y - low_y)
     taps_x = tl.minimum(most_x, high_x - low_x)
     y = _inside(rows, low_y, high_y, taps_y)
     x = _inside(columns, low_x, high_x, taps_x)
-    return _filtered(image, W, rows, y, unit_y, taps_y.to(tl.int32), columns, x, unit_x, taps_x.to(tl.int32))
+    return _filtered(image, W, rows, y, unit_y, taps_y, columns, x, unit_x, taps_x)
 
 
 @triton.jit
 def _source(
     images, crop, sample, y, x, H, W, h: tl.constexpr, w: tl.constexpr, CROP: tl.constexpr, RESIZE: tl.constexpr
 ):
-    """Red, green and blue, 0 to 255, of the output pixels (y, x) of ``sample``, before any flip; and NaN if its crop
-    makes no sense, else 0."""
+    """Red, green and blue, 0 to 255, of the output pixels (y, x) of ``sample``, not flipped; and a poison: NaN if its
+    crop is not positive and finite, else 0."""
     image = images + sample * H * W * 3
     poison = tl.cast(0.0, tl.float32)
     if RESIZE:
@@ -134,16 +152,20 @@ def _source(
             width = tl.load(crop + sample * 4 + 3)
             good = (height > 0) & (width > 0) & (height + width + tl.abs(top) + tl.abs(left) < 1e6)
             poison = tl.where(good, 0.0, float("nan"))
-            height = tl.where(good, height, 1.0)  # no endless loop over an endless crop
+            height = tl.where(good, height, 1.0)  # an infinite crop would loop forever
             width = tl.where(good, width, 1.0)
+        top = tl.cast(top, tl.float64)
+        left = tl.cast(left, tl.float64)
+        height = height.to(tl.float64)
+        width = width.to(tl.float64)
         rows = _axis(y, top, height, h)
         columns = _axis(x, left, width, w)
-        most_y = tl.ceil(2.0 * tl.maximum(height / h, 1.0)).to(tl.int32)
-        most_x = tl.ceil(2.0 * tl.maximum(width / w, 1.0)).to(tl.int32)
+        most_y = _taps(height, h)
+        most_x = _taps(width, w)
         whole = (top >= 0) & (left >= 0) & (top + height <= H) & (left + width <= W)
-        room = tl.minimum(rows[5] - rows[4], columns[5] - columns[4])
+        room = tl.minimum(rows[4] - rows[3], columns[4] - columns[3])
         taps = tl.where(whole & (room >= 3), tl.maximum(most_y, most_x), 4)
-        # branches of the whole sample: no thread takes another than its neighbours
+        # the whole sample takes one branch: threads do not diverge
         if taps <= 2:
             r, g, b = _few(image, W, rows, columns, 2)
         elif taps == 3:
@@ -208,7 +230,7 @@ def resample_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """The arithmetic of ``stream_kernel``, on a tile of pixels of one sample."""
+    """The formula of ``stream_kernel`` on a tile of pixels of one sample."""
     b = tl.program_id(1).to(tl.int64)
     across = (w + COLUMNS - 1) // COLUMNS
     top = tl.program_id(0) // across * ROWS
@@ -227,7 +249,7 @@ def resample_kernel(
         own_x = tl.where(tl.load(flip + b) != 0, w - 1 - x, x)
     own = _source(images, crop, b, y, own_x, H, W, h, w, CROP, RESIZE)
     poison += own[3]
-    wanted = b >= 0  # whether this tile needs its partner
+    wanted = b >= 0  # whether this tile reads its partner
     inside = live
     fill = tl.cast(0, tl.int32)
     share = tl.cast(1.0, tl.float32)

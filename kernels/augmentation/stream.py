@@ -1,13 +1,15 @@
 """The kernel for images that keep their size: one pass over contiguous bytes, no gathers.
 
-Bytes per element (uint8 in, bf16 out): 3 alone or with a box of known fill, 4 with a blended partner, 3 to 4 with a
-pasted one, whose bytes are loaded only where the box is. The limit at 4.3 TB/s (H200), batch 256 at 224 x 224: 27 us
-at 3 bytes, 36 us at 4. Last measured: not yet measured.
+    out = own * (lam * s) + (partner * ((1 - lam) * s) + t),     s = 1 / (255 std), t = -mean / std
 
-How it stays under the instruction budget: a program walks blocks of 1024 bytes at a stride of 3072, so that an
-element's channel never changes (1024 % 3 == 1) and scale and bias are made once; mix and normalisation are two
-multiply-adds on raw bytes. A thread works on a group of 8 neighbouring bytes, read as two words. Of a flipped row it
-reads the mirrored group and the word on either side, and permutes bytes: four instructions for eight bytes.
+Bytes per element (uint8 in, bf16 out): 3 alone or with a box of known fill, 4 with a blended partner, 3 to 4 with a
+pasted one, whose bytes are loaded only inside the box. Limit at 4.3 TB/s (H200), batch 256 at 224 x 224: 27 us at 3
+bytes, 36 us at 4. Last measured: not yet measured.
+
+Instructions are kept few as follows. A program walks blocks of 1024 bytes at a stride of 3072, so that an element's
+channel never changes (1024 % 3 == 1) and scale and bias are computed once; mix and normalization are two multiply-adds
+on raw bytes. A thread handles a group of 8 neighboring bytes, read as two words. Of a flipped row it reads the mirrored
+group and the word on either side, and permutes bytes: four instructions for eight bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ BLOCK = 1024
 
 @triton.jit
 def normals(seed, first, sample, step, OPERATION: tl.constexpr):
-    """float32 [groups, 8]: ``philox.field``'s normals of eight elements from ``first``, int32 [groups, 1], on."""
+    """The normals of ``philox.field`` for eight elements from ``first``, int32 [groups, 1]: float32 [groups, 8]."""
     counter = first // 4 + tl.arange(0, 2)[None, :]
     a, b, c, d = triton_words(seed, counter, sample, step, OPERATION)
     a, b = triton_normal(a, b)
@@ -30,9 +32,9 @@ def normals(seed, first, sample, step, OPERATION: tl.constexpr):
 
 @triton.jit
 def _permute(a, b, selector, EMULATE: tl.constexpr):
-    """Four bytes out of the eight of a (0 to 3) and b (4 to 7): byte k is the one that nibble k of ``selector`` names.
+    """Four of the eight bytes of a (0 to 3) and b (4 to 7): nibble k of ``selector`` is the number of byte k.
 
-    One PRMT instruction; the interpreter has no assembly, so it takes the other branch."""
+    One PRMT instruction. The interpreter has no assembly and takes the other branch."""
     if EMULATE:
         out = a * 0
         for k in tl.static_range(4):
@@ -53,10 +55,10 @@ def _by_channel(channel, zero, one, two):
 def _group(
     words, group, channel, flipped, mask, ROW: tl.constexpr, N: tl.constexpr, FLIP: tl.constexpr, EMULATE: tl.constexpr
 ):
-    """The 8 bytes of each group of one sample, as two words; those of the mirrored row where ``flipped``.
+    """The 8 bytes of each group of one sample, as two words; from the mirrored row where ``flipped``.
 
     Byte j of a flipped group, of channel c, is byte 5 - j + 2 c of the mirrored group, counted from its start: from 2
-    before it to 1 past its end, hence the words before and after. ``channel`` is that of the group's first byte.
+    before it to 1 past its end, hence the words before and after. ``channel`` belongs to the group's first byte.
     """
     place = group
     if FLIP:
@@ -81,7 +83,7 @@ def _group(
 
 @triton.jit
 def _unpack(first, second):
-    """float32 [groups, 8]: the bytes of two words."""
+    """The bytes of two words, float32 [groups, 8]."""
     j = tl.arange(0, 8)[None, :]
     word = tl.where(j < 4, first[:, None], second[:, None])
     return ((word >> ((j & 3) * 8)) & 255).to(tl.float32)
@@ -89,8 +91,7 @@ def _unpack(first, second):
 
 @triton.jit
 def partner_of(b, partner, lam, B, PARTNER: tl.constexpr, BLEND: tl.constexpr):
-    """A sample's partner, its own weight, and NaN if one of them is out of range, else 0: that shows in all its pixels.
-    Without a partner it is its own."""
+    """A sample's partner (itself without one), its own weight, and a poison: NaN if either is out of range, else 0."""
     p = b
     weight = tl.cast(1.0, tl.float32)
     poison = tl.cast(0.0, tl.float32)
@@ -110,7 +111,7 @@ def _noisy(
     value, sigma, group, base, normal, sample, seed, step, mask, N: tl.constexpr, DRAW: tl.constexpr,
     OPERATION: tl.constexpr,
 ):  # fmt: skip
-    """clip(value + sigma * normal, 0, 255) of the groups' elements; ``sigma`` on the 0-255 scale."""
+    """clip(value + sigma * normal, 0, 255) of the groups' elements, with ``sigma`` on the 0-255 scale."""
     if DRAW:
         field = normals(seed, group[:, None] * 8, sample, step, OPERATION)
     else:
@@ -153,10 +154,10 @@ def stream_kernel(
     OPERATION: tl.constexpr,
     EMULATE: tl.constexpr = INTERPRETED,
 ):
-    """out = own * (lam * s) + (partner * ((1 - lam) * s) + t), with s = 1 / (255 std) and t = -mean / std."""
-    PASTE: tl.constexpr = PARTNER and BOX and not BLEND and not FILL  # then a box is other bytes, and nothing else
+    """Each program writes CHUNKS blocks of one sample, at every third block."""
+    PASTE: tl.constexpr = PARTNER and BOX and not BLEND and not FILL  # then a box only replaces bytes
     phase = tl.program_id(0) % 3
-    part = tl.program_id(0) // 3
+    section = tl.program_id(0) // 3
     b = tl.program_id(1).to(tl.int64)
     lane = tl.arange(0, 128)
     j = tl.arange(0, 8)[None, :]
@@ -196,16 +197,16 @@ def stream_kernel(
             fill = tl.load(box_fill + b).to(tl.int32)
             if not PARTNER:
                 x1 = tl.where(fill == 0, x0, x1)  # nothing to paste
-        # in the box: partner's pixels, black (blended like any pixel), or 0
+        # inside the box: the partner's pixels, black (blended like any pixel), or 0
         share = tl.where(fill == 0, 1.0, 0.0)
         if BLEND:
             share = tl.where(fill == 1, 1.0 - weight, share)
-        loaded = tl.where(share > 0, ROW, 0)  # no partner's bytes for a box of known fill
+        loaded = tl.where(share > 0, ROW, 0)  # a box of known fill loads none of the partner's bytes
         box_scale = scale * share
         box_bias = tl.where(fill == 2, 0.0, bias)
 
     for k in tl.static_range(CHUNKS):
-        group = (part * CHUNKS + k) * 384 + phase * 128 + lane
+        group = (section * CHUNKS + k) * 384 + phase * 128 + lane
         mask = group < N // 8
         if N % (3072 * CHUNKS) == 0:
             mask = lane >= 0
@@ -218,7 +219,7 @@ def stream_kernel(
             row = group // (ROW // 8)
             column = (group - row * (ROW // 8)) * 8 - x0
             width = tl.where((row >= y0) & (row < y1), x1 - x0, 0)
-            # as unsigned numbers, what lies left of the box is beyond it: one comparison per element
+            # as unsigned numbers, elements left of the box are beyond it: one comparison per element
             inside = (column[:, None] + j).to(tl.uint32, bitcast=True) < width[:, None].to(tl.uint32, bitcast=True)
         if PARTNER:
             wanted = mask

@@ -1,4 +1,4 @@
-"""The registry's row of the colour jitter."""
+"""The registry row of color_jitter."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from fastreg.kernels.color import color_jitter, color_jitter_plain
-from fastreg.kernels.color.kernels import GROUPS, grey_kernel, jitter_kernel
+from fastreg.kernels.color import color_jitter
+from fastreg.kernels.color.kernels import GROUPS, gray_kernel, jitter_kernel
+from fastreg.kernels.color.reference import color_jitter_reference
 from fastreg.kernels.registry import Op, Variant
 
 
@@ -33,12 +34,12 @@ _SHAPE = {"PIXELS": 224 * 224, "GROUPS": GROUPS}
 
 OPS = (
     Op(
-        "color_jitter", color_jitter, color_jitter_plain, _example, lambda a: 2 * a["images"].numel(),
+        "color_jitter", color_jitter, color_jitter_reference, _example, lambda a: 2 * a["images"].numel(),
         (
             Variant("color_jitter", jitter_kernel, _SIGNATURE, _SHAPE | {"PARTS": 32, "LIGHTING": True}, GROUPS * 48),
-            Variant("color_jitter grey", grey_kernel, _SIGNATURE, _SHAPE, GROUPS * 48, kind="compute"),
+            Variant("color_jitter gray", gray_kernel, _SIGNATURE, _SHAPE, GROUPS * 48, kind="compute"),
         ),
-        # a multiply-add keeps a digit that two roundings lose: a value at the middle of two levels may go either way
+        # a fused multiply-add rounds once where torch rounds twice: halves of a level may go either way
         rare=1e-4, rare_tolerance=1.0,
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The registry's rows of the corruptions and of JPEG. Large examples are ImageNet-C's costliest severities."""
+"""The registry's rows of the corruptions. Large examples are ImageNet-C's costliest severities."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastreg.kernels import jpeg, philox
+from fastreg.kernels import philox
 from fastreg.kernels.corruptions import (
     blur,
     elastic,
@@ -22,8 +22,8 @@ from fastreg.kernels.corruptions.constants import IMAGENET224
 from fastreg.kernels.registry import Op, Variant
 
 
-def _levels(device, small: bool, side: int = 0) -> torch.Tensor:
-    shape = (2, side or 19, side or 19, 3) if small else (256, 224, 224, 3)
+def _levels(device, small: bool) -> torch.Tensor:
+    shape = (2, 19, 19, 3) if small else (256, 224, 224, 3)
     return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8).to(device)
 
 
@@ -108,14 +108,6 @@ def _host_noise(name: str, images: torch.Tensor, parameter, key: fields.Key) -> 
     return getattr(noise, name)(images, parameter, drawn)
 
 
-def _jpeg(device="cpu", small: bool = True) -> dict[str, Any]:
-    return {"images": _levels(device, small, side=32), "quality": 25}
-
-
-def _pillow(images, quality):
-    return jpeg._pillow(images.cpu(), quality).to(images.device)
-
-
 def _touched(arguments: dict[str, Any]) -> int:
     """Every tensor read once, and uint8 or the input's type written once."""
     tensors = [t for t in arguments.values() if isinstance(t, torch.Tensor)]
@@ -127,19 +119,17 @@ def _drawn(arguments: dict[str, Any]) -> int:
 
 
 _POINTERS = {
-    **dict.fromkeys(("images_ptr", "levels_ptr", "image_ptr"), "*u8"),
-    **dict.fromkeys(("samples_ptr", "table_ptr", "left_ptr", "chroma_ptr", "step_ptr", "reciprocal_ptr"), "*i32"),
+    **dict.fromkeys(("images_ptr", "levels_ptr"), "*u8"),
+    **dict.fromkeys(("samples_ptr", "table_ptr", "left_ptr"), "*i32"),
     **dict.fromkeys(("rows_ptr", "columns_ptr", "weights_ptr"), "*fp64"),
     "weight_ptr": "*fp32",
     "seed": "i64",
     **dict.fromkeys(("n", "radius", "taps", "zooms", "reach", "passes", "step", "count", "span"), "i32"),
-    **dict.fromkeys(("batch", "height", "width", "across", "down", "pitch"), "i32"),
 }
 
 
 def _variant(label: str, kernel, elements: int, types: dict[str, str], kind: str = "gather", **constants) -> Variant:
-    divisible = ("n", "count", "height", "width") if constants.pop("EVEN", True) else ()
-    return Variant(label, kernel, _POINTERS | types, constants, elements, 4, divisible, kind, fusion=False)
+    return Variant(label, kernel, _POINTERS | types, constants, elements, 4, ("n", "count"), kind, fusion=False)
 
 
 _F, _C, _B = filter_kernels, field_kernels, filter_kernels.BLOCK
@@ -158,17 +148,6 @@ def _field_variant(kind: str) -> Variant:
     return _variant(f"field_{kind}", _C.field_kernel, _C.BLOCK * 4, {"out_ptr": _TYPES[kind]}, "compute", **constants)
 
 
-def _jpeg_variants() -> tuple[Variant, ...]:
-    whole = {"WORDS": True, "BLOCKS": 64}
-    broken = {"WORDS": False, "BLOCKS": 16, "EVEN": False}
-    return (
-        _variant("jpeg_chroma", jpeg._chroma_kernel, 64 * 64, {}, "compute", **whole),
-        _variant("jpeg_luma", jpeg._luma_kernel, 64 * 64, _BYTES, "compute", FANCY=True, **whole),
-        _variant("jpeg_chroma_odd", jpeg._chroma_kernel, 16 * 64, {}, "compute", **broken),
-        _variant("jpeg_luma_odd", jpeg._luma_kernel, 16 * 64, _BYTES, "compute", FANCY=True, **broken),
-    )
-
-
 def _noise_op(name: str) -> Op:
     constants = {"OPERATION": 64, "KIND": name, "WIDTH": 128, "BLOCK": noise_kernels.BLOCK}
     kind = "compute" if name == "shot_noise" else "stream"
@@ -180,7 +159,6 @@ def _noise_op(name: str) -> Op:
 
 
 OPS = (
-    Op("jpeg_round_trip", jpeg._triton, _pillow, _jpeg, _touched, _jpeg_variants()),
     Op(
         "gaussian_filter", _F.gaussian, filters.plain_gaussian, _gaussian, _touched,
         (_variant("gaussian_filter", _F.gaussian_kernel, _B, _DOUBLES, DOWN=True, LEVELS=False, CHANNELS=3, BLOCK=_B),

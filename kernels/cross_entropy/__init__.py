@@ -1,7 +1,7 @@
-"""Cross-entropy on label pairs: Mixup's and CutMix's loss with smoothing, no dense targets.
+"""Cross-entropy on label pairs: the loss of Mixup and CutMix with label smoothing, without dense targets.
 
-Formula in ``loss_plain``; kernels in ``loss_forward`` and ``loss_backward``. One launch forward and one backward for
-``none``, one more forward for ``sum`` and ``mean``; nothing waits for the device.
+``reference.py`` holds the formula and the CPU route, ``forward.py`` and ``backward.py`` the kernels. One launch forward
+and one backward for "none", one more forward for "sum" and "mean". The host never waits for the device.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastreg.kernels.checks import check_range, check_tensor
 from fastreg.kernels.cross_entropy.backward import backward_triton
 from fastreg.kernels.cross_entropy.forward import forward_triton
-from fastreg.kernels.cross_entropy.reference import IGNORE, backward_plain, forward_plain
-from fastreg.kernels.dispatch import sent, use_triton
+from fastreg.kernels.cross_entropy.reference import IGNORE, backward_reference, forward_reference
+from fastreg.kernels.dispatch import to_device, use_triton
 from fastreg.kernels.types import Targets
+
+__all__ = ["mixed_cross_entropy", "scored_cross_entropy"]
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _REDUCTIONS = ("none", "sum", "mean")
@@ -27,19 +30,28 @@ def mixed_cross_entropy(
     *,
     check_labels: bool = False,
 ) -> Tensor:
-    """Cross-entropy with label pairs, differentiable in ``logits``.
+    """Cross-entropy on label pairs, differentiable in ``logits``.
 
-    logits: float32, float16, bfloat16 or float64 [B, C]. ``targets``: ``Targets``, or int64 [B] of hard labels; a
-    label of -100 drops its share of the row, as in PyTorch. ``label_smoothing``: a float in [0, 1], or float32 [B], one
-    per row; 1 is the uniform target. ``reduction``: "none", "sum" or "mean"; the mean of no rows is NaN. The loss is
-    float32, and computed as such, for every dtype; the gradient has the logits' dtype. The smoothing is PyTorch's:
-    eps / C on every class.
+    The smoothing is PyTorch's: eps / C on every class. The loss is computed in float32 for every dtype.
 
-    Labels, lam and a tensor of smoothings are checked on the CPU always; on the GPU, where the check would stop the
-    stream, labels and lam only with ``check_labels``. Unchecked, a row with a label outside [0, C) or lam outside
-    [0, 1] has the loss NaN.
+    Args:
+        logits: float32, float16, bfloat16 or float64 [B, C], C of 1 or more.
+        targets: ``Targets``, or int64 [B] of hard labels, on the logits' device. A label of -100 drops its share of the
+            row, as in PyTorch.
+        label_smoothing: Number in [0, 1], or float32 [B], one per row. 1 is the uniform target.
+        reduction: "none", "sum" or "mean". The mean of no rows is NaN.
+        check_labels: Whether to check labels and lam on a GPU, too, which synchronizes. On the CPU they are always
+            checked. Unchecked, a row with a label outside [0, C) or lam outside [0, 1] has the loss NaN.
 
-    Raises TypeError for a wrong dtype, ValueError for a wrong shape, device or value.
+    Returns:
+        float32 [], or [B] for "none". The gradient has the dtype of ``logits``.
+
+    Raises:
+        TypeError: An argument has a wrong dtype.
+        ValueError: An argument has a wrong shape, device or value.
+
+    Source:
+        Mixup: Zhang et al., 2018; CutMix: Yun et al., 2019; label smoothing: Szegedy et al., 2016.
     """
     return _loss(logits, targets, label_smoothing, reduction, False, check_labels)[0]
 
@@ -52,10 +64,25 @@ def scored_cross_entropy(
     *,
     check_labels: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``mixed_cross_entropy`` and, from the same pass, per row: (loss, hit, confidence).
+    """Cross-entropy on label pairs, with accuracy and confidence of each row from the same pass.
 
-    hit: float32 [B], the weight of the labels that the top class meets: 0 or 1 on hard labels. confidence: float32
-    [B], the top class's softmax probability. Neither carries a gradient.
+    Args:
+        logits: float32, float16, bfloat16 or float64 [B, C], as for ``mixed_cross_entropy``.
+        targets: ``Targets``, or int64 [B] of hard labels, as for ``mixed_cross_entropy``.
+        label_smoothing: Number in [0, 1], or float32 [B], one per row.
+        reduction: "none", "sum" or "mean", of the loss.
+        check_labels: Whether to check labels and lam on a GPU, too, which synchronizes.
+
+    Returns:
+        The loss, float32 [B] or []; hit, float32 [B], the weight of the labels that equal the top class (0 or 1 for
+        hard labels); confidence, float32 [B], the softmax probability of the top class. Only the loss has a gradient.
+
+    Raises:
+        TypeError: An argument has a wrong dtype.
+        ValueError: An argument has a wrong shape, device or value.
+
+    Source:
+        As ``mixed_cross_entropy``.
     """
     return _loss(logits, targets, label_smoothing, reduction, True, check_labels)
 
@@ -63,7 +90,7 @@ def scored_cross_entropy(
 def _loss(logits, targets, smoothing, reduction, score, check_labels) -> tuple[Tensor, Tensor, Tensor]:
     a, b, lam = _check(logits, targets, smoothing, reduction, check_labels)
     eps, smoothing = (smoothing, 0.0) if isinstance(smoothing, Tensor) else (None, float(smoothing))
-    eps = eps if eps is None else sent(eps, logits.device, "label_smoothing")
+    eps = eps if eps is None else to_device(eps, logits.device, "label_smoothing")
     arguments = (logits.contiguous(), a, b, lam, eps, smoothing, _REDUCTIONS.index(reduction), score)
     run = _forward_op if torch.compiler.is_compiling() else _CrossEntropy.apply
     loss, _, _, hit, confidence = run(*arguments)
@@ -80,8 +107,8 @@ def _forward(
     reduction: int,
     score: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """(loss, lse [B], total weight [], hit [B], confidence [B]); what is not asked for is empty."""
-    run = forward_triton if use_triton(logits) else forward_plain
+    """(loss, lse [B], total weight [], hit [B], confidence [B]); outputs that are not requested are empty."""
+    run = forward_triton if use_triton(logits) else forward_reference
     return run(logits, (a, b, lam, eps, smoothing), reduction, score)
 
 
@@ -97,7 +124,7 @@ def _backward(
     smoothing: float,
     reduction: int,
 ) -> Tensor:
-    run = backward_triton if use_triton(logits) else backward_plain
+    run = backward_triton if use_triton(logits) else backward_reference
     return run(grad, logits, lse, total, (a, b, lam, eps, smoothing), reduction)
 
 
@@ -107,12 +134,14 @@ def _save(ctx, inputs, output) -> None:
     ctx.save_for_backward(logits, lse, total, a, b, lam, eps)
     ctx.smoothing, ctx.reduction = smoothing, reduction
     ctx.mark_non_differentiable(*output[1:])
-    ctx.set_materialize_grads(False)  # or every backward would fill zeros for these outputs, a launch each
+    ctx.set_materialize_grads(False)  # otherwise each backward fills zeros for these outputs, a launch each
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """The eager route, past torch.library, whose bookkeeping would cost more than the launch. For the same reason
-    ``_save`` is called here: as a ``setup_context``, which torch.func asks for, it would take 35 us of every call."""
+    """The eager route. It bypasses torch.library, whose bookkeeping costs more than the launch.
+
+    ``_save`` is called here for the same reason: as ``setup_context``, which torch.func needs, it takes 35 us per call.
+    """
 
     @staticmethod
     def forward(ctx, *inputs):
@@ -127,7 +156,7 @@ class _CrossEntropy(torch.autograd.Function):
         return _backward(grad, *saved), *[None] * 7
 
 
-# What torch.compile sees: two opaque operators.
+# The two opaque operators that torch.compile sees.
 _forward_op = torch.library.custom_op("fastreg::cross_entropy", _forward, mutates_args=())
 _backward_op = torch.library.custom_op("fastreg::cross_entropy_backward", _backward, mutates_args=())
 
@@ -154,43 +183,37 @@ _forward_op.register_autograd(_backward_compiled, setup_context=_save)
 
 
 def _check(logits, targets, label_smoothing, reduction, check_labels) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """a, b and lam, once the arguments are known to be good; hard labels have neither b nor lam."""
+    """Check the arguments and return a, b and lam. Hard labels have neither b nor lam."""
     if logits.dtype not in _DTYPES:
-        raise TypeError(f"mixed_cross_entropy needs float logits, got {logits.dtype}")
+        raise TypeError(f"`logits` is {logits.dtype}: give torch.float32, float16, bfloat16 or float64.")
     if logits.dim() != 2 or logits.shape[1] < 1:
-        raise ValueError(f"mixed_cross_entropy needs logits [B, C] of a class or more, got {tuple(logits.shape)}")
+        raise ValueError(f"`logits` has shape {list(logits.shape)}: give [B, C] with C of 1 or more.")
     if logits.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"mixed_cross_entropy works on CPU and CUDA logits, not on {logits.device.type!r}")
+        raise ValueError(f"`logits` is on {logits.device.type!r}: give a CPU or CUDA tensor.")
     if reduction not in _REDUCTIONS:
-        raise ValueError(f"reduction must be none, sum or mean, not {reduction!r}")
+        raise ValueError(f"`reduction` is {reduction!r}: give 'none', 'sum' or 'mean'.")
     B, C = logits.shape
     fields = {"targets": targets} if isinstance(targets, Tensor) else Targets(*targets)._asdict()
     for name, field in fields.items():
-        _check_row(name, field, torch.float32 if name == "lam" else torch.int64, B, logits.device)
+        check_tensor(name, field, torch.float32 if name == "lam" else torch.int64, (B,), logits.device)
         if (check_labels or not field.is_cuda) and not torch.compiler.is_compiling():
-            top = 1 if name == "lam" else C - 1
-            good = (field >= 0) & (field <= top)
-            if name != "lam":
-                good |= field == IGNORE
-            if not good.all():
-                raise ValueError(f"{name} must lie in [0, {top}], got {field[~good].tolist()[:8]}")
+            if name == "lam":
+                check_range(name, field, 0, 1)
+            else:
+                _check_labels(name, field, C)
     if isinstance(label_smoothing, Tensor):
-        _check_row("label_smoothing", label_smoothing, torch.float32, B, None)
+        check_tensor("label_smoothing", label_smoothing, torch.float32, (B,))
         if not label_smoothing.is_cuda and not torch.compiler.is_compiling():
-            if not ((label_smoothing >= 0) & (label_smoothing <= 1)).all():
-                raise ValueError(f"label_smoothing must lie in [0, 1], got {label_smoothing.tolist()[:8]}")
+            check_range("label_smoothing", label_smoothing, 0, 1)
     elif not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must lie in [0, 1], got {label_smoothing}")
+        raise ValueError(f"`label_smoothing` is {label_smoothing}: give a number from 0 to 1.")
     a, *pair = (field.contiguous() for field in fields.values())
     return a, pair[0] if pair else None, pair[1] if pair else None
 
 
-def _check_row(name: str, field: Tensor, dtype: torch.dtype, B: int, device: torch.device | None) -> None:
-    if not isinstance(field, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(field).__name__}")
-    if field.dtype != dtype:
-        raise TypeError(f"{name} must be {dtype}, got {field.dtype}")
-    if tuple(field.shape) != (B,):
-        raise ValueError(f"{name} must have shape ({B},), got {tuple(field.shape)}")
-    if device is not None and field.device != device:
-        raise ValueError(f"{name} is on {field.device} but the logits are on {device}")
+def _check_labels(name: str, labels: Tensor, C: int) -> None:
+    good = ((labels >= 0) & (labels < C)) | (labels == IGNORE)
+    if not good.all():
+        raise ValueError(
+            f"`{name}` holds {labels[~good].tolist()[:8]}: give labels from 0 to {C - 1}, or {IGNORE} to ignore."
+        )

@@ -1,11 +1,11 @@
-"""The cross-entropy's backward kernels: one launch, from the saved log-sum-exp.
+"""The backward kernels of the cross-entropy: one launch, from the saved log-sum-exp.
 
-Bytes per logit: one read and one write, 4 in bf16. At 4096 x 21848 358 MB, 83 us at 4.3 TB/s (H200). Last measured: not
-yet measured.
+Bytes per logit: one read and one write, 4 in bf16. At 4096 x 21848 it is 358 MB, 83 us at 4.3 TB/s (H200). Last
+measured: not yet measured.
 
-The upstream gradient (a loss scale, say) multiplies in float32 before the cast, so that small gradients survive
-float16; it may be any vector. Where the classes are many and no multiple of 8, rows are not aligned: there a program
-takes neighbouring elements across the border of two rows, and loads and stores stay vectors.
+The upstream gradient, such as a loss scale, multiplies in float32 before the cast, so that small gradients survive
+float16; it may be any vector. Long rows whose length is not a multiple of 8 are not aligned: there a program takes
+neighboring elements across the border of two rows, so that loads and stores stay vectors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _shares(
     grad, grad_stride, lse_ptr, total_ptr, a_ptr, b_ptr, lam_ptr, eps_ptr, smoothing, row, live,
     C: tl.constexpr, PAIR: tl.constexpr, EPS: tl.constexpr, MEAN: tl.constexpr,
 ):  # fmt: skip
-    """What ``_gradient`` needs of a row (or of a vector of rows): a, b, their shares, softmax's, the uniform's, lse."""
+    """Of a row or a vector of rows, for ``_gradient``: a, b, the shares of a, b, softmax and uniform target, lse."""
     a, b, wa, wb, eps, poison = pair(a_ptr, b_ptr, lam_ptr, eps_ptr, smoothing, row, live, C, PAIR, EPS)
     g = tl.load(grad + row * grad_stride, mask=live, other=0.0)
     if MEAN:
@@ -39,7 +39,7 @@ def _shares(
 
 @triton.jit
 def _gradient(z, i, a, b, share_a, share_b, whole, uniform, lse):
-    """dz at classes i; ``lse`` is in units of log 2, so that the exponent is one multiply-add."""
+    """dz at classes i. ``lse`` is in units of log 2, which makes the exponent one multiply-add."""
     dz = whole * tl.exp2(z * 1.4426950408889634 - lse) - uniform
     return dz - tl.where(i == a, share_a, 0.0) - tl.where(i == b, share_b, 0.0)
 
@@ -69,9 +69,9 @@ def backward_flat_kernel(
     grad, grad_stride, logits, lse_ptr, total_ptr, a_ptr, b_ptr, lam_ptr, eps_ptr, smoothing, out, B, C: tl.constexpr,
     BLOCK: tl.constexpr, PAIR: tl.constexpr, EPS: tl.constexpr, MEAN: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK neighbouring elements per program, of one row or across the border of two: vectors also where C is odd.
+    """BLOCK neighboring elements per program, of one row or across the border of two: vectors also where C is odd.
 
-    For C of at least BLOCK that is not a multiple of 8."""
+    C is at least BLOCK and not a multiple of 8."""
     start = tl.program_id(0).to(tl.int64) * BLOCK
     at = start + tl.arange(0, BLOCK)
     row = (start // C).to(tl.int32)

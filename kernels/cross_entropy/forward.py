@@ -1,10 +1,11 @@
-"""The cross-entropy's forward kernels: one launch for the rows, one more to add them up.
+"""The forward kernels of the cross-entropy: one launch for the rows, one more for their sum.
 
-Bytes per logit: one read, 2 in bf16. At 1024 x 1000 (2 MB, resident in L2) launches are the limit; at 4096 x 21848 179
-MB, 42 us at 4.3 TB/s (H200). Last measured: not yet measured.
+Bytes per logit: one read, 2 in bf16. At 1024 x 1000 (2 MB, resident in L2) launches are the limit; at 4096 x 21848 it
+is 179 MB, 42 us at 4.3 TB/s (H200). Last measured: not yet measured.
 
-A row of up to 8192 classes is one tile; a longer one is walked with an online softmax kept per thread, eight logits to
-one rescaling. The log-sum-exp is saved for the backward. ``sum`` and ``mean`` add rows in a fixed order, no atomics.
+A row of up to 8192 classes is one tile. A longer one is walked with an online softmax per thread, which rescales once
+per eight logits. The log-sum-exp is saved for the backward. "sum" and "mean" add rows in a fixed order, without
+atomics.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LONG = 2048  # elements per step of a longer row
 
 @triton.jit
 def pair(a_ptr, b_ptr, lam_ptr, eps_ptr, smoothing, row, live, C: tl.constexpr, PAIR: tl.constexpr, EPS: tl.constexpr):
-    """One row's (or a vector of rows') a, b, wa, wb, eps and poison, as in ``_weights``."""
+    """a, b, wa, wb, eps and poison of a row or a vector of rows, as in ``reference._weights``."""
     a = tl.load(a_ptr + row, mask=live, other=-100).to(tl.int32)
     b = a
     lam = tl.where(a == a, 1.0, 1.0)
@@ -42,7 +43,7 @@ def _finish(
     row, live, logits, lse, total, top, best, a, b, wa, wb, eps, poison, loss_ptr, lse_ptr, weight_ptr, hit_ptr,
     confidence_ptr, C: tl.constexpr, SMOOTH: tl.constexpr, WEIGH: tl.constexpr, SCORE: tl.constexpr,
 ):  # fmt: skip
-    """The loss of a row from its sums, and what is saved."""
+    """Store the loss of a row from its sums, and the values saved for later."""
     w = wa + wb
     za = tl.load(logits + row.to(tl.int64) * C + a, mask=live & (wa != 0) & (a >= 0) & (a < C), other=0.0)
     zb = tl.load(logits + row.to(tl.int64) * C + b, mask=live & (wb != 0) & (b >= 0) & (b < C), other=0.0)
@@ -86,7 +87,7 @@ def forward_tile_kernel(
 
 @triton.jit
 def _absorb(z, i, valid, top, sums, total, best, C: tl.constexpr, SMOOTH: tl.constexpr, SCORE: tl.constexpr):
-    """One step of the online softmax, kept per thread: z is [groups, 8], the state [groups]."""
+    """One step of the online softmax per thread: z is [groups, 8], the state [groups]."""
     if SMOOTH:
         total += tl.sum(tl.where(valid, z, 0.0), axis=1)
     z = tl.where(valid, z, float("-inf"))
@@ -106,8 +107,10 @@ def forward_long_kernel(
     C: tl.constexpr, BLOCK: tl.constexpr, PAIR: tl.constexpr, EPS: tl.constexpr, SMOOTH: tl.constexpr,
     WEIGH: tl.constexpr, SCORE: tl.constexpr,
 ):  # fmt: skip
-    """One long row per program. Loads start at a multiple of eight elements, also where C is odd: what belongs to the
-    row before is masked after the load, so that loads stay vectors; only the row's last step is loaded by element."""
+    """One long row per program.
+
+    Loads start at a multiple of eight elements, also where C is odd, so that they stay vectors: elements of the row
+    before are masked after the load. Only the row's last step is loaded by element."""
     row = tl.program_id(0)
     start = row.to(tl.int64) * C
     head = (start % 8).to(tl.int32)
@@ -139,7 +142,7 @@ def forward_long_kernel(
 
 @triton.jit
 def reduce_kernel(loss_ptr, weight_ptr, out, total_ptr, B, BLOCK: tl.constexpr, MEAN: tl.constexpr):
-    """One program: the sum of the rows, divided by the sum of their weights for the mean."""
+    """One program: the sum of the rows, for the mean divided by the sum of their weights."""
     loss = tl.zeros([BLOCK], tl.float32)
     weight = tl.zeros([BLOCK], tl.float32)
     for k in range(tl.cdiv(B, BLOCK)):

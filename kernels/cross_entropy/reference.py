@@ -1,10 +1,10 @@
-"""The label-pair cross-entropy in plain torch: the CPU route, and what the kernels are tested against.
+"""Cross-entropy on label pairs in plain torch: the route of CPU tensors, and the oracle of the kernels.
 
     row = w * lse(z) - (1 - eps) * (wa * z[a] + wb * z[b]) - w * (eps / C) * sum(z)
     dz[i] = g * (w * softmax(z)[i] - (1 - eps) * (wa * [i = a] + wb * [i = b]) - w * eps / C)
 
-with wa = lam, wb = 1 - lam, each 0 where its label is ignored, and w = wa + wb; so the weights add when a == b. The
-mean is the sum of the rows over the sum of w.
+with wa = lam, wb = 1 - lam, each 0 where its label is ignored, and w = wa + wb. The weights add where a == b. The mean
+is the sum of the rows over the sum of w.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Labels = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, float]  # a,
 
 
 def _weights(labels: Labels, C: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(wa, wb, w, poison): poison is NaN where a label is outside [0, C) or lam outside [0, 1], else 0."""
+    """(wa, wb, w, poison). Poison is NaN where a label is outside [0, C) or lam outside [0, 1], else 0."""
     a, b, lam, _, _ = labels
     lam = torch.ones_like(a, dtype=torch.float32) if lam is None else lam
     b = a if b is None else b
@@ -31,17 +31,17 @@ def _weights(labels: Labels, C: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _resolved(labels: Labels) -> tuple[Tensor, Tensor, Tensor]:
-    """a, b and eps: hard labels are a pair of equals, and a smoothing of all rows is a scalar."""
+    """a, b and eps. Hard labels are a pair of equal labels; one smoothing for all rows is a scalar tensor."""
     a, b, _, eps, smoothing = labels
     return a, a if b is None else b, torch.tensor(smoothing, device=a.device) if eps is None else eps
 
 
-def forward_plain(logits: Tensor, labels: Labels, reduction: int, score: bool):
+def forward_reference(logits: Tensor, labels: Labels, reduction: int, score: bool):
     a, b, eps = _resolved(labels)
     z, C = logits.float(), logits.shape[1]
     wa, wb, w, poison = _weights(labels, C)
     lse = z.logsumexp(dim=1)
-    loss = w * lse - (1 - eps) * (_picked(wa, z, a) + _picked(wb, z, b))
+    loss = w * lse - (1 - eps) * (_weighted_logit(wa, z, a) + _weighted_logit(wb, z, b))
     loss = loss - torch.where(eps > 0, w * (eps / C) * z.sum(dim=1), 0.0)
     loss = torch.where(w == 0, 0.0, loss) + poison
     hit, confidence = z.new_empty(0), z.new_empty(0)
@@ -54,13 +54,15 @@ def forward_plain(logits: Tensor, labels: Labels, reduction: int, score: bool):
     return loss.sum() / total, lse, total, hit, confidence
 
 
-def _picked(weight: Tensor, z: Tensor, label: Tensor) -> Tensor:
-    """weight * z[label], where weight 0 is 0 even against an infinite logit."""
+def _weighted_logit(weight: Tensor, z: Tensor, label: Tensor) -> Tensor:
+    """weight * z[label]; a weight of 0 gives 0 even for an infinite logit."""
     z = z.gather(1, label.clamp(0, z.shape[1] - 1).unsqueeze(1)).squeeze(1)
     return torch.where(weight == 0, 0.0, weight * z)
 
 
-def backward_plain(grad: Tensor, logits: Tensor, lse: Tensor, total: Tensor, labels: Labels, reduction: int) -> Tensor:
+def backward_reference(
+    grad: Tensor, logits: Tensor, lse: Tensor, total: Tensor, labels: Labels, reduction: int
+) -> Tensor:
     a, b, eps = _resolved(labels)
     C = logits.shape[1]
     wa, wb, w, poison = (t.unsqueeze(1) for t in _weights(labels, C))

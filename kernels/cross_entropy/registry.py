@@ -1,4 +1,4 @@
-"""The registry's rows of the cross-entropy, over the class counts that differ in code."""
+"""The registry rows of the cross-entropy, one per class count that takes another path in the kernels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _example(B: int, C: int, device, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _with_gradient(loss, logits: Tensor, **arguments) -> tuple[Tensor, ...]:
-    """A loss's results and the gradient of its mean, by one backward."""
+    """The results of a loss, and the gradient of its mean."""
     logits = logits.detach().requires_grad_()
     results = loss(logits, **arguments)
     results = results if isinstance(results, tuple) else (results,)
@@ -54,7 +54,7 @@ def _rows64(logits: Tensor, targets: Targets, eps: float) -> tuple[Tensor, Tenso
 
 
 def _loss64(logits: Tensor, targets: Targets, label_smoothing: float) -> Tensor:
-    """torch's own cross-entropy in float64, on each label."""
+    """torch's cross-entropy in float64 on each label."""
     a, b = _rows64(logits, targets, label_smoothing)
     weights = [s * (t >= 0) for s, t in ((targets.lam, targets.a), (1 - targets.lam, targets.b))]
     return (weights[0] * a + weights[1] * b).sum() / (weights[0] + weights[1]).sum()
@@ -123,7 +123,7 @@ _AOT = {
 def _op(name: str, triton, reference, size: str, scored: bool) -> Op:
     def example(device="cpu", small: bool = True) -> dict[str, Any]:
         case = _example(*_SIZES[size][0 if small else 1], device, torch.float32 if small else torch.bfloat16)
-        if scored:  # no row is ignored, so that the mean of the rows is the mean
+        if scored:  # no row is ignored, so that the mean of the rows is the mean loss
             case["targets"] = Targets(*(t.clamp(min=0) for t in case["targets"]))
         return case
 

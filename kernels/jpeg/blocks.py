@@ -1,8 +1,8 @@
-"""8x8 blocks through the JPEG transform and quantiser, in integers, for the kernels of ``jpeg``.
+"""The JPEG transform and quantizer of 8x8 blocks in integers, for the kernels of ``jpeg_round_trip``.
 
-Tiles are int32 [R,8], eight rows to a block; they are worked on as tuples of their eight columns [R]. The transforms,
-forward and inverse, are libjpeg's "islow" ones (jfdctint, jidctint; 13-bit constants, two roundings each), the
-quantiser is jcdctmgr's, rounding half away from zero.
+A tile is int32 [R,8], eight rows per block, held as a tuple of its eight columns [R]. The forward and inverse
+transforms are libjpeg's "islow" ones (jfdctint, jidctint: 13-bit constants, two roundings each); the quantizer is that
+of jcdctmgr, which rounds halves away from zero.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ _CHROMA = """17 18 24 47 99 99 99 99  18 21 26 66 99 99 99 99  24 26 56 99 99 99
 99 99 99 99 99 99 99 99  99 99 99 99 99 99 99 99  99 99 99 99 99 99 99 99  99 99 99 99 99 99 99 99"""
 
 
-def steps(quality: int) -> np.ndarray:
-    """int64 [2,64] quantiser step per coefficient, luma and chroma, at ``quality`` 1 to 100."""
+def quantizer_steps(quality: int) -> np.ndarray:
+    """Quantizer step per coefficient of luma and chroma, int64 [2,64], at ``quality`` from 1 to 100."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     tables = np.array([table.split() for table in (_LUMA, _CHROMA)], np.int64)
     return ((tables * scale + 50) // 100).clip(1, 255)
 
 
 @lru_cache(maxsize=128)
-def quantisers(quality: int, device: str) -> tuple[Tensor, Tensor]:
-    """int32 [2,64] steps, and ceil(2**32 / (8 step)), by which the kernel divides."""
-    step = steps(quality)
+def quantizers(quality: int, device: str) -> tuple[Tensor, Tensor]:
+    """Steps, and ceil(2**32 / (8 step)) for the kernel's division, int32 [2,64] each."""
+    step = quantizer_steps(quality)
     reciprocal = -(-(2**32) // (8 * step))
     return torch.from_numpy(step.astype(np.int32)).to(device), torch.from_numpy(reciprocal.astype(np.int32)).to(device)
 
 
 @triton.jit
 def split(x, R: tl.constexpr):
-    """[R,8] to its eight columns [R]."""
+    """The eight columns [R] of [R,8]."""
     even, odd = tl.split(tl.reshape(x, (R, 2, 2, 2)))
     x04, x26 = tl.split(even)
     x15, x37 = tl.split(odd)
@@ -52,15 +52,15 @@ def split(x, R: tl.constexpr):
 
 @triton.jit
 def join(x, R: tl.constexpr):
-    """Eight columns [R] to [R,8]."""
+    """[R,8] from its eight columns [R]."""
     even = tl.join(tl.join(x[0], x[4]), tl.join(x[2], x[6]))
     odd = tl.join(tl.join(x[1], x[5]), tl.join(x[3], x[7]))
     return tl.reshape(tl.join(even, odd), (R, 8))
 
 
 @triton.jit
-def _turned(x, R: tl.constexpr):
-    """The columns of the transposed blocks of [R,8]."""
+def _transpose(x, R: tl.constexpr):
+    """The eight columns of [R,8] with each block transposed."""
     return split(tl.reshape(tl.permute(tl.reshape(x, (R // 8, 8, 8)), (0, 2, 1)), (R, 8)), R)
 
 
@@ -117,9 +117,9 @@ def _inverse(c, R: tl.constexpr):
 
 
 @triton.jit
-def there_and_back(x, step_ptr, reciprocal_ptr, R: tl.constexpr):
-    """Levels minus 128, eight columns [R] of blocks, to what the file gives back: eight columns of levels 0 to 255."""
-    x = _turned((_forward(x, R) + 1024) >> 11, R)  # rounded to two extra bits
+def transform_and_quantize(x, step_ptr, reciprocal_ptr, R: tl.constexpr):
+    """DCT, quantizer and inverse DCT: eight columns [R] of levels minus 128 become eight columns of levels 0 to 255."""
+    x = _transpose((_forward(x, R) + 1024) >> 11, R)  # rounded to two extra bits
     y = (_forward(x, R) + 16384) >> 15  # 8 times the coefficient, transposed
 
     place = (tl.arange(0, R) % 8)[:, None] + 8 * tl.arange(0, 8)[None, :]
@@ -128,6 +128,6 @@ def there_and_back(x, step_ptr, reciprocal_ptr, R: tl.constexpr):
     size = tl.umulhi((tl.abs(y) + step * 4).to(tl.uint32), reciprocal).to(tl.int32) * step
     x = split(tl.where(y < 0, -size, size), R)
 
-    x = _turned((_inverse(x, R) + 1024) >> 11, R)
+    x = _transpose((_inverse(x, R) + 1024) >> 11, R)
     y = ((_inverse(x, R) + 131072) >> 18) + 128
     return split(tl.minimum(tl.maximum(y, 0), 255), R)

@@ -1,4 +1,4 @@
-"""Command lines of timm and torchvision, pasted: what each word becomes."""
+"""Command lines of timm and torchvision, pasted: the settings that each flag becomes."""
 
 from __future__ import annotations
 
@@ -122,10 +122,13 @@ def test_words(words, expected, config):
         ("--epochs=1.5", "fastreg: --epochs 1.5: give a whole number."),
         ("--batch-size 4 -b x", "fastreg: -b x: give a whole number."),
         ("--smoothing much", "fastreg: --smoothing much: give a number."),
-        ("--milestones often", "--milestones takes numbers"),
-        ("--gpus 0", "--gpus must be at least 1, but is 0"),
-        ("--gpus -1", "--gpus must be at least 1, but is -1"),
-        ("--momentum 0 --nesterov", "--momentum is 0: give one, or --no-nesterov"),
+        ("--milestones often", "--milestones often: give numbers separated by commas"),
+        ("--gpus 0", "--gpus is 0: give at least 1"),
+        ("--gpus -1", "--gpus is -1: give at least 1"),
+        (
+            "--momentum 0 --nesterov",
+            "--momentum is 0: give --momentum, or turn --nesterov off",
+        ),
     ],
 )
 def test_what_has_no_meaning_here_is_told(words, told, config):

@@ -7,15 +7,12 @@ then a step can be captured into a CUDA graph (which ``benchmarks/parity.py`` do
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver, jit
 
 from fastreg.kernels import Plan, Targets, augment, fgsm_step, mixed_cross_entropy, scored_cross_entropy
 from fastreg.kernels.attacks import start_in_ball
@@ -24,12 +21,11 @@ from fastreg.kernels.cross_entropy import _backward, _forward
 from fastreg.kernels.cross_entropy.registry import _SIZES, OPS
 from fastreg.kernels.dispatch import INTERPRETED
 from fastreg.kernels.registry import operations
-from tests.kernels import aot
 from tests.kernels.cross_entropy.losses import labels
+from tests.kernels.fake_cuda import assert_registered, aten, fake
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces the launcher")
 
-aten = torch.ops.aten
 # how often a registered operation launches; the losses and what has a folder of its own are not here
 LAUNCHES = {op.name: 1 for op in operations() if op.name.startswith("augment")}
 LAUNCHES |= {"fgsm_step": 1, "pgd_step": 1, "random_start": 1, "color_jitter": 2}
@@ -47,69 +43,6 @@ class Watch(TorchDispatchMode):
         tree_map_only(torch.Tensor, lambda t: seen.add(t.device.type), (args, kwargs, out))
         assert seen <= {"cuda"}, f"{func} works on {seen}"
         return out
-
-
-class Launch(NamedTuple):
-    kernel: str
-    asked: dict[str, Any]  # of the compiler: each argument's constant or type, "/16" where it is known to be a multiple
-
-
-def asked(kernel, signature, constants, attributes) -> dict[str, Any]:
-    """Arguments that are None stand for pointers that a kernel's switches leave unread; they are left out."""
-    wanted = {}
-    for i, name in enumerate(kernel.arg_names):
-        if (i,) not in constants:
-            wanted[name] = signature[name] + ("/16" if attributes.get((i,)) else "")
-        elif constants[i,] is not None:
-            wanted[name] = constants[i,]
-    return wanted
-
-
-class Device:
-    """As much of a driver as Triton's launcher asks before it compiles. No real device has this number."""
-
-    def get_current_device(self) -> int:
-        return 77
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", 90, 32)
-
-
-@pytest.fixture
-def launched(monkeypatch):
-    """The launches, by way of Triton's own launcher up to the point where it would compile."""
-    launches: list[Launch] = []
-    run = jit.JITFunction.run
-
-    def record(kernel, *args, grid, warmup, **options):
-        assert all(n >= 1 for n in grid), f"{kernel.__name__} has the empty grid {grid}"
-        for value in (*args, *options.values()):
-            assert not isinstance(value, torch.Tensor) or value.is_cuda, f"{kernel.__name__} was given host memory"
-        return run(kernel, *args, grid=grid, warmup=True, **options)
-
-    def stop(kernel, key, signature, device, constants, options, attributes, warmup):
-        wanted = asked(kernel, signature, constants, attributes)
-        wanted |= {"warps": options.num_warps, "fusion": options.enable_fp_fusion}
-        launches.append(Launch(kernel.__name__, wanted))
-
-    monkeypatch.setattr(jit.JITFunction, "run", record)
-    monkeypatch.setattr(jit.JITFunction, "_do_compile", stop)
-    monkeypatch.setattr(FakeTensor, "data_ptr", lambda self: 0)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(driver, "_active", Device())
-    return launches
-
-
-def fake(values, device: str = "cuda:0"):
-    """The same structure with fake tensors on the device, of the same strides."""
-
-    def one(t: torch.Tensor) -> torch.Tensor:
-        return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=device)
-
-    return tree_map_only(torch.Tensor, one, values)
 
 
 @pytest.mark.parametrize(
@@ -144,19 +77,7 @@ def test_what_the_page_shows_is_what_is_launched(name, launched):
     arguments = op.example("cpu", small=False)
     with torch.no_grad(), FakeTensorMode():
         op.triton(**fake(arguments))
-    _shown(op.aot, launched)
-
-
-def _shown(variants, launches: list[Launch]) -> None:
-    shown = {}
-    for variant in variants:
-        source = aot.source(variant)
-        wanted = asked(variant.kernel, source.signature, source.constants, source.attrs)
-        wanted |= {"warps": variant.warps, "fusion": variant.fusion}
-        shown.setdefault(variant.kernel.__name__, []).append(wanted)
-    for kernel, wanted in launches:
-        unlike = [{k: (v.get(k), w) for k, w in wanted.items() if v.get(k) != w} for v in shown[kernel]]
-        assert {} in unlike, f"{kernel}, (variant, launch): {unlike}"
+    assert_registered(op.aot, launched)
 
 
 @pytest.mark.parametrize("size", ["1000", "21848", "21841"])
@@ -168,7 +89,7 @@ def test_what_the_page_shows_of_the_loss_is_what_is_launched(size, launched):
         z, a, lam = e(B, C, dtype=torch.bfloat16), e(B, dtype=torch.int64), e(B)
         _, lse, total, *_ = _forward(z, a, a, lam, None, 0.1, 2, False)
         _backward(e(()), z, lse, total, a, a, lam, None, 0.1, 2)
-    _shown((*op.aot, *OPS[0].aot), launched)  # all share the first row's reduction
+    assert_registered((*op.aot, *OPS[0].aot), launched)  # all share the first row's reduction
     assert len(launched) == 3
 
 
@@ -217,13 +138,13 @@ def test_what_lies_on_the_host_is_sent_but_not_captured(launched, monkeypatch):
             call()
             capturing = True
             with pytest.raises(
-                ValueError, match=f"{name} is on cpu: what a CUDA graph captures must lie on cuda:0 before"
+                ValueError, match=f"`{name}` is on cpu: move it to cuda:0 before a CUDA graph is captured"
             ):
                 call()
 
 
 def test_another_gpu_than_the_current_one_is_named(launched):
-    words = r"current GPU, 0, but a tensor is on cuda:1: call torch.cuda.set_device\(1\)"
+    words = r"A tensor is on cuda:1, but kernels run on the current GPU, 0: call torch.cuda.set_device\(1\)"
     with torch.no_grad(), FakeTensorMode():
         x, pixels, z, y = fake(
             (torch.empty(2, 8, 8, 3, dtype=torch.uint8), torch.empty(2, 3, 4, 4), torch.empty(2, 5), torch.arange(2)),

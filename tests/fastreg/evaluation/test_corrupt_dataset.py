@@ -106,7 +106,7 @@ def test_two_writers_of_one_folder(imagenet, corrupted_folder, tmp_path):
 
 def test_frost_photographs_that_do_not_do_are_said_before_any_work(imagenet, tmp_path, monkeypatch):
     from fastreg.pipelines import frost
-    from tests.kernels.corruptions.test_corruptions import frost_photographs
+    from tests.kernels.corruptions.golden_cases import frost_photographs
 
     options = {"corruptions": "brightness,frost", "size": 120, "constants": "tiny64"}
     with pytest.raises(InputError, match=r"frost1\.png"):

@@ -57,7 +57,7 @@ def test_cutmix_is_applied_as_often_as_the_paper_does(dataset, prob):
 
 
 def test_cutmix_boxes_follow_the_published_law():
-    """Beta(1, 1) is uniform: the unclipped side is W sqrt(1 - u), the centre uniform, so the mean is known."""
+    """Beta(1, 1) is uniform: the unclipped side is W sqrt(1 - u), the center uniform, so the mean is known."""
     size, count = 64, 20000
     indices = torch.arange(count)
     plan, targets = methods.create("cutmix", size=size, scope="sample", seed=1).draw(indices, indices, 0)

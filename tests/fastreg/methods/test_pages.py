@@ -32,8 +32,8 @@ def test_a_page_names_source_defaults_cost_and_example(name):
             assert not flags
             assert methods.create(config.reg, dataset=config.dataset).name
         elif example.startswith("methods.create"):
-            pictures = np.zeros((2, 8, 8, 3), np.uint8)
-            assert isinstance(eval(example, {"methods": methods, "pictures": pictures}), methods.Method)
+            images = np.zeros((2, 8, 8, 3), np.uint8)
+            assert isinstance(eval(example, {"methods": methods, "images": images}), methods.Method)
 
 
 @pytest.mark.parametrize("name", methods.METHODS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -19,14 +21,14 @@ SCOPES = ("batch", "sample")
 
 
 def batch(count=12, size=(16, 20), seed=0):
-    """Random pictures uint8 [B, h, w, 3], labels and scattered indices."""
+    """Random images uint8 [B, h, w, 3], labels and scattered indices."""
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, (count, *size, 3), dtype=np.uint8))
     labels = torch.from_numpy(rng.integers(0, 10, count))
     return images, labels, torch.from_numpy(rng.permutation(1000)[:count])
 
 
-def normalised(images):
+def normalized(images):
     x = images.permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
@@ -53,7 +55,7 @@ def test_mixing_pixels_and_labels_agree_with_a_plain_version(name, scope, step):
     images, labels, indices = batch()
     method = methods.create(name, scope=scope, size=(16, 20), seed=5)
     plan, targets = method.draw(labels, indices, step)
-    x = normalised(flipped(images, plan))
+    x = normalized(flipped(images, plan))
     expected, share = [], []
     for i in range(len(x)):
         own, other = x[i], x[plan.partner[i]]
@@ -62,9 +64,9 @@ def test_mixing_pixels_and_labels_agree_with_a_plain_version(name, scope, step):
             share.append(plan.lam[i].item())
         else:
             y0, x0, y1, x1 = plan.box[i].tolist() if plan.box is not None else (0, 0, 0, 0)
-            picture = own.clone()
-            picture[:, y0:y1, x0:x1] = other[:, y0:y1, x0:x1]
-            expected.append(picture)
+            image = own.clone()
+            image[:, y0:y1, x0:x1] = other[:, y0:y1, x0:x1]
+            expected.append(image)
             share.append(1 - (y1 - y0) * (x1 - x0) / (16 * 20))
     torch.testing.assert_close(applied(images, plan), torch.stack(expected), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(targets.lam, torch.tensor(share))
@@ -119,10 +121,10 @@ def test_cutout_agrees_with_a_plain_version(length, size):
     method = methods.create("cutout", length=length, size=size)
     plan, targets = method.draw(labels, indices, 2)
     half = (min(size) // 2 if length is None else length) // 2
-    expected = normalised(flipped(images, plan))
-    for picture, (y0, x0, y1, x1) in zip(expected, plan.box.tolist()):
-        picture[:, y0:y1, x0:x1] = 0
-        # some centre inside the picture explains the box
+    expected = normalized(flipped(images, plan))
+    for image, (y0, x0, y1, x1) in zip(expected, plan.box.tolist()):
+        image[:, y0:y1, x0:x1] = 0
+        # some center inside the image explains the box
         assert any((max(c - half, 0), min(c + half, size[0])) == (y0, y1) for c in range(size[0]))
         assert any((max(c - half, 0), min(c + half, size[1])) == (x0, x1) for c in range(size[1]))
     torch.testing.assert_close(applied(images, plan), expected, rtol=1e-5, atol=1e-6)
@@ -138,13 +140,13 @@ def test_gaussian_noise_agrees_with_a_plain_version():
     out = augment(images, plan, mean=MEAN, std=STD, dtype=torch.float32, normal=normal)
     pixels = flipped(images, plan).float() / 255
     noisy = (pixels + plan.noise[:, None, None, None] * normal).clamp(0, 1)
-    torch.testing.assert_close(out, normalised(noisy * 255), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(out, normalized(noisy * 255), rtol=1e-4, atol=1e-4)
 
 
 def test_none_is_the_pictures_and_flips_half_of_them():
     images, labels, indices = batch(400, (4, 4))
     plan, targets = methods.create("none", size=4).draw(labels, indices, 0)
-    torch.testing.assert_close(applied(images, plan), normalised(flipped(images, plan)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(applied(images, plan), normalized(flipped(images, plan)), rtol=1e-5, atol=1e-6)
     assert abs(plan.flip.float().mean() - 0.5) < 0.08
     assert [f for f in plan._fields if getattr(plan, f) is not None] == ["flip"]
     assert (targets.lam == 1).all()
@@ -242,14 +244,23 @@ def test_one_buffer_carries_every_array_to_a_device():
     }
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_draws_arrive_on_the_device_unchanged():
-    _, labels, indices = batch(100)
-    method = methods.create("mixup+cutmix+gaussian_noise", scope="sample")
-    here = rows(method.draw(labels, indices, 1), slice(0, 100))
-    there = rows(method.draw(labels.cuda(), indices, 1), slice(0, 100))
-    assert all(value.is_cuda and torch.equal(value.cpu(), here[key]) for key, value in there.items())
+def test_a_component_that_writes_what_it_does_not_declare_is_an_error(monkeypatch):
+    undeclared = methods.METHODS["gaussian_noise"]
+    monkeypatch.setitem(methods.METHODS, "gaussian_noise", lambda context: undeclared(context)._replace(writes=()))
+    with pytest.raises(ValueError, match=r"gaussian_noise drew \['noise'\] but declares \[\]"):
+        methods.create("gaussian_noise", size=8).draw(torch.zeros(2), torch.arange(2), 0)
+
+
+@pytest.mark.parametrize("name", ["mixup+cutmix", "cutout+shakedrop", "adversarial"])
+def test_a_method_survives_pickling_with_its_parameters(name):
+    parameters = {"seed": 5, "scope": "sample", "size": 16}
+    method = methods.create(name, **parameters, **({"epsilon": 0.1} if name == "adversarial" else {}))
+    copy = pickle.loads(pickle.dumps(method))
+    labels, indices = torch.arange(8), torch.arange(8) + 40
+    assert copy.name == method.name
+    for one, two in zip(method.draw(labels, indices, 3), copy.draw(labels, indices, 3)):
+        for own, other in zip(one, two):
+            assert (own is None and other is None) or torch.equal(own, other)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +268,7 @@ def test_draws_arrive_on_the_device_unchanged():
     [
         ({"name": "mixpu"}, "did you mean 'mixup'"),
         ({"name": "mixup+"}, "unknown method"),
-        ({"name": "mixup+ls"}, "--ls 0.1"),
+        ({"name": "mixup+ls"}, "`ls` 0.1"),
         ({"name": "mixup+mixup"}, "twice"),
         ({"name": "cutmix+cutout"}, "both draw the plan's box"),
         ({"name": "cutout+random_erasing"}, "only one of them"),
@@ -267,13 +278,13 @@ def test_draws_arrive_on_the_device_unchanged():
         ({"name": "adversarial+cutout"}, "do not fit"),
         ({"name": "mixup", "scope": "image"}, "unknown scope"),
         ({"name": "mixup", "alhpa": 1.0}, "it takes alpha, prob"),
-        ({"name": "mixup", "alpha": 0}, "alpha must be a number greater than 0"),
-        ({"name": "mixup", "alpha": float("nan")}, "alpha must be"),
+        ({"name": "mixup", "alpha": 0}, "`alpha` must be a number greater than 0"),
+        ({"name": "mixup", "alpha": float("nan")}, "`alpha` must be"),
         ({"name": "cutmix", "prob": 1.5}, "at most 1"),
-        ({"name": "cutout", "length": "half"}, "length must be"),
-        ({"name": "cutout", "size": 0}, "size must be positive"),
+        ({"name": "cutout", "length": "half"}, "`length` must be"),
+        ({"name": "cutout", "size": 0}, "`size` must be positive"),
         ({"name": "gaussian_noise", "sigma": ()}, "at least one strength"),
-        ({"name": "adversarial", "epsilon": -1}, "epsilon must be"),
+        ({"name": "adversarial", "epsilon": -1}, "`epsilon` must be"),
     ],
 )
 def test_bad_input_is_one_clear_error(arguments, part):

@@ -94,21 +94,19 @@ def test_a_run_starts_from_its_own_pictures_and_keeps_them(data, tmp_path, monke
     tiny.advance(engines[0], range(2))
     assert torch.equal(model.whitening, before)
     assert torch.equal(ema.whitening, before)
-    with pytest.raises(InputError, match="needs pictures of one size"):
+    with pytest.raises(InputError, match="needs images of one size"):
         engines[0].begin(type("Folder", (), {"canvas": None}))
 
 
-def test_the_recipe_learns_on_the_sample_and_its_run_is_read_again(data, tmp_path, monkeypatch):
+def test_the_recipe_learns_on_the_sample_and_its_run_is_read_again(data, tmp_path, monkeypatch, messages):
     """A quarter of the pixels, and batches that the sample has several of."""
     monkeypatch.setenv("FASTREG_DATA", str(data))
-    monkeypatch.setattr(runs, "environment", dict)
     quick = {"batch_size": 48, "epochs": 1, "size": 16, "output": str(tmp_path), "name": "run", "device": "cpu"}
     config, _ = make_config("cifar100", gpu=False, recipe="fast/cifar100/cifarnet", **quick)
     assert (config.model, config.reg, config.shift, config.ls) == ("cifarnet", "alternating_flip", 2, 0.2)
     assert config.lr == pytest.approx(1.5 * 48 / 1024)
-    said: list[str] = []
-    folder = train(config, say=said.append)
-    assert any(line.startswith("loader resident") for line in said)
+    folder = train(config)
+    assert any(line.startswith("loader resident") for line in messages)
     rows = [row for row in runs.read_rows(folder / "log.jsonl") if row["kind"] == "epoch"]
     assert rows[-1]["val_top1_error"] < 50  # chance is 91.7
     model, read = load_run(folder)

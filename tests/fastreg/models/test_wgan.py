@@ -21,7 +21,7 @@ from fastreg.models.wgan import (
 )
 
 
-def pictures(count=3, seed=0):
+def images(count=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(count, 3, 32, 32, generator=generator, dtype=torch.float64) * 2 - 1
 
@@ -30,7 +30,7 @@ def test_the_penaltys_gradient_agrees_with_finite_differences():
     """d penalty / d weights passes through the critic's input gradient: the second-order path."""
     torch.manual_seed(0)
     critic = Critic(width=4).double()
-    real, fake, mix = pictures(), pictures(seed=1), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+    real, fake, mix = images(), images(seed=1), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
     gradient_penalty(critic, real, fake, mix).backward()
     step = 1e-6
     checked = 0
@@ -56,7 +56,7 @@ def test_the_penalty_of_a_linear_critic_is_known():
             return 0.1 * x.flatten(1).sum(1)
 
     norm = 0.1 * 3072**0.5
-    penalty = gradient_penalty(Linear(), pictures(), pictures(seed=1), torch.rand(3, dtype=torch.float64))
+    penalty = gradient_penalty(Linear(), images(), images(seed=1), torch.rand(3, dtype=torch.float64))
     assert penalty.item() == pytest.approx((norm - 1) ** 2)
 
 
@@ -65,7 +65,7 @@ def test_the_penalty_is_taken_between_real_and_fake():
         def forward(self, x):
             return 0.5 * x.flatten(1).square().sum(1)  # its gradient is x itself
 
-    real, fake, mix = pictures(), pictures(seed=1), torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+    real, fake, mix = images(), images(seed=1), torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
     x = torch.stack([real[0], 0.75 * real[1] + 0.25 * fake[1], fake[2]])
     expected = ((x.flatten(1).norm(dim=1) - 1) ** 2).mean()
     torch.testing.assert_close(gradient_penalty(Square(), real, fake, mix), expected)
@@ -74,7 +74,7 @@ def test_the_penalty_is_taken_between_real_and_fake():
 def test_losses_are_wasserstein_and_the_penalty():
     torch.manual_seed(1)
     critic = Critic(width=4).double()
-    real, fake, mix = pictures(), pictures(seed=1), torch.full((3,), 0.5, dtype=torch.float64)
+    real, fake, mix = images(), images(seed=1), torch.full((3,), 0.5, dtype=torch.float64)
     expected = critic(fake).mean() - critic(real).mean() + 10 * gradient_penalty(critic, real, fake, mix)
     torch.testing.assert_close(critic_loss(critic, real, fake, mix), expected)
     torch.testing.assert_close(generator_loss(critic, fake), -critic(fake).mean())
@@ -117,14 +117,14 @@ def test_dequantise_keeps_each_level_apart():
 def test_a_critic_learns_to_tell_noise_from_pictures():
     torch.manual_seed(4)
     critic = Critic(width=8)
-    optimiser = torch.optim.Adam(critic.parameters(), 2e-3, betas=(0.0, 0.9))
+    optimizer = torch.optim.Adam(critic.parameters(), 2e-3, betas=(0.0, 0.9))
     stripes = torch.sin(torch.arange(32) / 2).expand(16, 3, 32, 32)
     losses = []
     for _ in range(15):
         loss = critic_loss(critic, stripes, torch.rand(16, 3, 32, 32) * 2 - 1, torch.rand(16))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < min(losses[0], 0) - 1
 

@@ -179,7 +179,7 @@ def test_a_sheet_without_frost_photographs_says_so(tmp_path):
 
 def test_a_sheet_with_frost_photographs_smaller_than_the_image_says_so(monkeypatch):
     from fastreg.pipelines import frost
-    from tests.kernels.corruptions.test_corruptions import frost_photographs
+    from tests.kernels.corruptions.golden_cases import frost_photographs
 
     monkeypatch.setattr(frost, "load_frost", lambda folder: frost_photographs())
     pixels = np.full((70, 70, 3), 90, np.uint8)

@@ -1,4 +1,4 @@
-"""A run that is told to go on with other settings goes on where it was, and they act."""
+"""A run that is resumed with other settings continues where it was, with these settings."""
 
 from __future__ import annotations
 
@@ -12,21 +12,11 @@ import torch
 
 from fastreg import runs
 from fastreg.errors import InputError
-from fastreg.training import train
+from fastreg.training import train, trainer
 from fastreg.training.train_step import TrainStep
-from tests.fastreg.training import tiny_runs as tiny
-from tests.fastreg.training.test_resume import Stopped, stop_at
-from tests.fastreg.training.tiny_runs import ALONE, STATISTICS, advance, settings
+from tests.fastreg.training.tiny_runs import ALONE, STATISTICS, Stopped, advance, settings, stop_at
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return tiny.write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch, data):
-    yield from tiny.shrunk(monkeypatch, data)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture
@@ -35,12 +25,12 @@ def cut(data, tmp_path):
 
     def again(allow: bool = True, **changes) -> Path:
         config = settings("none", tmp_path, data, epochs=2, **changes)
-        return train(config, resume="auto", allow_changes=allow, say=tiny.silent)
+        return train(config, resume="auto", allow_changes=allow)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainStep, "update", stop_at(6))
         with pytest.raises(Stopped):
-            train(settings("none", tmp_path, data, epochs=2), say=tiny.silent)
+            train(settings("none", tmp_path, data, epochs=2))
     assert runs.load_checkpoint(tmp_path / "run" / "last.pt")["step"] == 6
     return again
 
@@ -68,7 +58,7 @@ def test_another_batch_goes_on_at_the_same_image(quick, data, cut, batch_size, f
     assert runs.load_checkpoint(folder / "last.pt")["position"] == 32
     seen = [sample for _, _, samples in steps for sample in samples]
     steps.clear()
-    train(settings("none", folder.parent, data, epochs=2, name="other"), say=tiny.silent)
+    train(settings("none", folder.parent, data, epochs=2, name="other"))
     order = [sample for epoch, _, samples in steps if epoch == 1 for sample in samples]
     assert seen == order[8:]
 
@@ -137,16 +127,16 @@ def test_what_the_checkpoint_does_not_fit_is_refused_though_allowed(cut, change,
 def test_config_and_environment_are_those_of_the_run_as_it_goes_on(quick, cut, tmp_path):
     config, environment = (tmp_path / "run" / f"{name}.json" for name in ("config", "environment"))
     assert json.loads(config.read_text())["lr"] == 0.05
-    quick.setattr(runs, "environment", lambda: {"date": "later"})
+    quick.setattr(trainer, "environment", lambda: {"date": "later"})
     cut(lr=0.1)
     assert json.loads(config.read_text())["lr"] == 0.1
     assert json.loads(environment.read_text()) == {"date": "later"}
-    quick.setattr(runs, "environment", lambda: {"date": "too late"})
+    quick.setattr(trainer, "environment", lambda: {"date": "too late"})
     cut(lr=0.1)  # complete: nothing was done with these settings
     assert json.loads(environment.read_text()) == {"date": "later"}
 
 
 def test_weights_alone_do_not_resume_a_run(cut, tmp_path):
     (tmp_path / "run" / "best.pt").rename(tmp_path / "run" / "last.pt")
-    with pytest.raises(InputError, match=r"last\.pt holds weights alone, as best\.pt does: put back"):
+    with pytest.raises(InputError, match=r"last\.pt contains weights only, as best\.pt does: put back"):
         cut()

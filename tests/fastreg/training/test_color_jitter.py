@@ -1,4 +1,4 @@
-"""The ImageNet recipe's colours: what a sample draws, and that a training step applies it before ``augment``."""
+"""The ImageNet recipe's colors: what a sample draws, and that a training step applies it before ``augment``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.kernels import Batch, color_jitter
 from fastreg.training import Config, make_config
-from fastreg.training.color_jitter import colouring, draw
+from fastreg.training.color_jitter import draw, make_color_jitter
 from fastreg.training.train_step import TrainStep
 
 FACTORS = ("brightness", "contrast", "saturation")
@@ -53,32 +53,32 @@ def test_draws_belong_to_seed_sample_and_epoch():
 
 def test_without_jitter_and_lighting_the_bytes_go_through_untouched():
     batch = Batch(torch.zeros(2, 4, 4, 3, dtype=torch.uint8), torch.arange(2), torch.arange(2), None)
-    assert colouring(jitter=0.0, lighting=0.0, seed=0)(batch, 0, 4) is batch
+    assert make_color_jitter(jitter=0.0, lighting=0.0, seed=0)(batch, 0, 4) is batch
 
 
 @pytest.mark.parametrize(("jitter", "lighting"), [(0.4, 0.1), (0.4, 0.0), (0.0, 0.1)])
-def test_a_step_trains_on_the_coloured_bytes(jitter, lighting):
-    """A step that colours equals a step without, on pictures that were coloured before."""
+def test_a_step_trains_on_the_jittered_bytes(jitter, lighting):
+    """A step with color jitter equals a step without, on images that were jittered before."""
     images = torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     labels, indices = torch.tensor([0, 1, 2, 3]), torch.tensor([4, 0, 9, 2])
     drawn = draw(indices.numpy(), 2, jitter=jitter, lighting=lighting, seed=5)
-    coloured = color_jitter(images, **{name: torch.from_numpy(value) for name, value in drawn.items()})
-    assert not torch.equal(coloured, images)
+    jittered = color_jitter(images, **{name: torch.from_numpy(value) for name, value in drawn.items()})
+    assert not torch.equal(jittered, images)
     losses = []
-    for given, own in ((images, {"color_jitter": jitter, "lighting": lighting}), (coloured, {})):
+    for given, own in ((images, {"color_jitter": jitter, "lighting": lighting}), (jittered, {})):
         config = Config("imagenet", model="resnet18", reg="mixup", size=16, batch_size=4, seed=5, device="cpu", **own)
         engine = TrainStep(config, 10, (0.5,) * 3, (0.25,) * 3, World(0, 1, torch.device("cpu")))
         losses.append(engine.forward_backward(Batch(given, labels, indices, None), 7, 0, 16, epoch=2).item())
     assert losses[0] == losses[1]
 
 
-def test_canvases_are_cut_before_they_are_coloured():
+def test_canvases_are_cropped_before_they_are_jittered():
     """Contrast turns about the crop's mean, by Pillow's own crop and resize; what lies beyond the canvas is black."""
     images = torch.randint(0, 256, (3, 40, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images[:, :20] //= 4  # the crops' means differ from the canvases'
     boxes = torch.tensor([[3, 5, 17, 20], [-4, 2, 32, 32], [20, 0, 20, 28]])
     batch = Batch(images, torch.arange(3), torch.tensor([7, 1, 4]), boxes.float())
-    seen = colouring(jitter=0.4, lighting=0.1, seed=5)(batch, 2, 16)
+    seen = make_color_jitter(jitter=0.4, lighting=0.1, seed=5)(batch, 2, 16)
     assert seen.crop is None
     cut = [
         np.asarray(Image.fromarray(image).crop((x, y, x + w, y + h)).resize((16, 16), Image.Resampling.BILINEAR))
@@ -105,5 +105,5 @@ def test_recipes_and_flags():
     config, _ = make_config("cifar100", gpu=True, recipe="paper/cifar100/mixup")
     assert (config.color_jitter, config.lighting) == (0.0, 0.0)
     for field, value in (("color_jitter", 1.5), ("lighting", -0.1)):
-        with pytest.raises(InputError, match=f"--{field.replace('_', '-')}"):
+        with pytest.raises(InputError, match=f"`{field}`"):
             make_config("imagenet", gpu=False, **{field: value})

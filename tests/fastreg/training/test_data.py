@@ -20,10 +20,7 @@ from fastreg.training import Config, train
 from tests.fastreg.training import tiny_runs as tiny
 from tests.support import peer
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
-    yield from tiny.shrunk(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def picture(rng) -> bytes:
@@ -34,8 +31,8 @@ def picture(rng) -> bytes:
 
 
 @pytest.fixture
-def data(tmp_path) -> Path:
-    """Two classes: 8 + 8 pictures to train, 2 + 2 to validate."""
+def folders(tmp_path) -> Path:
+    """Two classes: 8 + 8 images to train, 2 + 2 to validate."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 2)):
         for label in "ab":
@@ -46,61 +43,57 @@ def data(tmp_path) -> Path:
     return tmp_path / "data"
 
 
-def settings(data: Path, **more) -> Config:
-    chosen = {**tiny.settings("none", data.parent / "runs", data).__dict__, "color_jitter": 0.0, "lighting": 0.0}
-    return Config(**{**chosen, "dataset": "folder", "data_dir": str(data), **more})
-
-
-def run(config: Config, resume: str | None = None) -> tuple[Path, list[str]]:
-    """The run's folder, and what it said."""
-    lines: list[str] = []
-    return train(config, resume=resume, say=lines.append), lines
+def settings(folders: Path, **more) -> Config:
+    chosen = {**tiny.settings("none", folders.parent / "runs", folders).__dict__, "color_jitter": 0.0, "lighting": 0.0}
+    return Config(**{**chosen, "dataset": "folder", "data_dir": str(folders), **more})
 
 
 @pytest.mark.parametrize(("split", "what"), [("train", "training"), ("val", "validation")])
-def test_a_resumed_run_refuses_other_pixels_in_either_set(data, split, what):
-    run(settings(data))
-    run(settings(data, epochs=1), resume="auto")
-    (data / split / "a" / "1.bmp").write_bytes(picture(np.random.default_rng(9)))
+def test_a_resumed_run_refuses_other_pixels_in_either_set(folders, split, what):
+    train(settings(folders))
+    train(settings(folders, epochs=1), resume="auto")
+    (folders / split / "a" / "1.bmp").write_bytes(picture(np.random.default_rng(9)))
     with pytest.raises(InputError, match=rf"\({what}\) of .*fingerprint: 'content \w+' is now 'content \w+'"):
-        run(settings(data), resume="auto")
+        train(settings(folders), resume="auto")
 
 
-def prepare(data: Path, split: str, **more) -> Path:
-    to = data / f"{split}.beton"
-    write_beton("folder", data, to, **{"jpeg_prob": 1, **more})
+def prepare(folders: Path, split: str, **more) -> Path:
+    to = folders / f"{split}.beton"
+    write_beton("folder", folders, to, **{"jpeg_prob": 1, **more})
     return to
 
 
-def read(config: Config) -> dict:
-    """config.json of a run that ends well."""
-    folder, lines = run(config)
-    return {**json.loads((folder / "config.json").read_text()), "lines": lines}
+def trained(config: Config) -> dict:
+    """config.json of a run."""
+    return json.loads((train(config) / "config.json").read_text())
 
 
-def test_what_needs_beton_files_takes_those_beside_class_folders(data):
-    prepare(data, "train")
+def test_what_needs_beton_files_takes_those_beside_class_folders(folders, messages):
+    prepare(folders, "train")
     peer("ffcv")
-    found = read(settings(data, loader="ffcv", epochs=1, name="ffcv"))
+    found = trained(settings(folders, loader="ffcv", epochs=1, name="ffcv"))
     assert found["loader_used"] == "ffcv"
-    assert f"loader of the validation set folder: {data} holds no val.beton" in found["lines"]
-    train_set = open_dataset("folder", "train", data / "train.beton")
+    assert f"loader of the validation set folder: {folders} contains no val.beton" in messages
+    train_set = open_dataset("folder", "train", folders / "train.beton")
     assert found["data_fingerprint"] == train_set.fingerprint
-    assert found["val_fingerprint"] == open_dataset("folder", "val", data).fingerprint
-    prepare(data, "val")
-    found = read(settings(data, loader="ffcv", epochs=1, name="both"))
-    assert found["val_fingerprint"] == open_dataset("folder", "val", data, beton=True).fingerprint
-    assert not any("holds no val.beton" in line for line in found["lines"])
-    assert read(settings(data, order="pages", epochs=1, name="pages"))["data_fingerprint"] == train_set.fingerprint
-    plain = read(settings(data, epochs=1, name="plain"))
-    assert plain["data_fingerprint"] == open_dataset("folder", "train", data).fingerprint
+    assert found["val_fingerprint"] == open_dataset("folder", "val", folders).fingerprint
+    prepare(folders, "val")
+    messages.clear()
+    found = trained(settings(folders, loader="ffcv", epochs=1, name="both"))
+    assert found["val_fingerprint"] == open_dataset("folder", "val", folders, beton=True).fingerprint
+    assert not any("contains no val.beton" in line for line in messages)
+    assert (
+        trained(settings(folders, order="pages", epochs=1, name="pages"))["data_fingerprint"] == train_set.fingerprint
+    )
+    plain = trained(settings(folders, epochs=1, name="plain"))
+    assert plain["data_fingerprint"] == open_dataset("folder", "train", folders).fingerprint
 
 
-def test_one_file_is_not_both_sets(data, tmp_path):
+def test_one_file_is_not_both_sets(folders, tmp_path):
     """A file of fastreg's says which split it holds; of another's the two paths are compared."""
-    file = prepare(data, "train")
+    file = prepare(folders, "train")
     with pytest.raises(InputError, match=r"train\.beton holds the train split, and val is asked for"):
-        run(settings(data, data_dir=str(file)))
+        train(settings(folders, data_dir=str(file)))
     with pytest.raises(InputError, match="holds the train split"):
         open_dataset("folder", "val", file)
     assert verify("folder", file)["broken"] == []
@@ -112,42 +105,42 @@ def test_one_file_is_not_both_sets(data, tmp_path):
     writer.finish({})  # no split noted, as in what FFCV's writer leaves
     writer.close()
     with pytest.raises(InputError, match=r"other\.beton would be both training and validation set"):
-        run(settings(data, data_dir=str(tmp_path / "other.beton")))
+        train(settings(folders, data_dir=str(tmp_path / "other.beton")))
 
 
-def test_images_left_out_are_counted_and_named_in_the_log(data):
-    bad = [data / "train" / "a" / "2.bmp", data / "train" / "b" / "5.bmp"]
+def test_images_left_out_are_counted_and_named_in_the_log(folders, messages):
+    bad = [folders / "train" / "a" / "2.bmp", folders / "train" / "b" / "5.bmp"]
     for file in bad:
         file.write_bytes(file.read_bytes()[:100])
-    folder, lines = run(settings(data, epochs=2, on_bad_image="skip"))
+    folder = train(settings(folders, epochs=2, on_bad_image="skip"))
     epochs = [row for row in runs.read_rows(folder / "log.jsonl") if row["kind"] == "epoch"]
     assert [row["skipped"] for row in epochs] == [2, 2]
     assert epochs[-1]["skipped_images"] == [str(file) for file in bad]
-    assert f"2 broken images left out: {bad[0]}, {bad[1]}" in lines
+    assert f"2 broken images skipped: {bad[0]}, {bad[1]}" in messages
 
 
-def test_a_bad_validation_image_is_an_error_even_where_training_skips(data):
-    (data / "val" / "b" / "1.bmp").write_bytes(b"BM")
+def test_a_bad_validation_image_is_an_error_even_where_training_skips(folders):
+    (folders / "val" / "b" / "1.bmp").write_bytes(b"BM")
     with pytest.raises(RunError, match=r"val/b/1\.bmp.*an evaluation cannot"):
-        run(settings(data, on_bad_image="skip"))
+        train(settings(folders, on_bad_image="skip"))
 
 
-def test_a_training_batch_without_a_good_image_ends_the_run_with_one_sentence(data):
-    for file in (data / "train").rglob("*.bmp"):
+def test_a_training_batch_without_a_good_image_ends_the_run_with_one_sentence(folders):
+    for file in (folders / "train").rglob("*.bmp"):
         file.write_bytes(b"BM")
     with pytest.raises(RunError, match="skip cannot pass over"):
-        run(settings(data, on_bad_image="skip"))
+        train(settings(folders, on_bad_image="skip"))
 
 
 @pytest.mark.parametrize("raw", [32, None])
-def test_raw_canvases_train_resident_whatever_validates(data, raw):
+def test_raw_canvases_train_resident_whatever_validates(folders, raw):
     for split, form in (("train", {"raw": 32}), ("val", {"raw": raw} if raw else {})):
-        prepare(data, split, **form)
-        shutil.rmtree(data / split)
-    found = read(settings(data, loader="resident", epochs=1))
+        prepare(folders, split, **form)
+        shutil.rmtree(folders / split)
+    found = trained(settings(folders, loader="resident", epochs=1))
     assert found["loader_used"] == "resident"
-    folder = read(settings(data, loader="folder", epochs=1, name="folder"))
-    rows = [runs.read_rows(data.parent / "runs" / name / "log.jsonl") for name in ("run", "folder")]
+    folder = trained(settings(folders, loader="folder", epochs=1, name="folder"))
+    rows = [runs.read_rows(folders.parent / "runs" / name / "log.jsonl") for name in ("run", "folder")]
     losses = [[row["val_loss"] for row in found if row["kind"] == "epoch"] for found in rows]
     assert losses[0] == losses[1]
     assert folder["val_fingerprint"] == found["val_fingerprint"]

@@ -24,25 +24,21 @@ SMALL = {"batch_size": 4, "width": 8, "latent": 6, "save_every": 2}
 
 @pytest.fixture(scope="module")
 def cifar(tmp_path_factory):
-    """CIFAR-100's files with 20 pictures of stripes."""
+    """CIFAR-100's files with 20 images of stripes."""
     root = tmp_path_factory.mktemp("data")
     folder = root / "cifar-100-python"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    pictures = (128 + 90 * np.sin(np.arange(32) / 2 + rng.uniform(0, 6, (20, 3, 32, 1)))).astype(np.uint8)
+    images = (128 + 90 * np.sin(np.arange(32) / 2 + rng.uniform(0, 6, (20, 3, 32, 1)))).astype(np.uint8)
     for split in ("train", "test"):
-        content = {"data": pictures.reshape(20, 3072), "fine_labels": [i % 2 for i in range(20)]}
+        content = {"data": images.reshape(20, 3072), "fine_labels": [i % 2 for i in range(20)]}
         (folder / split).write_bytes(pickle.dumps(content))
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["a", "b"]}))
     return root
 
 
-def silent(line):
-    """Instead of print."""
-
-
 def test_it_trains_resumes_bit_for_bit_and_feeds_the_method(cifar, tmp_path):
-    common = {"data_dir": str(cifar), "device": "cpu", "say": silent, **SMALL}
+    common = {"data_dir": str(cifar), "device": "cpu", **SMALL}
     whole = train_gan(output=str(tmp_path / "whole"), steps=4, **common)
 
     class Stopped(Exception):
@@ -73,7 +69,7 @@ def test_it_trains_resumes_bit_for_bit_and_feeds_the_method(cifar, tmp_path):
 
 
 def test_a_signal_saves_and_a_path_resumes(cifar, tmp_path, monkeypatch):
-    common = {"data_dir": str(cifar), "device": "cpu", "say": silent, **SMALL, "save_every": 100}
+    common = {"data_dir": str(cifar), "device": "cpu", **SMALL, "save_every": 100}
     whole = train_gan(output=str(tmp_path / "whole"), steps=4, **common)
     with monkeypatch.context() as patch:
         ends = iter([None, None, signal.SIGTERM])
@@ -87,7 +83,7 @@ def test_a_signal_saves_and_a_path_resumes(cifar, tmp_path, monkeypatch):
         patch.setattr(gan._Pair, "step", step)
         with pytest.raises(RunError, match="stopped at step 3; continue with: ") as stopped:
             train_gan(output=str(tmp_path / "cut"), steps=4, **common)
-    with pytest.raises(InputError, match=r"--resume nowhere: no last\.pt there"):
+    with pytest.raises(InputError, match=r"`resume` nowhere: no last\.pt there"):
         train_gan(resume="nowhere", steps=4, **common)
     command = str(stopped.value).partition("continue with: ")[2]
     assert command == f"fastreg train gan --resume {tmp_path / 'cut' / 'gan'}"
@@ -103,7 +99,7 @@ def test_a_signal_saves_and_a_path_resumes(cifar, tmp_path, monkeypatch):
 
 
 def test_losses_that_are_not_finite_name_step_rate_and_checkpoint(cifar, tmp_path, monkeypatch):
-    common = {"data_dir": str(cifar), "device": "cpu", "say": silent, "output": str(tmp_path), **SMALL}
+    common = {"data_dir": str(cifar), "device": "cpu", "output": str(tmp_path), **SMALL}
     count = iter(range(100))
 
     def step(self, *arguments, step=gan._Pair.step):
@@ -112,24 +108,24 @@ def test_losses_that_are_not_finite_name_step_rate_and_checkpoint(cifar, tmp_pat
 
     monkeypatch.setattr(gan._Pair, "step", step)
     monkeypatch.setattr(gan, "READ_EVERY", 3)
-    with pytest.raises(RunError, match=r"at step 5 \(learning rate 6e-05\): .*last\.pt is from before it"):
+    with pytest.raises(RunError, match=r"at step 5 \(learning rate 6e-05\): .*last\.pt was saved before this step"):
         train_gan(steps=10, lr=1e-4, **{**common, "save_every": 4})
     assert runs.load_checkpoint(tmp_path / "gan" / "last.pt")["step"] == 4
 
 
 def test_bad_input_is_told(cifar, tmp_path):
-    common = {"data_dir": str(cifar), "device": "cpu", "say": silent, "output": str(tmp_path), **SMALL}
+    common = {"data_dir": str(cifar), "device": "cpu", "output": str(tmp_path), **SMALL}
     train_gan(steps=1, **common)
-    with pytest.raises(InputError, match="holds a GAN already"):
+    with pytest.raises(InputError, match="contains a GAN already"):
         train_gan(steps=1, **common)
     with pytest.raises(InputError, match="another lr"):
         train_gan(steps=1, resume=True, lr=1.0, **common)
-    with pytest.raises(InputError, match="at least 1"):
+    with pytest.raises(InputError, match=r"`steps`.*at least 1"):
         train_gan(steps=0, **common)
-    for device, told in (("foo", "--device foo is not a device"), ("cuda", "no CUDA device")):
+    for device, told in (("foo", "`device` foo is not known"), ("cuda", "PyTorch sees no GPU")):
         with pytest.raises(InputError, match=told):
             train_gan(**{**common, "device": device})
-    with pytest.raises(InputError, match="--seed must be"):
+    with pytest.raises(InputError, match=r"`seed` is .*: give at least 0"):
         train_gan(seed=2**70, **common)
 
 

@@ -29,7 +29,7 @@ def test_a_short_run_on_the_sample_learns(reg, data, tmp_path, monkeypatch):
     torch.set_num_threads(1)
     short = {"batch_size": 72, "lr": 0.2, "sched": "linear", "size": 8, "eval_size": 8, "recovery_interval": 1000}
     short |= {"model_ema_decay": None, "ls": 0.0, "color_jitter": 0.0, "lighting": 0.0, "log_interval": 20}
-    folder = train(tiny.settings(reg, tmp_path, data, data_dir=str(data / "sample"), **short), say=tiny.silent)
+    folder = train(tiny.settings(reg, tmp_path, data, data_dir=str(data / "sample"), **short))
     torch.set_num_threads(threads)
     (row,) = (row for row in runs.read_rows(folder / "log.jsonl") if row["kind"] == "epoch")
     assert row["val_top1_error"] < 75  # chance is 91.7; the runs end between 33 and 55

@@ -19,21 +19,13 @@ from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.training import setup, train
 from fastreg.training import trainer as loop
-from fastreg.training.data import open_sets
+from fastreg.training.setup import training_switches
 from fastreg.training.train_step import TrainStep
 from tests.fastreg.training import tiny_runs as tiny
 from tests.fastreg.training.tiny_runs import ALONE, STATISTICS, batch, settings
 from tests.support import ROOT
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return tiny.write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch, data):
-    yield from tiny.shrunk(monkeypatch, data)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def make(data: Path, reg: str = "none", **more) -> TrainStep:
@@ -49,7 +41,7 @@ def seen(quick, config) -> list[tuple[int, int, bool]]:
         return run(self, batch, step, micro, size, epoch)
 
     quick.setattr(TrainStep, "forward_backward", watch)
-    train(config, say=tiny.silent)
+    train(config)
     return steps
 
 
@@ -78,7 +70,7 @@ def test_the_end_of_mixing_leaves_crops_and_flips_as_the_method_has_them(reg, fl
     assert (targets.lam == 1).all()
 
 
-def test_pictures_grow_between_the_ramps_ends(quick, data, tmp_path):
+def test_images_grow_between_the_ramps_ends(quick, data, tmp_path):
     more = {"min_size": 32, "size": 64, "eval_size": 32, "size_ramp": (0.25, 0.5), "model_ema_decay": None}
     steps = seen(quick, settings("none", tmp_path, data, epochs=4, batch_size=16, **more))
     assert [size for _, size, _ in steps] == [32, 32, 64, 64]
@@ -138,21 +130,19 @@ def test_a_first_step_that_overflows_leaves_nothing_unwritten_to_fused_sgd(quick
     sgd = torch.optim.SGD
     quick.setattr(torch.optim, "SGD", lambda groups, **own: sgd(groups, **{**own, "fused": True}))
     engine = make(data, precision="fp16", deterministic=True)
-    try:
+    with training_switches(engine.config):
         for step in range(3):
             assert math.isfinite(engine.forward_backward(batch(step), step, 0, 16).item())
             if step == 0:
                 next(engine.model.parameters()).grad[0, 0, 0, 0] = math.inf
             engine.update(step, 8)
             assert engine.finite()
-    finally:
-        torch.use_deterministic_algorithms(False)
 
 
 def test_sync_bn_replaces_every_norm_where_there_are_gpus(quick, data):
     quick.setattr(nn.parallel, "DistributedDataParallel", lambda net, **options: net)
     config = settings("none", data, data, sync_bn=True)
-    with pytest.raises(InputError, match="--sync-bn needs GPUs"):
+    with pytest.raises(InputError, match="`sync_bn` needs GPUs"):
         setup.build_model(config, 4, World(0, 2, torch.device("cpu")), {})
     with torch.device("meta"):
         quick.setattr(nn.Module, "to", lambda self, *args, **more: self)
@@ -165,50 +155,44 @@ def test_sync_bn_replaces_every_norm_where_there_are_gpus(quick, data):
     assert list(model.state_dict()) == list(plain.state_dict())
 
 
-def test_a_profile_is_traced_once_and_says_what_dominates(data, tmp_path):
-    said: list[str] = []
-    folder = train(settings("none", tmp_path, data, profile=1, recovery_interval=100), say=said.append)
+def test_a_profile_is_traced_once_and_says_what_dominates(data, tmp_path, messages):
+    folder = train(settings("none", tmp_path, data, profile=1, recovery_interval=100))
     events = json.loads((folder / "trace.json").read_text())["traceEvents"]
     assert any("convolution" in str(event.get("name")) for event in events)
-    assert any("convolution" in line and "Self CPU" in line for line in said)
-    assert any(f"trace of 1 steps: {folder / 'trace.json'}" in line for line in said)
+    assert any("convolution" in line and "Self CPU" in line for line in messages)
+    assert any(f"trace of 1 steps: {folder / 'trace.json'}" in line for line in messages)
 
 
 @pytest.mark.parametrize(("wanted", "traced"), [(4, 4), (6, 5), (100, 5)])
-def test_a_profile_goes_on_over_epochs_and_says_what_it_has(wanted, traced, quick, data, tmp_path):
+def test_a_profile_goes_on_over_epochs_and_says_what_it_has(wanted, traced, data, tmp_path, messages):
     """Eight steps in two epochs, three of which are the warm-up."""
-    said: list[str] = []
-    folder = train(settings("none", tmp_path, data, profile=wanted, epochs=2), say=said.append)
+    folder = train(settings("none", tmp_path, data, profile=wanted, epochs=2))
     events = json.loads((folder / "trace.json").read_text())["traceEvents"]
     steps = {event["name"] for event in events if str(event.get("name", "")).startswith("ProfilerStep#")}
     behind = {"ProfilerStep#8"} if traced < wanted else set()  # what came after the run's last step
     assert steps == {f"ProfilerStep#{3 + k}" for k in range(traced)} | behind
     end = f"trace of {wanted} steps: " if traced == wanted else f"its {wanted} steps to trace: {traced} traced: "
-    assert sum(f"{end}{folder / 'trace.json'}" in line for line in said) == 1
-    said.clear()
+    assert sum(f"{end}{folder / 'trace.json'}" in line for line in messages) == 1
+    messages.clear()
     again = settings("none", tmp_path, data, profile=wanted, epochs=3)
-    train(again, resume="auto", allow_changes=True, say=said.append)
-    assert any("remove it to have another" in line for line in said)
+    train(again, resume="auto", allow_changes=True)
+    assert any("remove it to trace again" in line for line in messages)
 
 
 def test_one_process_of_many_traces(quick, data, tmp_path):
     asked = []
 
     @contextlib.contextmanager
-    def watch(steps, folder, say):
+    def watch(steps, folder):
         asked.append(steps)
         yield lambda: None
 
     quick.setattr(loop, "profiling", watch)
-    quick.setattr(torch.distributed, "all_reduce", lambda values: None)
-    quick.setattr(torch.distributed, "all_gather_object", lambda errors, own: None)
-    quick.setattr(torch.distributed, "barrier", lambda: None)
-    quick.setattr(nn.parallel, "DistributedDataParallel", lambda net, **options: net)
     for rank in range(2):
-        config = settings("none", tmp_path, data, profile=2, batch_size=2, name=f"rank{rank}", sched="step")
-        (tmp_path / f"rank{rank}").mkdir()
-        place = World(rank, 2, torch.device("cpu"))
-        loop.Run(config, open_sets(config), tmp_path / f"rank{rank}", None, place, False, tiny.silent).go()
+        folder = tmp_path / f"rank{rank}"
+        folder.mkdir()
+        tiny.pretend_rank(quick, rank, folder)
+        train(settings("none", tmp_path, data, profile=2, batch_size=2, name=folder.name, sched="step"))
     assert asked == [2, 0]
 
 
@@ -219,30 +203,34 @@ def test_scalars_go_to_tensorboard_where_it_is_asked_for(quick, data, tmp_path):
         def add_scalar(self, key, value, step):
             written.append((key, value, step))
 
+        def close(self):
+            written.append("closed")
+
     with quick.context() as patch:
         patch.setitem(sys.modules, "torch.utils.tensorboard", None)
         with pytest.raises(InputError, match=r"pip install .*\[tensorboard\]"):
-            train(settings("none", tmp_path / "without", data, log_tensorboard=True), say=tiny.silent)
+            train(settings("none", tmp_path / "without", data, log_tensorboard=True))
     firsts = []
-    quick.setattr(loop, "tensorboard", lambda folder, first: firsts.append(first) or Board())
-    folder = train(settings("none", tmp_path, data, log_tensorboard=True), say=tiny.silent)
+    quick.setattr(loop, "open_tensorboard", lambda folder, first: firsts.append(first) or Board())
+    folder = train(settings("none", tmp_path, data, log_tensorboard=True))
     rows = runs.read_rows(folder / "log.jsonl")
     logged = [("loss", row["loss"], row["step"]) for row in rows if row["kind"] == "step"]
     assert [entry for entry in written if entry[0] == "loss"] == logged
     for key in ("val_top1_error", "ema_val_top1_error", "ema_val_loss"):
         assert (key, rows[-1][key], 4) in written
     longer = settings("none", tmp_path, data, log_tensorboard=True, epochs=2)
-    train(longer, resume="auto", allow_changes=True, say=tiny.silent)
+    train(longer, resume="auto", allow_changes=True)
     assert firsts == [1, 5]
+    assert written.count("closed") == 2
+    assert written[-1] == "closed"
 
 
-def test_best_and_last_epoch_are_kept_and_reported_and_judged_by_the_average(quick, data, tmp_path):
+def test_best_and_last_epoch_are_kept_and_reported_and_selected_by_the_average(quick, data, tmp_path, messages):
     """Errors by epoch of the weights and of their average, which is the best in another one."""
     errors = iter([10.0, 40.0, 20.0, 30.0, 5.0, 35.0])
     quick.setattr(loop, "validate", lambda *given: {"val_top1_error": next(errors), "val_loss": 1.0})
-    said: list[str] = []
-    folder = train(settings("none", tmp_path, data, epochs=3), say=said.append)
-    assert f"done: best top-1 error 30.00 % (epoch 2), last 35.00 %, in {folder}" in said
+    folder = train(settings("none", tmp_path, data, epochs=3))
+    assert f"done: best top-1 error 30.00 % (epoch 2), last 35.00 %, in {folder}" in messages
     best, last = (runs.load_checkpoint(folder / f"{name}.pt") for name in ("best", "last"))
     assert (best["epoch"], best["step"], last["epoch"], last["step"]) == (1, 8, 2, 12)
     assert any(not torch.equal(value, last["ema"][key]) for key, value in best["model"].items())
@@ -250,8 +238,8 @@ def test_best_and_last_epoch_are_kept_and_reported_and_judged_by_the_average(qui
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["step"]) for row in rows] == [("0", "4"), ("1", "8"), ("2", "12")]
     assert [float(row["ema_val_top1_error"]) for row in rows] == [40, 30, 35]
-    train(settings("none", tmp_path, data, epochs=3), resume="auto", say=said.append)
-    assert said[-1] == f"{folder} is complete: 3 epochs, best top-1 error 30.00 % (epoch 2), last 35.00 %"
+    train(settings("none", tmp_path, data, epochs=3), resume="auto")
+    assert messages[-1] == f"{folder} is complete: 3 epochs, best top-1 error 30.00 % (epoch 2), last 35.00 %"
 
 
 @pytest.mark.parametrize(("reg", "told"), [("ood_gan", "fastreg train gan"), ("ood_svhn", "svhn")])
@@ -259,5 +247,5 @@ def test_what_a_method_lacks_is_told_before_there_is_a_folder(reg, told, quick, 
     quick.chdir(tmp_path)
     quick.delenv("FASTREG_DATA")
     with pytest.raises(InputError, match=told):
-        train(settings(reg, tmp_path, data, data_dir=str(data / "cifar100"), reg_args={}), say=tiny.silent)
+        train(settings(reg, tmp_path, data, data_dir=str(data / "cifar100"), reg_args={}))
     assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from fastreg import runs
 from fastreg.cli import main
 from fastreg.errors import InputError
 from fastreg.evaluation.load_model import load_run
-from fastreg.methods.base import Keys, Setting
+from fastreg.methods.base import DrawKeys, MethodContext
 from fastreg.methods.random_erasing import random_erasing
 from fastreg.models import create_model
 from fastreg.models.blurpool import BlurConv2d
@@ -171,8 +171,8 @@ def test_erased_boxes_have_timms_law():
     random.seed(0)
     erased = theirs(torch.ones(count, 1, side, side))[:, 0] == 0
     found = [(y.min().item(), x.min().item(), len(y.unique()), len(x.unique())) for y, x in map(torch.where, erased)]
-    part = random_erasing(Setting(size=(side, side)), prob=1.0)
-    y0, x0, y1, x1 = part.draw(Keys(np.arange(count), 0, 0, (side, side)))["box"].T.astype(float)
+    part = random_erasing(MethodContext(size=(side, side)), prob=1.0)
+    y0, x0, y1, x1 = part.draw(DrawKeys(np.arange(count), 0, 0, (side, side)))["box"].T.astype(float)
     top, left, height, width = np.array(found, float).T
     pairs = {
         "area": ((y1 - y0) * (x1 - x0), height * width),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,27 +17,8 @@ from fastreg.training import launch
 from fastreg.training.batchnorm import BatchNormStatistics
 from fastreg.training.validate import validate
 from tests.fastreg.training import tiny_runs as tiny
-from tests.support import environment, fastreg, train_words, write_tiny_imagenet
-
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
-
-
-def together(*words: object) -> subprocess.Popen[str]:
-    """torchrun with some flags, started."""
-    pipe = subprocess.PIPE
-    return subprocess.Popen([*TORCHRUN, *map(str, words)], env=environment(), stdout=pipe, stderr=pipe, text=True)
-
-
-def ended(*children: subprocess.Popen[str]) -> list[str]:
-    """What each printed, once all have ended well."""
-    try:
-        printed = [child.communicate(timeout=120) for child in children]
-    finally:
-        for child in children:
-            child.kill()
-    for child, (_, errors) in zip(children, printed):
-        assert child.returncode == 0, errors
-    return [out for out, _ in printed]
+from tests.fastreg.training.processes import outputs, start_torchrun
+from tests.support import fastreg, train_words
 
 
 def losses(folder: Path) -> list[float]:
@@ -64,14 +43,16 @@ def every_method(tmp_path_factory) -> Path:
     """All methods trained in one process that accumulates two micro-batches, and in two processes at one each."""
     root = tmp_path_factory.mktemp("methods")
     data = tiny.write_data(root / "data")
-    two = together("--standalone", "--nproc-per-node=2", "-m", "tests.fastreg.training.tiny_runs", data, root / "two")
+    two = start_torchrun(
+        "--standalone", "--nproc-per-node=2", "-m", "tests.fastreg.training.tiny_runs", data, root / "two"
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         tiny.shrink(patch, data)
         tiny.train_all(data, root / "one", grad_accum_steps=2)
     torch.set_num_threads(threads)
-    ended(two)
+    outputs(two)
     return root
 
 
@@ -82,37 +63,32 @@ def test_two_processes_equal_one_that_accumulates(reg, every_method):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return write_tiny_imagenet(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def two(data, tmp_path_factory) -> Path:
+def two(image_folders, tmp_path_factory) -> Path:
     """An epoch of ResNet-18 by the command line in two processes."""
     output = tmp_path_factory.mktemp("two")
-    words = train_words(data, output, "two", "--epochs", "1")
-    ended(together("--standalone", "--nproc-per-node=2", "-m", "fastreg", *words))
+    words = train_words(image_folders, output, "two", "--epochs", "1")
+    outputs(start_torchrun("--standalone", "--nproc-per-node=2", "-m", "fastreg", *words))
     return output / "two"
 
 
-def test_the_logged_validation_of_two_processes_is_that_of_the_saved_model(two, data):
+def test_the_logged_validation_of_two_processes_is_that_of_the_saved_model(two, image_folders):
     (row,) = (row for row in runs.read_rows(two / "log.jsonl") if row["kind"] == "epoch")
     model, config = load_run(two)
-    source = open_dataset("imagenet", "val", data)
+    source = open_dataset("imagenet", "val", image_folders)
     loader = make_loader(source, train=False, batch_size=4, size=config["eval_size"])
     alone = validate(model, loader, source.mean, source.std, torch.float32)
     assert row["val_top1_error"] == alone["val_top1_error"]
     assert row["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-5)
 
 
-def test_two_nodes_equal_two_processes_and_only_rank_0_speaks(two, data, tmp_path):
+def test_two_nodes_equal_two_processes_and_only_rank_0_speaks(two, image_folders, tmp_path):
     """The README's line for two nodes, started twice on this one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
     line = f"--nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-id run --rdzv-endpoint {endpoint} -m fastreg"
-    words = train_words(data, tmp_path, "nodes", "--epochs", "1")
-    spoken = ended(*(together(*line.split(), *words) for _ in range(2)))
+    words = train_words(image_folders, tmp_path, "nodes", "--epochs", "1")
+    spoken = outputs(*(start_torchrun(*line.split(), *words) for _ in range(2)))
     assert sorted("epoch 1: loss" in out for out in spoken) == [False, True]
     assert sorted(out.count("recipe") for out in spoken) == [0, 1]
     assert_same_run(tmp_path / "nodes", two)
@@ -127,13 +103,15 @@ def test_two_nodes_equal_two_processes_and_only_rank_0_speaks(two, data, tmp_pat
         ("-b 1000", "fewer than one global batch of 2000"),
         ("--data-dir nowhere", "no imagenet data at nowhere"),
         ("--resume nowhere", "--resume nowhere: no last.pt there"),
-        ("--seed -1", "--seed must be at least 0"),
+        ("--seed -1", "--seed is -1: give at least 0"),
     ],
 )
-def test_what_all_processes_would_meet_is_told_before_they_start(words, told, data, tmp_path, monkeypatch, capsys):
+def test_what_all_processes_would_meet_is_told_before_they_start(
+    words, told, image_folders, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "launch", lambda *words: pytest.fail("processes were started"))
-    line = ["fastreg", *train_words(data, tmp_path, "run", "--gpus", "2", *words.split())]
+    line = ["fastreg", *train_words(image_folders, tmp_path, "run", "--gpus", "2", *words.split())]
     monkeypatch.setattr("sys.argv", line)
     with pytest.raises(SystemExit) as end:
         main()
@@ -142,10 +120,10 @@ def test_what_all_processes_would_meet_is_told_before_they_start(words, told, da
     assert not list(tmp_path.iterdir())
 
 
-def test_what_one_process_meets_ends_all_with_one_sentence_and_its_code(data, tmp_path):
+def test_what_one_process_meets_ends_all_with_one_sentence_and_its_code(image_folders, tmp_path):
     """The folder is rank 0's alone to lock."""
     with files.lock(tmp_path / "run"):
-        done = fastreg(*train_words(data, tmp_path, "run", "--gpus", "2"))
+        done = fastreg(*train_words(image_folders, tmp_path, "run", "--gpus", "2"))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("fastreg:")]
@@ -157,7 +135,7 @@ def test_what_one_process_meets_ends_all_with_one_sentence_and_its_code(data, tm
 def test_a_step_moves_the_statistics_once_by_the_mean_of_its_micro_batches(momentum):
     """Against the definition, written out; ``momentum=None`` is torch's cumulative average."""
     norm = nn.BatchNorm1d(3, momentum=momentum)
-    statistics = BatchNormStatistics(norm, parts=3, world=1)
+    statistics = BatchNormStatistics(norm, micro_batches=3, world_size=1)
     mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     for step in range(4):

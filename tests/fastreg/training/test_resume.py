@@ -17,41 +17,18 @@ from fastreg.errors import InputError, RunError
 from fastreg.training import make_config, train
 from fastreg.training.config import continue_config, to_dict
 from fastreg.training.train_step import TrainStep
-from tests.fastreg.training.tiny_runs import REGS, settings, shrunk, silent, write_data
-
-
-class Stopped(Exception):
-    """A run cut off between two steps."""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def quick(monkeypatch, data):
-    yield from shrunk(monkeypatch, data)
-
-
-def stop_at(step: int):
-    def update(self, at, steps, update=TrainStep.update):
-        if at == step:
-            raise Stopped
-        return update(self, at, steps)
-
-    return update
+from tests.fastreg.training.tiny_runs import REGS, Stopped, settings, stop_at
 
 
 @pytest.mark.parametrize("reg", REGS)
 def test_every_method_resumes_bit_identical(reg, data, tmp_path, quick):
-    whole = train(settings(reg, tmp_path / "whole", data), say=silent)
+    whole = train(settings(reg, tmp_path / "whole", data))
     with quick.context() as patch:
         patch.setattr(TrainStep, "update", stop_at(3))
         with pytest.raises(Stopped):
-            train(settings(reg, tmp_path / "cut", data), say=silent)
+            train(settings(reg, tmp_path / "cut", data))
     assert runs.load_checkpoint(tmp_path / "cut" / "run" / "last.pt")["step"] == 2
-    cut = train(settings(reg, tmp_path / "cut", data), resume="auto", say=silent)
+    cut = train(settings(reg, tmp_path / "cut", data), resume="auto")
     one, two = (runs.load_checkpoint(folder / "last.pt") for folder in (whole, cut))
     assert one["step"] == two["step"] == 4
     for part in ("model", "ema"):
@@ -75,9 +52,9 @@ def test_weights_that_are_not_finite_are_never_saved(data, tmp_path, quick):
 
     quick.setattr(TrainStep, "update", poisoned)
     with pytest.raises(
-        RunError, match=r"no longer finite at step 4 .*--resume .*run --allow-changes.*last\.pt is from"
+        RunError, match=r"no longer finite at step 4 .*`resume` .*run and `allow_changes`.*last\.pt was saved before"
     ):
-        train(settings("none", tmp_path, data), say=silent)
+        train(settings("none", tmp_path, data))
     saved = runs.load_checkpoint(tmp_path / "run" / "last.pt")
     assert saved["step"] == 2
     assert all(torch.isfinite(value).all() for value in saved["model"].values())
@@ -89,8 +66,8 @@ def test_the_steps_before_a_loss_that_is_not_finite_are_logged(data, tmp_path, q
         return run(self, batch, step, *more) * (math.nan if step == 2 else 1)
 
     quick.setattr(TrainStep, "forward_backward", broken)
-    with pytest.raises(RunError, match=r"loss is nan at step 3 \(epoch 1, .* --resume auto: there is no checkpoint"):
-        train(settings("none", tmp_path, data, log_interval=100, recovery_interval=100), say=silent)
+    with pytest.raises(RunError, match=r"loss is nan at step 3 \(epoch 1, .* `resume` auto: there is no checkpoint"):
+        train(settings("none", tmp_path, data, log_interval=100, recovery_interval=100))
     rows = runs.read_rows(tmp_path / "run" / "log.jsonl")
     assert [row["step"] for row in rows] == [1, 2]
     assert all(math.isfinite(row["loss"]) for row in rows)
@@ -116,7 +93,8 @@ def test_a_loss_that_is_not_finite_ends_the_command_and_leaves_its_checkpoint(tm
     assert command("--resume", "auto", "--allow-changes", "--lr", "1e25") == 1
     sentence = capsys.readouterr().err.strip().splitlines()[-1]
     assert sentence.startswith("fastreg: the loss is nan at step 6 (epoch 2, learning rate ")
-    assert sentence.endswith(f"then continue with --resume {last.parent} --allow-changes; {last} is from before it.")
+    then = f"then continue with --resume {last.parent} and --allow-changes; {last} was saved before this step."
+    assert sentence.endswith(f"lower --lr or set --clip-grad, {then}")
     assert last.read_bytes() == before
     assert command("--resume", str(last.parent), "--allow-changes", "--lr", "0.05") == 0
     steps = [row["step"] for row in runs.read_rows(log) if row["kind"] == "step"]
@@ -185,7 +163,7 @@ def test_a_flag_beside_a_path_is_refused_where_it_differs_and_taken_where_that_i
     assert "(lr 0.05 then, 0.1 now): use them, or add --allow-changes" in error
     code, error = commands(resume.replace("cifar100", "cifar10", 1))
     assert code == 2
-    assert "that run trains on cifar100, not on cifar10" in error
+    assert "the run to resume trains on cifar100, not on cifar10" in error
     assert commands(f"{resume} --lr 0.1 --allow-changes")[0] == 0
     config = Path("runs/cifar100-tiny-mixup/config.json")
     assert json.loads(config.read_text())["lr"] == 0.1
@@ -230,7 +208,7 @@ def test_a_recipe_beside_a_path_brings_its_settings_unless_it_is_the_runs():
 def test_auto_is_the_newest_namesake_of_these_settings(data, tmp_path, quick):
     def go(alpha: float, resume: str | None = "auto", allow: bool = False, **more) -> str:
         own = {"name": None, "recovery_interval": 9, "reg_args": {"alpha": alpha}, **more}
-        return train(settings("mixup", tmp_path, data, **own), resume=resume, allow_changes=allow, say=silent).name
+        return train(settings("mixup", tmp_path, data, **own), resume=resume, allow_changes=allow).name
 
     first = "cifar100-tiny-mixup-ls0.1"
     assert [go(alpha, None) for alpha in (0.2, 0.2, 0.4)] == [first, f"{first}-2", f"{first}-3"]

@@ -17,22 +17,11 @@ from fastreg.training import resume as resuming
 from fastreg.training import signals as stopping
 from fastreg.training import train
 from fastreg.training import trainer as loop
-from fastreg.training.data import open_sets
 from fastreg.training.train_step import TrainStep
 from tests.fastreg.training import tiny_runs as tiny
-from tests.fastreg.training.test_processes import together
+from tests.fastreg.training.processes import start_torchrun
 from tests.fastreg.training.tiny_runs import ALONE, settings
 from tests.support import train_words, write_tiny_imagenet
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return tiny.write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def quick(monkeypatch, data):
-    yield from tiny.shrunk(monkeypatch, data)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -125,14 +114,14 @@ def test_a_wish_in_an_epochs_last_step_is_followed_before_its_validation(quick, 
         return validate(*arguments)
 
     quick.setattr(loop, "validate", watch)
-    whole = train(settings("mixup", tmp_path / "whole", data, epochs=2), say=tiny.silent)
+    whole = train(settings("mixup", tmp_path / "whole", data, epochs=2))
     validated.clear()
     with quick.context() as patch:
         stop_after(patch, 3)
         with pytest.raises(RunError, match=r"stopped at step 4; continue with: fastreg train cifar100 --resume .*run$"):
-            train(settings("mixup", tmp_path / "cut", data, epochs=2), say=tiny.silent)
+            train(settings("mixup", tmp_path / "cut", data, epochs=2))
     assert not validated
-    cut = train(settings("mixup", tmp_path / "cut", data, epochs=2), resume="auto", say=tiny.silent)
+    cut = train(settings("mixup", tmp_path / "cut", data, epochs=2), resume="auto")
     assert len(validated) == 4  # two epochs, of the weights and of their average
     one, two = (runs.load_checkpoint(folder / "last.pt") for folder in (whole, cut))
     assert all(torch.equal(value, two["model"][key]) for key, value in one["model"].items())
@@ -148,7 +137,7 @@ def test_a_wish_in_a_validation_is_followed_behind_it(quick, data, tmp_path):
 
     quick.setattr(loop, "validate", validate)
     with pytest.raises(RunError, match="stopped at step 4"):
-        train(settings("none", tmp_path, data, epochs=2), say=tiny.silent)
+        train(settings("none", tmp_path, data, epochs=2))
     saved = runs.load_checkpoint(tmp_path / "run" / "last.pt")
     assert (saved["step"], saved["ended"]) == (4, 1)
 
@@ -156,18 +145,13 @@ def test_a_wish_in_a_validation_is_followed_behind_it(quick, data, tmp_path):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_no_process_leaves_before_the_checkpoint_is_written(rank, quick, data, tmp_path):
     """When one leaves, torchrun ends the others."""
-    happened = []
-    quick.setattr(torch.nn.parallel, "DistributedDataParallel", lambda net, **options: net)
-    for name in ("all_reduce", "all_gather_object", "barrier"):
-        quick.setattr(torch.distributed, name, lambda *given, name=name: happened.append(name))
+    happened = tiny.pretend_rank(quick, rank, tmp_path / "run")
     quick.setattr(runs, "save_checkpoint", lambda path, state: happened.append("save"))
     (tmp_path / "run").mkdir()
     config = settings("none", tmp_path, data, batch_size=2, recovery_interval=100)
     stop_after(quick, 1)
     with pytest.raises(RunError, match=r"stopped at step [234]"):
-        loop.Run(
-            config, open_sets(config), tmp_path / "run", None, World(rank, 2, torch.device("cpu")), False, tiny.silent
-        ).go()
+        train(config)
     assert happened[-1] == "barrier"
     assert happened.count("save") == (1 if rank == 0 else 0)
 
@@ -182,14 +166,14 @@ def test_no_process_leaves_before_the_checkpoint_is_written(rank, quick, data, t
 )
 def test_the_command_that_continues_has_as_many_processes(size, local, command, monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
-    place = World(0, size, torch.device("cpu"))
-    assert resuming.command_to_continue("imagenet", Path("my runs/a"), place) == command
+    world = World(0, size, torch.device("cpu"))
+    assert resuming.command_to_continue("imagenet", Path("my runs/a"), world) == command
 
 
 def test_two_processes_with_epochs_shorter_than_the_log_interval_stop_and_save(tmp_path):
     data = write_tiny_imagenet(tmp_path / "data")
     words = train_words(data, tmp_path, "two", "--epochs", "2000")
-    child = together("--standalone", "--nproc-per-node=2", "-m", "fastreg", *words)
+    child = start_torchrun("--standalone", "--nproc-per-node=2", "-m", "fastreg", *words)
     log = tmp_path / "two" / "log.jsonl"
     while not runs.read_rows(log):
         assert child.poll() is None

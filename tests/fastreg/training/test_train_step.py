@@ -1,25 +1,22 @@
-"""What the engine asks of torch: compiled and captured steps, deterministic algorithms, and little time of its own."""
+"""A training step in PyTorch: compiled and captured, its switches, and the time it adds."""
 
 from __future__ import annotations
 
 import os
 import time
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from fastreg import models
 from fastreg.models import create_model, pyramidnet
-from fastreg.training import Config
-from fastreg.training.setup import build_optimizer
+from fastreg.training import Config, train
+from fastreg.training.setup import build_optimizer, training_switches
 from fastreg.training.train_step import TrainStep
 from tests.fastreg.training import tiny_runs as tiny
 from tests.fastreg.training.tiny_runs import ALONE, STATISTICS, advance, batch
-
-
-@pytest.fixture
-def quick(monkeypatch, tmp_path):
-    yield from tiny.shrunk(monkeypatch, tmp_path)
 
 
 def config(tmp_path, reg: str, **more) -> Config:
@@ -46,15 +43,16 @@ def test_compiled_steps_are_one_graph_that_no_later_step_compiles_anew(quick, tm
     assert losses == pytest.approx(plain, rel=1e-4)
 
 
-def test_every_size_of_growing_pictures_has_its_own_program(quick, tmp_path):
+def test_every_size_of_growing_images_has_its_own_program(quick, tmp_path):
     """More than dynamo would compile by itself; with a whole graph asked for, it raises where it gives up."""
-    quick.setitem(pyramidnet.PYRAMIDNETS, "tiny", (8, 3, False))
+    quick.setitem(models.MODELS, "tiny", partial(pyramidnet.PyramidNet, 8, 3, False))
     compile = torch.compile
     whole = {"backend": "eager", "fullgraph": True}
     quick.setattr(torch, "compile", lambda net, mode, dynamic: compile(net, dynamic=dynamic, **whole))
     torch._dynamo.reset()
-    with torch._dynamo.config.patch(recompile_limit=2):
-        engine = TrainStep(config(tmp_path, "none", torchcompile="default"), 4, *STATISTICS, ALONE)
+    own = config(tmp_path, "none", torchcompile="default")
+    with torch._dynamo.config.patch(recompile_limit=2), training_switches(own):
+        engine = TrainStep(own, 4, *STATISTICS, ALONE)
         for step, size in enumerate((8, 12, 16)):
             engine.forward_backward(batch(step), step, 0, size)
             engine.update(step, 8)
@@ -74,22 +72,61 @@ def test_captured_gradients_accumulate_in_memory_of_their_own(quick, tmp_path):
     assert all(p.grad is None for p in engines[0].model.parameters())
 
 
-def test_deterministic_is_asked_of_torch_and_given_back(quick, tmp_path):
+def switches() -> tuple:
+    """The process-wide switches of PyTorch that a run sets."""
+    backends = torch.backends
+    kinds = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul)
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        backends.cudnn.benchmark,
+        backends.cudnn.allow_tf32,
+        torch.get_float32_matmul_precision(),
+        [kind.fp32_precision for kind in kinds],
+        torch._dynamo.config.recompile_limit,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_run_sets_the_switches_of_the_process_and_puts_them_back(quick, tmp_path, data, deterministic, own):
+    """A caller's own values (``own``) and PyTorch's defaults; the steps of a strict run are those of a usual one."""
     quick.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    try:
-        engine = TrainStep(config(tmp_path, "alp", deterministic=True), 4, *STATISTICS, ALONE)
-        assert torch.are_deterministic_algorithms_enabled()
-        assert not torch.is_deterministic_algorithms_warn_only_enabled()
-        assert not torch.backends.cudnn.benchmark
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-        strict = advance(engine, range(2))
-        usual = advance(TrainStep(config(tmp_path, "alp"), 4, *STATISTICS, ALONE), range(2))
-        assert not torch.are_deterministic_algorithms_enabled()
-        assert torch.backends.cudnn.benchmark
-        assert strict == usual
-    finally:
-        torch.use_deterministic_algorithms(False)
-        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    quick.setattr(torch.backends.cudnn, "benchmark", own)
+    if own:
+        quick.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    before, seen = switches(), []
+
+    def watch(self, *given, update=TrainStep.update):
+        seen.append(switches())
+        return update(self, *given)
+
+    quick.setattr(TrainStep, "update", watch)
+    quick.setattr(torch, "compile", lambda net, **options: net)
+    train(tiny.settings("none", tmp_path, data, deterministic=deterministic, torchcompile="default"))
+    workspace = before[-1] or (":4096:8" if deterministic else None)
+    during = (deterministic, False, not deterministic, True, "high", ["tf32"] * 3 + ["ieee"], 64, workspace)
+    assert set(map(str, seen)) == {str(during)}
+    assert switches() == before
+
+
+def test_a_failed_run_puts_the_switches_back(quick, tmp_path, data):
+    before = switches()
+    quick.setattr(TrainStep, "update", tiny.stop_at(0))
+    with pytest.raises(tiny.Stopped):
+        train(tiny.settings("none", tmp_path, data, deterministic=True))
+    assert switches() == before
+
+
+def test_a_step_sets_no_switch_and_is_the_same_with_deterministic_algorithms(quick, tmp_path):
+    before = switches()
+    usual = advance(TrainStep(config(tmp_path, "alp"), 4, *STATISTICS, ALONE), range(2))
+    assert switches() == before
+    strict = config(tmp_path, "alp", deterministic=True)
+    with training_switches(strict):
+        assert advance(TrainStep(strict, 4, *STATISTICS, ALONE), range(2)) == usual
+    assert switches() == before
 
 
 def test_a_step_costs_at_most_three_percent_more_than_a_bare_loop(quick):

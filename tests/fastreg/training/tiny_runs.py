@@ -1,4 +1,4 @@
-"""Every method on a network of nine blocks and 16 pictures: data, settings, and all of them trained by one command.
+"""Every method on a network of nine blocks and 16 images: data, settings, and all of them trained by one command.
 
 torchrun --nproc-per-node 2 -m tests.fastreg.training.tiny_runs DATA OUTPUT
 """
@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fastreg import methods, runs
+from fastreg import methods, models, runs
 from fastreg.distributed import World
 from fastreg.kernels import Batch
 from fastreg.models import pyramidnet
 from fastreg.models.wgan import Generator
-from fastreg.training import Config, train
-from fastreg.training import trainer as loop
+from fastreg.training import Config, train, trainer
 from fastreg.training.train_step import TrainStep
 
 REGS = [*methods.METHODS, "mixup+cutmix", "cutmix+shakedrop", "mixup+adversarial"]
@@ -29,26 +30,26 @@ STATISTICS = ((0.5,) * 3, (0.25,) * 3)
 
 
 def write_data(root: Path) -> Path:
-    """What the methods need, where they look for it: CIFAR-100, SVHN, a GAN's checkpoint."""
+    """The data of all methods: CIFAR-100, SVHN, the checkpoint of a GAN."""
     from scipy.io import savemat
 
     rng = np.random.default_rng(0)
     folder = root / "cifar100" / "cifar-100-python"
     folder.mkdir(parents=True)
     for split, count in (("train", 16), ("test", 4)):
-        pictures = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
-        content = {"data": pictures, "fine_labels": [i % 4 for i in range(count)]}
+        images = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        content = {"data": images, "fine_labels": [i % 4 for i in range(count)]}
         (folder / split).write_bytes(pickle.dumps(content))
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": list("abcd")}))
     (root / "svhn").mkdir()
-    pictures = rng.integers(0, 256, (32, 32, 3, 5), dtype=np.uint8)
-    savemat(root / "svhn" / "train_32x32.mat", {"X": pictures, "y": np.full((5, 1), 10)})
+    images = rng.integers(0, 256, (32, 32, 3, 5), dtype=np.uint8)
+    savemat(root / "svhn" / "train_32x32.mat", {"X": images, "y": np.full((5, 1), 10)})
     runs.save_checkpoint(root / "gan.pt", {"generator": Generator(6, 8).state_dict()})
     return root
 
 
 def settings(reg: str, output: Path, data: Path, **more: Any) -> Config:
-    """Four steps of four pictures, with all that a checkpoint must hold: momentum, an average, a schedule."""
+    """Four steps of four images, with everything that a checkpoint contains: momentum, an average, a schedule."""
     own = {"ood": str(data / "gan.pt")} if reg == "ood_gan" else {}
     chosen: dict[str, Any] = {
         "model": "tiny", "stem": "cifar", "reg": reg, "reg_args": own, "ls": 0.1, "color_jitter": 0.4, "lighting": 0.1,
@@ -60,15 +61,15 @@ def settings(reg: str, output: Path, data: Path, **more: Any) -> Config:
 
 
 def shrink(patch: Any, data: Path) -> None:
-    """The small network under the name "tiny", no drawing, the data in their usual places."""
-    patch.setitem(pyramidnet.PYRAMIDNETS, "tiny", (20, 12, False))
-    patch.setattr(loop, "draw_curves", lambda folder: None)
-    patch.setattr(runs, "environment", dict)
+    """Add the small network as "tiny", draw no curves, and let the data be found."""
+    patch.setitem(models.MODELS, "tiny", partial(pyramidnet.PyramidNet, 20, 12, False))
+    patch.setattr(trainer, "draw_curves", lambda folder: None)
+    patch.setattr(trainer, "environment", dict)
     patch.setenv("FASTREG_DATA", str(data))
 
 
 def shrunk(patch: Any, data: Path) -> Iterator[Any]:
-    """A fixture's body: :func:`shrink`, on one thread."""
+    """:func:`shrink` on one thread, for the length of a test."""
     shrink(patch, data)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -77,30 +78,60 @@ def shrunk(patch: Any, data: Path) -> Iterator[Any]:
 
 
 def batch(step: int, count: int = 4, side: int = 16) -> Batch:
-    """Random pictures of four classes, whose samples no other step sees."""
+    """Random images of four classes, whose samples no other step sees."""
     generator = torch.Generator().manual_seed(step)
     images = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=generator)
     return Batch(images, torch.randint(0, 4, (count,), generator=generator), torch.arange(count) + count * step, None)
 
 
-def advance(engine: TrainStep, steps: range) -> list[float]:
+def advance(train_step: TrainStep, steps: range) -> list[float]:
     """Train some of eight steps; the losses of all micro-batches."""
     losses = []
     for step in steps:
-        for micro in range(engine.config.grad_accum_steps):
-            losses.append(engine.forward_backward(batch(7 * step + micro), step, micro, 16).item())
-        engine.update(step, 8)
+        for micro in range(train_step.config.grad_accum_steps):
+            losses.append(train_step.forward_backward(batch(7 * step + micro), step, micro, 16).item())
+        train_step.update(step, 8)
     return losses
 
 
-def silent(line: str) -> None:
-    """Instead of print."""
+class Stopped(Exception):
+    """A run cut off between two steps."""
+
+
+def stop_at(step: int) -> Callable[..., float]:
+    """``TrainStep.update`` that raises :class:`Stopped` before step ``step``."""
+
+    def update(self: TrainStep, at: int, steps: int, update: Any = TrainStep.update) -> float:
+        if at == step:
+            raise Stopped
+        return update(self, at, steps)
+
+    return update
+
+
+def pretend_rank(patch: Any, rank: int, folder: Path, size: int = 2) -> list[str]:
+    """Let the next run be one of ``size`` ranks, in ``folder``. Returns a list of its collective calls."""
+    calls: list[str] = []
+
+    @contextmanager
+    def init(device: str) -> Iterator[World]:
+        yield World(rank, size, torch.device("cpu"))
+
+    def broadcast(chosen: list[Any], src: int) -> None:
+        chosen[0] = (folder, False)
+
+    patch.setattr(trainer, "init_distributed", init)
+    patch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda net, **options: net)
+    patch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    for name in ("all_reduce", "all_gather_object", "barrier"):
+        patch.setattr(torch.distributed, name, lambda *given, name=name: calls.append(name))
+    return calls
 
 
 def train_all(data: Path, output: Path, **more: Any) -> None:
     """A run in ``output``/METHOD for each method."""
     for reg in REGS:
-        train(settings(reg, output / reg, data, **more), say=silent)
+        train(settings(reg, output / reg, data, **more))
 
 
 if __name__ == "__main__":

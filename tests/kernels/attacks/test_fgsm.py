@@ -84,7 +84,7 @@ def test_random_start_belongs_to_the_sample():
     assert torch.allclose(last, whole, atol=1e-6)
     assert not torch.equal(fgsm_attack(model, x, y, indices=indices + 1, **given), whole)
     assert (whole - x).abs().max() <= EPSILON + 1e-6
-    with pytest.raises(ValueError, match="give indices"):
+    with pytest.raises(ValueError, match="give `indices`"):
         fgsm_attack(model, x, y, random_start=True)
 
 
@@ -132,12 +132,12 @@ def test_works_inside_no_grad():
 
 X = torch.rand(2, 3, 4, 4)
 BAD = {
-    "dtype": ((X.half(), X, 0.1), TypeError, "float32 pixels"),
-    "gradient's dtype": ((X, X.int(), 0.1), TypeError, "float gradient"),
-    "shape": ((X, X[:1], 0.1), ValueError, "does not match"),
-    "device": ((X, X.to("meta"), 0.1), ValueError, "does not match"),
+    "dtype": ((X.half(), X, 0.1), TypeError, "`images` is torch.float16: give torch.float32 pixels"),
+    "gradient's dtype": ((X, X.int(), 0.1), TypeError, "`grad` is torch.int32"),
+    "shape": ((X, X[:1], 0.1), ValueError, r"`grad` has shape \[1, 3, 4, 4\]"),
+    "device": ((X, X.to("meta"), 0.1), ValueError, "on meta: give"),
     "gaps": ((X[..., ::2], X[..., ::2], 0.1), ValueError, "gaps"),
-    "epsilon": ((X, X, -0.1), ValueError, "negative"),
+    "epsilon": ((X, X, -0.1), ValueError, "`epsilon` is -0.1: give 0 or more"),
 }
 
 
@@ -153,7 +153,7 @@ def test_no_images_are_no_images():
 
 
 def test_projection_needs_both():
-    with pytest.raises(ValueError, match="together"):
+    with pytest.raises(ValueError, match=r"`origin` and `radius`.*give both"):
         fgsm_step(X, X, 0.1, origin=X)
-    with pytest.raises(ValueError, match="at least one step"):
+    with pytest.raises(ValueError, match="`steps` is 0: give 1 or more"):
         fgsm_attack(small_model(), *batch(), steps=0)

@@ -154,17 +154,17 @@ def test_an_empty_box_and_one_outside_change_nothing():
 
 
 BAD = {
-    "dtype of images": (lambda x: {"images": x.float()}, TypeError, "uint8"),
+    "dtype of images": (lambda x: {"images": x.float()}, TypeError, "give torch.uint8"),
     "layout": (lambda x: {"images": x.permute(0, 2, 1, 3)}, ValueError, "contiguous"),
     "channels": (lambda x: {"images": x[..., :1].contiguous()}, ValueError, r"\[B, H, W, 3\]"),
-    "no pixels": (lambda x: {"images": x[:, :0]}, ValueError, "of a pixel or more"),
-    "device": (lambda x: {"images": x.to("meta")}, ValueError, "CPU and CUDA"),
-    "output dtype": (lambda x: {"dtype": torch.float64}, TypeError, "float32, float16 or bfloat16"),
-    "std": (lambda x: {"std": (1.0, 0.0, 1.0)}, ValueError, "positive stds"),
-    "size": (lambda x: {"size": 0}, ValueError, "positive size"),
-    "size in pixels": (lambda x: {"size": 4.5}, ValueError, "a whole number or two, got 4.5"),
-    "three sizes": (lambda x: {"size": (4, 4, 3)}, ValueError, "a whole number or two"),
-    "field a number": (lambda x: {"plan": Plan(noise=0.1)}, TypeError, "plan.noise must be a tensor, got float"),
+    "no pixels": (lambda x: {"images": x[:, :0]}, ValueError, "H and W of 1 or more"),
+    "device": (lambda x: {"images": x.to("meta")}, ValueError, "give a CPU or CUDA tensor"),
+    "output dtype": (lambda x: {"dtype": torch.float64}, TypeError, "float32, torch.float16 or torch.bfloat16"),
+    "std": (lambda x: {"std": (1.0, 0.0, 1.0)}, ValueError, "three positive deviations"),
+    "size": (lambda x: {"size": 0}, ValueError, "`size` is 0: give 1 or more"),
+    "size in pixels": (lambda x: {"size": 4.5}, ValueError, "`size` is 4.5: give one whole number or two"),
+    "three sizes": (lambda x: {"size": (4, 4, 3)}, ValueError, "`size` is .*: give one whole number or two"),
+    "field a number": (lambda x: {"plan": Plan(noise=0.1)}, TypeError, "`plan.noise` is float: give a tensor"),
     "field's dtype": (lambda x: {"plan": Plan(flip=torch.ones(2))}, TypeError, "plan.flip"),
     "field's shape": (lambda x: {"plan": Plan(flip=torch.ones(3, dtype=torch.bool))}, ValueError, "plan.flip"),
     "lam alone": (lambda x: {"plan": Plan(lam=torch.ones(2))}, ValueError, "plan.partner"),
@@ -172,7 +172,7 @@ BAD = {
     "fill alone": (lambda x: {"plan": Plan(box_fill=torch.ones(2, dtype=torch.int8))}, ValueError, "plan.box"),
     "nothing to paste": (
         lambda x: {"plan": Plan(box=torch.ones(2, 4, dtype=torch.int32), box_fill=torch.arange(2, dtype=torch.int8))},
-        ValueError, "give plan.partner, or fill with 1 or 2",
+        ValueError, "give `plan.partner`, or fill with 1 or 2",
     ),
     "lam outside": (
         lambda x: {"plan": Plan(partner=torch.arange(2), lam=torch.tensor([0.5, 1.5]))}, ValueError, "plan.lam",
@@ -186,7 +186,7 @@ BAD = {
     "indices": (
         lambda x: {"plan": Plan(noise=torch.ones(2)), "indices": torch.ones(2)}, TypeError, "indices",
     ),
-    "crop of no size": (lambda x: {"plan": Plan(crop=torch.zeros(2, 4))}, ValueError, "positive heights"),
+    "crop of no size": (lambda x: {"plan": Plan(crop=torch.zeros(2, 4))}, ValueError, "plan.crop.*give positive ones"),
 }  # fmt: skip
 
 

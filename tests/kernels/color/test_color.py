@@ -83,13 +83,13 @@ def test_a_sample_does_not_see_its_batch_and_strides_do_not_matter():
 
 def test_bad_arguments_are_named():
     images, (b, c, s), lighting = case()
-    with pytest.raises(TypeError, match=r"uint8 images, but they are torch\.float32"):
+    with pytest.raises(TypeError, match=r"`images` is torch\.float32: give torch\.uint8"):
         color_jitter(images.float(), b, c, s)
-    with pytest.raises(ValueError, match=r"images \[B, H, W, 3\]"):
+    with pytest.raises(ValueError, match=r"`images` has shape \[4, 3, 16, 20\]: give \[B, H, W, 3\]"):
         color_jitter(images.permute(0, 3, 1, 2), b, c, s)
-    with pytest.raises(ValueError, match=r"contrast float32 \[4\]"):
+    with pytest.raises(ValueError, match=r"`contrast` is torch\.float32 \[3\].*give torch\.float32 \[4\]"):
         color_jitter(images, b, c[:3], s)
-    with pytest.raises(ValueError, match="saturation float32"):
+    with pytest.raises(ValueError, match=r"`saturation` is torch\.float64.*give torch\.float32"):
         color_jitter(images, b, c, s.double())
-    with pytest.raises(ValueError, match=r"lighting float32 \[4, 3\]"):
+    with pytest.raises(ValueError, match=r"`lighting` is torch\.float32 \[4\].*give torch\.float32 \[4, 3\]"):
         color_jitter(images, b, c, s, lighting[:, 0])

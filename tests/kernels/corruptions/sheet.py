@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
+from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, draw_fields
 from fastreg.kernels.corruptions.constants import CONSTANTS, SIZES
 from fastreg.pipelines.frost import load_frost
+from tests.kernels.corruptions.golden_cases import difference, photograph
 from tests.kernels.corruptions.judges import JUDGES, judge
-from tests.kernels.corruptions.test_corruptions import difference, draw_fields, photograph
 
 
 def pair(name: str, severity: int, image: np.ndarray, textures) -> tuple[np.ndarray, np.ndarray]:

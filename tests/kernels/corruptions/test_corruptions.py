@@ -2,92 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, blur, corrupt, digital, draw_fields
+from fastreg.kernels.corruptions import blur, corrupt, digital
 from fastreg.kernels.corruptions.constants import CONSTANTS, SIZES
 from fastreg.kernels.corruptions.filters import quantise
 from fastreg.kernels.corruptions.plasma import plasma
+from tests.kernels.corruptions.golden_cases import (
+    ALL,
+    LIMITS,
+    NOT_GOLDEN,
+    difference,
+    fields_of,
+    needs_magick,
+    photograph,
+    published,
+)
 from tests.kernels.corruptions.judges import JUDGES, judge, plasma_loops
-
-ALL = CORRUPTIONS + EXTRA_CORRUPTIONS
-GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "corruptions.npz"
-NOT_GOLDEN = ("gaussian_noise", "speckle_noise", "impulse_noise")  # their fields are trivial, or cannot be replayed
-# largest difference in levels, share of differing values in percent
-EQUAL, RARE, SOME = (0, 0.0), (1, 0.1), (1, 2.0)
-LIMITS = dict.fromkeys(ALL, SOME) | {
-    "pixelate": EQUAL,
-    "motion_blur": EQUAL,
-    "jpeg_compression": EQUAL,
-    "impulse_noise": EQUAL,
-    "gaussian_noise": EQUAL,
-    "speckle_noise": EQUAL,
-    "frost": RARE,
-    "shot_noise": RARE,
-    "glass_blur": RARE,
-    "contrast": RARE,
-    "spatter": (2, 2.0),
-}
-
-
-@lru_cache
-def photograph(name: str, size: int) -> np.ndarray:
-    """A scikit-image photograph's central square, uint8 [size,size,3]; "flat" is one cut to four levels per channel."""
-    import cv2
-    from skimage import data
-
-    if name == "flat":
-        return photograph("chelsea", size) // 85 * 85
-    image = getattr(data, name)()[..., :3]
-    side = min(image.shape[:2])
-    top, left = ((length - side) // 2 for length in image.shape[:2])
-    return cv2.resize(image[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
-
-
-@lru_cache
-def frost_photographs() -> tuple[np.ndarray, ...]:
-    """Five stand-ins with the true sizes; what frost does with its photographs does not depend on what they show."""
-    sides = ((600, 900), (315, 560), (315, 560), (350, 527), (495, 660))
-    rng = np.random.default_rng(0)
-    return tuple(rng.integers(0, 256, (*side, 3), dtype=np.uint8) for side in sides)
-
-
-def fields_of(name: str, severity: int, images: torch.Tensor, seed: int = 11, **kw) -> dict:
-    indices = torch.arange(len(images)) + 7
-    size = images.shape[1]
-    textures = frost_photographs()
-    return draw_fields(name, severity, seed=seed, indices=indices, size=size, textures=textures, images=images, **kw)
-
-
-def difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[int, float]:
-    apart = np.abs(ours.astype(int) - theirs)
-    return int(apart.max()), 100 * float((apart > 0).mean())
-
-
-def published(name: str) -> Iterator[tuple[str, int, torch.Tensor, dict, np.ndarray]]:
-    """Constants, severity, images, fields and output of every stored result of the published code."""
-    golden = np.load(GOLDEN)
-    for key in golden.files:
-        constants, corruption, *rest = key.split("/")
-        if corruption == name and rest[1:] == ["output"]:
-            images = torch.from_numpy(golden[f"{constants}/image"])[None]
-            stem = f"{constants}/{name}/{rest[0]}/fields/"
-            fields = {k.removeprefix(stem): torch.from_numpy(golden[k][None]) for k in golden.files if stem in k}
-            yield constants, int(rest[0]), images, fields, golden[key]
-
-
-def needs_magick(name: str) -> None:
-    if name in ("motion_blur", "snow"):
-        try:
-            import wand.image  # noqa: F401
-        except ImportError:
-            pytest.skip("Wand finds no ImageMagick: apt-get install libmagickwand-6.q16-6")
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -114,9 +47,7 @@ def test_equals_the_judge(name, capsys):
         print(f"\n{name:18s} {row}  judge: {JUDGES[name]}", end="")
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in ALL if name not in ("gaussian_noise", "speckle_noise", "impulse_noise")]
-)
+@pytest.mark.parametrize("name", [name for name in ALL if name not in NOT_GOLDEN])
 def test_equals_the_published_output(name):
     seen = 0
     for constants, severity, images, fields, output in published(name):

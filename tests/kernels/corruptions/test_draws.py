@@ -11,8 +11,8 @@ from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, TABLE, c
 from fastreg.kernels.corruptions.constants import CONSTANTS, FROST_SCALE
 from fastreg.kernels.corruptions.filters import gaussian_field, gaussian_matrix, motion_blur, zoom_grid
 from fastreg.kernels.corruptions.weather import plain_flakes
+from tests.kernels.corruptions.golden_cases import frost_photographs, photograph
 from tests.kernels.corruptions.judges import plasma_loops
-from tests.kernels.corruptions.test_corruptions import frost_photographs, photograph
 
 DRAWN = [name for name in CORRUPTIONS + EXTRA_CORRUPTIONS if TABLE[name].draw]
 

@@ -10,8 +10,7 @@ from fastreg.kernels import corruptions
 from fastreg.kernels.corruptions import CORRUPTION_CATEGORIES, CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, draw_fields
 from fastreg.kernels.corruptions.constants import CONSTANTS
 from fastreg.kernels.jpeg import jpeg_round_trip
-from tests.kernels.corruptions.judges import judge
-from tests.kernels.corruptions.test_corruptions import (
+from tests.kernels.corruptions.golden_cases import (
     LIMITS,
     difference,
     fields_of,
@@ -19,6 +18,7 @@ from tests.kernels.corruptions.test_corruptions import (
     needs_magick,
     photograph,
 )
+from tests.kernels.corruptions.judges import judge
 
 ALL = CORRUPTIONS + EXTRA_CORRUPTIONS
 IMAGES = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)

@@ -14,16 +14,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from triton.runtime import jit
 
-from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, draw_fields, jpeg
+from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, draw_fields
 from fastreg.kernels.corruptions import fields
 from fastreg.kernels.corruptions import pixel_registry as pixel_ops
 from fastreg.kernels.corruptions import registry as ops
 from fastreg.kernels.dispatch import INTERPRETED
-from tests.kernels.corruptions.test_corruptions import frost_photographs
-from tests.kernels.test_launches import _shown, aten, fake, launched
+from fastreg.kernels.jpeg import kernels as jpeg_kernels
+from fastreg.kernels.jpeg.registry import OPS as JPEG_OPS
+from tests.kernels.corruptions.golden_cases import frost_photographs
+from tests.kernels.fake_cuda import assert_registered, aten, fake
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces the launcher")
-RECORDED = launched  # the fixture
 
 
 class Watch(TorchDispatchMode):
@@ -63,7 +64,7 @@ def test_corruptions(name, launched, monkeypatch):
     textures = frost_photographs()
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         tables = torch.empty((2, 64), dtype=torch.int32, device="cuda:0")  # made once per quality and device
-        monkeypatch.setattr(jpeg, "quantisers", lambda quality, device: (tables, tables))
+        monkeypatch.setattr(jpeg_kernels, "quantizers", lambda quality, device: (tables, tables))
         images = fake(torch.empty((4, 224, 224, 3), dtype=torch.uint8))
         with Watch():
             out = corrupt(images, name, 5, indices=np.arange(4), textures=textures, jpeg=True)
@@ -71,10 +72,10 @@ def test_corruptions(name, launched, monkeypatch):
     assert (out.shape, out.dtype) == (images.shape, torch.uint8)
     # a variant of a noise or a field stands for several operations and widths of tables
     compared = [launch for launch in launched if launch.kernel not in ("noise_kernel", "field_kernel")]
-    _shown([variant for op in (*ops.OPS, *pixel_ops.OPS) for variant in op.aot], compared)
+    assert_registered([variant for op in (*ops.OPS, *pixel_ops.OPS, *JPEG_OPS) for variant in op.aot], compared)
     assert len(launched) >= 3  # JPEG's two among them
     # one rounding for two in a kernel that draws, and not in the one that draws and applies, were two fields
-    assert not any(launch.asked["fusion"] for launch in launched)
+    assert not any(launch.request["fusion"] for launch in launched)
 
 
 @pytest.mark.parametrize("name", ["contrast", "gaussian_noise", "glass_blur", "pixelate"])

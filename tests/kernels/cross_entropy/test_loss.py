@@ -137,7 +137,7 @@ def test_a_backward_is_its_kernel_and_nothing_else(monkeypatch):
             seen.append(func.name())
             return func(*args, **(kwargs or {}))
 
-    monkeypatch.setattr(loss_module, "backward_plain", lambda grad, logits, *_: torch.empty_like(logits))
+    monkeypatch.setattr(loss_module, "backward_reference", lambda grad, logits, *_: torch.empty_like(logits))
     z = torch.randn(4, 5, requires_grad=True)
     rows, _, _ = scored_cross_entropy(z, torch.arange(4))
     upstream = torch.ones(4)
@@ -154,22 +154,26 @@ def test_module():
 
 Z, Y = torch.randn(3, 4), torch.tensor([0, 1, 2])
 BAD = {
-    "dtype": ((Z.long(), Y), TypeError, "needs float logits, got torch.int64"),
-    "shape": ((Z[0], Y), ValueError, r"logits \[B, C\]"),
-    "no class": ((Z[:, :0], Y), ValueError, "of a class or more"),
-    "label above": ((Z, Y + 2), ValueError, "targets must lie"),
-    "label below": ((Z, Y - 1), ValueError, "targets must lie"),
-    "labels' dtype": ((Z, Y.int()), TypeError, "targets must be torch.int64"),
-    "labels' shape": ((Z, Y[:2]), ValueError, "targets must have shape"),
-    "device": ((Z, Y.to("meta")), ValueError, "targets is on meta"),
-    "lam": ((Z, Targets(Y, Y, torch.tensor([0, 1, 1.5]))), ValueError, "lam must lie"),
-    "lam not a number": ((Z, Targets(Y, Y, torch.full((3,), torch.nan))), ValueError, "lam must lie"),
-    "lam a number": ((Z, Targets(Y, Y, 0.5)), TypeError, "lam must be a tensor, got float"),
-    "lam's dtype": ((Z, Targets(Y, Y, Y)), TypeError, "lam must be torch.float32"),
-    "smoothing": ((Z, Y, 1.5), ValueError, "label_smoothing must lie"),
-    "smoothing per row": ((Z, Y, torch.rand(2)), ValueError, "label_smoothing must have shape"),
-    "smoothing of a row": ((Z, Y, torch.tensor([0, 0.5, 1.5])), ValueError, "label_smoothing must lie"),
-    "reduction": ((Z, Y, 0.0, "average"), ValueError, "none, sum or mean"),
+    "dtype": ((Z.long(), Y), TypeError, "`logits` is torch.int64: give torch.float32"),
+    "shape": ((Z[0], Y), ValueError, r"`logits` has shape \[4\]: give \[B, C\]"),
+    "no class": ((Z[:, :0], Y), ValueError, "C of 1 or more"),
+    "label above": ((Z, Y + 2), ValueError, r"`targets` holds \[4\]: give labels from 0 to 3"),
+    "label below": ((Z, Y - 1), ValueError, r"`targets` holds \[-1\]: give labels from 0"),
+    "labels' dtype": ((Z, Y.int()), TypeError, "`targets` is torch.int32: give a tensor torch.int64"),
+    "labels' shape": ((Z, Y[:2]), ValueError, r"`targets` has shape \[2\]: give a tensor torch.int64 \[3\]"),
+    "device": ((Z, Y.to("meta")), ValueError, "`targets` is on meta"),
+    "lam": ((Z, Targets(Y, Y, torch.tensor([0, 1, 1.5]))), ValueError, r"`lam` holds \[1.5\]: give values from 0 to 1"),
+    "lam not a number": ((Z, Targets(Y, Y, torch.full((3,), torch.nan))), ValueError, "`lam` holds .nan"),
+    "lam a number": ((Z, Targets(Y, Y, 0.5)), TypeError, "`lam` is float: give a tensor torch.float32"),
+    "lam's dtype": ((Z, Targets(Y, Y, Y)), TypeError, "`lam` is torch.int64: give a tensor torch.float32"),
+    "smoothing": ((Z, Y, 1.5), ValueError, "`label_smoothing` is 1.5: give a number from 0 to 1"),
+    "smoothing per row": ((Z, Y, torch.rand(2)), ValueError, "`label_smoothing` has shape"),
+    "smoothing of a row": (
+        (Z, Y, torch.tensor([0, 0.5, 1.5])),
+        ValueError,
+        "`label_smoothing` holds .1.5.: give values from 0 to 1",
+    ),
+    "reduction": ((Z, Y, 0.0, "average"), ValueError, "`reduction` is 'average': give 'none', 'sum' or 'mean'"),
 }
 
 

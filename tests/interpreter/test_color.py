@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fastreg.kernels.color import color_jitter, color_jitter_plain
-from fastreg.kernels.color import kernels as color_kernels
+from fastreg.kernels.color import color_jitter, kernels
+from fastreg.kernels.color.reference import color_jitter_reference
 from fastreg.kernels.color.registry import OPS
 
 ARGUMENTS = OPS[0].example("cpu", small=True)
@@ -17,10 +17,10 @@ ARGUMENTS = OPS[0].example("cpu", small=True)
 def test_sizes_with_and_without_lighting(shape, lit):
     images = torch.randint(0, 256, (3, *shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     arguments = ARGUMENTS | {"images": images, "lighting": ARGUMENTS["lighting"] if lit else None}
-    assert torch.equal(color_jitter(**arguments), color_jitter_plain(**arguments))
+    assert torch.equal(color_jitter(**arguments), color_jitter_reference(**arguments))
 
 
 def test_pictures_that_are_not_whole_vectors_are_not_given_to_the_kernel():
-    assert color_kernels.fits(torch.zeros(2, 12, 20, 3, dtype=torch.uint8))
-    assert not color_kernels.fits(torch.zeros(2, 7, 9, 3, dtype=torch.uint8))
-    assert not color_kernels.fits(torch.zeros(3, 2, 8, 3, dtype=torch.uint8).flatten()[1:49].view(1, 2, 8, 3))
+    assert kernels.supports(torch.zeros(2, 12, 20, 3, dtype=torch.uint8))
+    assert not kernels.supports(torch.zeros(2, 7, 9, 3, dtype=torch.uint8))
+    assert not kernels.supports(torch.zeros(3, 2, 8, 3, dtype=torch.uint8).flatten()[1:49].view(1, 2, 8, 3))

@@ -9,7 +9,7 @@ import torch
 
 from fastreg.kernels import augment
 from fastreg.kernels.augmentation import _check
-from fastreg.kernels.augmentation.reference import augment_plain, drawn_normals
+from fastreg.kernels.augmentation.reference import augment_reference, draw_normals
 from fastreg.kernels.augmentation.registry import MEAN, STD, draw_plan
 
 B = 2
@@ -46,7 +46,7 @@ def test_agrees_with_the_reference(geometry, noise):
     indices, key = torch.arange(B) * 31 + 2**31, {"seed": 2**64 - 3, "step": 5}
     field = torch.randn(B, h, w, 3, generator=torch.Generator().manual_seed(1))
     if noise == "drawn":
-        field = drawn_normals(key["seed"], indices, key["step"], (h, w), x.device)
+        field = draw_normals(key["seed"], indices, key["step"], (h, w), x.device)
     given = key | ({"normal": field} if noise == "given" else {"indices": indices})
     fixed = (("crop",) if geometry == "cropped" else ()) + (("noise",) if noise != "quiet" else ())
     mixes = (MIXES[0], MIXES[-1]) if noise == "given" else MIXES  # the field's two sources are no fields of the plan
@@ -57,7 +57,7 @@ def test_agrees_with_the_reference(geometry, noise):
         if "partner" in mix:
             plan = plan._replace(partner=torch.tensor([1, 0]))
         ours = augment(x, plan, mean=MEAN, std=STD, dtype=torch.float32, size=(h, w), **given)
-        theirs = augment_plain(x, plan, mean=MEAN, std=STD, dtype=torch.float32, size=(h, w), normal=field)
+        theirs = augment_reference(x, plan, mean=MEAN, std=STD, dtype=torch.float32, size=(h, w), normal=field)
         error = (ours - theirs).abs()
         level = 1.01 / 255 / min(STD) if geometry in ("cropped", "resized") else 2e-6
         assert error.max() < level, fields

@@ -8,26 +8,15 @@ import torch
 from fastreg.kernels.corruptions import (
     blur,
     corrupt,
-    digital_kernels,
     draw_fields,
-    field_kernels,
     fields,
     filter_kernels,
     noise,
-    noise_kernels,
-    pixel_kernels,
     plasma,
-    weather_kernels,
 )
-from tests.kernels.corruptions.test_corruptions import ALL, LIMITS, NOT_GOLDEN, difference, frost_photographs, published
+from tests.kernels.corruptions.golden_cases import ALL, LIMITS, NOT_GOLDEN, difference, frost_photographs, published
 
-
-@pytest.fixture(autouse=True)
-def wide_blocks(monkeypatch):
-    """The interpreter runs programs one after another: fewer, wider ones."""
-    for module in (digital_kernels, field_kernels, filter_kernels, noise_kernels, pixel_kernels, weather_kernels):
-        for size in {"BLOCK", "PIXELS", "CELLS"} & vars(module).keys():
-            monkeypatch.setattr(module, size, 2**16)
+pytestmark = pytest.mark.usefixtures("wide_blocks")
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in NOT_GOLDEN])

@@ -1,4 +1,4 @@
-"""What each corruption does on a device, counted in the interpreter: launches, memory, and that the host never waits.
+"""Launches and memory of each corruption on a device, counted in the interpreter; the host never waits.
 
 Images are 224 px (64 for JPEG, which is slow here and costs the same per value), the severity is 5, the batch is one
 image: the tables that a batch shares count in full.
@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
-from tests.kernels.corruptions.test_corruptions import frost_photographs, photograph
-from tests.kernels.interpreted.parity_corruptions import wide_blocks
-from tests.kernels.traffic import measured
+from tests.interpreter.traffic import measured
+from tests.kernels.corruptions.golden_cases import frost_photographs, photograph
 
 # at most: launches, bytes alive at once per value of the image (its result among them). The README's table.
 MOST = dict.fromkeys(CORRUPTIONS + EXTRA_CORRUPTIONS, (1, 1.1)) | {
@@ -29,7 +28,7 @@ MOST = dict.fromkeys(CORRUPTIONS + EXTRA_CORRUPTIONS, (1, 1.1)) | {
     "gaussian_blur": (3, 17),
     "spatter": (21, 17),  # severities 1 to 3 find the drops' edges in OpenCV, on the host
 }
-WIDE = wide_blocks
+pytestmark = pytest.mark.usefixtures("wide_blocks")
 
 
 @pytest.mark.parametrize("name", MOST)
@@ -46,7 +45,7 @@ def test_launches_memory_and_no_waiting(name):
 
 
 def test_waiting_is_noticed():
-    """The meter sees what would make the host wait."""
+    """``measured`` notices every operation that makes the host wait."""
     images = torch.from_numpy(photograph("coffee", 32))[None]
     with pytest.raises(AssertionError, match="would wait"), measured():
         corrupt(images, "spatter", 1, indices=np.array([3]))

@@ -7,7 +7,7 @@ import torch
 
 from fastreg.kernels import Plan, augment
 from fastreg.kernels.augmentation.launch import augment_triton
-from fastreg.kernels.augmentation.reference import augment_plain
+from fastreg.kernels.augmentation.reference import augment_reference
 from fastreg.kernels.augmentation.registry import MEAN, STD, draw_plan
 
 GIVEN = {"mean": MEAN, "std": STD}
@@ -20,20 +20,20 @@ def images(B: int, H: int, W: int) -> torch.Tensor:
 PASTED, BLENDED = ("flip", "partner", "box"), ("flip", "partner", "lam", "box", "box_fill")
 
 
-# 64 x 64 is four whole chunks per program, 32 x 40 ends within one; less than one: parity_combinations
+# 64 x 64 is four whole chunks per program, 32 x 40 ends within one; less than one: test_augment_combinations
 @pytest.mark.parametrize(("H", "W", "fields"), [(64, 64, BLENDED), (32, 40, PASTED)])
 def test_streaming(H, W, fields):
     x, plan = images(2, H, W), draw_plan(fields, 2, H, W, (H, W), "cpu")
     plan = plan._replace(flip=torch.tensor([True, False]), partner=torch.tensor([1, 0]))
     ours = augment(x, plan, **GIVEN, dtype=torch.float32)
-    theirs = augment_plain(x, plan, **GIVEN, dtype=torch.float32, size=(H, W), normal=None)
+    theirs = augment_reference(x, plan, **GIVEN, dtype=torch.float32, size=(H, W), normal=None)
     assert (ours - theirs).abs().max() < 2e-6
 
 
 @pytest.mark.parametrize("W", [16, 15])
 def test_half_types(W):
     x, plan = images(3, 16, W), draw_plan(("flip", "partner", "lam"), 3, 16, W, (16, W), "cpu")
-    full = augment_plain(x, plan, **GIVEN, dtype=torch.float32, size=(16, W), normal=None)
+    full = augment_reference(x, plan, **GIVEN, dtype=torch.float32, size=(16, W), normal=None)
     half = augment(x, plan, **GIVEN, dtype=torch.float16)
     assert (half != full.half()).float().mean() < 1e-2  # float32 moved by 5e-7 rounds elsewhere now and then
     assert (half.float() - full).abs().max() < 2**-10
@@ -63,7 +63,7 @@ def test_a_box_with_nothing_to_paste_is_left_alone_without_a_check(W):
     plan = Plan(box=box, box_fill=torch.tensor([0, 1, 2], dtype=torch.int8))
     rest = {"dtype": torch.float32, "size": (8, W), "seed": 0, "indices": None, "step": 0, "normal": None}
     ours = augment_triton(images(3, 8, W), plan, **GIVEN, **rest)
-    theirs = augment_plain(images(3, 8, W), plan, **GIVEN, dtype=torch.float32, size=(8, W), normal=None)
+    theirs = augment_reference(images(3, 8, W), plan, **GIVEN, dtype=torch.float32, size=(8, W), normal=None)
     assert (ours - theirs).abs().max() < 2e-6
 
 

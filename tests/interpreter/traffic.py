@@ -1,7 +1,7 @@
-"""Counts what the device route of a corruption does, without a device: run in the interpreter, on the CPU.
+"""Launches, memory traffic and host waits of the device route of a corruption, counted on the CPU in the interpreter.
 
-Launches, bytes read and written (each tensor of a launch once), the largest sum of living tensors, and whatever would
-make the host wait for a GPU: a value read back, a search for non-zeros, a copy to the host.
+Counted are launches, bytes read and written (each tensor of a launch once) and the largest sum of living tensors.
+Whatever would make the host wait for a GPU raises: a value read back, a search for non-zeros, a copy to the host.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from unittest import mock
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from triton.runtime.interpreter import InterpretedFunction
+
+from fastreg import kernels
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero", "equal")
 VIEWS = (
@@ -33,11 +36,12 @@ VIEWS = (
     "split",
 )
 HOST = ("cpu", "numpy", "item", "tolist", "__bool__", "__int__", "__float__", "__array__", "nonzero")
-FILES = ("/kernels/",)  # whose calls are judged: the interpreter itself and the tests may read what they like
+# callers that may not read a tensor back; the interpreter itself reads what it likes
+WATCHED = (f"{Path(kernels.__file__).parent}/", f"{Path(__file__).parent}/test_")
 
 
 class Traffic(TorchDispatchMode):
-    """``launches``, ``bytes``, ``peak`` bytes living at once beyond those at the start."""
+    """Counts ``launches``, ``bytes`` and ``peak``: the most bytes alive at once beyond those at the start."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +97,7 @@ def _inside(tensor: torch.Tensor, tree) -> bool:
 
 @contextmanager
 def measured() -> Iterator[Traffic]:
-    """Inside, torch operations and interpreted kernels are counted, and waiting for the device is an AssertionError."""
+    """Count torch operations and interpreted kernels; waiting for the device is an AssertionError."""
     traffic = Traffic()
     run = InterpretedFunction.run
 
@@ -117,9 +121,9 @@ def measured() -> Iterator[Traffic]:
 def _no_reading_back(traffic: Traffic) -> Iterator[None]:
     def refuse(name: str, method):
         def refused(*args, **kwargs):
-            place = sys._getframe(1).f_code
-            if not traffic.kernel and any(folder in place.co_filename for folder in FILES):
-                raise AssertionError(f"{place.co_name} calls Tensor.{name}: the host would wait for the device")
+            caller = sys._getframe(1).f_code
+            if not traffic.kernel and caller.co_filename.startswith(WATCHED):
+                raise AssertionError(f"{caller.co_name} calls Tensor.{name}: the host would wait for the device")
             return method(*args, **kwargs)
 
         return refused

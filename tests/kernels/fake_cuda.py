@@ -1,0 +1,94 @@
+"""Launches on a GPU, seen without one: fake tensors on "cuda", recorded up to the point where Triton would compile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_map_only
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver, jit
+
+from fastreg.kernels.registry import Variant
+from tests.kernels import aot
+
+aten = torch.ops.aten
+
+
+class Launch(NamedTuple):
+    """One launch: the kernel's name, and per argument its constant or type ("/16": known to be a multiple of 16)."""
+
+    kernel: str
+    request: dict[str, Any]
+
+
+class Driver:
+    """The part of a driver that Triton's launcher asks before it compiles. No real device has this number."""
+
+    def get_current_device(self) -> int:
+        return 77
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+
+def compile_request(kernel, signature, constants, attributes) -> dict[str, Any]:
+    """What the compiler is asked for; arguments that are None (pointers that no switch reads) are left out."""
+    request = {}
+    for i, name in enumerate(kernel.arg_names):
+        if (i,) not in constants:
+            request[name] = signature[name] + ("/16" if attributes.get((i,)) else "")
+        elif constants[i,] is not None:
+            request[name] = constants[i,]
+    return request
+
+
+def record_launches(monkeypatch) -> list[Launch]:
+    """A list that every launch is appended to. Triton's own launcher runs up to its compiler."""
+    launches: list[Launch] = []
+    run = jit.JITFunction.run
+
+    def record(kernel, *args, grid, warmup, **options):
+        assert all(n >= 1 for n in grid), f"{kernel.__name__} has the empty grid {grid}"
+        for value in (*args, *options.values()):
+            assert not isinstance(value, torch.Tensor) or value.is_cuda, f"{kernel.__name__} was given host memory"
+        return run(kernel, *args, grid=grid, warmup=True, **options)
+
+    def stop(kernel, key, signature, device, constants, options, attributes, warmup):
+        request = compile_request(kernel, signature, constants, attributes)
+        request |= {"warps": options.num_warps, "fusion": options.enable_fp_fusion}
+        launches.append(Launch(kernel.__name__, request))
+
+    monkeypatch.setattr(jit.JITFunction, "run", record)
+    monkeypatch.setattr(jit.JITFunction, "_do_compile", stop)
+    monkeypatch.setattr(FakeTensor, "data_ptr", lambda self: 0)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(driver, "_active", Driver())
+    return launches
+
+
+def fake(values, device: str = "cuda:0"):
+    """The same structure with fake tensors on ``device``, of the same strides."""
+
+    def one(t: torch.Tensor) -> torch.Tensor:
+        return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=device)
+
+    return tree_map_only(torch.Tensor, one, values)
+
+
+def assert_registered(variants: Iterable[Variant], launches: Iterable[Launch]) -> None:
+    """Each launch asks the compiler for what one of the registry's ``variants`` of that kernel says."""
+    registered: dict[str, list[dict[str, Any]]] = {}
+    for variant in variants:
+        source = aot.source(variant)
+        request = compile_request(variant.kernel, source.signature, source.constants, source.attrs)
+        request |= {"warps": variant.warps, "fusion": variant.fusion}
+        registered.setdefault(variant.kernel.__name__, []).append(request)
+    for kernel, request in launches:
+        unlike = [{k: (v.get(k), w) for k, w in request.items() if v.get(k) != w} for v in registered[kernel]]
+        assert {} in unlike, f"{kernel}, (variant, launch): {unlike}"
