@@ -49,7 +49,9 @@ def test_whole_canvases_equal_pillow(monkeypatch):
     for image, result in zip(images.numpy(), ours.numpy()):
         pillow = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BILINEAR))
         assert np.abs(result - pillow).max() < 1.01
-    pillow_there = np.asarray(Image.fromarray(images[1].numpy()).resize((224, 224), Image.Resampling.BILINEAR))[110, 19, 1]
+    pillow_there = np.asarray(Image.fromarray(images[1].numpy()).resize((224, 224), Image.Resampling.BILINEAR))[
+        110, 19, 1
+    ]
     assert abs(ours[1, 110, 19, 1].item() - pillow_there) < 0.01
 
 
