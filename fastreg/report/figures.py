@@ -12,7 +12,7 @@ from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import svg
 from fastreg.report.figures_table import Run
 from fastreg.report.scores import cell
-from fastreg.runs import judged
+from fastreg.runs import selection_error
 
 
 def training(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
@@ -36,10 +36,10 @@ def best_and_last(run: Run) -> str:
     rows = [row for row in run.log if row.get("kind") == "epoch" and row.get("val_top1_error") is not None]
     if not rows:
         return ""
-    best, last = min(rows, key=judged), rows[-1]
+    best, last = min(rows, key=selection_error), rows[-1]
     return (
-        f"validation top-1 error {judged(best):.2f} at the best epoch ({best['epoch'] + 1}), "
-        f"{judged(last):.2f} at the last ({last['epoch'] + 1})"
+        f"validation top-1 error {selection_error(best):.2f} at the best epoch ({best['epoch'] + 1}), "
+        f"{selection_error(last):.2f} at the last ({last['epoch'] + 1})"
     )
 
 

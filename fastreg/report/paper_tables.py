@@ -10,7 +10,7 @@ from fastreg.errors import InputError
 from fastreg.report import paper_rows as published
 from fastreg.report.figures_table import Run, load_runs, method
 from fastreg.report.scores import cell
-from fastreg.runs import judged
+from fastreg.runs import selection_error
 
 DATASET = {"table1": "cifar100", "table2": "cifar100", "table3": "cifar100", "table4": "imagenet"}
 
@@ -52,7 +52,7 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
 
 def last_epoch(run: Run) -> list[str]:
     """What the evaluated best epoch hides: the clean error of the last one, where it is higher."""
-    errors = [judged(row) for row in run.log if row.get("kind") == "epoch"]
+    errors = [selection_error(row) for row in run.log if row.get("kind") == "epoch"]
     return [f"last epoch {errors[-1]:.2f} clean"] if errors and errors[-1] > min(errors) else []
 
 
