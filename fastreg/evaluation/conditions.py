@@ -127,7 +127,15 @@ def frost_photographs(folder: str | Path | None, size: int, constants: str) -> l
     leave = "or leave frost out."
     try:
         textures = load_frost(folder)
-        draw_fields("frost", 1, seed=0, indices=[0], size=size, constants=constants, textures=textures)
+        draw_fields(
+            "frost",
+            1,
+            seed=0,
+            indices=torch.zeros(1, dtype=torch.int64),
+            size=size,
+            constants=constants,
+            textures=textures,
+        )
     except InputError as error:
         raise InputError(f"{str(error).rstrip('.')}, {leave}") from error
     except ValueError as error:

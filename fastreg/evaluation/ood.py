@@ -146,14 +146,14 @@ def _sets(root: Path, named: bool) -> dict[str, list[Path]]:
     A ``named`` root without any of the paper's is one set itself, whatever folders it has.
     """
     sets: dict[str, list[Path]] = {}
-    for name, folders in PHOTOGRAPHS.items():
-        for folder in folders:
-            files = _images(root / folder)
+    for name, places in PHOTOGRAPHS.items():
+        for place in places:
+            files = _images(root / place)
             if files and name in sets:
-                raise InputError(f"{root} holds {name} twice, as {' and '.join(folders)}: keep one.")
+                raise InputError(f"{root} holds {name} twice, as {' and '.join(places)}: keep one.")
             if files:
                 sets[name] = files
-    known = {folder for folders in PHOTOGRAPHS.values() for folder in folders}
+    known = {place for places in PHOTOGRAPHS.values() for place in places}
     others = [root] if named and not sets else sorted(root.iterdir()) if root.is_dir() else []
     for folder in others:
         files = _images(folder) if folder.name not in known or folder == root else []

@@ -51,6 +51,8 @@ class Scorecard(ScorecardData):
             said.append("sample: measured on sample data; these figures say nothing about the full data set.")
         if self.decoding:
             said.append(f"images: {self.decoding}.")
+        if self.settings.get("precision") in ("bf16", "fp16"):
+            said.append(f"precision: measured in {self.settings['precision']}; published figures are of float32.")
         if published := self.provenance.get("published_with"):
             said.append(
                 f"weights: published with {published}; measured as the paper measures, Resize 256/224, bilinear."

@@ -50,6 +50,13 @@ class ScorecardData:
         said += [] if crop_pct == CROP_PCT else [f"crop_pct {crop_pct:g} instead of {CROP_PCT:g}"]
         return "; ".join(said)
 
+    @property
+    def measuring(self) -> str:
+        """How all figures depart from the published protocol: decoding and precision; empty where they do not."""
+        precision = self.settings.get("precision", "fp32")
+        said = [] if precision in ("fp32", "fp64") else [f"precision {precision} instead of fp32"]
+        return "; ".join([self.decoding] * bool(self.decoding) + said)
+
     def begin(self, suite: str, settings: dict[str, Any], wanted: Mapping[str, str | None]) -> dict[str, Any]:
         """Start or continue a suite.
 

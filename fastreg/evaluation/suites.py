@@ -18,13 +18,15 @@ from fastreg.evaluation.types import Figure, Suite, SuitePlan
 
 
 def _imagenet_c(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
-    given = {"suite": "imagenet-c", "other": "cifar-c", "folder": config.imagenet_c_dir, "jpeg": True}
-    return corruption_suite.build(eval_data, config, read=published_sets.imagenet_c, **given)
+    folder, read = config.imagenet_c_dir, published_sets.imagenet_c
+    names = {"suite": "imagenet-c", "other": "cifar-c"}
+    return corruption_suite.build(eval_data, config, folder=folder, read=read, jpeg=True, **names)
 
 
 def _cifar_c(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
-    given = {"suite": "cifar-c", "other": "imagenet-c", "folder": config.cifar_c_dir, "jpeg": False}
-    return corruption_suite.build(eval_data, config, read=published_sets.cifar_c, **given)
+    folder, read = config.cifar_c_dir, published_sets.cifar_c
+    names = {"suite": "cifar-c", "other": "imagenet-c"}
+    return corruption_suite.build(eval_data, config, folder=folder, read=read, jpeg=False, **names)
 
 
 def _average(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:

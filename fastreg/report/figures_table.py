@@ -75,7 +75,7 @@ class Run(NamedTuple):
             said.append(f"{data['n']:,} images of {data['classes']} classes instead of {paper[0]:,} of {paper[1]}")
         if paper is not None and data["size"] != paper[2]:
             said.append(f"{data['size']} px instead of {paper[2]}")
-        altered = [self.card.decoding, *(self.card.altered(suite) for suite in FIGURES[key][2])]
+        altered = [self.card.measuring, *(self.card.altered(suite) for suite in FIGURES[key][2])]
         return "; ".join([*said, *filter(None, altered)])
 
     def departures(self, keys: Sequence[str]) -> list[str]:

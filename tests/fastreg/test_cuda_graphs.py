@@ -1,4 +1,4 @@
-"""A failed CUDA graph capture leaves the stream and the allocator as they were, on a stand-in that records the calls."""
+"""A failed CUDA graph capture leaves stream and allocator as they were, on a stand-in that records the calls."""
 
 import pytest
 import torch
