@@ -1,7 +1,7 @@
-"""Independent judges: each corruption done by the libraries that the published code calls, on one image.
+"""Independent oracles: each corruption by the libraries that the published code calls, on one image.
 
 scipy for Gaussian filters and zooms, scikit-image for HSV, OpenCV for discs, warps and spatter, Pillow for BOX and
-JPEG, ImageMagick through Wand for motion blur, plain loops for glass. ``judge(name)(x, p, f)`` takes a uint8 [n,n,3]
+JPEG, ImageMagick through Wand for motion blur, plain loops for glass. ``oracle(name)(x, p, f)`` takes a uint8 [n,n,3]
 array, the severity's constants and a dict of random fields; it returns uint8.
 """
 
@@ -213,7 +213,7 @@ def spatter(x, p, f):
     return _done(x + wet[..., None] * np.array((175, 238, 238)) / 255.0)
 
 
-JUDGES = {  # name -> which library judges
+ORACLES = {  # name -> libraries
     "gaussian_noise": "numpy",
     "shot_noise": "numpy",
     "impulse_noise": "numpy",
@@ -236,5 +236,5 @@ JUDGES = {  # name -> which library judges
 }
 
 
-def judge(name):
+def oracle(name):
     return globals()[name]
