@@ -13,7 +13,9 @@ data = typer.Typer(help="Make, fetch, check and describe data sets.", no_args_is
 app.add_typer(data, name="data")
 
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="imagenet, cifar100 ... or a path.")]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the data set lies.")]
+DataDir = Annotated[str | None, typer.Option("--data-dir", help="Folder, file, pattern of shards, or address.")]
+ImageKey = Annotated[str | None, typer.Option("--image-key", help="Shards: extension or column of the image.")]
+LabelKey = Annotated[str | None, typer.Option("--label-key", help="Shards: extension, JSON field or column.")]
 Workers = Annotated[int | None, typer.Option("-j", "--workers", help="Threads.")]
 
 
@@ -32,7 +34,7 @@ def sample(
 @data.command()
 def prepare(
     name: Annotated[str, typer.Argument(metavar="imagenet")],
-    source_dir: Annotated[Path, typer.Option("--from", help="Folder of train/ and val/, or class folders.")],
+    source_dir: Annotated[str, typer.Option("--from", help="Folder of train/ and val/, class folders, or shards.")],
     to: Annotated[Path, typer.Option("--to", help="The .beton file to write.")],
     split: Annotated[
         str | None, typer.Option("--split", help="train or val; default: a word of the file's or folder's name.")
@@ -45,6 +47,8 @@ def prepare(
     raw: Annotated[int | None, typer.Option("--raw", help="Store square canvases of this side instead.")] = None,
     workers: Workers = None,
     on_bad_image: Annotated[str, typer.Option("--on-bad-image", help="error or skip.")] = "error",
+    image_key: ImageKey = None,
+    label_key: LabelKey = None,
 ) -> None:
     """Write a .beton file; the same command continues a stopped one."""
     from fastreg.pipelines.prepare import write_beton
@@ -60,6 +64,8 @@ def prepare(
         raw=raw,
         workers=workers,
         on_bad_image=on_bad_image,
+        image_key=image_key,
+        label_key=label_key,
     )
     skipped = f", {made['skipped']:,} broken images left out" if made["skipped"] else ""
     typer.echo(
@@ -81,11 +87,17 @@ def fetch(
 
 
 @data.command()
-def verify(name: Name, data_dir: DataDir = None, workers: Workers = None) -> None:
+def verify(
+    name: Name,
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    image_key: ImageKey = None,
+    label_key: LabelKey = None,
+) -> None:
     """Decode every sample and list the broken ones (exit code 1 if there are any)."""
     from fastreg.pipelines.verify_data import verify as check
 
-    found = check(name, data_dir, workers)
+    found = check(name, data_dir, workers, image_key=image_key, label_key=label_key)
     for where, why in found["broken"]:
         typer.echo(f"{where}: {why}")
     typer.echo(f"{found['checked']:,} samples, {len(found['broken']):,} broken")
@@ -93,11 +105,11 @@ def verify(name: Name, data_dir: DataDir = None, workers: Workers = None) -> Non
 
 
 @data.command()
-def info(name: Name, data_dir: DataDir = None) -> None:
+def info(name: Name, data_dir: DataDir = None, image_key: ImageKey = None, label_key: LabelKey = None) -> None:
     """Describe a data set: counts, classes, formats, sides, fingerprint."""
     from fastreg.pipelines.verify_data import info as describe
 
-    found = describe(name, data_dir)
+    found = describe(name, data_dir, image_key=image_key, label_key=label_key)
     typer.echo(f"{found['name']} at {found['path']}{' (sample data)' if found['sample'] else ''}")
     for split, facts in found["splits"].items():
         typer.echo(f"  {split}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))

@@ -8,11 +8,17 @@ from pathlib import Path
 
 from fastreg.errors import InputError, unknown
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
+from fastreg.pipelines.address import is_address, is_pattern, normalized
 from fastreg.pipelines.beton import BetonSource
 from fastreg.pipelines.cifar import open_cifar
+from fastreg.pipelines.parquet import ParquetSource
+from fastreg.pipelines.remote_folder import RemoteFolderSource
+from fastreg.pipelines.shard_cache import ShardCache
 from fastreg.pipelines.source import Dataset, FolderSource, Source
+from fastreg.pipelines.storage import SPLIT_WORDS, Stored, find_split
 from fastreg.pipelines.svhn import open_svhn
 from fastreg.pipelines.tar import TarSource
+from fastreg.pipelines.webdataset import WebDatasetSource
 
 # Statistics of ODIN and CutMix, which the paper uses for both CIFAR sets (8-bit units over 255)
 CIFAR_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
@@ -26,7 +32,7 @@ DATASETS: dict[str, Dataset] = {
     "folder": Dataset("folder", IMAGENET_MEAN, IMAGENET_STD),
 }
 
-SPLITS = ("train", "val")
+SPLITS = tuple(SPLIT_WORDS)
 
 
 def split_named(text: str) -> str | None:
@@ -35,7 +41,7 @@ def split_named(text: str) -> str | None:
     return next((name for name in (*SPLITS, "test") if name in words), None)
 
 
-def find(name: str, data_dir: str | Path | None = None) -> Path:
+def find(name: str, data_dir: str | Path | None = None) -> Path | str:
     """Find the root of a data set.
 
     Args:
@@ -43,7 +49,7 @@ def find(name: str, data_dir: str | Path | None = None) -> Path:
         data_dir: The root; by default ``$FASTREG_DATA/<name>``, else ``./data/<name>``.
 
     Returns:
-        The root, which exists.
+        The root, which exists; an address or a pattern as text, unchecked.
 
     Raises:
         InputError: The name is unknown, or nothing lies there; the message lists the ways to get the data.
@@ -56,7 +62,10 @@ def find(name: str, data_dir: str | Path | None = None) -> Path:
     if DATASETS[name].sample:
         ways += f"; `fastreg data sample {name}` writes a small one"
     if data_dir is not None:
-        root = Path(data_dir)
+        text = normalized(data_dir)
+        root = Path(text)
+        if is_address(text) or (is_pattern(text) and not root.exists()):
+            return text
         if not root.exists():
             raise InputError(f"no {name} data at {root}: it does not exist; {ways}.")
         return root
@@ -69,20 +78,39 @@ def find(name: str, data_dir: str | Path | None = None) -> Path:
     raise InputError(f"no {name} data found (looked at {' and '.join(map(str, candidates))}): {ways}.")
 
 
-def open_dataset(name: str, split: str, data_dir: str | Path | None = None, *, beton: bool = False) -> Source:
-    """Open one split of a data set; reads no image yet.
+def open_dataset(
+    name: str,
+    split: str,
+    data_dir: str | Path | None = None,
+    *,
+    beton: bool = False,
+    image_key: str | None = None,
+    label_key: str | None = None,
+    cache_dir: str | Path | None = None,
+    cache_gb: float | None = None,
+) -> Source:
+    """Open one split of a data set; reads no image of a local one yet.
 
     Args:
         name: A key of ``DATASETS``.
         split: ``"train"`` or ``"val"``; ``"test"`` means ``"val"``.
-        data_dir: The root folder or a ``.beton`` file; by default where ``find`` looks.
+        data_dir: A folder (of class folders, a ``.beton`` file, ImageNet's tar files, WebDataset tar shards or parquet
+            files), one such file, a pattern of shards (``{0000..1023}``, ``*``, ``{split}``), or an fsspec address of
+            any of these; by default where ``find`` looks. Of several shards, those are taken whose names contain the
+            split, such as ``train-0000.tar`` or ``validation-00000-of-00014.parquet``; a file ``classes.txt`` beside
+            them may name the classes, one per line.
         beton: Prefer ``<split>.beton`` to class folders that lie beside it.
+        image_key: Tar shards: extension of the image; parquet: its column. By default the usual ones.
+        label_key: Tar shards: extension of the label, or field of the sample's JSON; parquet: its column.
+        cache_dir: Folder for copies of remote files; by default ``$FASTREG_CACHE``, else the user's cache folder.
+        cache_gb: Its limit in GB (1e9 bytes); by default ``$FASTREG_CACHE_GB``, else 100.
 
     Returns:
         The split as a Source.
 
     Raises:
-        InputError: The data are missing, damaged, or not of this data set.
+        InputError: The data are missing, damaged, or not of this data set; or an extra is not installed.
+        RunError: A server does not answer, or a download fails.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
@@ -90,25 +118,30 @@ def open_dataset(name: str, split: str, data_dir: str | Path | None = None, *, b
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     spec, root = DATASETS[name], find(name, data_dir)
-    if spec.layout == "cifar":
-        return open_cifar(name, split, root, spec)
-    if spec.layout == "svhn":
-        return open_svhn(name, split, root, spec)
-    kind, path = stored(root, split, beton)
-    if kind == "beton":
+    if spec.layout in ("cifar", "svhn"):
+        if not isinstance(root, Path):
+            raise InputError(f"{name} is read from a local folder, and `data_dir` is {root}: download it first.")
+        return (open_cifar if spec.layout == "cifar" else open_svhn)(name, split, root, spec)
+    stored = find_split(root, split, beton)
+    cache = ShardCache(cache_dir, cache_gb)
+    keys = {"image_key": image_key, "label_key": label_key}
+    if stored.kind == "beton":
+        path = cache.local_path(stored.files[0]) if stored.files else Path(stored.path)
         return BetonSource(path, name, split, spec)
-    if kind == "tar":
-        return TarSource(path, name, split, spec)
+    if stored.kind == "imagenet-tar":
+        return TarSource(Path(stored.path), name, split, spec)
+    if stored.kind == "webdataset":
+        return WebDatasetSource(stored.files, root, name, split, spec, **keys, cache=cache, cache_dir=cache_dir)
+    if stored.kind == "parquet":
+        return ParquetSource(stored.files, root, name, split, spec, **keys, cache=cache, cache_dir=cache_dir)
+    if is_address(str(root)) and stored.kind == "folder":
+        return RemoteFolderSource(str(stored.path), str(root), name, split, spec, cache=cache)
+    if isinstance(root, str):
+        raise InputError(f"`data_dir` {root} stands for no {split} data: correct it.")
     return FolderSource(root, name, split, spec)
 
 
-def stored(root: Path, split: str, beton: bool = False) -> tuple[str, Path]:
-    """How a split of images is stored at ``root``: ("folder", "beton", "tar" or "", its path).
-
-    Of several the first counts: class folders, ``<split>.beton``, ImageNet's tar file; with ``beton`` the file first.
-    """
-    there = [("folder", root / split)] if (root / split).is_dir() else []
-    files = [("beton", path) for path in (root, root / f"{split}.beton") if path.suffix == ".beton" and path.is_file()]
-    there = files + there if beton else there + files
-    tar = root / f"ILSVRC2012_img_{split}.tar"
-    return [*there, ("tar", tar) if tar.is_file() else ("", root)][0]
+def stored_splits(root: Path | str) -> dict[str, Stored]:
+    """The splits that lie at a root, and how."""
+    found = {split: find_split(root, split) for split in SPLITS}
+    return {split: stored for split, stored in found.items() if stored.kind}

@@ -177,7 +177,7 @@ def make_loader(
         on_bad_image: ``"error"``, or ``"skip"`` to leave broken and unreadable images out of their batches.
         resize: Evaluation: shorter side after the resize, as a multiple of ``size``.
         random_crop: False: training sees the evaluation protocol's center.
-        page_order: Shuffle a .beton file page by page, for sets larger than memory.
+        page_order: Shuffle a .beton file page by page, or shards, for sets larger than memory or the cache.
         shift: Largest random shift of small arrays, in pixels.
 
     Returns:
@@ -201,10 +201,11 @@ def make_loader(
     pages = getattr(source, "pages", None) if page_order else None
     if page_order and pages is None:
         raise InputError(
-            f"page order (`order` pages) reads a .beton file, which {source.root} is not: "
+            f"page order (`order` pages) reads a .beton file or shards, which {source.root} is not: "
             "`fastreg data prepare` makes one."
         )
-    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages)
+    window = getattr(source, "window", None)
+    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages, window)
     staging = Staging(device)
     settings = DecodeSettings(
         train and random_crop, seed, worker_count(workers), device, on_bad_image, staging.buffer, shift

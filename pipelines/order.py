@@ -32,6 +32,7 @@ class Order:
         pages: int [n], the page that holds each sample, for a quasi-random shuffle: pages are shuffled and dealt to the
             ranks in runs, and each rank shuffles inside windows of ``WINDOW`` pages, so that it reads a page about
             once.
+        window: Pages that a rank shuffles together; None: ``WINDOW``.
 
     Raises:
         InputError: A number is out of range, or the set is smaller than one global batch.
@@ -45,6 +46,7 @@ class Order:
     rank: int = 0
     world: int = 1
     pages: np.ndarray | None = None
+    window: int | None = None
 
     def __post_init__(self):
         for name in ("batch_size", "accumulate", "world"):
@@ -82,7 +84,7 @@ class Order:
         rank_of_page[philox.permutation(self.seed, len(names), epoch, "order")] = np.arange(len(names))
         by_page = np.argsort(rank_of_page[page], kind="stable")
         used, share = self.samples_per_epoch, self.steps_per_epoch * self.batch_size * self.accumulate
-        window = max(1, WINDOW * self.n // len(names))
+        window = max(1, (self.window or WINDOW) * self.n // len(names))
         runs = [
             by_page[start : start + share][
                 philox.permutation(self.seed, share, epoch, "order_window", group=window, start=start)

@@ -11,13 +11,15 @@ import numpy as np
 from PIL import Image
 
 from fastreg.errors import InputError, RunError, unknown
+from fastreg.pipelines.address import is_address, is_pattern, normalized
 from fastreg.pipelines.beton import JPEG, BetonSource
 from fastreg.pipelines.beton_write import MAX_SIDE, BetonWriter, Encoded, raw_bytes
-from fastreg.pipelines.datasets import DATASETS, SPLITS, open_dataset, split_named, stored
+from fastreg.pipelines.datasets import DATASETS, SPLITS, open_dataset, split_named
 from fastreg.pipelines.decode_pillow import eval_crop
 from fastreg.pipelines.decoder import BatchRequest, DecodePool, cancel_all, look_ahead, report_bad_image, worker_count
 from fastreg.pipelines.image import ERRORS, header, pixels, reason
 from fastreg.pipelines.source import FolderSource, Source
+from fastreg.pipelines.storage import find_split
 from fastreg.progress import progress
 
 
@@ -33,6 +35,8 @@ def write_beton(
     raw: int | None = None,
     workers: int | None = None,
     on_bad_image: str = "error",
+    image_key: str | None = None,
+    label_key: str | None = None,
 ) -> dict[str, Any]:
     """Write one split of a data set as a ``.beton`` file that fastreg and FFCV read.
 
@@ -40,7 +44,7 @@ def write_beton(
 
     Args:
         name: A key of ``DATASETS``.
-        source_dir: Root of the data set, or a folder of class folders.
+        source_dir: Root of the data set as for ``open_dataset``, or a folder of class folders.
         to: The ``.beton`` file to write.
         split: ``"train"`` or ``"val"``; by default a word of the name of ``to``, else of the folder, else "train".
         max_res: Longest side in pixels; larger images are shrunk by area averaging, as FFCV's writer does. None: any.
@@ -49,6 +53,7 @@ def write_beton(
         raw: Instead store every image as a canvas of that side: shorter side resized to it, then center crop.
         workers: Threads; None: this process's share of the cores.
         on_bad_image: ``"error"``, or ``"skip"`` to leave broken images out.
+        image_key, label_key: As for ``open_dataset``.
 
     Returns:
         {"path", "split", "images", "bytes", "skipped"}.
@@ -57,7 +62,8 @@ def write_beton(
         InputError: An argument is unusable, or ``to`` was made from other data or settings.
         RunError: An image is broken, a file cannot be read, or the disk is full.
     """
-    to, root = Path(to), Path(source_dir)
+    to, text = Path(to), normalized(source_dir)
+    root = text if is_address(text) or (is_pattern(text) and not Path(text).exists()) else Path(text)
     if to.suffix != ".beton" or to.is_dir():
         raise InputError(f"`to` is {to}: give a file whose name ends in .beton.")
     if not 0 <= jpeg_prob <= 1:
@@ -71,11 +77,11 @@ def write_beton(
             raise InputError(f"`{parameter}` is {value}: give 1 to {MAX_SIDE} pixels.")
     if on_bad_image not in ("error", "skip"):
         raise unknown("`on_bad_image`", on_bad_image, ("error", "skip"))
-    if not root.exists():
+    if isinstance(root, Path) and not root.exists():
         raise InputError(f"`source_dir` {root} does not exist: give the folder of the data set.")
-    split = split or split_named(to.stem) or split_named(root.name) or "train"
+    split = split or split_named(to.stem) or split_named(text.rstrip("/").rsplit("/", 1)[-1]) or "train"
     split = "val" if split == "test" else split
-    source = _open(name, split, root)
+    source = _open(name, split, root, image_key=image_key, label_key=label_key)
     if source.layout != "folder":
         raise InputError(f"{name} is read whole into memory: use it as it is, without preparing it.")
     if raw is not None:
@@ -137,12 +143,13 @@ def write_beton(
     return _made(to, split, len(writer.records), len(source) - len(writer.records))
 
 
-def _open(name: str, split: str, root: Path) -> Source:
+def _open(name: str, split: str, root: Path | str, **keys: Any) -> Source:
     """A split of the data set at ``root``; if it holds none, the class folders in ``root``."""
-    bare = root.is_dir() and not stored(root, split)[0] and not any((root / other).is_dir() for other in SPLITS)
-    if bare and name in DATASETS and DATASETS[name].layout == "folder" and split in SPLITS:
-        return FolderSource(root.parent, name, root.name, DATASETS[name])
-    return open_dataset(name, split, root)
+    if isinstance(root, Path) and root.is_dir() and name in DATASETS and split in SPLITS:
+        bare = not find_split(root, split).kind and not any((root / other).is_dir() for other in SPLITS)
+        if bare and DATASETS[name].layout == "folder":
+            return FolderSource(root.parent, name, root.name, DATASETS[name])
+    return open_dataset(name, split, root, **keys)
 
 
 def _finished(to: Path, name: str, split: str, settings: dict[str, Any]) -> int:

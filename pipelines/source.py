@@ -13,9 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fastreg.errors import InputError
+from fastreg.pipelines.address import is_address
 
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")  # torchvision's
 CONTENT_SAMPLES = 64  # samples whose bytes stand for the whole set where it carries no checksums
+MAX_CLASSES = 1_000_000  # of a set whose files tell no number: a label beyond it is damage
 MARKER = "SAMPLE.json"  # lies in the root of every set that `fastreg data sample` wrote
 
 
@@ -45,7 +47,7 @@ class Source:
     Attributes:
         name: The data set's name.
         split: ``"train"`` or ``"val"``.
-        root: The folder or file that holds it.
+        root: The folder or file that holds it; text for an address or a pattern.
         mean, std: RGB statistics of ``Dataset``.
         layout: Layout of ``Dataset``.
         labels: int64 [N].
@@ -59,7 +61,7 @@ class Source:
         self,
         name: str,
         split: str,
-        root: Path,
+        root: Path | str,
         spec: Dataset,
         labels: np.ndarray,
         classes: Iterable[str],
@@ -70,7 +72,8 @@ class Source:
         self.mean, self.std, self.layout = spec.mean, spec.std, spec.layout
         self.labels, self.classes = np.ascontiguousarray(labels, dtype=np.int64), tuple(classes)
         self.counts, self.canvas = counts, canvas
-        self.is_sample = ((root if root.is_dir() else root.parent) / MARKER).is_file()
+        local = None if is_address(root) else Path(root)
+        self.is_sample = local is not None and ((local if local.is_dir() else local.parent) / MARKER).is_file()
         if len(self.labels) == 0:
             raise InputError(f"{root} holds no images of split {split!r}: set `data_dir` to a filled data set.")
         low, high = int(self.labels.min()), int(self.labels.max())
@@ -93,8 +96,9 @@ class Source:
         """``counts`` and a digest of the content; two sets with one fingerprint are taken to be the same.
 
         The digest covers every sample of arrays in memory and of ``.beton`` files that fastreg wrote, which carry
-        checksums. For class folders, tar files and FFCV's own files it covers ``CONTENT_SAMPLES`` samples at even
-        distances: a changed image of the same name and size is noticed only if it is one of them.
+        checksums. For class folders, ImageNet's tar files and FFCV's own files it covers ``CONTENT_SAMPLES`` samples at
+        even distances, for shards a few samples of each: a changed image of the same name and size is noticed only if
+        it is one of them.
         """
         return f"{self.counts}, content {self.content()[:12]}"
 

@@ -6,6 +6,7 @@ import os
 import tarfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -13,9 +14,9 @@ from fastreg.errors import InputError
 from fastreg.pipelines.image import reason
 from fastreg.pipelines.matlab import parse_mat
 from fastreg.pipelines.source import EXTENSIONS, Dataset, Source, counts_of
+from fastreg.pipelines.tar_scan import Member, scan_tar
 
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
-File = tuple[str, int, int]  # name, offset in the outer tar, bytes
 
 
 class TarSource(Source):
@@ -36,10 +37,15 @@ class TarSource(Source):
             with open(path, "rb") as file:
                 members = _members(file, 0, path.stat().st_size)
                 if split == "train":
-                    classes = {m[0].removesuffix(".tar"): _members(file, m[1], m[1] + m[2]) for m in members}
+                    classes = {
+                        member.name.removesuffix(".tar"): _members(file, member.offset, member.offset + member.size)
+                        for member in members
+                    }
                 else:
                     classes = _by_class(members, truth or [], path)
-        except (OSError, tarfile.TarError) as error:
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"cannot read {self.path} as ImageNet's tar file ({reason(error)}): fetch it anew."
             ) from None
@@ -69,18 +75,9 @@ class TarSource(Source):
             os.close(self._descriptor)
 
 
-def _members(file, offset: int, end: int) -> list[File]:
-    """The members of the tar between ``offset`` and ``end`` of the file; their offsets count from the file's start.
-
-    Raises ReadError if the zero blocks at the end are missing: tarfile takes a cut between two members for the end.
-    """
-    file.seek(offset)
-    with tarfile.open(fileobj=file, mode="r:") as tar:
-        found = [(Path(m.name).name, m.offset_data, m.size) for m in tar if m.isfile()]
-    file.seek(tar.offset)
-    if tar.offset + tarfile.BLOCKSIZE > end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError(f"it is cut short after {found[-1][0] if found else 'its start'}")
-    return found
+def _members(file: IO[bytes], offset: int, end: int) -> list[Member]:
+    """The members of the tar between two offsets of the file, without the folders in their names."""
+    return [member._replace(name=Path(member.name).name) for member in scan_tar(file.fileno(), offset, end)]
 
 
 def _ground_truth(kit: Path, path: Path) -> list[str]:
@@ -103,10 +100,10 @@ def _ground_truth(kit: Path, path: Path) -> list[str]:
         raise InputError(f"{kit} is not ImageNet's development kit (it lacks {error}): fetch it anew.") from None
 
 
-def _by_class(members: list[File], truth: list[str], path: Path) -> dict[str, list[File]]:
+def _by_class(members: list[Member], truth: list[str], path: Path) -> dict[str, list[Member]]:
     if len(truth) != len(members):
         raise InputError(f"{path} has {len(members)} files and {DEVKIT} {len(truth)} labels: fetch both anew.")
-    classes: dict[str, list[File]] = {}
+    classes: dict[str, list[Member]] = {}
     for name, member in zip(truth, sorted(members)):
         classes.setdefault(name, []).append(member)
     return classes

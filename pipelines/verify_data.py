@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from fastreg.errors import InputError
-from fastreg.pipelines.datasets import DATASETS, SPLITS, find, open_dataset, split_named, stored
+from fastreg.pipelines.address import is_address, is_pattern
+from fastreg.pipelines.datasets import DATASETS, SPLITS, find, open_dataset, split_named, stored_splits
 from fastreg.pipelines.decoder import BatchRequest, DecodePool, cancel_all, look_ahead, worker_count
 from fastreg.pipelines.image import ERRORS, header, open_image, pixels, reason
 from fastreg.pipelines.source import Source
@@ -20,30 +21,41 @@ INFO_SAMPLES = 256  # headers that ``info`` reads per split
 
 def _named(name: str, data_dir: str | Path | None) -> tuple[str, str | Path | None]:
     """(name, root) of a data set; a path in place of a name is a data set of class folders."""
-    is_path = data_dir is None and name not in DATASETS and Path(name).exists()
+    is_path = data_dir is None and name not in DATASETS
+    is_path = is_path and (is_address(name) or is_pattern(name) or Path(name).exists())
     return ("folder", name) if is_path else (name, data_dir)
 
 
-def _splits(name: str, data_dir: str | Path | None) -> list[Source]:
+def _splits(name: str, data_dir: str | Path | None, **keys: Any) -> list[Source]:
     """Every split that is stored. Raises InputError if none is, or one is damaged."""
     root = find(name, data_dir)
-    if root.suffix == ".beton":
-        first = split_named(root.stem) or "train"
+    if str(root).endswith(".beton"):
+        first = split_named(PurePosixPath(str(root)).stem) or "train"
         try:
-            return [open_dataset(name, first, root)]
+            return [open_dataset(name, first, root, **keys)]
         except InputError:  # it may hold the other split
-            return [open_dataset(name, "train" if first != "train" else "val", root)]
-    there = [split for split in SPLITS if stored(root, split)[0]]
-    return [open_dataset(name, split, root) for split in there or SPLITS]
+            return [open_dataset(name, "train" if first != "train" else "val", root, **keys)]
+    there = stored_splits(root)
+    if len(there) == 2 and there["train"].files and there["train"].files == there["val"].files:
+        del there["val"]  # shards whose names tell no split
+    return [open_dataset(name, split, root, **keys) for split in there or SPLITS]
 
 
-def verify(name: str, data_dir: str | Path | None = None, workers: int | None = None) -> dict[str, Any]:
+def verify(
+    name: str,
+    data_dir: str | Path | None = None,
+    workers: int | None = None,
+    *,
+    image_key: str | None = None,
+    label_key: str | None = None,
+) -> dict[str, Any]:
     """Decode every sample of every split of a data set.
 
     Args:
-        name: A key of ``DATASETS``, or a path.
+        name: A key of ``DATASETS``, or a path or address.
         data_dir: Its root; by default where ``find`` looks.
         workers: Threads; None: this process's share of the cores.
+        image_key, label_key: As for ``open_dataset``.
 
     Returns:
         {"checked": number of samples, "broken": [(where, why), ...]}.
@@ -55,7 +67,7 @@ def verify(name: str, data_dir: str | Path | None = None, workers: int | None = 
     pool, broken, checked = DecodePool(worker_count(workers)), [], 0
 
     try:
-        for source in _splits(name, data_dir):
+        for source in _splits(name, data_dir, image_key=image_key, label_key=label_key):
 
             def check(request: BatchRequest, first: int, stop: int, source: Source = source) -> list[tuple[str, str]]:
                 found = []
@@ -83,12 +95,15 @@ def verify(name: str, data_dir: str | Path | None = None, workers: int | None = 
     return {"checked": checked, "broken": broken}
 
 
-def info(name: str, data_dir: str | Path | None = None) -> dict[str, Any]:
+def info(
+    name: str, data_dir: str | Path | None = None, *, image_key: str | None = None, label_key: str | None = None
+) -> dict[str, Any]:
     """Describe a data set; reads the headers of at most ``INFO_SAMPLES`` samples per split.
 
     Args:
-        name: A key of ``DATASETS``, or a path.
+        name: A key of ``DATASETS``, or a path or address.
         data_dir: Its root; by default where ``find`` looks.
+        image_key, label_key: As for ``open_dataset``.
 
     Returns:
         {"name", "path", "sample", "splits"}; a split has "images", "classes", "fingerprint", "formats" (counts),
@@ -98,7 +113,7 @@ def info(name: str, data_dir: str | Path | None = None) -> dict[str, Any]:
         InputError: There is no usable data set.
     """
     name, data_dir = _named(name, data_dir)
-    sources = _splits(name, data_dir)
+    sources = _splits(name, data_dir, image_key=image_key, label_key=label_key)
     splits = {}
     for source in sources:
         formats: Counter[str] = Counter()
