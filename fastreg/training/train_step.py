@@ -28,7 +28,7 @@ from fastreg.training import setup
 from fastreg.training.batchnorm import BatchNormStatistics
 from fastreg.training.color_jitter import make_color_jitter
 from fastreg.training.config import Config
-from fastreg.training.schedule import learning_rate
+from fastreg.training.schedule import average_decay, learning_rate
 
 _WHITENED = 1000  # images from which a model computes a layer
 
@@ -151,7 +151,7 @@ class TrainStep:
         if self.method.attacks:
             self.batchnorm.share()
         if self.ema is not None:
-            _update_average(self.ema, self.model, self.config.model_ema_decay or 0.0)
+            _update_average(self.ema, self.model, average_decay(self.config, step))
         return lr
 
     def finite(self) -> bool:
