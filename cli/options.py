@@ -62,8 +62,9 @@ FLAGS: Flags = {
         "warmup": (float, "--warmup", "Warm-up as a fraction of the run."),
         "warmup_epochs": (float, "--warmup-epochs --lr-warmup-epochs", "Warm-up in epochs."),
         "clip_grad": (float, "--clip-grad --clip-grad-norm", "Largest gradient norm."),
-        "model_ema": (bool, "--model-ema", "Average the weights, with a decay of 0.9998."),
+        "model_ema": (bool, "--model-ema", "Average the weights: decay 0.9998 with warm-up."),
         "model_ema_decay": (float, "--model-ema-decay", "Average the weights with this decay."),
+        "model_ema_warmup": (bool, "--model-ema-warmup/--no-model-ema-warmup", "Let the decay rise from 0.1."),
     },
     "Pixels": {
         "size": (int, "--size --img-size --train-crop-size", "Side of training images."),
