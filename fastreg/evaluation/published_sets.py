@@ -19,6 +19,7 @@ from fastreg.evaluation.pixel_cache import Pixels, to_device
 from fastreg.evaluation.types import Condition, SuitePlan
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.pipelines.image import ERRORS
+from fastreg.pipelines.npy import open_npy
 
 
 def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -> SuitePlan:
@@ -92,7 +93,7 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
     """
     if not (root / "labels.npy").is_file():
         raise InputError(f"no CIFAR-C at {root}: give the folder that holds labels.npy and <corruption>.npy.")
-    labels = _array(root / "labels.npy")
+    labels = open_npy(root / "labels.npy")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(
             f"{root}/labels.npy is {labels.dtype} {list(labels.shape)}, not integers [n]: extract it again."
@@ -106,7 +107,7 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
         path = root / f"{name}.npy"
         if not path.is_file():
             continue
-        stacked = _array(path)
+        stacked = open_npy(path)
         n = len(stacked) // 5
         if stacked.dtype != np.uint8 or stacked.shape != (5 * n, eval_data.size, eval_data.size, 3):
             raise InputError(
@@ -128,13 +129,6 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
     if not found:
         raise InputError(f"{root} holds none of the corruptions asked for: expected {pairs[0][0]}.npy.")
     return SuitePlan({"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": None}, found)
-
-
-def _array(path: Path) -> np.ndarray:
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as an array ({error}): extract it again.") from error
 
 
 class _ArrayBatches:
