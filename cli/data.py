@@ -1,4 +1,4 @@
-"""``fastreg data``: make, find and check data sets."""
+"""``fastreg data``: make, download, check and describe data sets."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from fastreg.cli import app
 data = typer.Typer(help="Make, fetch, check and describe data sets.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
+Name = Annotated[str, typer.Argument(metavar="DATASET", help="imagenet, cifar100 ... or a path.")]
+DataDir = Annotated[str | None, typer.Option("--data-dir", help="Folder, file, pattern of shards, or address.")]
+ImageKey = Annotated[str | None, typer.Option("--image-key", help="Shards: extension or column of the image.")]
+LabelKey = Annotated[str | None, typer.Option("--label-key", help="Shards: extension, JSON field or column.")]
+Workers = Annotated[int | None, typer.Option("-j", "--workers", help="Threads.")]
+
 
 @data.command()
 def sample(
     name: Annotated[str, typer.Argument(metavar="imagenet|cifar100")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write; default data/NAME.")] = None,
 ) -> None:
-    """Write a small set of real photographs in the true layout."""
+    """Write a small set of real images in the layout of ImageNet or CIFAR-100."""
     from fastreg.pipelines import write_sample
 
     made = write_sample(name, out)
@@ -28,26 +34,28 @@ def sample(
 @data.command()
 def prepare(
     name: Annotated[str, typer.Argument(metavar="imagenet")],
-    source: Annotated[Path, typer.Option("--from", help="Folder of train/ and val/, or class folders.")],
+    source_dir: Annotated[str, typer.Option("--from", help="Folder of train/ and val/, class folders, or shards.")],
     to: Annotated[Path, typer.Option("--to", help="The .beton file to write.")],
     split: Annotated[
         str | None, typer.Option("--split", help="train or val; default: a word of the file's or folder's name.")
     ] = None,
-    max_res: Annotated[int, typer.Option("--max-res", help="Longest side kept; 0: any.")] = 500,
+    max_res: Annotated[int, typer.Option("--max-res", help="Longest side in pixels; 0: any.")] = 500,
     jpeg_prob: Annotated[float, typer.Option("--jpeg-prob", help="Share of images stored as JPEG.")] = 0.5,
     quality: Annotated[
-        int, typer.Option("--quality", help="JPEG quality; 0: the file's own bytes where nothing has to change.")
+        int, typer.Option("--quality", help="JPEG quality; 0: the file's own bytes if nothing has to change.")
     ] = 90,
     raw: Annotated[int | None, typer.Option("--raw", help="Store square canvases of this side instead.")] = None,
-    workers: Annotated[int | None, typer.Option("-j", "--workers", help="Threads.")] = None,
+    workers: Workers = None,
     on_bad_image: Annotated[str, typer.Option("--on-bad-image", help="error or skip.")] = "error",
+    image_key: ImageKey = None,
+    label_key: LabelKey = None,
 ) -> None:
-    """Write a .beton file for the ffcv loader; the same command continues a stopped one."""
+    """Write a .beton file; the same command continues a stopped one."""
     from fastreg.pipelines.prepare import write_beton
 
     made = write_beton(
         name,
-        source,
+        source_dir,
         to,
         split=split,
         max_res=max_res or None,
@@ -56,6 +64,8 @@ def prepare(
         raw=raw,
         workers=workers,
         on_bad_image=on_bad_image,
+        image_key=image_key,
+        label_key=label_key,
     )
     skipped = f", {made['skipped']:,} broken images left out" if made["skipped"] else ""
     typer.echo(
@@ -69,7 +79,7 @@ def fetch(
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default $FASTREG_DATA or data.")] = None,
     mirror: Annotated[str | None, typer.Option("--mirror", help="Base address that holds the same files.")] = None,
 ) -> None:
-    """Download a published set, checked against its checksums; the same command continues a stopped one."""
+    """Download a published set and verify its checksums; the same command continues a stopped one."""
     from fastreg.pipelines.fetch import fetch_files
 
     made = fetch_files(name, out, mirror=mirror)
@@ -78,14 +88,16 @@ def fetch(
 
 @data.command()
 def verify(
-    name: Annotated[str, typer.Argument(metavar="DATASET", help="imagenet, cifar100 ... or a path.")],
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where it lies.")] = None,
-    workers: Annotated[int | None, typer.Option("-j", "--workers", help="Threads.")] = None,
+    name: Name,
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    image_key: ImageKey = None,
+    label_key: LabelKey = None,
 ) -> None:
     """Decode every sample and list the broken ones (exit code 1 if there are any)."""
-    from fastreg.pipelines.verify import verify as check
+    from fastreg.pipelines.verify_data import verify as check
 
-    found = check(name, data_dir, workers)
+    found = check(name, data_dir, workers, image_key=image_key, label_key=label_key)
     for where, why in found["broken"]:
         typer.echo(f"{where}: {why}")
     typer.echo(f"{found['checked']:,} samples, {len(found['broken']):,} broken")
@@ -93,14 +105,11 @@ def verify(
 
 
 @data.command()
-def info(
-    name: Annotated[str, typer.Argument(metavar="DATASET", help="imagenet, cifar100 ... or a path.")],
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where it lies.")] = None,
-) -> None:
-    """Say what lies there: counts, classes, formats, sides, fingerprint."""
-    from fastreg.pipelines.verify import info as look
+def info(name: Name, data_dir: DataDir = None, image_key: ImageKey = None, label_key: LabelKey = None) -> None:
+    """Describe a data set: counts, classes, formats, sides, fingerprint."""
+    from fastreg.pipelines.verify_data import info as describe
 
-    found = look(name, data_dir)
+    found = describe(name, data_dir, image_key=image_key, label_key=label_key)
     typer.echo(f"{found['name']} at {found['path']}{' (sample data)' if found['sample'] else ''}")
     for split, facts in found["splits"].items():
         typer.echo(f"  {split}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastreg.cli.options import Flags
+from fastreg.pipelines.loader_table import loader_help
 
 FLAGS: Flags = {
     "Model": {
@@ -28,7 +29,7 @@ FLAGS: Flags = {
             "--crop-pct",
             "Size over the resized side; default 0.875. 1 keeps images of the size whole.",
         ),
-        "loader": (str, "--loader", "folder (also auto), the published protocol; or dali, ffcv, to other pixels."),
+        "loader": (str, "--loader", f"{loader_help(evaluation=True)}; auto is folder, the published protocol."),
         "workers": (int, "-j --workers", "Decoding threads."),
     },
     "Suites": {

@@ -13,11 +13,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from fastreg.pipelines.loader_table import loader_help
+
 Flags = dict[str, dict[str, tuple[type, str, str]]]  # panel of the help -> setting: (type, names, help)
 FLAGS: Flags = {
     "Data": {
         "data_dir": (str, "--data-dir --data-path", "Folder or file of the data set."),
-        "loader": (str, "--loader", "auto, folder, dali, ffcv, resident or synthetic."),
+        "loader": (str, "--loader", f"{loader_help()}."),
         "workers": (int, "-j --workers", "Decoding threads per process."),
         "on_bad_image": (str, "--on-bad-image", "error; or skip: train without broken images."),
         "order": (str, "--order", "random; or pages: shuffle a .beton larger than memory."),
@@ -60,8 +62,9 @@ FLAGS: Flags = {
         "warmup": (float, "--warmup", "Warm-up as a fraction of the run."),
         "warmup_epochs": (float, "--warmup-epochs --lr-warmup-epochs", "Warm-up in epochs."),
         "clip_grad": (float, "--clip-grad --clip-grad-norm", "Largest gradient norm."),
-        "model_ema": (bool, "--model-ema", "Average the weights, with a decay of 0.9998."),
+        "model_ema": (bool, "--model-ema", "Average the weights: decay 0.9998 with warm-up."),
         "model_ema_decay": (float, "--model-ema-decay", "Average the weights with this decay."),
+        "model_ema_warmup": (bool, "--model-ema-warmup/--no-model-ema-warmup", "Let the decay rise from 0.1."),
     },
     "Pixels": {
         "size": (int, "--size --img-size --train-crop-size", "Side of training images."),

@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 from fastreg.environment import installed
 from fastreg.errors import InputError, extra
+from fastreg.pipelines.loader_table import LOADERS
 from fastreg.version import DISTRIBUTION, __version__
-
-FFCV_SYSTEM = "apt-get install libopencv-dev libturbojpeg0-dev pkg-config g++"
 
 
 class Finding(NamedTuple):
@@ -68,10 +67,13 @@ def _engine() -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     import torch
 
-    dali = extra("dali-cuda12" if (torch.version.cuda or "13").startswith("12") else "dali")
+    loaders = [
+        (spec.title, spec.package, spec.distributions, spec.install_command(torch.version.cuda))
+        for spec in LOADERS.values()
+        if spec.package
+    ]
     rows = (
-        ("DALI", "nvidia.dali", ("nvidia-dali-cuda130", "nvidia-dali-cuda120"), dali),
-        ("FFCV", "ffcv", ("ffcv",), f"{FFCV_SYSTEM} && {extra('ffcv')}"),
+        *loaders,
         ("sample images", "skimage", ("scikit-image",), extra("sample")),
         ("timm", "timm", ("timm",), extra("timm")),
         ("torchvision", "torchvision", ("torchvision",), extra("peers")),

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from fastreg.kernels.augmentation import augment
 from fastreg.kernels.cross_entropy import mixed_cross_entropy
-from fastreg.kernels.types import Plan, Targets
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Plan, Targets
 
 
 class BatchAugment(nn.Module):

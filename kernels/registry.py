@@ -76,7 +76,6 @@ _MODULES = (
     "color.registry",
     "jpeg.registry",
     "corruptions.registry",
-    "corruptions.pixel_registry",
 )
 
 

@@ -6,6 +6,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+# RGB statistics of ImageNet's training set on the 0-1 scale
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 class Batch(NamedTuple):
     """Images and labels as a loader returns them: not flipped, not normalized, not cast.

@@ -7,17 +7,19 @@ import importlib
 _EXPORTS = {
     "DATASETS": "datasets",
     "open_dataset": "datasets",
+    "Dataset": "source",
     "Source": "source",
     "check_fingerprint": "source",
     "Order": "order",
-    "LOADERS": "loader",
+    "LOADERS": "loader_table",
+    "LoaderSpec": "loader_table",
     "Loader": "loader",
     "make_loader": "loader",
     "write_sample": "sample",
     "write_beton": "prepare",
     "fetch_files": "fetch",
-    "verify": "verify",
-    "info": "verify",
+    "verify": "verify_data",
+    "info": "verify_data",
     "load_frost": "frost",
 }
 

@@ -1,10 +1,9 @@
-"""`.beton` files (FFCV's format, version 2) without its library: the layout, and a Source over one file.
+"""``.beton`` files (FFCV's format, version 2) without its library: the layout, and a Source over one file.
 
 Little endian: header (24 bytes), one 1041-byte row per field, one aligned metadata row per sample, pages of
 ``page_size`` bytes (a sample never crosses a page), and last the allocation table (sample, pointer, size).
-fastreg adds what the format has no place for before the allocation table: class names and settings as JSON, and behind
-it the CRC-32 of every sample (uint32). The label field's unused arguments point at them, so FFCV reads the file as any
-other.
+Before the allocation table fastreg adds a note, which the format has no field for: class names and settings as JSON,
+then the CRC-32 of every sample (uint32). The label field's unused arguments point at the note; FFCV ignores it.
 """
 
 from __future__ import annotations
@@ -13,16 +12,12 @@ import hashlib
 import json
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastreg.errors import InputError
 from fastreg.pipelines.image import header
-from fastreg.pipelines.source import Source
-
-if TYPE_CHECKING:
-    from fastreg.pipelines.datasets import Dataset
+from fastreg.pipelines.source import Dataset, Source
 
 VERSION = 2
 INT, RGB = 1, 2  # field types
@@ -46,26 +41,31 @@ ALLOCATION = np.dtype([("sample", "<u8"), ("pointer", "<u8"), ("size", "<u8")])
 ABOUT = np.dtype([("magic", "S8"), ("pointer", "<u8"), ("size", "<u8")])
 CHECKSUM = np.dtype("<u4")
 MAGIC = b"fastreg1"
-BLOCK = 4096  # bytes by which canvases are gathered
+BLOCK = 4096  # canvases are gathered in blocks of that many bytes
 
 
 class BetonSource(Source):
-    """One split in one ``.beton`` file with an RGB image and an integer label per sample, JPEG or raw.
+    """One split in one ``.beton`` file: an RGB image (JPEG or raw) and an integer label per sample.
 
-    ``about`` is fastreg's note in the file, empty for files that FFCV wrote. Raises InputError for a file that is cut
-    short, of another version, with other fields, or noted to hold another split.
+    Attributes:
+        about: fastreg's note in the file; empty for files that FFCV wrote.
+        pages: int [N], the page that holds each sample.
+        heights, widths: int64 [N], image sides in pixels.
+
+    Raises:
+        InputError: The file is cut short, of another version, has other fields, or notes another split.
     """
 
     def __init__(self, path: Path, name: str, split: str, spec: Dataset):
         self.path = path
         try:
-            self._memory = np.memmap(path, np.uint8, "r").view(np.ndarray)  # plain views are cheaper
+            self._memory = np.memmap(path, np.uint8, "r").view(np.ndarray)  # slices of a memmap cost more
         except (OSError, ValueError) as error:
             raise InputError(f"cannot open {path}: {error}; write it anew with `fastreg data prepare`.") from None
         header = self._table(0, 1, HEADER)[0]
         if header["version"] != VERSION:
             raise InputError(
-                f"{path} is not a .beton file of version {VERSION} (it says {header['version']}): "
+                f"{path} is not a .beton file of version {VERSION} (its version is {header['version']}): "
                 f"write it anew with `fastreg data prepare`."
             )
         fields = self._table(HEADER.itemsize, int(header["fields"]), FIELD)
@@ -80,7 +80,7 @@ class BetonSource(Source):
         self.about, self._checksums = self._read_about(fields, n)
         if self.about.get("split", split) != split:
             raise InputError(
-                f"{path} holds the {self.about['split']} split, and {split} is asked for: give the folder that holds "
+                f"{path} holds the {self.about['split']} split, not {split}: set `data_dir` to the folder that holds "
                 f"train.beton and val.beton."
             )
         classes = self.about.get("classes") or [
@@ -96,14 +96,18 @@ class BetonSource(Source):
         whole = self.canvas is not None and not ((self.pointers | self._sizes) % BLOCK).any()
         self._blocks = self._memory[: len(self._memory) // BLOCK * BLOCK].reshape(-1, BLOCK) if whole else None
 
+    @property
+    def form(self) -> str:
+        return "beton" if self.canvas is None else "canvases"
+
     def _table(self, offset: int, count: int | None, dtype: np.dtype) -> np.ndarray:
         stop = len(self._memory) if count is None else offset + count * dtype.itemsize
         stop -= (stop - offset) % dtype.itemsize
         if offset > len(self._memory) or stop > len(self._memory):
-            raise self._short()
+            raise self._damaged()
         return np.frombuffer(self._memory[offset:stop], dtype)
 
-    def _short(self) -> InputError:
+    def _damaged(self) -> InputError:
         return InputError(f"{self.path} is cut short or damaged: write it anew with `fastreg data prepare`.")
 
     def _row_type(self, fields: np.ndarray) -> np.dtype:
@@ -119,17 +123,17 @@ class BetonSource(Source):
         )
 
     def _extents(self, images: np.ndarray, allocation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(pointer, size) of every sample: raw sizes follow from the shape, JPEG sizes from the allocation table."""
+        """(pointer, size) of every sample, from the allocation table."""
         pointers = images["pointer"].astype(np.int64)
         table = allocation[np.argsort(allocation["pointer"])]
         at = np.searchsorted(table["pointer"], images["pointer"])
         if len(pointers) and (at.max() >= len(table) or (table["pointer"][at] != images["pointer"]).any()):
-            raise self._short()
+            raise self._damaged()
         sizes = table["size"][at].astype(np.int64)
         raw = images["mode"] == RAW
         pixels = images["height"].astype(np.int64) * images["width"] * 3
         if (pointers + sizes > len(self._memory)).any() or (sizes[raw] != pixels[raw]).any():
-            raise self._short()
+            raise self._damaged()
         return pointers, sizes
 
     def _read_about(self, fields: np.ndarray, n: int) -> tuple[dict, np.ndarray | None]:
@@ -142,7 +146,7 @@ class BetonSource(Source):
         try:
             about = json.loads(self._memory[int(note["pointer"]) : end].tobytes())
         except ValueError:
-            raise self._short() from None
+            raise self._damaged() from None
         return about, self._table(end, n, CHECKSUM) if about.get("checksums") else None
 
     def content(self) -> str:
@@ -150,10 +154,10 @@ class BetonSource(Source):
 
     def check(self, index: int) -> None:
         if self._checksums is not None and zlib.crc32(self.stored(index)) != self._checksums[index]:
-            raise ValueError("its bytes are not those that were written: its checksum differs")
+            raise ValueError("its bytes changed since they were written: the checksum differs")
 
     def stored(self, index: int) -> np.ndarray:
-        """The stored bytes of a sample, uint8, without a copy."""
+        """The stored bytes of a sample, uint8, as a view."""
         return self._memory[self.pointers[index] : self.pointers[index] + self._sizes[index]]
 
     def read(self, index: int) -> bytes | np.ndarray:
@@ -161,17 +165,17 @@ class BetonSource(Source):
         if self.modes[index] == RAW:
             return data.reshape(height, width, 3)
         if self.modes[index] != JPEG:
-            raise ValueError(f"it is stored in a way that fastreg does not know ({self.modes[index]})")
+            raise ValueError(f"its storage mode {self.modes[index]} is unknown (known are {JPEG} JPEG and {RAW} raw)")
         encoded = data.tobytes()
-        said = header(encoded)
-        if said[:2] != (height, width):
-            raise ValueError(f"it is {said.width} x {said.height} pixels, and the file's table says {width} x {height}")
+        head = header(encoded)
+        if head[:2] != (height, width):
+            raise ValueError(f"it is {head.width} x {head.height} pixels, and the file's table says {width} x {height}")
         return encoded
 
     def gather(self, indices: np.ndarray, out: np.ndarray) -> None:
         if self._blocks is None:
             return super().gather(indices, out)
-        # One call without the interpreter's lock: threads that copy row by row spend a quarter of their time taking it.
+        # one call that releases the interpreter's lock: copying row by row, threads spend a quarter of their time on it
         count = out[0].nbytes // BLOCK
         blocks = self.pointers[indices, None] // BLOCK + np.arange(count)
         np.take(self._blocks, blocks, axis=0, out=out.reshape(len(out), count, BLOCK), mode="clip")

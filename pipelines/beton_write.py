@@ -1,4 +1,4 @@
-"""Writes a `.beton` file sample by sample: resumable through a journal, checked, and finished by one rename."""
+"""Writing a ``.beton`` file sample by sample: resumable through a journal, verified, and finished by one rename."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 from fastreg.errors import InputError, RunError
 from fastreg.pipelines.beton import ABOUT, ALLOCATION, CHECKSUM, FIELD, HEADER, INT, MAGIC, RAW, RGB, SAMPLE, VERSION
 
-PAGE = 8 << 20  # FFCV's default; grows by doubling until the largest sample fits
-MAX_SIDE = 26_754  # pixels of a square whose bytes fit into the largest page that the header can name, 2 GiB
-# What is known of a sample once it is written; `source` is its index where it came from.
+PAGE = 8 << 20  # FFCV's default page size in bytes; doubled until the largest sample fits
+MAX_SIDE = 26_754  # side in pixels of the largest square that fits into the largest page, 2 GiB
+# One row of the journal, for one written sample; ``source`` is its index in the source.
 _RECORD = np.dtype(
     [
         ("source", "<u8"),
@@ -32,7 +32,7 @@ _RECORD = np.dtype(
 
 
 class Encoded(NamedTuple):
-    """One sample as it will be stored: ``mode`` JPEG or RAW, sides in pixels."""
+    """One sample as it is stored: ``mode`` JPEG or RAW, sides in pixels."""
 
     mode: int
     width: int
@@ -41,11 +41,19 @@ class Encoded(NamedTuple):
 
 
 class BetonWriter:
-    """``X.beton.part`` grows beside ``X.beton.part.journal``, which lists the samples that are safely written.
+    """Writes ``X.beton.part`` beside ``X.beton.part.journal``, which lists the samples that are safely on disk.
 
-    A writer with the same ``settings`` continues behind the last sample that the journal lists and the data hold;
-    ``next`` is the first source index to write. ``capacity`` is the largest number of samples, ``largest`` the bytes of
-    the largest one.
+    A writer with the same settings continues after the last sample that the journal lists and the data contain.
+
+    Args:
+        path: The finished file.
+        settings: JSON object of everything that determines the content.
+        capacity: Largest number of samples.
+        largest: Bytes of the largest sample.
+
+    Raises:
+        InputError: Another process writes the file, or it was begun with other settings.
+        RunError: The folder cannot be written.
     """
 
     def __init__(self, path: Path, settings: dict, capacity: int, largest: int):
@@ -64,21 +72,21 @@ class BetonWriter:
             fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{path} is being written by another process: wait for it, or give another --to."
+                f"{path} is being written by another process: wait for it, or set `to` to another file."
             ) from None
         except OSError as error:
             raise RunError(
-                f"cannot write to {path.parent}: {error.strerror}; give a --to where you may write."
+                f"cannot write to {path.parent}: {error.strerror}; set `to` to a file in a writable folder."
             ) from None
         self._resume()
 
     def _resume(self) -> None:
         first = json.dumps({**self.settings, "page_size": self.page_size, "start": self._start}).encode() + b"\n"
         self._journal.seek(0)
-        header = self._journal.readline() if self._data.seek(0, os.SEEK_END) else b""  # without data it tells nothing
+        header = self._journal.readline() if self._data.seek(0, os.SEEK_END) else b""  # a journal without data is void
         if header and header != first and header.endswith(b"\n"):
             raise InputError(
-                f"{self._part} was begun with other settings or other data: remove it and its journal, or use the same."
+                f"{self._part} was begun with other settings or other data: remove it and its journal, or use those."
             )
         records = np.frombuffer(b"", _RECORD)
         if header == first:
@@ -96,7 +104,7 @@ class BetonWriter:
         self._data.seek(self._end)
 
     def _sound(self, records: np.ndarray) -> int:
-        """How many of the records, from the first on, tell what lies in the data."""
+        """Number of leading records whose checksums match the data."""
         length = self._data.seek(0, os.SEEK_END)
         for count, record in enumerate(records):
             pointer, size = int(record["pointer"]), int(record["size"])
@@ -108,20 +116,23 @@ class BetonWriter:
         return len(records)
 
     def check(self, sample: Encoded) -> None:
-        """Raise ValueError for a sample that the format has no room for."""
+        """Raise ValueError for a sample that the format cannot hold."""
         if max(sample.width, sample.height) > 0xFFFF:
-            raise ValueError(f"it is {sample.width} x {sample.height} pixels, and a side has 65,535 at most: --max-res")
+            raise ValueError(
+                f"it is {sample.width} x {sample.height} pixels, and a side has 65,535 at most: set `max_res`"
+            )
         if len(sample.payload) > self.page_size:
             raise ValueError(
-                f"it takes {len(sample.payload):,} bytes, more than a page of {self.page_size:,}: --max-res shrinks it"
+                f"it takes {len(sample.payload):,} bytes, more than a page of {self.page_size:,}: lower `max_res`"
             )
 
     @property
     def next(self) -> int:
+        """Index of the first sample to write."""
         return int(self.records[-1]["source"]) + 1 if self.records else 0
 
     def add(self, source: int, label: int, sample: Encoded) -> None:
-        """Append a sample; it never crosses a page, as FFCV demands."""
+        """Append a sample; FFCV requires that it does not cross a page."""
         size = len(sample.payload)
         pointer = self._end
         if pointer // self.page_size != (pointer + size - 1) // self.page_size:
@@ -135,7 +146,7 @@ class BetonWriter:
         self._end = pointer + size
 
     def flush(self) -> None:
-        """Make what was added durable, then say so in the journal."""
+        """Write added samples to the disk, then list them in the journal."""
         self._data.flush()
         os.fdatasync(self._data.fileno())
         done = np.array(self._waiting, _RECORD)
@@ -145,8 +156,14 @@ class BetonWriter:
         self._waiting = []
 
     def finish(self, about: dict) -> None:
-        """Write the tables, read every sample back against its checksum, and rename. Raises RunError on a mismatch, and
-        where there is no sample at all, which leaves nothing behind."""
+        """Write the tables, verify every sample's checksum, and rename the file.
+
+        Args:
+            about: The note to keep in the file.
+
+        Raises:
+            RunError: A checksum differs; or there is no sample, in which case no file is left.
+        """
         self.flush()
         records = np.array(self.records, _RECORD)
         if not len(records):
@@ -179,14 +196,14 @@ class BetonWriter:
         sound = self._sound(records)
         if sound < len(records):
             raise RunError(
-                f"{self._part} does not hold what was written (sample {int(records[sound]['source'])}): the same "
-                f"command writes it anew from there; if this comes again, the disk is unsound."
+                f"{self._part} differs from what was written (sample {int(records[sound]['source'])}): the same "
+                f"command rewrites it from there; if this happens again, check the disk."
             )
         os.replace(self._part, self.path)
         self._log.unlink()
 
     def close(self) -> None:
-        """Keep what is finished; the same command continues from there."""
+        """Close the files; the same settings continue from there."""
         self._data.close()
         self._journal.close()
 
@@ -196,5 +213,5 @@ def _aligned(offset: int, to: int) -> int:
 
 
 def raw_bytes(array: np.ndarray) -> Encoded:
-    """A uint8 [H, W, 3] array stored as it is."""
+    """The raw form of a uint8 [H, W, 3] array."""
     return Encoded(RAW, array.shape[1], array.shape[0], np.ascontiguousarray(array).tobytes())

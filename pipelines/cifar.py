@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastreg.errors import InputError
-from fastreg.pipelines.source import Source
-
-if TYPE_CHECKING:
-    from fastreg.pipelines.datasets import Dataset
+from fastreg.pipelines.source import Dataset, Source
 
 # folder, files of each split, meta file, label key, name key
 _LAYOUT: dict[str, tuple[str, dict[str, tuple[str, ...]], str, str, str]] = {
@@ -79,12 +76,16 @@ def load_pickle(path: Path) -> dict[str, Any]:
 
 
 class ArraySource(Source):
-    """A whole split in memory: ``images`` uint8 [N, H, W, 3]."""
+    """A whole split of small images in memory: ``images`` uint8 [N, H, W, 3]."""
 
     def __init__(self, images: np.ndarray, *about):
         self.images = images
         super().__init__(*about)
         self.canvas = images.shape[1], images.shape[2]
+
+    @property
+    def form(self) -> str:
+        return "arrays"
 
     def read(self, index: int) -> np.ndarray:
         return self.images[index]

@@ -1,79 +1,116 @@
-"""The data sets by name: where they lie, how they are normalised, and how each is opened as a Source."""
+"""The data sets by name: where they lie, how they are normalized, and how each is opened as a Source."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 from fastreg.errors import InputError, unknown
-from fastreg.pipelines.source import Source
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
+from fastreg.pipelines.address import is_address, is_pattern, normalized
+from fastreg.pipelines.beton import BetonSource
+from fastreg.pipelines.cifar import open_cifar
+from fastreg.pipelines.parquet import ParquetSource
+from fastreg.pipelines.remote_folder import RemoteFolderSource
+from fastreg.pipelines.shard_cache import ShardCache
+from fastreg.pipelines.source import Dataset, FolderSource, Source
+from fastreg.pipelines.storage import SPLIT_WORDS, Stored, find_split
+from fastreg.pipelines.svhn import open_svhn
+from fastreg.pipelines.tar import TarSource
+from fastreg.pipelines.webdataset import WebDatasetSource
 
-
-class Dataset(NamedTuple):
-    """What holds for a data set wherever it lies; ``mean`` and ``std`` are RGB on the 0-1 scale."""
-
-    layout: str  # "folder" (class folders or a .beton), "cifar" (python pickles) or "svhn" (MATLAB files)
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    classes: int | None = None  # of the full set; None: whatever lies there
-    sample: bool = False  # `fastreg data sample` can write a small one
-    fetch: bool = False  # `fastreg data fetch` can download it
-
-
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# ODIN's and CutMix's statistics, which the paper uses for both CIFAR sets (8-bit units over 255)
-_CIFAR = (125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)
+# Statistics of ODIN and CutMix, which the paper uses for both CIFAR sets (8-bit units over 255)
+CIFAR_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
+CIFAR_STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
 
 DATASETS: dict[str, Dataset] = {
-    "imagenet": Dataset("folder", *_IMAGENET, classes=1000, sample=True),
-    "cifar10": Dataset("cifar", *_CIFAR, classes=10, fetch=True),
-    "cifar100": Dataset("cifar", *_CIFAR, classes=100, sample=True, fetch=True),
-    "svhn": Dataset("svhn", *_CIFAR, classes=10, fetch=True),
-    "folder": Dataset("folder", *_IMAGENET),
+    "imagenet": Dataset("folder", IMAGENET_MEAN, IMAGENET_STD, classes=1000, sample=True),
+    "cifar10": Dataset("cifar", CIFAR_MEAN, CIFAR_STD, classes=10, fetch=True),
+    "cifar100": Dataset("cifar", CIFAR_MEAN, CIFAR_STD, classes=100, sample=True, fetch=True),
+    "svhn": Dataset("svhn", CIFAR_MEAN, CIFAR_STD, classes=10, fetch=True),
+    "folder": Dataset("folder", IMAGENET_MEAN, IMAGENET_STD),
 }
 
-SPLITS = ("train", "val")
+SPLITS = tuple(SPLIT_WORDS)
 
 
 def split_named(text: str) -> str | None:
-    """The split that a file's or folder's name says as a word: "val" of "imagenet.val.500", none of "evaluation"."""
+    """The split that a file or folder name contains as a word: "val" in "imagenet.val.500", none in "evaluation"."""
     words = re.findall("[a-z]+", text.lower())
     return next((name for name in (*SPLITS, "test") if name in words), None)
 
 
-def find(name: str, data_dir: str | Path | None = None) -> Path:
-    """The root of data set ``name``: ``data_dir``, else ``$FASTREG_DATA/<name>``, else ``./data/<name>``.
+def find(name: str, data_dir: str | Path | None = None) -> Path | str:
+    """Find the root of a data set.
 
-    Raises InputError when the name is unknown or nothing lies there; the message names the ways to give one.
+    Args:
+        name: A key of ``DATASETS``.
+        data_dir: The root; by default ``$FASTREG_DATA/<name>``, else ``./data/<name>``.
+
+    Returns:
+        The root, which exists; an address or a pattern as text, unchecked.
+
+    Raises:
+        InputError: The name is unknown, or nothing lies there; the message lists the ways to get the data.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
-    ways = f"give --data-dir DIR, set FASTREG_DATA to a folder that holds {name}/, or put it at ./data/{name}"
+    ways = f"set `data_dir`, set FASTREG_DATA to a folder that holds {name}/, or put it at ./data/{name}"
     if DATASETS[name].fetch:
         ways += f"; `fastreg data fetch {name}` downloads it"
     if DATASETS[name].sample:
         ways += f"; `fastreg data sample {name}` writes a small one"
     if data_dir is not None:
-        root = Path(data_dir)
+        text = normalized(data_dir)
+        root = Path(text)
+        if is_address(text) or (is_pattern(text) and not root.exists()):
+            return text
         if not root.exists():
             raise InputError(f"no {name} data at {root}: it does not exist; {ways}.")
         return root
-    places = [Path("data") / name]
+    candidates = [Path("data") / name]
     if os.environ.get("FASTREG_DATA"):
-        places.insert(0, Path(os.environ["FASTREG_DATA"]) / name)
-    for root in places:
+        candidates.insert(0, Path(os.environ["FASTREG_DATA"]) / name)
+    for root in candidates:
         if root.exists():
             return root
-    raise InputError(f"no {name} data found (looked at {' and '.join(map(str, places))}): {ways}.")
+    raise InputError(f"no {name} data found (looked at {' and '.join(map(str, candidates))}): {ways}.")
 
 
-def open_dataset(name: str, split: str, data_dir: str | Path | None = None, *, beton: bool = False) -> Source:
-    """Open one split ("train" or "val"; "test" means "val") of a data set as a Source; reads no image yet.
+def open_dataset(
+    name: str,
+    split: str,
+    data_dir: str | Path | None = None,
+    *,
+    beton: bool = False,
+    image_key: str | None = None,
+    label_key: str | None = None,
+    cache_dir: str | Path | None = None,
+    cache_gb: float | None = None,
+) -> Source:
+    """Open one split of a data set; reads no image of a local one yet.
 
-    ``data_dir`` may also be a ``.beton`` file. Where class folders and ``<split>.beton`` lie side by side the folders
-    are taken, with ``beton`` the file. Raises InputError when it is not there or not what it should be.
+    Args:
+        name: A key of ``DATASETS``.
+        split: ``"train"`` or ``"val"``; ``"test"`` means ``"val"``.
+        data_dir: A folder (of class folders, a ``.beton`` file, ImageNet's tar files, WebDataset tar shards or parquet
+            files), one such file, a pattern of shards (``{0000..1023}``, ``*``, ``{split}``), or an fsspec address of
+            any of these; by default where ``find`` looks. Of several shards, those are taken whose names contain the
+            split, such as ``train-0000.tar`` or ``validation-00000-of-00014.parquet``; a file ``classes.txt`` beside
+            them may name the classes, one per line.
+        beton: Prefer ``<split>.beton`` to class folders that lie beside it.
+        image_key: Tar shards: extension of the image; parquet: its column. By default the usual ones.
+        label_key: Tar shards: extension of the label, or field of the sample's JSON; parquet: its column.
+        cache_dir: Folder for copies of remote files; by default ``$FASTREG_CACHE``, else the user's cache folder.
+        cache_gb: Its limit in GB (1e9 bytes); by default ``$FASTREG_CACHE_GB``, else 100.
+
+    Returns:
+        The split as a Source.
+
+    Raises:
+        InputError: The data are missing, damaged, or not of this data set; or an extra is not installed.
+        RunError: A server does not answer, or a download fails.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
@@ -81,35 +118,30 @@ def open_dataset(name: str, split: str, data_dir: str | Path | None = None, *, b
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     spec, root = DATASETS[name], find(name, data_dir)
-    if spec.layout == "cifar":
-        from fastreg.pipelines.cifar import open_cifar
-
-        return open_cifar(name, split, root, spec)
-    if spec.layout == "svhn":
-        from fastreg.pipelines.svhn import open_svhn
-
-        return open_svhn(name, split, root, spec)
-    kind, path = stored(root, split, beton)
-    if kind == "beton":
-        from fastreg.pipelines.beton import BetonSource
-
+    if spec.layout in ("cifar", "svhn"):
+        if not isinstance(root, Path):
+            raise InputError(f"{name} is read from a local folder, and `data_dir` is {root}: download it first.")
+        return (open_cifar if spec.layout == "cifar" else open_svhn)(name, split, root, spec)
+    stored = find_split(root, split, beton)
+    cache = ShardCache(cache_dir, cache_gb)
+    keys = {"image_key": image_key, "label_key": label_key}
+    if stored.kind == "beton":
+        path = cache.local_path(stored.files[0]) if stored.files else Path(stored.path)
         return BetonSource(path, name, split, spec)
-    if kind == "tar":
-        from fastreg.pipelines.tar import TarSource
-
-        return TarSource(path, name, split, spec)
-    from fastreg.pipelines.source import FolderSource
-
+    if stored.kind == "imagenet-tar":
+        return TarSource(Path(stored.path), name, split, spec)
+    if stored.kind == "webdataset":
+        return WebDatasetSource(stored.files, root, name, split, spec, **keys, cache=cache, cache_dir=cache_dir)
+    if stored.kind == "parquet":
+        return ParquetSource(stored.files, root, name, split, spec, **keys, cache=cache, cache_dir=cache_dir)
+    if is_address(str(root)) and stored.kind == "folder":
+        return RemoteFolderSource(str(stored.path), str(root), name, split, spec, cache=cache)
+    if isinstance(root, str):
+        raise InputError(f"`data_dir` {root} stands for no {split} data: correct it.")
     return FolderSource(root, name, split, spec)
 
 
-def stored(root: Path, split: str, beton: bool = False) -> tuple[str, Path]:
-    """How a split of images lies at ``root``: ("folder" | "beton" | "tar" | "", where), the first of several.
-
-    Class folders come first, with ``beton`` the file.
-    """
-    there = [("folder", root / split)] if (root / split).is_dir() else []
-    files = [("beton", path) for path in (root, root / f"{split}.beton") if path.suffix == ".beton" and path.is_file()]
-    there = files + there if beton else there + files
-    tar = root / f"ILSVRC2012_img_{split}.tar"
-    return [*there, ("tar", tar) if tar.is_file() else ("", root)][0]
+def stored_splits(root: Path | str) -> dict[str, Stored]:
+    """The splits that lie at a root, and how."""
+    found = {split: find_split(root, split) for split in SPLITS}
+    return {split: stored for split, stored in found.items() if stored.kind}

@@ -1,12 +1,12 @@
-"""The `dali` decoder: NVIDIA DALI's Pipeline API, fed with encoded bytes and boxes through external sources.
+"""The ``dali`` loader: NVIDIA DALI's Pipeline API, fed with encoded bytes and boxes through external sources.
 
-With a GPU, mixed decoding (hardware engine) of whole images, which are cut there; without, the CPU pipeline, which
-decodes the crop alone. What DALI sees differently from Pillow (CMYK, palette, alpha, 16-bit, a missing end marker)
-reaches it decoded by Pillow, losslessly.
+With a GPU, DALI decodes whole images (mixed decoding, hardware engine) and crops them there; without one, its CPU
+pipeline decodes the crop alone. Images that DALI decodes differently from Pillow (CMYK, palette, alpha, 16-bit, a
+missing end marker) are decoded by Pillow and passed on losslessly.
 
-Why no regions on a GPU: where nvJPEG is older than 13.2, as all of CUDA 12's are, nvImageCodec leaves regions of JPEGs
-with subsampled colours to the CPU (unless colours are upsampled otherwise than in libjpeg); and its release 0.9, which
-DALI 2.4 asks for, is reported to crash on regions on an H100 (nvImageCodec issue 55).
+No regions on a GPU: with an nvJPEG older than 13.2, as all of CUDA 12's are, nvImageCodec leaves regions of JPEGs with
+subsampled colors to the CPU (unless colors are upsampled otherwise than in libjpeg); and its release 0.9, which DALI
+2.4 requires, is reported to crash on regions on an H100 (nvImageCodec issue 55).
 """
 
 from __future__ import annotations
@@ -20,18 +20,27 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fastreg.errors import InputError, extra
+from fastreg.errors import InputError
+from fastreg.log import log
 from fastreg.pipelines import crop
 from fastreg.pipelines.decode_pillow import PillowDecoder
-from fastreg.pipelines.decoder import Decoded, Job, Settings, ahead, bad_image, cancel_all, log
+from fastreg.pipelines.decoder import (
+    BatchRequest,
+    Decoded,
+    DecodeSettings,
+    cancel_all,
+    look_ahead,
+    report_bad_image,
+)
 from fastreg.pipelines.image import ERRORS, header, open_image, reason
+from fastreg.pipelines.loader_table import LOADERS
 from fastreg.pipelines.source import Source
 
-DEPTH = 3  # batches inside DALI: one being fetched, and two at work while the consumer has it, as in its own iterator
+DEPTH = 3  # batches inside DALI: one being fetched and two in work, as in its own iterator
 HW_LOAD = 0.65  # share of a mixed batch for the hardware engine
 
 
-# Per-sample inputs beside the bytes, (vertical, horizontal) pixels: dtype, and the value that suits a blank of 8 x 8.
+# Per-sample inputs beside the bytes, (vertical, horizontal) pixels: dtype, and the value for a blank image of 8 x 8
 _WINDOWS = {
     "anchor": (np.int32, 0),  # training: corner of the crop
     "shape": (np.int32, 8),  # training: its sides
@@ -42,7 +51,7 @@ _WINDOWS = {
 
 
 class _Prepared(NamedTuple):
-    """What DALI is given for a run of rows."""
+    """DALI's inputs for consecutive rows."""
 
     encoded: list[np.ndarray]
     windows: dict[str, np.ndarray]  # [n, 2] each
@@ -59,33 +68,34 @@ _BLANK = _ppm(Image.new("RGB", (8, 8)))  # stands in for a skipped image; its ro
 
 
 class DaliDecoder:
-    """See ``work.Decoder``. Threads of the `folder` decoder read, parse headers and draw boxes; DALI does the rest."""
+    """A ``Decoder``. Threads read, parse headers and draw boxes; DALI decodes and resizes."""
 
-    def __init__(self, source: Source, settings: Settings):
+    def __init__(self, source: Source, settings: DecodeSettings):
         try:
             import nvidia.dali  # noqa: F401
         except ImportError as error:
-            raise InputError(f"loader 'dali' needs DALI ({error}): {extra('dali')}.") from None
+            install = LOADERS["dali"].install_command(torch.version.cuda)
+            raise InputError(f"`loader` 'dali' needs DALI ({error}): {install}.") from None
         self.source, self.settings = source, settings
         self.pillow = PillowDecoder(source, settings)
         self.regions = settings.device.type != "cuda"  # whether the crop is decoded alone
         self._pipe: Any = None
 
-    def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
-        inside: list[tuple[Job, list[int]]] = []  # fed to DALI, not yet taken out
+    def run(self, requests: Iterator[BatchRequest]) -> Generator[Decoded]:
+        inside: list[tuple[BatchRequest, list[int]]] = []  # fed to DALI and not yet returned
 
-        def start(job: Job):
-            return job, self.pillow.pool.map_chunks(job, self._prepare, smallest=32)
+        def start(request: BatchRequest):
+            return request, self.pillow.pool.map_chunks(request, self._prepare, smallest=32)
 
-        prepared = ahead(jobs, start, 2, lambda started: cancel_all(started[1]))
+        prepared = look_ahead(requests, start, 2, lambda started: cancel_all(started[1]))
         try:
-            for job, futures in prepared:
+            for request, futures in prepared:
                 try:
                     parts = [future.result() for future in futures]
                 finally:
                     cancel_all(futures)
-                inside.append((job, [row for part in parts for row in part.bad]))
-                self._feed(job, parts)
+                inside.append((request, [row for part in parts for row in part.bad]))
+                self._feed(request, parts)
                 if len(inside) >= DEPTH:
                     yield from self._take(inside)
             while inside:
@@ -95,10 +105,10 @@ class DaliDecoder:
             if inside and self._pipe is not None and not sys.is_finalizing():  # at exit DALI goes first
                 self._drain(len(inside))
 
-    def _take(self, inside: list[tuple[Job, list[int]]]) -> Iterator[Decoded]:
-        """The oldest batch; when DALI refuses it, all batches inside are decoded by Pillow, which names the culprit."""
+    def _take(self, inside: list[tuple[BatchRequest, list[int]]]) -> Iterator[Decoded]:
+        """The oldest batch; if DALI refuses it, Pillow decodes all batches inside and names the broken image."""
         try:
-            # bound to the consumer's stream: no wait for the GPU, and the memory is DALI's again in that stream's order
+            # bound to the consumer's stream: the host does not wait, and DALI reuses the memory in that stream's order
             gpu = self.settings.device.type == "cuda"
             stream = torch.cuda.current_stream(self.settings.device) if gpu else None
             (out,) = self._pipe.share_outputs(cuda_stream=stream)
@@ -109,14 +119,14 @@ class DaliDecoder:
             why = str(error).strip().splitlines()
             log.warning("DALI refused a batch (%s): decoding %d with Pillow.", why[-1] if why else "?", len(inside))
             while inside:
-                job, _ = inside.pop(0)
-                yield from self.pillow.run(iter([job]))
+                request, _ = inside.pop(0)
+                yield from self.pillow.run(iter([request]))
             return
-        job, bad = inside.pop(0)
+        request, bad = inside.pop(0)
         yield Decoded(images, None, tuple(bad))
 
-    def _prepare(self, job: Job, first: int, stop: int) -> _Prepared:
-        indices, s = job.indices[first:stop], self.settings
+    def _prepare(self, request: BatchRequest, first: int, stop: int) -> _Prepared:
+        indices, s = request.indices[first:stop], self.settings
         encoded, sizes, bad = [], [], []
         for row, index in enumerate(indices):
             try:
@@ -125,24 +135,24 @@ class DaliDecoder:
                 data = stored if head.plain else _ppm(open_image(stored))
                 sizes.append(head[:2])
             except ERRORS as error:
-                bad_image(self.source, index, reason(error), s.on_bad_image)
+                report_bad_image(self.source, index, reason(error), s.on_bad_image)
                 bad.append(first + row)
                 data = _BLANK
                 sizes.append((8, 8))
             encoded.append(np.frombuffer(data, np.uint8))
         sides = np.asarray(sizes)
         if s.train:
-            boxes = crop.random_boxes(s.seed, indices, job.epoch, sides[:, 0], sides[:, 1])
-            windows = {"anchor": boxes[:, :2], "shape": boxes[:, 2:], "resized": np.full_like(sides, job.size)}
+            boxes = crop.random_boxes(s.seed, indices, request.epoch, sides[:, 0], sides[:, 1])
+            windows = {"anchor": boxes[:, :2], "shape": boxes[:, 2:], "resized": np.full_like(sides, request.size)}
         else:
-            resized = np.array([crop.resized(h, w, job.size, job.resize) for h, w in sizes])
-            cut = np.array([crop.centre(h, w, job.size) for h, w in resized.tolist()])
-            windows = {"resized": resized, "cut": cut, "square": np.full_like(sides, job.size)}
+            resized = np.array([crop.resized(h, w, request.size, request.resize) for h, w in sizes])
+            cut = np.array([crop.center(h, w, request.size) for h, w in resized.tolist()])
+            windows = {"resized": resized, "cut": cut, "square": np.full_like(sides, request.size)}
         return _Prepared(encoded, windows, bad)
 
-    def _feed(self, job: Job, parts: list[_Prepared]) -> None:
-        if self._pipe is None or self._pipe.max_batch_size < len(job.indices):
-            self._pipe = self._build(len(job.indices))
+    def _feed(self, request: BatchRequest, parts: list[_Prepared]) -> None:
+        if self._pipe is None or self._pipe.max_batch_size < len(request.indices):
+            self._pipe = self._build(len(request.indices))
         self._pipe.feed_input("encoded", [data for part in parts for data in part.encoded])
         for name in parts[0].windows:
             values = np.concatenate([part.windows[name] for part in parts])
@@ -150,7 +160,7 @@ class DaliDecoder:
         self._pipe.schedule_run()
 
     def _build(self, batch_size: int) -> Any:
-        """A running pipeline with nothing inside. DALI's first run takes DEPTH batches, so blanks go through first."""
+        """A running, empty pipeline. DALI's first run takes DEPTH batches, so blank images pass through first."""
         import nvidia.dali as dali
 
         fn: Any = dali.fn
@@ -181,7 +191,7 @@ class DaliDecoder:
 
         pipe = graph(
             batch_size=batch_size,
-            num_threads=self.settings.workers + 1,  # the thread that feeds takes a core now and then: 9 % on two cores
+            num_threads=self.settings.workers + 1,  # one more than cores: the feeding thread takes 9 % of two cores
             device_id=(self.settings.device.index or 0) if gpu else None,
             prefetch_queue_depth=DEPTH,
         )
@@ -194,7 +204,9 @@ class DaliDecoder:
                     pipe.feed_input(name, np.full((1, 2), value, dtype))
             pipe.schedule_run()
         except RuntimeError as error:
-            raise InputError(f"DALI cannot start on {self.settings.device} ({error}): use --loader folder.") from None
+            raise InputError(
+                f"DALI cannot start on {self.settings.device} ({error}): set `loader` to folder."
+            ) from None
         for _ in range(DEPTH):
             pipe.share_outputs()
             pipe.release_outputs()

@@ -1,7 +1,8 @@
-"""The `ffcv` decoder: the C routines of the real FFCV 1.0.2 (libjpeg-turbo and area resampling) on `.beton` bytes.
+"""The ``ffcv`` loader: the C routines of FFCV 1.0.2 (libjpeg-turbo and area resampling) on ``.beton`` bytes.
 
-FFCV's own loader draws unseeded crops, ignores libjpeg's answer and leaks a thread per epoch; here its routines run in
-fastreg's threads (ctypes releases the GIL), on fastreg's boxes, and a refused JPEG is an error that names the sample.
+FFCV's own loader draws unseeded crops, ignores libjpeg's return code and leaks a thread per epoch. Here its routines
+run in fastreg's threads (ctypes releases the interpreter's lock), on fastreg's boxes, and a refused JPEG is an error
+that names the sample.
 """
 
 from __future__ import annotations
@@ -13,59 +14,68 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastreg.errors import InputError, extra
+from fastreg.errors import InputError
 from fastreg.pipelines import crop
 from fastreg.pipelines.beton import BetonSource
-from fastreg.pipelines.decoder import Decoded, Job, Pool, Settings, bad_image, in_threads
+from fastreg.pipelines.decode_pillow import folder_decoder
+from fastreg.pipelines.decoder import (
+    BatchRequest,
+    Decoded,
+    DecodePool,
+    Decoder,
+    DecodeSettings,
+    decode_in_threads,
+    report_bad_image,
+)
 from fastreg.pipelines.image import ERRORS, pixels, reason
+from fastreg.pipelines.loader_table import LOADERS
 from fastreg.pipelines.source import Source
 
 
+def ffcv_decoder(source: Source, settings: DecodeSettings) -> Decoder:
+    """The decoder of the ``ffcv`` loader: canvases need no FFCV."""
+    return folder_decoder(source, settings) if source.form == "canvases" else FfcvDecoder(source, settings)
+
+
 def library() -> Any:
-    """FFCV's C routines. Raises InputError saying how to install them."""
+    """FFCV's C routines. Raises InputError, with the command that installs them, if they are missing."""
     threads = torch.get_num_threads()
     try:
         import ffcv.libffcv as routines
     except (ImportError, OSError) as error:
-        raise InputError(
-            f"loader 'ffcv' needs FFCV ({error}): apt-get install build-essential pkg-config python3-dev libopencv-dev "
-            f"libturbojpeg0-dev, then {extra('ffcv')}."
-        ) from None
+        raise InputError(f"`loader` 'ffcv' needs FFCV ({error}): {LOADERS['ffcv'].install_command()}.") from None
     finally:
-        torch.set_num_threads(threads)  # importing FFCV sets them to one, for the whole process
+        torch.set_num_threads(threads)  # importing FFCV sets it to one for the whole process
     return routines
 
 
 class FfcvDecoder:
-    """See ``work.Decoder``. Needs a ``.beton`` source; decodes whole images, then crops and resizes by area."""
+    """A ``Decoder`` of ``.beton`` sources: decodes whole images, then crops and resizes by area averaging."""
 
-    def __init__(self, source: Source, settings: Settings):
+    def __init__(self, source: Source, settings: DecodeSettings):
         if not isinstance(source, BetonSource):
-            raise InputError(
-                f"loader 'ffcv' reads .beton files, and {source.root} is a folder: make one with "
-                f"`fastreg data prepare`, or use --loader folder."
-            )
+            raise TypeError(f"FfcvDecoder needs a BetonSource, not a {type(source).__name__}")
         self.routines = library()
         self.source, self.settings = source, settings
-        self.pool = Pool(settings.workers)
+        self.pool = DecodePool(settings.workers)
         self._local = threading.local()
 
-    def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
-        return in_threads(jobs, self.settings, self.pool, self._chunk)
+    def run(self, requests: Iterator[BatchRequest]) -> Generator[Decoded]:
+        return decode_in_threads(requests, self.settings, self.pool, self._chunk)
 
-    def _chunk(self, job: Job, first: int, out: np.ndarray) -> list[int]:
-        indices, s = job.indices[first : first + len(out)], self.settings
+    def _chunk(self, request: BatchRequest, first: int, out: np.ndarray) -> list[int]:
+        indices, s = request.indices[first : first + len(out)], self.settings
         heights, widths = self.source.heights[indices], self.source.widths[indices]
         if s.train:
-            boxes = crop.random_boxes(s.seed, indices, job.epoch, heights, widths)
+            boxes = crop.random_boxes(s.seed, indices, request.epoch, heights, widths)
         else:
-            boxes = np.array([crop.centre_box(h, w, job.size, job.resize) for h, w in zip(heights, widths)])
+            boxes = np.array([crop.center_box(h, w, request.size, request.resize) for h, w in zip(heights, widths)])
         bad = []
         for row, index in enumerate(indices.tolist()):
             try:
                 array = self._pixels(index)
             except ERRORS as error:
-                bad_image(self.source, index, reason(error), s.on_bad_image)
+                report_bad_image(self.source, index, reason(error), s.on_bad_image)
                 bad.append(first + row)
                 continue
             top, left, height, width = boxes[row].tolist()
@@ -75,7 +85,7 @@ class FfcvDecoder:
     def _pixels(self, index: int) -> np.ndarray:
         """The whole image, uint8 [H, W, 3], valid until this thread's next call. Raises one of ERRORS.
 
-        FFCV refuses whatever libjpeg as much as warns about; what it refuses Pillow judges.
+        FFCV refuses every file that libjpeg warns about; Pillow then decodes or refuses it.
         """
         stored = self.source.read(index)
         if isinstance(stored, np.ndarray):

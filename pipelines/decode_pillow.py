@@ -1,4 +1,4 @@
-"""The `folder` decoder: threads that release the GIL; the arithmetic is torchvision's on Pillow images."""
+"""The ``folder`` loader: Pillow's decoding in threads, with torchvision's crop and resize arithmetic."""
 
 from __future__ import annotations
 
@@ -10,43 +10,74 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fastreg.pipelines import crop
-from fastreg.pipelines.decoder import Decoded, Job, Pool, Settings, bad_image, in_threads
+from fastreg.pipelines.decode_canvas import CanvasDecoder, stays_as_stored
+from fastreg.pipelines.decoder import (
+    BatchRequest,
+    Decoded,
+    DecodePool,
+    Decoder,
+    DecodeSettings,
+    decode_in_threads,
+    report_bad_image,
+)
 from fastreg.pipelines.image import ERRORS, Header, header, pixels, reason
 from fastreg.pipelines.source import Source
 
 
+def folder_decoder(source: Source, settings: DecodeSettings) -> Decoder:
+    """The decoder of the ``folder`` loader: copies where samples stay as stored, else Pillow."""
+    return (CanvasDecoder if stays_as_stored(source, settings) else PillowDecoder)(source, settings)
+
+
 def train_crop(array: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
-    """torchvision's ``resized_crop``: cut (top, left, height, width), then antialiased bilinear on 8 bits.
+    """torchvision's ``resized_crop``: cut the box, then resize with antialiased bilinear interpolation on 8 bits.
 
     torch's 8-bit resampling is Pillow's with 16-bit weights: about one value in a hundred differs, by one.
+
+    Args:
+        array: uint8 [H, W, 3].
+        box: Top, left, height, width in pixels.
+        size: Output pixels per side.
+
+    Returns:
+        uint8 [size, size, 3].
     """
     top, left, height, width = box.tolist()
     cut = torch.from_numpy(np.array(array[top : top + height, left : left + width], order="C"))[None]
     done = F.interpolate(cut.permute(0, 3, 1, 2), (size, size), mode="bilinear", antialias=True)
-    return done.permute(0, 2, 3, 1)[0].numpy()  # channels last throughout: no copy but the cut
+    return done.permute(0, 2, 3, 1)[0].numpy()  # channels last throughout: the cut is the only copy
 
 
 def eval_crop(array: np.ndarray, size: int, resize: float) -> np.ndarray:
-    """torchvision's Resize then CenterCrop with Pillow's own resampling: at 224 the shorter side goes to 256."""
+    """torchvision's Resize and CenterCrop with Pillow's resampling: at 224 the shorter side is resized to 256.
+
+    Args:
+        array: uint8 [H, W, 3].
+        size: Output pixels per side.
+        resize: Shorter side after the resize, as a multiple of ``size``.
+
+    Returns:
+        uint8 [size, size, 3].
+    """
     height, width = crop.resized(array.shape[0], array.shape[1], size, resize)
-    top, left = crop.centre(height, width, size)
+    top, left = crop.center(height, width, size)
     image = Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
 class PillowDecoder:
-    """See ``work.Decoder``. A chunk of rows is one task: read, parse headers, draw boxes, decode, resize."""
+    """A ``Decoder``. One task reads a chunk of rows, parses headers, draws boxes, decodes and resizes."""
 
-    def __init__(self, source: Source, settings: Settings):
+    def __init__(self, source: Source, settings: DecodeSettings):
         self.source, self.settings = source, settings
-        self.pool = Pool(settings.workers)
+        self.pool = DecodePool(settings.workers)
 
-    def run(self, jobs: Iterator[Job]) -> Generator[Decoded]:
-        return in_threads(jobs, self.settings, self.pool, self._chunk)
+    def run(self, requests: Iterator[BatchRequest]) -> Generator[Decoded]:
+        return decode_in_threads(requests, self.settings, self.pool, self._chunk)
 
-    def _chunk(self, job: Job, first: int, out: np.ndarray) -> list[int]:
-        """Fill ``out``; returns the rows (of the job) that could not be decoded."""
-        indices, s = job.indices[first : first + len(out)], self.settings
+    def _chunk(self, request: BatchRequest, first: int, out: np.ndarray) -> list[int]:
+        """Fill ``out``; returns the rows (of the request) that could not be decoded."""
+        indices, s = request.indices[first : first + len(out)], self.settings
         bad: list[int] = []
         files: list[tuple[bytes | np.ndarray, Header | None]] = []
         for index in indices:
@@ -54,11 +85,11 @@ class PillowDecoder:
                 stored = self.source.read(index)
                 files.append((stored, header(stored)))
             except ERRORS as error:
-                bad_image(self.source, index, reason(error), s.on_bad_image)
+                report_bad_image(self.source, index, reason(error), s.on_bad_image)
                 files.append((b"", None))
         if s.train:
             sizes = np.array([head[:2] if head else (1, 1) for _, head in files])
-            boxes = crop.random_boxes(s.seed, indices, job.epoch, sizes[:, 0], sizes[:, 1])
+            boxes = crop.random_boxes(s.seed, indices, request.epoch, sizes[:, 0], sizes[:, 1])
         for row, (index, (stored, head)) in enumerate(zip(indices, files)):
             if head is None:
                 bad.append(first + row)
@@ -66,11 +97,11 @@ class PillowDecoder:
             try:
                 array = pixels(stored, head.plain)
                 if s.train:
-                    out[row] = train_crop(array, boxes[row], job.size)
+                    out[row] = train_crop(array, boxes[row], request.size)
                 else:
-                    out[row] = eval_crop(array, job.size, job.resize)
+                    out[row] = eval_crop(array, request.size, request.resize)
             except ERRORS as error:
-                bad_image(self.source, index, reason(error), s.on_bad_image)
+                report_bad_image(self.source, index, reason(error), s.on_bad_image)
                 bad.append(first + row)
         return bad
 

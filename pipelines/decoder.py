@@ -1,8 +1,7 @@
-"""What passes between a Loader and its decoder, and the look-ahead that both use."""
+"""What a Loader and its decoder exchange, and the thread pool with look-ahead that the decoders share."""
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -13,57 +12,56 @@ import numpy as np
 import torch
 
 from fastreg.errors import InputError, RunError
+from fastreg.log import log
 from fastreg.pipelines import crop
 from fastreg.pipelines.source import Source
-
-log = logging.getLogger("fastreg")
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
-class Job(NamedTuple):
+class BatchRequest(NamedTuple):
     """One micro-batch to decode."""
 
     epoch: int
     indices: np.ndarray  # int64 [b]
     size: int = 0  # output pixels per side
-    resize: float = crop.RESIZE  # evaluation: the shorter side before the centre crop, over the crop's side
+    resize: float = crop.RESIZE  # evaluation: shorter side after the resize, as a multiple of the crop's side
 
 
 class Decoded(NamedTuple):
-    """A decoder's answer: images as in Batch, on the host or already on the device."""
+    """One decoded micro-batch: images as in Batch, on the host or already on the device."""
 
     images: torch.Tensor  # uint8 [b, h, w, 3]
     crop: np.ndarray | None  # [b, 4] for augment, None: already cropped
-    bad: tuple[int, ...] = ()  # rows to leave out: samples that could not be decoded
+    bad: tuple[int, ...] = ()  # rows that could not be decoded
 
 
-class Settings(NamedTuple):
-    """What every decoder needs to know beside its source."""
+class DecodeSettings(NamedTuple):
+    """Settings of a decoder."""
 
     train: bool  # random crops; False: the evaluation protocol
     seed: int
-    workers: int
+    workers: int  # threads
     device: torch.device
-    on_bad_image: str
+    on_bad_image: str  # "error" or "skip"
     buffer: Callable[..., torch.Tensor]  # (shape) -> uint8 host tensor to fill
-    shift: int = 4  # pixels by which small arrays move at random
+    shift: int = 4  # largest random shift of small arrays, in pixels
 
 
 class Decoder(Protocol):
-    """Turns jobs into images, in order, working ahead; keeps no random state.
+    """Turns requests into images, in order, working ahead; holds no random state.
 
-    Closing the generator of ``run`` drops what was begun and waits for what cannot be dropped.
+    Closing the generator of ``run`` cancels pending work and waits for work that cannot be canceled.
     """
 
-    def run(self, jobs: Iterator[Job]) -> Generator[Decoded]: ...
+    def run(self, requests: Iterator[BatchRequest]) -> Generator[Decoded]: ...
 
     def close(self) -> None: ...
 
 
-def ahead(items: Iterable[T], start: Callable[[T], U], depth: int, cancel: Callable[[U], None]) -> Iterator[U]:
-    """``start`` every item ``depth`` items before it is yielded; what was started but not yielded is cancelled."""
+def look_ahead(items: Iterable[T], start: Callable[[T], U], depth: int, cancel: Callable[[U], None]) -> Iterator[U]:
+    """``start`` every item ``depth`` items before it is yielded; ``cancel`` those started and never yielded."""
     pending: deque[U] = deque()
     try:
         for item in items:
@@ -77,22 +75,26 @@ def ahead(items: Iterable[T], start: Callable[[T], U], depth: int, cancel: Calla
             cancel(started)
 
 
-class Pool:
-    """Threads of one loader: started at the first task, joined by ``close`` or with the loader's last reference."""
+class DecodePool:
+    """The threads of one loader: started with the first task, joined by ``close`` or when the loader is deleted."""
 
     def __init__(self, workers: int):
         self.workers = workers
         self._executor: ThreadPoolExecutor | None = None
 
-    def map_chunks(self, job: Job, task: Callable[[Job, int, int], U], smallest: int = 4, largest: int = 32) -> list:
-        """Futures of ``task(job, start, stop)`` over the rows of a job: some per thread, of ``smallest`` to ``largest``
-        rows, so that a task is worth its dispatch and none keeps the others waiting. Where there are rows for every
-        thread a task has 16, so that drawing its boxes together is worth it."""
+    def map_chunks(
+        self, request: BatchRequest, task: Callable[[BatchRequest, int, int], U], smallest: int = 4, largest: int = 32
+    ) -> list:
+        """Futures of ``task(request, start, stop)`` over chunks of the request's rows.
+
+        A chunk has ``smallest`` to ``largest`` rows: enough to be worth its dispatch, few enough that no thread waits
+        for another. If every thread gets rows, a chunk has at least 16: boxes are cheaper to draw together.
+        """
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="fastreg-decode")
-        n = len(job.indices)
+        n = len(request.indices)
         chunk = max(smallest, min(largest, n // self.workers, max(16, n // (2 * self.workers))))
-        return [self._executor.submit(task, job, a, min(a + chunk, n)) for a in range(0, n, chunk)]
+        return [self._executor.submit(task, request, a, min(a + chunk, n)) for a in range(0, n, chunk)]
 
     def close(self) -> None:
         if self._executor is not None:
@@ -100,17 +102,20 @@ class Pool:
             self._executor = None
 
 
-def in_threads(
-    jobs: Iterator[Job], settings: Settings, pool: Pool, task: Callable[[Job, int, np.ndarray], list[int]]
+def decode_in_threads(
+    requests: Iterator[BatchRequest],
+    settings: DecodeSettings,
+    pool: DecodePool,
+    task: Callable[[BatchRequest, int, np.ndarray], list[int]],
 ) -> Generator[Decoded]:
-    """Batches whose rows ``task(job, first, out)`` fills; it returns the rows (of the job) that it could not."""
+    """Decode batches whose rows are filled by ``task(request, first, out)``, which returns the rows that failed."""
 
-    def start(job: Job):
-        images = settings.buffer((len(job.indices), job.size, job.size, 3))
+    def start(request: BatchRequest):
+        images = settings.buffer((len(request.indices), request.size, request.size, 3))
         rows = images.numpy()
-        return images, pool.map_chunks(job, lambda job, a, b: task(job, a, rows[a:b]))
+        return images, pool.map_chunks(request, lambda request, a, b: task(request, a, rows[a:b]))
 
-    for images, futures in ahead(jobs, start, 2, lambda started: cancel_all(started[1])):
+    for images, futures in look_ahead(requests, start, 2, lambda started: cancel_all(started[1])):
         try:
             bad = tuple(row for future in futures for row in future.result())
         finally:
@@ -119,30 +124,30 @@ def in_threads(
 
 
 def cancel_all(futures: Iterable) -> None:
-    """Cancel what has not begun and wait for what has, so that no thread writes into a buffer given back."""
+    """Cancel pending futures and wait for running ones, so that no thread writes into a buffer that is reused."""
     for future in list(futures):
         if not future.cancel():
             future.exception()
 
 
-def bad_image(source: Source, index: int, why: object, on_bad_image: str) -> None:
-    """Raise RunError naming the sample, or name it in the log when bad images are skipped."""
+def report_bad_image(source: Source, index: int, why: object, on_bad_image: str) -> None:
+    """Raise RunError naming the sample; with ``on_bad_image="skip"`` log it instead."""
     message = f"cannot decode {source.describe(int(index))}: {why}"
     if on_bad_image != "skip":
         raise RunError(
             f"{message}; replace the file (`fastreg data verify` lists all such). Training and `fastreg data prepare` "
-            "can go on without it, an evaluation cannot: --on-bad-image skip."
+            "continue without it if `on_bad_image` is skip; an evaluation cannot."
         )
     log.warning("skipped: %s", message)
 
 
-def default_workers(workers: int | None) -> int:
-    """Decoding threads of this process: its share of the cores it may use, or as asked but not above the cores."""
+def worker_count(workers: int | None) -> int:
+    """Decoding threads of this process: ``workers``, at most the usable cores; None: its share of the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers is None:
         return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if workers < 1:
-        raise InputError(f"--workers {workers}: it must be 1 or more.")
+        raise InputError(f"`workers` is {workers}: give 1 or more.")
     if workers > cores:
-        log.warning("--workers %d is more than the %d cores this process may use: taking %d.", workers, cores, cores)
+        log.warning("%d workers are more than the %d cores this process may use: taking %d.", workers, cores, cores)
     return min(workers, cores)

@@ -1,4 +1,4 @@
-"""`fastreg data fetch`: published files by name, resumed where they stopped and checked against their checksums."""
+"""``fastreg data fetch``: published files by name, resumed where they stopped and verified by checksum."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastreg.progress import progress
 
 
 class Published(NamedTuple):
-    """One file: where it lies and its checksum ("md5:..." or "sha256:..."); archives are unpacked and removed."""
+    """One published file: address and checksum ("md5:..." or "sha256:..."); archives are unpacked and removed."""
 
     url: str
     checksum: str
@@ -51,16 +51,26 @@ FILES: dict[str, tuple[Published, ...]] = {
     ),
     "frost": tuple(Published(_FROST + name, f"sha256:{digest}") for name, digest in FROST.items()),
 }
-_FOLDER = {"odin": "ood"}  # where evaluation looks for it, when not under its own name
+_FOLDER = {"odin": "ood"}  # folders that evaluation reads under another name
 
 
 def fetch_files(name: str, out: str | Path | None = None, *, mirror: str | None = None) -> dict[str, Any]:
-    """Download what ``name`` consists of into ``out`` (default ``$FASTREG_DATA/<name>``, else ``./data/<name>``).
+    """Download a published data set.
 
-    ``mirror`` is a base address that holds the same file names, for machines that reach only a local server. Files that
-    are there with the right checksum are not fetched again; an unpacked archive leaves a note of its checksum and its
-    files, and is fetched again when one of them is gone. Returns path and the names fetched. Raises RunError when a
-    download stops (the same call continues it) or is not the file.
+    Files that are present with the right checksum are not fetched again. An unpacked archive leaves a note of its
+    checksum and files, and is fetched again if one of them is missing.
+
+    Args:
+        name: A key of ``FILES``.
+        out: Folder to fill; by default ``$FASTREG_DATA/<name>``, else ``./data/<name>``.
+        mirror: Base address of a server that holds the same file names, for machines without internet.
+
+    Returns:
+        {"path": the folder, "fetched": names of the files downloaded}.
+
+    Raises:
+        InputError: The name is unknown.
+        RunError: A download stops (the same call continues it), a checksum differs, or the folder cannot be written.
     """
     if name not in FILES:
         raise unknown("download", name, FILES)
@@ -79,9 +89,7 @@ def fetch_files(name: str, out: str | Path | None = None, *, mirror: str | None 
                 file.unlink()
             fetched.append(published.name)
     except OSError as error:
-        raise RunError(
-            f"cannot write to {folder}: {error.strerror or error}; free some space, or give --out."
-        ) from None
+        raise RunError(f"cannot write to {folder}: {error.strerror or error}; free some space, or set `out`.") from None
     return {"path": str(folder), "fetched": fetched}
 
 
@@ -104,22 +112,22 @@ def _retrieve(published: Published, folder: Path, mirror: str | None) -> Path:
         if "hash" not in str(error):
             raise
         raise RunError(
-            f"{published.name} from {url} is not the published file (its checksum differs): fetch it again, or give "
-            f"--mirror another server."
+            f"{published.name} from {url} is not the published file (its checksum differs): fetch it again, or set "
+            f"`mirror` to another server."
         ) from None
 
 
 def _download(url: str, part: Path) -> None:
-    """``url`` to ``part``, beginning at the bytes that are there."""
+    """Download ``url`` to ``part``, continuing after the bytes that it holds."""
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-", "User-Agent": "fastreg"})
     total = None
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            if answer.status != 206:  # the server sends it whole
+            if answer.status != 206:  # the server sends the whole file
                 done = 0
             length = answer.headers.get("Content-Length")
-            whole = answer.headers.get("Content-Range", "").rpartition("/")[2]  # says the end where the length is not
+            whole = answer.headers.get("Content-Range", "").rpartition("/")[2]  # has the total if there is no length
             total = done + int(length) if length else int(whole) if whole.isdecimal() else None
             mega = 1 << 20
             with (
@@ -131,9 +139,11 @@ def _download(url: str, part: Path) -> None:
                     done += len(block)
                     bar.advance(1)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and done:  # all of it is there already
+        if error.code == 416 and done:  # the part is complete
             return
-        raise RunError(f"cannot fetch {url}: the server answers {error.code} {error.reason}; try --mirror.") from None
+        raise RunError(
+            f"cannot fetch {url}: the server answers {error.code} {error.reason}; set `mirror` to another."
+        ) from None
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", error)
         raise RunError(f"fetching {url} stopped ({reason}): the same command continues it.") from None
@@ -142,7 +152,7 @@ def _download(url: str, part: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> list[str]:
-    """Unpack beside the target, then move each top-level entry into place; returns the files' names in ``folder``."""
+    """Unpack beside the target, then move each top-level entry into place; returns the names of the files."""
     part = Path(tempfile.mkdtemp(prefix=".unpack.", dir=folder))
     try:
         with tarfile.open(archive) as tar:

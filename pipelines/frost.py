@@ -1,4 +1,4 @@
-"""The five frost photographs that ImageNet-C's frost corruption blends in."""
+"""The five frost images that ImageNet-C's frost corruption blends in."""
 
 from __future__ import annotations
 
@@ -22,42 +22,60 @@ FROST = {
 }
 
 
-def find_frost(folder: str | Path | None = None) -> Path:
-    """The folder that holds them: ``folder``, else ``$FASTREG_DATA/frost``, else ``./data/frost``, else the one inside
-    an installed imagecorruptions package (which is not imported). Raises InputError naming the ways to get them."""
+def find_frost(frost_dir: str | Path | None = None) -> Path:
+    """Find the folder of the frost images.
+
+    Args:
+        frost_dir: The folder; by default ``$FASTREG_DATA/frost``, else ``./data/frost``, else the one inside an
+            installed imagecorruptions package, which is not imported.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: No folder has them; the message lists the ways to get them.
+    """
     ways = (
-        "`fastreg data fetch frost` or `pip install --no-deps imagecorruptions==1.1.2` brings them, "
-        "--frost-dir DIR names another place"
+        "`fastreg data fetch frost` or `pip install --no-deps imagecorruptions==1.1.2` downloads them, and `frost_dir` "
+        "may name their folder"
     )
-    if folder is not None:
-        if not (Path(folder) / "frost1.png").is_file():
-            raise InputError(f"{folder} does not hold the frost photographs (no frost1.png): {ways}.")
-        return Path(folder)
-    places = [Path(os.environ["FASTREG_DATA"]) / "frost"] if os.environ.get("FASTREG_DATA") else []
-    places.append(Path("data") / "frost")
+    if frost_dir is not None:
+        if not (Path(frost_dir) / "frost1.png").is_file():
+            raise InputError(f"{frost_dir} does not hold the frost images (no frost1.png): {ways}.")
+        return Path(frost_dir)
+    folders = [Path(os.environ["FASTREG_DATA"]) / "frost"] if os.environ.get("FASTREG_DATA") else []
+    folders.append(Path("data") / "frost")
     package = importlib.util.find_spec("imagecorruptions")
     if package is not None and package.origin is not None:
-        places.append(Path(package.origin).parent / "frost")
-    for place in places:
-        if (place / "frost1.png").is_file():
-            return place
-    raise InputError(f"the frost photographs are missing: {ways}.")
+        folders.append(Path(package.origin).parent / "frost")
+    for folder in folders:
+        if (folder / "frost1.png").is_file():
+            return folder
+    raise InputError(f"the frost images are missing: {ways}.")
 
 
-def load_frost(folder: str | Path | None = None) -> list[np.ndarray]:
-    """frost1 to frost5 as OpenCV decodes them: uint8 RGB [H, W, 3] of five sizes.
+def load_frost(frost_dir: str | Path | None = None) -> list[np.ndarray]:
+    """Load the five frost images, frost1 to frost5, as OpenCV decodes them.
 
-    Raises InputError when they are missing, RunError when a file is not the published one.
+    Args:
+        frost_dir: Their folder; by default where ``find_frost`` looks.
+
+    Returns:
+        Five uint8 RGB arrays [H, W, 3] of different sizes.
+
+    Raises:
+        InputError: The images are missing.
+        RunError: A file cannot be read or is not the published one.
     """
-    place = find_frost(folder)
-    photographs = []
+    folder = find_frost(frost_dir)
+    images = []
     for name, digest in FROST.items():
         try:
-            data = (place / name).read_bytes()
+            data = (folder / name).read_bytes()
         except OSError as error:
-            raise RunError(f"cannot read {place / name}: {error.strerror}; run `fastreg data fetch frost`.") from None
+            raise RunError(f"cannot read {folder / name}: {error.strerror}; run `fastreg data fetch frost`.") from None
         if hashlib.sha256(data).hexdigest() != digest:
-            raise RunError(f"{place / name} is not the published file: remove it and run `fastreg data fetch frost`.")
+            raise RunError(f"{folder / name} is not the published file: remove it and run `fastreg data fetch frost`.")
         image = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
-        photographs.append(np.ascontiguousarray(image[..., ::-1]))
-    return photographs
+        images.append(np.ascontiguousarray(image[..., ::-1]))
+    return images

@@ -1,4 +1,4 @@
-"""One stored image: its size from the header alone, and its pixels as Pillow (and torchvision) decode them."""
+"""One stored image: its size from the header alone, and its pixels as Pillow and torchvision decode them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from PIL import Image
 
 try:
     from simplejpeg import decode_jpeg
-except ImportError:  # a bare checkout: Pillow decodes all, more slowly
+except ImportError:  # Pillow decodes everything, more slowly
     decode_jpeg = None
 
-# What a broken or hostile file makes Pillow raise.
+# What Pillow raises for a broken or hostile file
 ERRORS = (
     OSError,
     SyntaxError,
@@ -25,16 +25,16 @@ ERRORS = (
     OverflowError,
     Image.DecompressionBombError,
 )
-# Oddities of metadata and large (not bomb-sized) images are not worth a line each in every run.
+# Odd metadata and large (not bomb-sized) images would warn in every run.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive Huffman
-_BARE = range(0xD0, 0xD9)  # markers without a length
+_NO_LENGTH = range(0xD0, 0xD9)  # markers without a length field
 
 
 class Header(NamedTuple):
-    """Size in pixels; ``plain``: every decoder makes the same of it (8-bit grey or RGB JPEG with its end marker)."""
+    """Size in pixels; ``plain``: an 8-bit gray or RGB JPEG with its end marker, which every decoder reads alike."""
 
     height: int
     width: int
@@ -42,7 +42,7 @@ class Header(NamedTuple):
 
 
 def header(stored: bytes | np.ndarray) -> Header:
-    """Read no further than the frame header. Raises one of ERRORS for what is not an image."""
+    """Size and kind of a stored image; reads no further than the frame header. Raises one of ERRORS."""
     if isinstance(stored, np.ndarray):
         return Header(stored.shape[0], stored.shape[1], False)
     jpeg = _jpeg(stored)
@@ -53,7 +53,7 @@ def header(stored: bytes | np.ndarray) -> Header:
 
 
 def _jpeg(data: bytes) -> Header | None:
-    """Of a plain JPEG, from its markers; None for whatever needs a closer look."""
+    """The header of a plain JPEG, from its markers; None for every other file."""
     if data[:2] != b"\xff\xd8" or b"\xff\xd9" not in data[-64:]:
         return None
     at = 2
@@ -65,7 +65,7 @@ def _jpeg(data: bytes) -> Header | None:
             return Header(height, width, True) if plain else None
         if marker == 0xFF:
             at += 1
-        elif marker in _BARE:
+        elif marker in _NO_LENGTH:
             at += 2
         elif marker < 0xC0 or (0xC3 <= marker <= 0xCF and marker != 0xC4) or marker == 0xDA:
             return None
@@ -80,11 +80,21 @@ def open_image(stored: bytes | np.ndarray) -> Image.Image:
 
 
 def pixels(stored: bytes | np.ndarray, plain: bool) -> np.ndarray:
-    """uint8 [H, W, 3], Pillow's bits; EXIF rotation is not applied, as in torchvision. Raises one of ERRORS.
+    """The pixels of a stored image, bit-equal to Pillow's.
 
-    A plain JPEG goes through simplejpeg, whose libjpeg-turbo gives the same bits with less copying and lets other
-    threads run. It refuses whatever libjpeg as much as warns about, and what it refuses Pillow judges: so Pillow alone
-    says which files are broken.
+    EXIF rotation is not applied, as in torchvision. simplejpeg decodes plain JPEGs: its libjpeg-turbo gives the same
+    bits with less copying and releases the interpreter's lock. It refuses every file that libjpeg warns about; Pillow
+    then decodes or refuses it, so that Pillow alone decides which files are broken.
+
+    Args:
+        stored: Encoded image, or a canvas uint8 [H, W, 3], which is returned as it is.
+        plain: ``header(stored).plain``.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        One of ERRORS: The image is broken.
     """
     if isinstance(stored, np.ndarray):
         return stored
@@ -95,7 +105,7 @@ def pixels(stored: bytes | np.ndarray, plain: bool) -> np.ndarray:
 
 
 def reason(error: BaseException) -> str:
-    """One short clause for why a file was refused."""
+    """Why a file was refused, one short clause."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is not an image"
     if isinstance(error, OSError) and error.strerror:

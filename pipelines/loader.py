@@ -1,33 +1,35 @@
-"""One contract over all decoders: the same samples, labels and boxes in the same order, whoever decodes."""
+"""Loaders: batches of one source, with the same samples, labels and boxes in the same order whichever decoder runs."""
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 import torch
 
-from fastreg.errors import InputError, RunError, extra, unknown
+from fastreg.errors import InputError, RunError, unknown
 from fastreg.kernels.types import Batch
+from fastreg.log import log
 from fastreg.pipelines import crop
-from fastreg.pipelines.cifar import ArraySource
-from fastreg.pipelines.decode_canvas import CanvasDecoder, ResidentDecoder, SyntheticDecoder, untouched
-from fastreg.pipelines.decoder import Decoded, Decoder, Job, Settings, default_workers, log
+from fastreg.pipelines.decoder import BatchRequest, Decoded, Decoder, DecodeSettings, worker_count
+from fastreg.pipelines.loader_table import FORMS, LOADERS, loader_names
 from fastreg.pipelines.order import Order
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.staging import Staging
 
-LOADERS = ("auto", "folder", "dali", "ffcv", "resident", "synthetic")
-
 
 class Loader:
-    """Batches of one source; made by ``make_loader``.
+    """Batches of one source; made by ``make_loader``. Also a context manager, which closes it.
 
-    ``size`` (output pixels per side) and ``resize`` (evaluation: the shorter side before the centre crop over ``size``)
-    may be set between epochs; nothing is rebuilt. ``name`` is the decoder, ``why`` the one-line reason it was chosen,
-    ``skipped`` the indices of images left out as broken.
+    Attributes:
+        name: Name of its row in ``LOADERS``.
+        why: The reason for that choice, one clause.
+        source: The Source.
+        order: The Order.
+        size: Output pixels per side; may be set between epochs.
+        resize: Evaluation: shorter side after the resize, as a multiple of ``size``; may be set between epochs.
+        skipped: Indices of the samples left out as broken.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Loader:
         self.size, self.resize = size, resize
         self.skipped: set[int] = set()
         self._decoder, self._staging = decoder, staging
-        self._live: Generator[Decoded] | None = None  # the decoder's work for the one iterator that may go on
+        self._live: Generator[Decoded] | None = None  # the decoder's generator behind the one valid iterator
         self._turn = threading.RLock()  # a prefetching thread may ask for a batch while another ends the iterator
 
     @property
@@ -54,52 +56,63 @@ class Loader:
 
     @property
     def global_batch(self) -> int:
+        """Samples of one step over all ranks."""
         return self.order.global_batch
 
     def batches(self, position: int = 0) -> Iterator[Batch]:
-        """This rank's micro-batches from global sample ``position`` to the end of that epoch.
+        """This rank's micro-batches from a position to the end of that epoch.
 
-        A loader has one live iterator: this call ends the one before, whose next() then raises InputError. Raises
-        RunError naming the sample when an image cannot be decoded (unless bad images are skipped), InputError when
-        ``position`` does not lie between two micro-batches.
+        A loader supports one iterator at a time: a call invalidates the iterator of the call before.
+
+        Args:
+            position: Global sample position: samples of all ranks since epoch 0.
+
+        Returns:
+            An iterator of Batches on the loader's device.
+
+        Raises:
+            InputError: ``position`` is not between two micro-batches, or the iterator is no longer valid.
+            RunError: An image cannot be decoded (and broken images are not skipped); the message names it.
         """
-        jobs = [Job(epoch, indices, self.size, self.resize) for epoch, indices in self.order.batches(position)]
+        requests = [
+            BatchRequest(epoch, indices, self.size, self.resize) for epoch, indices in self.order.batches(position)
+        ]
         with self._turn:
             self._end()
-            self._live = work = self._decoder.run(iter(jobs))
-        return self._batches(jobs, work)
+            self._live = decoding = self._decoder.run(iter(requests))
+        return self._batches(requests, decoding)
 
-    def _batches(self, jobs: Iterable[Job], work: Generator[Decoded]) -> Iterator[Batch]:
+    def _batches(self, requests: Iterable[BatchRequest], decoding: Generator[Decoded]) -> Iterator[Batch]:
         try:
-            for job in jobs:
-                batch = self._batch(job, work)
+            for request in requests:
+                batch = self._batch(request, decoding)
                 if batch is not None:
                     yield batch
-                    del batch  # the consumer's alone, so that its buffer can be used again
+                    del batch  # leaves the consumer the only reference, so that the buffer can be reused
         finally:
             with self._turn:
-                if self._live is work:
+                if self._live is decoding:
                     self._end()
 
-    def _batch(self, job: Job, work: Generator[Decoded]) -> Batch | None:
-        """The next batch; None when none of its images could be decoded, which only evaluation can do without."""
+    def _batch(self, request: BatchRequest, decoding: Generator[Decoded]) -> Batch | None:
+        """The next batch; None if none of its images could be decoded, which only evaluation accepts."""
         with self._turn:
-            if self._live is not work:
+            if self._live is not decoding:
                 raise InputError(
-                    "these batches ended when the loader was closed or asked for others: a loader gives one run of "
-                    "batches at a time; make a second loader to read at two places."
+                    "this iterator is no longer valid: the loader was closed or asked for other batches, and it "
+                    "supports one iterator at a time; make a second loader."
                 )
-            images, boxes, bad = next(work)
-            indices = job.indices
+            images, boxes, bad = next(decoding)
+            indices = request.indices
             if bad:
                 self.skipped.update(indices[list(bad)].tolist())
                 rows = np.setdiff1d(np.arange(len(indices)), bad)
                 if len(rows) == 0:
-                    # a training step left out would shift the position, and keep other processes waiting
+                    # a skipped training step would shift the position and leave the other ranks waiting
                     if self.order.train or len(self.skipped) == len(self.source):
                         raise RunError(
                             f"no image of a batch of {len(indices)} could be decoded (first: "
-                            f"{self.source.describe(int(indices[0]))}), which --on-bad-image skip cannot pass over: "
+                            f"{self.source.describe(int(indices[0]))}), and a whole batch cannot be skipped: "
                             f"run `fastreg data verify`."
                         )
                     return None
@@ -108,13 +121,13 @@ class Loader:
             return self._staging.batch(images, self.source.labels[indices], indices, boxes)
 
     def _end(self) -> None:
-        """Drop what the live iterator has begun: nothing of it can reach the next one."""
-        work, self._live = self._live, None
-        if work is not None:
-            work.close()
+        """Drop all work of the valid iterator, so that none of it reaches the next one."""
+        decoding, self._live = self._live, None
+        if decoding is not None:
+            decoding.close()
 
     def close(self) -> None:
-        """End the live iterator, join threads and free buffers; the loader may be used again afterwards."""
+        """Invalidate the iterator, join threads and free buffers; the loader may be used again."""
         with self._turn:
             self._end()
             self._decoder.close()
@@ -146,75 +159,88 @@ def make_loader(
     page_order: bool = False,
     shift: int = 4,
 ) -> Loader:
-    """A Loader over ``source``.
+    """Make a Loader over a source.
 
-    ``train`` gives shuffled batches with random-resized crops (CIFAR: ``shift`` pixels, for ``augment`` to cut);
-    else the Resize-256/CenterCrop-224 protocol at ``size`` in stored order. ``batch_size`` is per rank and micro-batch,
-    ``workers`` counts decoding threads (default: this process's share of the cores), ``on_bad_image`` is "error" or
-    "skip", which leaves broken and unreadable images out of their batches (a training batch of nothing else stays an
-    error); ``random_crop=False`` trains on the evaluation protocol's centre; ``page_order`` shuffles a .beton file page
-    by page, for sets larger than memory. Raises InputError for unusable arguments or a decoder that is not installed.
+    Args:
+        source: The split to read.
+        loader: ``"auto"`` or a key of ``LOADERS``.
+        train: Shuffled batches with random-resized crops (small arrays: random shifts, which ``augment`` cuts); False:
+            stored order, with the Resize-256/CenterCrop-224 protocol at ``size``.
+        batch_size: Images per rank and micro-batch.
+        size: Output pixels per side.
+        seed: Key of order and boxes.
+        accumulate: Micro-batches per step.
+        rank: This process's rank.
+        world: World size.
+        device: Device of the batches.
+        workers: Decoding threads; None: this process's share of the cores.
+        on_bad_image: ``"error"``, or ``"skip"`` to leave broken and unreadable images out of their batches.
+        resize: Evaluation: shorter side after the resize, as a multiple of ``size``.
+        random_crop: False: training sees the evaluation protocol's center.
+        page_order: Shuffle a .beton file page by page, or shards, for sets larger than memory or the cache.
+        shift: Largest random shift of small arrays, in pixels.
+
+    Returns:
+        The Loader.
+
+    Raises:
+        InputError: An argument is unusable, the loader cannot read this source, or it is not installed.
     """
-    if loader not in LOADERS:
-        raise unknown("loader", loader, LOADERS)
+    if loader not in loader_names():
+        raise unknown("loader", loader, loader_names())
     if on_bad_image not in ("error", "skip"):
-        raise unknown("--on-bad-image", on_bad_image, ("error", "skip"))
+        raise unknown("`on_bad_image`", on_bad_image, ("error", "skip"))
     if size < 1:
-        raise InputError(f"--size {size}: it must be 1 or more.")
+        raise InputError(f"`size` is {size}: give 1 or more.")
     if resize < 1:
-        raise InputError(f"resize {resize}: the shorter side must not be below the crop (1 or more).")
+        raise InputError(f"`resize` is {resize}: give 1 or more; the shorter side must not be below the crop.")
     device = torch.device(device)
-    name, why = (loader, "as asked") if loader != "auto" else choose(source, device)
+    name, why = (loader, "as asked") if loader != "auto" else choose_loader(source, device)
     log.debug("loader %s: %s", name, why)
+    _require_readable(name, source, train and random_crop)
     pages = getattr(source, "pages", None) if page_order else None
     if page_order and pages is None:
         raise InputError(
-            f"--order pages reads a .beton file, which {source.root} is not: `fastreg data prepare` makes one."
+            f"page order (`order` pages) reads a .beton file or shards, which {source.root} is not: "
+            "`fastreg data prepare` makes one."
         )
-    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages)
+    window = getattr(source, "window", None)
+    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages, window)
     staging = Staging(device)
-    settings = Settings(
-        train and random_crop, seed, default_workers(workers), device, on_bad_image, staging.buffer, shift
+    settings = DecodeSettings(
+        train and random_crop, seed, worker_count(workers), device, on_bad_image, staging.buffer, shift
     )
-    return Loader(name, why, source, order, _decoder(name, source, settings), staging, size, resize)
+    decoder = LOADERS[name].load()(source, settings)
+    return Loader(name, why, source, order, decoder, staging, size, resize)
 
 
-def choose(source: Source, device: torch.device) -> tuple[str, str]:
-    """What ``--loader auto`` takes, and the one-line reason."""
-    if isinstance(source, ArraySource):
-        return "resident", f"{len(source)} small arrays fit in the memory of {device}"
-    if source.canvas is not None:
-        return "folder", "stored canvases need no decoding"
+def choose_loader(source: Source, device: torch.device) -> tuple[str, str]:
+    """The name that ``loader="auto"`` stands for, and the reason as one clause.
+
+    It is the first row of ``LOADERS`` that is preferred for this form of source and device and is installed, else
+    ``folder``.
+    """
+    missing = ""
+    for name, spec in LOADERS.items():
+        if source.form in spec.auto_for and spec.auto_device in ("", device.type):
+            if spec.is_installed:
+                return name, spec.auto_reason
+            missing = missing or f"; after `{spec.install_command(torch.version.cuda)}` {spec.auto_reason}"
+    if source.form == "canvases":
+        return "folder", f"stored canvases need no decoding{missing}"
     if device.type != "cuda":
-        return "folder", "no GPU, where Pillow in threads is fastest"
-    if importlib.util.find_spec("nvidia.dali") is None:
-        return "folder", f"Pillow in threads; after `{extra('dali')}` the GPU would decode"
-    return "dali", "a GPU decodes the JPEG files"
+        return "folder", f"no GPU, where Pillow in threads is fastest{missing}"
+    return "folder", f"Pillow in threads{missing}"
 
 
-def _decoder(name: str, source: Source, settings: Settings) -> Decoder:
-    arrays = isinstance(source, ArraySource)
-    if name == "synthetic":
-        return SyntheticDecoder(source, settings)
-    if name == "resident":
-        if settings.train and source.canvas is None:
-            raise InputError(
-                f"loader 'resident' trains on stored canvases (CIFAR, or a .beton of --raw), and {source.root} holds "
-                f"encoded images: use 'folder'."
-            )
-        return ResidentDecoder(source, settings, _decoder("folder", source, settings))
-    if name == "folder" or (name == "ffcv" and source.canvas is not None and not arrays):
-        from fastreg.pipelines.decode_pillow import PillowDecoder
-
-        return (CanvasDecoder if untouched(source, settings) else PillowDecoder)(source, settings)
-    if arrays:
-        raise InputError(
-            f"loader {name!r} decodes image files, and {source.name} is arrays: use 'resident' or 'folder'."
-        )
-    if name == "dali":
-        from fastreg.pipelines.decode_dali import DaliDecoder
-
-        return DaliDecoder(source, settings)
-    from fastreg.pipelines.decode_ffcv import FfcvDecoder
-
-    return FfcvDecoder(source, settings)
+def _require_readable(name: str, source: Source, train: bool) -> None:
+    if LOADERS[name].reads(source.form, train):
+        return
+    make_one = ", or make a .beton file with `fastreg data prepare`"
+    forms = LOADERS[name].trains_on if train else LOADERS[name].evaluates_on
+    readers = [other for other, spec in LOADERS.items() if spec.real and spec.reads(source.form, train)]
+    raise InputError(
+        f"`loader` {name!r} {'trains on' if train else 'evaluates'} {' or '.join(FORMS[form] for form in forms)}; "
+        f"{source.name} at {source.root} consists of {FORMS[source.form]}: use {' or '.join(map(repr, readers))}"
+        f"{make_one if 'beton' in forms and source.form == 'images' else ''}."
+    )

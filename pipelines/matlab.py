@@ -1,4 +1,4 @@
-"""MATLAB 5 files as far as data sets need them: numbers, text, cells and structs (no sparse arrays, no objects)."""
+"""MATLAB 5 files as data sets use them: numbers, text, cells and structs (no sparse arrays, no objects)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parse_mat(data: bytes, where: str | Path) -> dict[str, Any]:
     """
     try:
         if data[:10] != b"MATLAB 5.0" or data[126:128] != b"IM":
-            raise ValueError("it does not begin as one")
+            raise ValueError("its header is not one")
         variables, at = {}, 128
         while at < len(data):
             kind, content, at = _element(data, at)

@@ -15,14 +15,27 @@ WINDOW = 256  # pages of 8 MiB that a rank shuffles together
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """Which samples each rank sees, and when.
+    """Which samples each rank sees, and when: a pure function of seed, epoch, world size and position.
 
     A step consumes one global batch of ``batch_size * accumulate * world`` samples; rank r takes its r-th contiguous
     slice, as ``accumulate`` micro-batches of ``batch_size``. Training shuffles every epoch and drops the incomplete
     last global batch; evaluation is sequential, each sample exactly once on any world size, the last batch partial.
 
-    ``pages`` (int [n], the page each sample lies in) makes training's shuffle quasi-random: pages are shuffled and
-    dealt to the ranks in runs, and each rank shuffles inside windows of ``WINDOW`` pages: it reads a page about once.
+    Attributes:
+        n: Samples of the set.
+        batch_size: Samples per rank and micro-batch.
+        train: Shuffle; False: stored order.
+        seed: Key of the shuffle.
+        accumulate: Micro-batches per step.
+        rank: This process's rank.
+        world: World size.
+        pages: int [n], the page that holds each sample, for a quasi-random shuffle: pages are shuffled and dealt to the
+            ranks in runs, and each rank shuffles inside windows of ``WINDOW`` pages, so that it reads a page about
+            once.
+        window: Pages that a rank shuffles together; None: ``WINDOW``.
+
+    Raises:
+        InputError: A number is out of range, or the set is smaller than one global batch.
     """
 
     n: int
@@ -33,17 +46,18 @@ class Order:
     rank: int = 0
     world: int = 1
     pages: np.ndarray | None = None
+    window: int | None = None
 
     def __post_init__(self):
         for name in ("batch_size", "accumulate", "world"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be 1 or more.")
+                raise InputError(f"`{name}` is {getattr(self, name)}: give 1 or more.")
         if not 0 <= self.rank < self.world:
-            raise InputError(f"rank {self.rank} is outside a world of {self.world}.")
+            raise InputError(f"`rank` is {self.rank}: give 0 to {self.world - 1} for a world size of {self.world}.")
         if self.train and self.n < self.global_batch:
             raise InputError(
                 f"the training set has {self.n} images, fewer than one global batch of {self.global_batch} "
-                f"({self.batch_size} x {self.accumulate} x {self.world}): lower --batch-size."
+                f"({self.batch_size} x {self.accumulate} x {self.world}): lower `batch_size`."
             )
 
     @property
@@ -56,11 +70,11 @@ class Order:
 
     @property
     def samples_per_epoch(self) -> int:
-        """How far one epoch moves the global position."""
+        """Samples by which one epoch advances the global position."""
         return self.steps_per_epoch * self.global_batch
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """int64 [n]: the order of the whole set in ``epoch``."""
+        """The order of the whole set in an epoch, int64 [n]."""
         if not self.train:
             return np.arange(self.n, dtype=np.int64)
         if self.pages is None:
@@ -70,7 +84,7 @@ class Order:
         rank_of_page[philox.permutation(self.seed, len(names), epoch, "order")] = np.arange(len(names))
         by_page = np.argsort(rank_of_page[page], kind="stable")
         used, share = self.samples_per_epoch, self.steps_per_epoch * self.batch_size * self.accumulate
-        window = max(1, WINDOW * self.n // len(names))
+        window = max(1, (self.window or WINDOW) * self.n // len(names))
         runs = [
             by_page[start : start + share][
                 philox.permutation(self.seed, share, epoch, "order_window", group=window, start=start)
@@ -81,21 +95,28 @@ class Order:
         return np.concatenate([steps.ravel(), by_page[used:]])
 
     def batches(self, position: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-        """(epoch, int64 [b] sample indices of this rank's next micro-batch), from ``position`` to the epoch's end.
+        """This rank's micro-batches from a position to the end of that epoch.
 
-        ``position`` counts samples of all ranks over all epochs; it lies between two micro-batches.
+        Args:
+            position: Samples of all ranks since epoch 0; it must lie between two micro-batches.
+
+        Yields:
+            The epoch and the sample indices, int64 [b], of the next micro-batch.
+
+        Raises:
+            InputError: ``position`` is negative or inside a micro-batch.
         """
         micro = self.batch_size * self.world
         if position < 0 or position % micro:
             raise InputError(
-                f"position {position} is not a whole number of batches of {micro}: "
-                f"resume with the batch size and number of GPUs of the run."
+                f"`position` {position} is not a whole number of batches of {micro}: "
+                f"resume with the batch size and world size of the run."
             )
         epoch, offset = divmod(position, self.samples_per_epoch)
         order = self.epoch(epoch)
         for k in range(offset // micro, self.steps_per_epoch * self.accumulate):
-            step, part = divmod(k, self.accumulate)
-            start = step * self.global_batch + (self.rank * self.accumulate + part) * self.batch_size
+            step, micro_batch = divmod(k, self.accumulate)
+            start = step * self.global_batch + (self.rank * self.accumulate + micro_batch) * self.batch_size
             indices = order[start : start + self.batch_size]
             if len(indices):
                 yield epoch, indices

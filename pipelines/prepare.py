@@ -1,4 +1,4 @@
-"""`fastreg data prepare`: a folder (or ImageNet's tar files) into one `.beton` file."""
+"""``fastreg data prepare``: one split of a data set as one ``.beton`` file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import numpy as np
 from PIL import Image
 
 from fastreg.errors import InputError, RunError, unknown
+from fastreg.pipelines.address import is_address, is_pattern, normalized
 from fastreg.pipelines.beton import JPEG, BetonSource
 from fastreg.pipelines.beton_write import MAX_SIDE, BetonWriter, Encoded, raw_bytes
-from fastreg.pipelines.datasets import DATASETS, SPLITS, open_dataset, split_named, stored
+from fastreg.pipelines.datasets import DATASETS, SPLITS, open_dataset, split_named
 from fastreg.pipelines.decode_pillow import eval_crop
-from fastreg.pipelines.decoder import Job, Pool, ahead, bad_image, cancel_all, default_workers
+from fastreg.pipelines.decoder import BatchRequest, DecodePool, cancel_all, look_ahead, report_bad_image, worker_count
 from fastreg.pipelines.image import ERRORS, header, pixels, reason
 from fastreg.pipelines.source import FolderSource, Source
+from fastreg.pipelines.storage import find_split
 from fastreg.progress import progress
 
 
@@ -33,36 +35,55 @@ def write_beton(
     raw: int | None = None,
     workers: int | None = None,
     on_bad_image: str = "error",
+    image_key: str | None = None,
+    label_key: str | None = None,
 ) -> dict[str, Any]:
-    """Write one split of ``source_dir`` as a ``.beton`` file that fastreg and FFCV read.
+    """Write one split of a data set as a ``.beton`` file that fastreg and FFCV read.
 
-    ``source_dir`` is the root of a data set, or a folder of class folders. Images are shrunk to a longer side of
-    ``max_res`` (area averaging, as FFCV's writer; None: never), a share ``jpeg_prob`` of them stored as JPEG of
-    ``quality`` (None: the file's own bytes where nothing has to change), the rest as pixels. ``raw`` instead stores
-    every image as a canvas of that side: shorter side resized to it, centre cut out. ``split`` is by default the one
-    that the name of ``to`` says as a word, else that of the folder, else "train". Stopped or out of space, the same
-    call continues; of a finished file it changes nothing. Returns path, split, images, bytes, skipped. Raises
-    InputError for unusable arguments, RunError when a file cannot be read or the disk is full.
+    If the call is stopped or the disk is full, the same call continues. A finished file is left unchanged.
+
+    Args:
+        name: A key of ``DATASETS``.
+        source_dir: Root of the data set as for ``open_dataset``, or a folder of class folders.
+        to: The ``.beton`` file to write.
+        split: ``"train"`` or ``"val"``; by default a word of the name of ``to``, else of the folder, else "train".
+        max_res: Longest side in pixels; larger images are shrunk by area averaging, as FFCV's writer does. None: any.
+        jpeg_prob: Share of the images stored as JPEG; the others are stored as pixels.
+        quality: JPEG quality, 1 to 100; None keeps the file's own bytes if nothing has to change.
+        raw: Instead store every image as a canvas of that side: shorter side resized to it, then center crop.
+        workers: Threads; None: this process's share of the cores.
+        on_bad_image: ``"error"``, or ``"skip"`` to leave broken images out.
+        image_key, label_key: As for ``open_dataset``.
+
+    Returns:
+        {"path", "split", "images", "bytes", "skipped"}.
+
+    Raises:
+        InputError: An argument is unusable, or ``to`` was made from other data or settings.
+        RunError: An image is broken, a file cannot be read, or the disk is full.
     """
-    to, root = Path(to), Path(source_dir)
+    to, text = Path(to), normalized(source_dir)
+    root = text if is_address(text) or (is_pattern(text) and not Path(text).exists()) else Path(text)
     if to.suffix != ".beton" or to.is_dir():
-        raise InputError(f"--to {to}: it must be a file whose name ends in .beton.")
+        raise InputError(f"`to` is {to}: give a file whose name ends in .beton.")
     if not 0 <= jpeg_prob <= 1:
-        raise InputError(f"--jpeg-prob {jpeg_prob}: it must lie between 0 and 1.")
+        raise InputError(f"`jpeg_prob` is {jpeg_prob}: give a share between 0 and 1.")
     if quality is not None and not 1 <= quality <= 100:
-        raise InputError(f"--quality {quality}: it must lie between 1 and 100, or be 0 to keep the file's own bytes.")
-    for flag, value in (("--max-res", max_res), ("--raw", raw)):
+        raise InputError(
+            f"`quality` is {quality}: give 1 to 100; None (0 on the command line) keeps the file's own bytes."
+        )
+    for parameter, value in (("max_res", max_res), ("raw", raw)):
         if value is not None and not 1 <= value <= MAX_SIDE:
-            raise InputError(f"{flag} {value}: it must lie between 1 and {MAX_SIDE} pixels.")
+            raise InputError(f"`{parameter}` is {value}: give 1 to {MAX_SIDE} pixels.")
     if on_bad_image not in ("error", "skip"):
-        raise unknown("--on-bad-image", on_bad_image, ("error", "skip"))
-    if not root.exists():
-        raise InputError(f"--from {root}: it does not exist; give the folder of the data set.")
-    split = split or split_named(to.stem) or split_named(root.name) or "train"
+        raise unknown("`on_bad_image`", on_bad_image, ("error", "skip"))
+    if isinstance(root, Path) and not root.exists():
+        raise InputError(f"`source_dir` {root} does not exist: give the folder of the data set.")
+    split = split or split_named(to.stem) or split_named(text.rstrip("/").rsplit("/", 1)[-1]) or "train"
     split = "val" if split == "test" else split
-    source = _open(name, split, root)
+    source = _open(name, split, root, image_key=image_key, label_key=label_key)
     if source.layout != "folder":
-        raise InputError(f"{name} is read whole into memory and needs no preparing: use it as it is.")
+        raise InputError(f"{name} is read whole into memory: use it as it is, without preparing it.")
     if raw is not None:
         max_res, jpeg_prob, quality = None, 0.0, None
     settings = {
@@ -77,36 +98,36 @@ def write_beton(
         images = _finished(to, name, split, settings)
         return _made(to, split, images, len(source) - images)
 
-    def encode(job: Job, first: int, stop: int) -> list[Encoded | None]:
+    def encode(request: BatchRequest, first: int, stop: int) -> list[Encoded | None]:
         done: list[Encoded | None] = []
-        for index in job.indices[first:stop].tolist():
+        for index in request.indices[first:stop].tolist():
             try:
                 as_jpeg = int((index + 1) * jpeg_prob) > int(index * jpeg_prob)
                 sample = _encode(source.read(index), max_res, quality, raw, as_jpeg)
                 writer.check(sample)
                 done.append(sample)
             except (*ERRORS, cv2.error) as error:
-                bad_image(source, index, reason(error), on_bad_image)
+                report_bad_image(source, index, reason(error), on_bad_image)
                 done.append(None)
         return done
 
-    pool = Pool(default_workers(workers))
+    pool = DecodePool(worker_count(workers))
     side = raw or max_res or 4096
     writer = BetonWriter(to, settings, len(source), 3 * side * side)
     begun = writer.next
-    jobs = (Job(0, np.arange(a, min(a + 64, len(source)))) for a in range(begun, len(source), 64))
+    requests = (BatchRequest(0, np.arange(a, min(a + 64, len(source)))) for a in range(begun, len(source), 64))
 
-    def start(job: Job):
-        return job, pool.map_chunks(job, encode)
+    def start(request: BatchRequest):
+        return request, pool.map_chunks(request, encode)
 
     try:
         with progress(f"prepare {to.name}", len(source), done=begun) as bar:
-            for job, futures in ahead(jobs, start, 2, lambda started: cancel_all(started[1])):
+            for request, futures in look_ahead(requests, start, 2, lambda started: cancel_all(started[1])):
                 try:
                     samples = [sample for future in futures for sample in future.result()]
                 finally:
                     cancel_all(futures)
-                for index, sample in zip(job.indices.tolist(), samples):
+                for index, sample in zip(request.indices.tolist(), samples):
                     if sample is not None:
                         writer.add(index, int(source.labels[index]), sample)
                 bar.advance(len(samples))
@@ -122,23 +143,24 @@ def write_beton(
     return _made(to, split, len(writer.records), len(source) - len(writer.records))
 
 
-def _open(name: str, split: str, root: Path) -> Source:
-    """A split of the data set at ``root``; or, where it holds none, of the class folders that ``root`` holds."""
-    bare = root.is_dir() and not stored(root, split)[0] and not any((root / other).is_dir() for other in SPLITS)
-    if bare and name in DATASETS and DATASETS[name].layout == "folder" and split in SPLITS:
-        return FolderSource(root.parent, name, root.name, DATASETS[name])
-    return open_dataset(name, split, root)
+def _open(name: str, split: str, root: Path | str, **keys: Any) -> Source:
+    """A split of the data set at ``root``; if it holds none, the class folders in ``root``."""
+    if isinstance(root, Path) and root.is_dir() and name in DATASETS and split in SPLITS:
+        bare = not find_split(root, split).kind and not any((root / other).is_dir() for other in SPLITS)
+        if bare and DATASETS[name].layout == "folder":
+            return FolderSource(root.parent, name, root.name, DATASETS[name])
+    return open_dataset(name, split, root, **keys)
 
 
 def _finished(to: Path, name: str, split: str, settings: dict[str, Any]) -> int:
-    """How many images the file has that these settings made. Raises InputError when others did."""
+    """Number of images of a finished file. Raises InputError if other data or settings made it."""
     try:
         there = BetonSource(to, name, split, DATASETS[name])
     except InputError:
         there = None
     if there is None or {key: there.about.get(key) for key in settings} != settings:
         raise InputError(
-            f"{to} exists and was made of other data or with other settings: remove it, or give another --to."
+            f"{to} exists and was made from other data or with other settings: remove it, or set `to` to another file."
         )
     return len(there)
 

@@ -1,7 +1,7 @@
-"""A small real data set in the true layouts: photographs from scikit-image's wheel, cut into classes.
+"""A small data set of real images in the layouts of ImageNet and CIFAR-100: crops of scikit-image's example images.
 
-Each class is one photograph, split by a straight line: training crops come from one side, validation crops from the
-other, so no pixel is in both.
+Each class is one image, split by a straight line: training crops come from one side, validation crops from the other,
+so that no pixel is in both.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from fastreg.kernels import philox
 from fastreg.pipelines.source import MARKER
 from fastreg.progress import progress
 
-# class name: (file of the wheel, whether the dividing line is vertical, share of the training side).
-# The lines leave both sides with the character of the whole.
-PHOTOGRAPHS: dict[str, tuple[str, bool, float]] = {
+# class name: (file in scikit-image, whether the dividing line is vertical, share of the training side).
+# The lines are chosen so that both sides look alike.
+SAMPLE_IMAGES: dict[str, tuple[str, bool, float]] = {
     "brick": ("brick.png", True, 0.65),
     "cat": ("chelsea.png", True, 0.6),
     "coffee": ("coffee.png", True, 0.55),
@@ -47,46 +47,61 @@ SIDES = (200, 500)
 
 
 def write_sample(name: str, out: str | Path | None = None) -> dict[str, Any]:
-    """Write the sample of "imagenet" (JPEG folders) or "cifar100" (python pickles) to ``out`` (default ./data/<name>).
+    """Write a small data set of real images. Deterministic; the folder appears whole or not at all.
 
-    Deterministic. The folder appears whole or not at all. Returns where it lies and the counts. Raises InputError when
-    ``out`` holds something else or scikit-image is missing, RunError when it cannot be written.
+    Args:
+        name: ``"imagenet"`` (class folders of JPEG files) or ``"cifar100"`` (pickles).
+        out: Folder to write; by default ``./data/<name>``. A sample that lies there is replaced.
+
+    Returns:
+        {"path", "classes", "train", "val"}: the folder, and numbers of classes and images.
+
+    Raises:
+        InputError: ``out`` holds something else, or scikit-image is missing.
+        RunError: The folder cannot be written.
     """
     if name not in COUNTS:
         raise unknown("sample", name, COUNTS)
     out = Path(out) if out is not None else Path("data") / name
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / MARKER).is_file():
-        raise InputError(f"{out} already holds something that is not a sample: give another --out, or empty it.")
-    photographs = {label: _photograph(*row) for label, row in PHOTOGRAPHS.items()}
+        raise InputError(
+            f"{out} already holds something that is not a sample: set `out` to another folder, or empty it."
+        )
+    images = {label: _regions(*row) for label, row in SAMPLE_IMAGES.items()}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise RunError(f"cannot write to {out.parent}: {error.strerror}; give an --out where you may write.") from None
+        raise RunError(f"cannot write to {out.parent}: {error.strerror}; set `out` to a writable folder.") from None
     try:
         part.chmod(0o755)
-        counts = {split: n * len(PHOTOGRAPHS) for split, n in COUNTS[name].items()}
+        counts = {split: n * len(SAMPLE_IMAGES) for split, n in COUNTS[name].items()}
         with progress(f"sample {name}", sum(counts.values())) as bar:
-            (_write_imagenet if name == "imagenet" else _write_cifar100)(part, photographs, bar.advance)
-        about = {"name": name, "source": "scikit-image's photographs", "classes": list(PHOTOGRAPHS), "images": counts}
+            (_write_imagenet if name == "imagenet" else _write_cifar100)(part, images, bar.advance)
+        about = {
+            "name": name,
+            "source": "scikit-image's example images",
+            "classes": list(SAMPLE_IMAGES),
+            "images": counts,
+        }
         (part / MARKER).write_text(json.dumps(about, indent=1) + "\n")
         if out.exists():
             shutil.rmtree(out)
         os.replace(part, out)
     except OSError as error:
-        raise RunError(f"cannot write the sample to {out}: {error.strerror}; free some space, or give --out.") from None
+        raise RunError(f"cannot write the sample to {out}: {error.strerror}; free some space, or set `out`.") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return {"path": str(out), "classes": len(PHOTOGRAPHS), **counts}
+    return {"path": str(out), "classes": len(SAMPLE_IMAGES), **counts}
 
 
-def _photograph(file: str, vertical: bool, share: float) -> dict[str, Image.Image]:
+def _regions(file: str, vertical: bool, share: float) -> dict[str, Image.Image]:
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise InputError(f"the sample needs scikit-image's photographs: {extra('sample')}.")
+        raise InputError(f"the sample needs scikit-image's example images: {extra('sample')}.")
     path = Path(spec.origin).parent / "data" / file
     if not path.is_file():
-        raise InputError(f"scikit-image has no photograph {path}: install another version (0.25 has it).")
+        raise InputError(f"scikit-image has no image {path}: install another version (0.25 has it).")
     image = Image.open(path).convert("RGB")
     w, h = image.size
     x, y = (round(w * share), h) if vertical else (w, round(h * share))
@@ -108,12 +123,12 @@ def _cut(region: Image.Image, label: int, index: int, split: str, sides: tuple[i
     return region.resize((width, height), Image.Resampling.BICUBIC, box=(left, top, left + w, top + h))
 
 
-Photographs = dict[str, dict[str, Image.Image]]
+Regions = dict[str, dict[str, Image.Image]]
 
 
-def _write_imagenet(root: Path, photographs: Photographs, advance: Callable[[int], None]) -> None:
+def _write_imagenet(root: Path, images: Regions, advance: Callable[[int], None]) -> None:
     for split, count in COUNTS["imagenet"].items():
-        for label, (name, regions) in enumerate(photographs.items()):
+        for label, (name, regions) in enumerate(images.items()):
             folder = root / split / name
             folder.mkdir(parents=True)
             for index in range(count):
@@ -123,16 +138,16 @@ def _write_imagenet(root: Path, photographs: Photographs, advance: Callable[[int
                 advance(1)
 
 
-def _write_cifar100(root: Path, photographs: Photographs, advance: Callable[[int], None]) -> None:
+def _write_cifar100(root: Path, images: Regions, advance: Callable[[int], None]) -> None:
     folder = root / "cifar-100-python"
     folder.mkdir()
-    names = [name.encode() for name in photographs]
+    names = [name.encode() for name in images]
     _pickle2(folder / "meta", {b"fine_label_names": names, b"coarse_label_names": names})
     for split, file in (("train", "train"), ("val", "test")):
         count = COUNTS["cifar100"][split]
         rows, labels, files = [], [], []
-        for index in range(count):  # classes interleaved, as in the real files, where labels are in no order
-            for label, (name, regions) in enumerate(photographs.items()):
+        for index in range(count):  # classes alternate: labels of the published files are in no order either
+            for label, (name, regions) in enumerate(images.items()):
                 cut = np.asarray(_cut(regions[split], label, index, split, (32, 32)))
                 rows.append(cut.transpose(2, 0, 1).ravel())
                 labels.append(label)
@@ -148,11 +163,11 @@ def _write_cifar100(root: Path, photographs: Photographs, advance: Callable[[int
         _pickle2(folder / file, content)
 
 
-_Pickler: Any = pickle._Pickler  # the one in Python: its table of types can be changed
+_Pickler: Any = pickle._Pickler  # the Python implementation, whose table of types can be changed
 
 
 class _Python2Pickler(_Pickler):
-    """Writes bytes as Python 2's str, as the published CIFAR files do, so every usual reader takes them."""
+    """Writes bytes as Python 2's str, as in the published CIFAR files, so that common readers accept them."""
 
     dispatch: ClassVar[dict] = dict(_Pickler.dispatch)
 

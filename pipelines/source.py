@@ -1,4 +1,4 @@
-"""A source gives the stored bytes (or canvas) and the label of every sample of one split, in a fixed order."""
+"""Data sets as sources: the stored bytes (or canvas) and the label of every sample of one split, in a fixed order."""
 
 from __future__ import annotations
 
@@ -8,32 +8,60 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
 from fastreg.errors import InputError
-
-if TYPE_CHECKING:
-    from fastreg.pipelines.datasets import Dataset
+from fastreg.pipelines.address import is_address
 
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")  # torchvision's
-LOOK = 64  # samples whose content stands for the set's where there are no checksums
-MARKER = "SAMPLE.json"  # lies in the root of what `fastreg data sample` wrote
+CONTENT_SAMPLES = 64  # samples whose bytes stand for the whole set where it carries no checksums
+MAX_CLASSES = 1_000_000  # of a set whose files tell no number: a label beyond it is damage
+MARKER = "SAMPLE.json"  # lies in the root of every set that `fastreg data sample` wrote
+
+
+class Dataset(NamedTuple):
+    """A data set by name, wherever it lies.
+
+    Attributes:
+        layout: ``"folder"`` (class folders, ``.beton`` file or shards), ``"cifar"`` (pickles) or ``"svhn"`` (``.mat``).
+        mean: RGB mean on the 0-1 scale.
+        std: RGB standard deviation on the 0-1 scale.
+        classes: Number of classes of the full set; None: as many as are stored.
+        sample: Whether ``fastreg data sample`` writes a small one.
+        fetch: Whether ``fastreg data fetch`` downloads it.
+    """
+
+    layout: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    classes: int | None = None
+    sample: bool = False
+    fetch: bool = False
 
 
 class Source:
-    """One split of a data set.
+    """One split of a data set. Subclasses implement ``read`` and ``describe``.
 
-    ``labels`` int64 [N]; ``classes`` names, index = label; ``counts`` says in words and digests how much of what lies
-    there; ``canvas`` (h, w) when every sample is a uint8 array of that one size, else None.
+    Attributes:
+        name: The data set's name.
+        split: ``"train"`` or ``"val"``.
+        root: The folder or file that holds it; text for an address or a pattern.
+        mean, std: RGB statistics of ``Dataset``.
+        layout: Layout of ``Dataset``.
+        labels: int64 [N].
+        classes: Class names; the index is the label.
+        counts: The number of images and classes, and digests of names and sizes, as one line.
+        canvas: (height, width) if every sample is a uint8 array of that size, else None.
+        is_sample: Whether ``fastreg data sample`` wrote it.
     """
 
     def __init__(
         self,
         name: str,
         split: str,
-        root: Path,
+        root: Path | str,
         spec: Dataset,
         labels: np.ndarray,
         classes: Iterable[str],
@@ -44,9 +72,10 @@ class Source:
         self.mean, self.std, self.layout = spec.mean, spec.std, spec.layout
         self.labels, self.classes = np.ascontiguousarray(labels, dtype=np.int64), tuple(classes)
         self.counts, self.canvas = counts, canvas
-        self.is_sample = ((root if root.is_dir() else root.parent) / MARKER).is_file()
+        local = None if is_address(root) else Path(root)
+        self.is_sample = local is not None and ((local if local.is_dir() else local.parent) / MARKER).is_file()
         if len(self.labels) == 0:
-            raise InputError(f"{root} holds no images of split {split!r}: point --data-dir at a filled data set.")
+            raise InputError(f"{root} holds no images of split {split!r}: set `data_dir` to a filled data set.")
         low, high = int(self.labels.min()), int(self.labels.max())
         if low < 0 or high >= len(self.classes):
             raise InputError(
@@ -57,46 +86,63 @@ class Source:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def form(self) -> str:
+        """How samples are stored, a key of ``loader_table.FORMS``."""
+        return "images" if self.canvas is None else "canvases"
+
     @cached_property
     def fingerprint(self) -> str:
-        """What identifies the set: ``counts``, and a digest of what is stored.
+        """``counts`` and a digest of the content; two sets with one fingerprint are taken to be the same.
 
-        The digest covers every sample of arrays in memory and of `.beton` files that fastreg wrote, which carry
-        checksums. Elsewhere (class folders, tar files, FFCV's own files) it covers ``LOOK`` samples spread evenly over
-        the set: another image of the same name and size is seen only when it is one of them.
+        The digest covers every sample of arrays in memory and of ``.beton`` files that fastreg wrote, which carry
+        checksums. For class folders, ImageNet's tar files and FFCV's own files it covers ``CONTENT_SAMPLES`` samples at
+        even distances, for shards a few samples of each: a changed image of the same name and size is noticed only if
+        it is one of them.
         """
         return f"{self.counts}, content {self.content()[:12]}"
 
     def content(self) -> str:
-        """A digest of what is stored, in hexadecimal."""
+        """Digest of the stored bytes, in hexadecimal."""
         digest = hashlib.sha256()
-        for index in np.unique(np.linspace(0, len(self) - 1, LOOK).astype(int)).tolist():
-            with contextlib.suppress(OSError, ValueError):  # who decodes it says what is wrong with it
+        for index in np.unique(np.linspace(0, len(self) - 1, CONTENT_SAMPLES).astype(int)).tolist():
+            with contextlib.suppress(OSError, ValueError):  # the decoder reports a broken sample
                 digest.update(self.read(index))
         return digest.hexdigest()
 
     def check(self, index: int) -> None:
-        """Raise ValueError when the stored bytes of a sample are not those that were written, where that is known."""
+        """Raise ValueError if a sample's bytes differ from its stored checksum; without checksums do nothing."""
 
     def read(self, index: int) -> bytes | np.ndarray:
-        """Encoded image bytes, or the stored canvas uint8 [H, W, 3]. Raises OSError or ValueError when it cannot."""
+        """Read one sample.
+
+        Args:
+            index: Position in the set, from 0 to N - 1.
+
+        Returns:
+            The encoded image, or the stored canvas as uint8 [H, W, 3].
+
+        Raises:
+            OSError, ValueError: The sample cannot be read.
+        """
         raise NotImplementedError
 
     def gather(self, indices: np.ndarray, out: np.ndarray) -> None:
-        """Copy the canvases of samples into the rows of ``out``, uint8 [b, H, W, 3]."""
+        """Copy the canvases of samples ``indices``, int64 [b], into ``out``, uint8 [b, H, W, 3]."""
         for row, index in zip(out, indices.tolist()):
             row[...] = self.read(index)
 
     def describe(self, index: int) -> str:
-        """Where sample ``index`` lies, for messages."""
+        """The file (and member) that holds a sample, for messages."""
         return f"sample {index} of {self.root}"
 
 
 class FolderSource(Source):
-    """``root/<split>/<class>/*.JPEG``: classes are the sorted folder names of the training split when it is there.
+    """Class folders: ``root/<split>/<class>/*.JPEG``.
 
-    Images and their order are those of torchvision's ImageFolder, subfolders of a class included; names that begin with
-    a dot are left out.
+    Classes are the sorted folder names; those of the validation split must be those of the training split, if there is
+    one. Images and their order are those of torchvision's ImageFolder, subfolders of a class included; names that begin
+    with a dot are ignored.
     """
 
     def __init__(self, root: Path, name: str, split: str, spec: Dataset):
@@ -110,13 +156,13 @@ class FolderSource(Source):
         if not classes:
             raise InputError(f"{base} has no class folders: images must lie in {base}/<class>/.")
         if split == "val" and (root / "train").is_dir():
-            _compare(classes, _folders(root / "train"), base, root / "train")
+            _require_same_classes(classes, _folders(root / "train"), base, root / "train")
         self._base = base
         try:
             files = [_images(base / folder) for folder in classes]
             counts = counts_of(classes, files)
         except OSError as error:
-            raise InputError(f"cannot list {error.filename}: {error.strerror}; mend or remove it.") from None
+            raise InputError(f"cannot list {error.filename}: {error.strerror}; repair or remove it.") from None
         except UnicodeEncodeError as error:
             raise InputError(f"{base} holds a name that is not UTF-8, {error.object!a}: rename it.") from None
         self._files = [f"{folder}/{file}" for folder, row in zip(classes, files) for file, _ in row]
@@ -136,7 +182,7 @@ def _folders(base: Path) -> list[str]:
 
 
 def _images(folder: Path) -> list[tuple[str, int]]:
-    """(name, bytes) of the images of a class, folder by folder, each sorted; names are relative to the class."""
+    """(name, bytes) of a class's images, folder by folder, each sorted; names are relative to the class folder."""
     images = sorted(_walk(folder), key=lambda image: image[0].rpartition("/")[::2])
     if not images:
         raise InputError(
@@ -156,7 +202,15 @@ def _walk(folder: Path | str, below: str = "") -> Iterator[tuple[str, int]]:
 
 
 def counts_of(classes: Sequence[str], files: Sequence[Sequence[tuple[str, int]]]) -> str:
-    """``Source.counts`` of image files: how many, and digests of their names and sizes, class by class."""
+    """``Source.counts`` of encoded images.
+
+    Args:
+        classes: Class names.
+        files: (name, bytes) of every image, class by class.
+
+    Returns:
+        The numbers of images, classes and bytes, and digests of names and sizes.
+    """
     names, sizes = hashlib.sha256(b"\0".join(name.encode() for name in classes)), hashlib.sha256()
     for label, row in enumerate(files):
         for file, size in row:
@@ -169,22 +223,31 @@ def counts_of(classes: Sequence[str], files: Sequence[Sequence[tuple[str, int]]]
     )
 
 
-def _compare(classes: list[str], train: list[str], base: Path, train_base: Path) -> None:
-    for extra, has, lacks in (
+def _require_same_classes(classes: list[str], train: list[str], base: Path, train_base: Path) -> None:
+    for missing, present, absent in (
         (sorted(set(train) - set(classes)), train_base, base),
         (sorted(set(classes) - set(train)), base, train_base),
     ):
-        if extra:
-            more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-            raise InputError(f"{has} has class {extra[0]!r}{more} but {lacks} has not: they must be the same.")
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise InputError(f"{present} has class {missing[0]!r}{more} but {absent} has not: they must be the same.")
 
 
 def check_fingerprint(then: str, now: str, where: str | Path) -> None:
-    """Refuse a data set that changed since a run began: raises InputError saying which parts of the fingerprint do."""
+    """Refuse a data set that changed since a run began.
+
+    Args:
+        then: Fingerprint when the run began.
+        now: Fingerprint of the data at hand.
+        where: The data's folder or file, for the message.
+
+    Raises:
+        InputError: The fingerprints differ; the message names the parts that changed.
+    """
     if then == now:
         return
     changed = [f"{a!r} is now {b!r}" for a, b in zip(then.split(", "), now.split(", ")) if a != b]
     raise InputError(
         f"the data at {where} changed since this run began (fingerprint: "
-        f"{'; '.join(changed) or f'{then!r} is now {now!r}'}): restore it, or start a new run with --name."
+        f"{'; '.join(changed) or f'{then!r} is now {now!r}'}): restore it, or give the new run another `name`."
     )

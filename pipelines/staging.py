@@ -1,4 +1,4 @@
-"""From host buffers to the step's device: buffers reused for life, copies on a side stream."""
+"""Host buffers that are reused, and their copies to the device on a side stream."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import torch
 
 from fastreg.kernels.types import Batch
 
-SLOTS = 5  # batches being decoded, being copied, and in the consumer's hands
-# Buffers begin where a page does, as stored canvases do: a copy whose ends lie 16 bytes apart modulo 4096 takes
-# 27 us for 256 x 256 instead of 10, because its loads seem to depend on its stores (AMD EPYC).
+SLOTS = 5  # batches that are being decoded, copied or consumed
+# Buffers begin on a page, as stored canvases do: a copy whose ends lie 16 bytes apart modulo 4096 takes 27 us for
+# 256 x 256 instead of 10, because its loads seem to depend on its stores (AMD EPYC).
 PAGE = 4096
-_IDLE = next(sys.getrefcount(memory) for memory in [np.empty(0)])  # references that a scan of a list sees to each item
+# reference count of an item during a scan of the only list that holds it
+_IDLE = next(sys.getrefcount(memory) for memory in [np.empty(0)])
 
 
 class Staging:
-    """On CUDA: a ring of pinned buffers and one copy stream. On the CPU batches are the buffers themselves; one is used
-    again once nobody holds it."""
+    """Host buffers and device copies of one loader.
+
+    On CUDA it holds a ring of pinned buffers and one copy stream. On the CPU batches are the buffers themselves; a
+    buffer is reused when no other reference to it exists.
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -28,15 +32,15 @@ class Staging:
         self._stream: torch.cuda.Stream | None = None
 
     def buffer(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """uint8 host tensor to decode into; on CUDA pinned, and free again once its copy has left."""
+        """A uint8 host tensor to decode into; on CUDA it is pinned, and reused when its copy has finished."""
         size = int(np.prod(shape))
         if self.device.type != "cuda":
             idle = [memory for memory in self._host if sys.getrefcount(memory) <= _IDLE and memory.size >= size + PAGE]
-            own = idle[0] if idle else np.empty(size + PAGE, np.uint8)
+            array = idle[0] if idle else np.empty(size + PAGE, np.uint8)
             if not idle:
-                self._host = [*self._host[1 - SLOTS :], own]
-            start = -own.ctypes.data % PAGE
-            return torch.from_numpy(own[start : start + size].reshape(shape))
+                self._host = [*self._host[1 - SLOTS :], array]
+            start = -array.ctypes.data % PAGE
+            return torch.from_numpy(array[start : start + size].reshape(shape))
         slot, self._next = self._next, (self._next + 1) % SLOTS
         if slot == len(self._ring):
             self._ring.append((torch.empty(size, dtype=torch.uint8, pin_memory=True), torch.cuda.Event()))
@@ -48,7 +52,7 @@ class Staging:
         return memory[:size].view(shape)
 
     def batch(self, images: torch.Tensor, labels: np.ndarray, indices: np.ndarray, boxes: np.ndarray | None) -> Batch:
-        """The Batch on the device; never waits for it."""
+        """The Batch on the device; the host never waits for the copy."""
         host = [torch.from_numpy(labels), torch.from_numpy(np.ascontiguousarray(indices))]
         if boxes is not None:
             host.append(torch.from_numpy(boxes.astype(np.float32)))

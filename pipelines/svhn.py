@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastreg.errors import InputError
 from fastreg.pipelines.cifar import ArraySource
 from fastreg.pipelines.matlab import load_mat
-
-if TYPE_CHECKING:
-    from fastreg.pipelines.datasets import Dataset
+from fastreg.pipelines.source import Dataset
 
 
 def open_svhn(name: str, split: str, root: Path, spec: Dataset) -> ArraySource:
-    """``train_32x32.mat`` or (split "val") ``test_32x32.mat``; label 10, which stands for the digit 0, becomes 0."""
+    """Open ``train_32x32.mat`` or, for split "val", ``test_32x32.mat``; label 10, the digit 0, becomes 0."""
     path = root / f"{'train' if split == 'train' else 'test'}_32x32.mat"
     if not path.is_file():
-        raise InputError(f"{path} is missing: `fastreg data fetch svhn` brings it.")
+        raise InputError(f"{path} is missing: `fastreg data fetch svhn` downloads it.")
     content = load_mat(path)
     images, labels = content.get("X"), content.get("y")
     if not isinstance(images, np.ndarray) or images.shape[:3] != (32, 32, 3) or not isinstance(labels, np.ndarray):

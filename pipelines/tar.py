@@ -1,4 +1,4 @@
-"""ImageNet as it is published: two tar files and the development kit, read in place without unpacking."""
+"""ImageNet as published, two tar files and the development kit, read in place without unpacking."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import os
 import tarfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 
 from fastreg.errors import InputError
 from fastreg.pipelines.image import reason
 from fastreg.pipelines.matlab import parse_mat
-from fastreg.pipelines.source import EXTENSIONS, Source, counts_of
-
-if TYPE_CHECKING:
-    from fastreg.pipelines.datasets import Dataset
+from fastreg.pipelines.source import EXTENSIONS, Dataset, Source, counts_of
+from fastreg.pipelines.tar_scan import Member, scan_tar
 
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
-File = tuple[str, int, int]  # name, offset in the outer tar, bytes
 
 
 class TarSource(Source):
-    """Samples, order and fingerprint are those of the unpacked class folders.
+    """ImageNet's own tar file of one split; samples, order and fingerprint equal those of the unpacked class folders.
 
-    Training: a tar of one tar per class, which must be those of the development kit where it lies beside. Validation: a
-    tar of all images, whose classes the kit tells. Raises InputError for a tar that is cut short or not ImageNet's.
+    Training: a tar of one tar per class; if the development kit lies beside it, the classes must be the kit's.
+    Validation: a tar of all images, whose classes are in the kit.
+
+    Raises:
+        InputError: A tar file is cut short or not ImageNet's.
     """
 
     def __init__(self, path: Path, name: str, split: str, spec: Dataset):
@@ -37,10 +37,15 @@ class TarSource(Source):
             with open(path, "rb") as file:
                 members = _members(file, 0, path.stat().st_size)
                 if split == "train":
-                    classes = {m[0].removesuffix(".tar"): _members(file, m[1], m[1] + m[2]) for m in members}
+                    classes = {
+                        member.name.removesuffix(".tar"): _members(file, member.offset, member.offset + member.size)
+                        for member in members
+                    }
                 else:
                     classes = _by_class(members, truth or [], path)
-        except (OSError, tarfile.TarError) as error:
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"cannot read {self.path} as ImageNet's tar file ({reason(error)}): fetch it anew."
             ) from None
@@ -70,25 +75,15 @@ class TarSource(Source):
             os.close(self._descriptor)
 
 
-def _members(file, offset: int, end: int) -> list[File]:
-    """The files of the tar that lies from ``offset`` to ``end`` of the outer file; offsets count from its start.
-
-    Raises ReadError where the blocks of zeros that end an archive are missing: tarfile takes a cut between two members
-    for an end.
-    """
-    file.seek(offset)
-    with tarfile.open(fileobj=file, mode="r:") as tar:
-        found = [(Path(m.name).name, m.offset_data, m.size) for m in tar if m.isfile()]
-    file.seek(tar.offset)
-    if tar.offset + tarfile.BLOCKSIZE > end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError(f"it is cut short behind {found[-1][0] if found else 'its start'}")
-    return found
+def _members(file: IO[bytes], offset: int, end: int) -> list[Member]:
+    """The members of the tar between two offsets of the file, without the folders in their names."""
+    return [member._replace(name=Path(member.name).name) for member in scan_tar(file.fileno(), offset, end)]
 
 
 def _ground_truth(kit: Path, path: Path) -> list[str]:
     """The class of every validation image, from the development kit."""
     if not kit.is_file():
-        raise InputError(f"{kit} is missing: it tells the classes of {path.name}; put it beside it.")
+        raise InputError(f"{kit} is missing: it holds the classes of {path.name}; put it beside it.")
     try:
         with tarfile.open(kit) as tar:
             content = {
@@ -105,10 +100,10 @@ def _ground_truth(kit: Path, path: Path) -> list[str]:
         raise InputError(f"{kit} is not ImageNet's development kit (it lacks {error}): fetch it anew.") from None
 
 
-def _by_class(members: list[File], truth: list[str], path: Path) -> dict[str, list[File]]:
+def _by_class(members: list[Member], truth: list[str], path: Path) -> dict[str, list[Member]]:
     if len(truth) != len(members):
         raise InputError(f"{path} has {len(members)} files and {DEVKIT} {len(truth)} labels: fetch both anew.")
-    classes: dict[str, list[File]] = {}
+    classes: dict[str, list[Member]] = {}
     for name, member in zip(truth, sorted(members)):
         classes.setdefault(name, []).append(member)
     return classes

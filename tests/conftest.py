@@ -9,9 +9,10 @@ import os
 
 import pytest
 
+from fastreg.pipelines import LOADERS as fastreg_loaders
 from tests.support import peer
 
-LOADERS = {"dali": "nvidia.dali", "ffcv": "ffcv.libffcv"}
+LOADERS = {name: spec.package for name, spec in fastreg_loaders.items() if spec.package}
 MUST_RUN = [word for word in os.environ.get("FASTREG_MUST_RUN", "").lower().split(",") if word]
 
 
@@ -44,7 +45,7 @@ def pytest_make_collect_report(collector):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """A test whose name or parameters name DALI or FFCV needs it."""
+    """A test whose name or parameters name a loader needs that loader's package."""
     for word, package in LOADERS.items():
         if word in item.name.lower():
             peer(package)

@@ -32,9 +32,10 @@ from fastreg.kernels import (
     mixed_cross_entropy,
 )
 from fastreg.kernels.registry import Op, operations
+from fastreg.kernels.types import IMAGENET_MEAN as MEAN
+from fastreg.kernels.types import IMAGENET_STD as STD
 from fastreg.kernels.types import Plan, Targets
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CPU = torch.device("cpu")
 
 

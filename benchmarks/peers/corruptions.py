@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastreg.benchmarks.peers.training import need
-from fastreg.kernels.corruptions.blur import disc
+from fastreg.kernels.corruptions.defocus import disc
 
 Peer = Callable[..., Tensor]
 

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 
 from fastreg.errors import extra
-from fastreg.kernels.types import Batch
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Batch
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Build = Callable[..., Callable[[int], Any]]
 
 

@@ -26,7 +26,7 @@ from fastreg.benchmarks.suites.loaders import as_beton
 from fastreg.benchmarks.timing import Call, measure, over
 from fastreg.distributed import World
 from fastreg.errors import InputError
-from fastreg.kernels.types import Batch
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Batch
 from fastreg.pipelines import make_loader, open_dataset
 from fastreg.training import Config, make_config
 from fastreg.training.setup import training_switches
@@ -86,7 +86,7 @@ def ready_batches(config: Config, job: Job, classes: int) -> list[Batch]:
 
 def step_of(config: Config, job: Job, classes: int) -> Callable[[Batch], None]:
     """One training step of fastreg as a function of its batch."""
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
     engine = TrainStep(config, classes, mean, std, World(0, 1, job.device))
     engine.net.train()
     count = 0

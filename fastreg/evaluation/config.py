@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fastreg.errors import InputError, unknown
+from fastreg.pipelines.loader_table import loader_names
 
 PROTOCOL = "folder"  # the loader whose pixels are Pillow's and torchvision's, on which published errors were measured
-LOADERS = ("auto", PROTOCOL, "dali", "ffcv", "resident")
 CROP_PCT = 224 / 256  # the crop's side over the side that the shorter one is resized to, as published
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FIDELITIES = ("auto", "dataset", "memory")
@@ -64,7 +64,11 @@ class EvalConfig:
     provenance: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for option, known in (("precision", PRECISIONS), ("fidelity", FIDELITIES), ("loader", LOADERS)):
+        for option, known in (
+            ("precision", PRECISIONS),
+            ("fidelity", FIDELITIES),
+            ("loader", loader_names(evaluation=True)),
+        ):
             if getattr(self, option) not in known:
                 raise unknown(f"`{option}`", str(getattr(self, option)), known)
         if not 0 < self.epsilon <= 1:

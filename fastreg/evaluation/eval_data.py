@@ -16,6 +16,7 @@ from fastreg.errors import InputError
 from fastreg.evaluation import pixel_cache
 from fastreg.evaluation.config import CROP_PCT, PROTOCOL
 from fastreg.evaluation.pixel_cache import PixelCache
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
 
 
 class EvalData:
@@ -45,7 +46,7 @@ class EvalData:
             self.arrays = _checked(*data)
             self.size, self.names = int(self.arrays[0].shape[1]), ()
             self.classes = int(self.arrays[1].max()) + 1
-            self.mean, self.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+            self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
             if size not in (None, self.size):
                 raise InputError(f"`size` is {size}, but the images are {self.size} px: arrays are not resized.")
             return

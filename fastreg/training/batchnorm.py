@@ -49,8 +49,8 @@ class BatchNormStatistics:
         if self.micro_batches > 1:
             torch._foreach_add_(self.total, self.own)
             if micro < self.micro_batches - 1:
-                for count in self.counts:
-                    count -= 1  # a step counts once
+                if self.counts:
+                    torch._foreach_sub_(self.counts, 1)  # a step counts once
             else:
                 torch._foreach_copy_(self.own, torch._foreach_div(self.total, self.micro_batches))
                 torch._foreach_zero_(self.total)

@@ -50,6 +50,7 @@ class Config:
     warmup: float = 0.0  # fraction of the run in which lr rises linearly from lr / 10,000
     clip_grad: float | None = None  # largest L2 norm of the gradient of all weights; None: no clipping
     model_ema_decay: float | None = None  # keep an exponential moving average of the weights
+    model_ema_warmup: bool = False  # raise the decay from 0.1: min(decay, (1 + step) / (10 + step))
 
     # pixels
     size: int = 224  # side of training images in pixels

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.log import log
-from fastreg.pipelines import Loader, Source, make_loader, open_dataset
+from fastreg.pipelines import LOADERS, Loader, Source, make_loader, open_dataset
 from fastreg.training.config import Config
 from fastreg.training.schedule import train_size
 
@@ -31,6 +31,12 @@ def open_sets(config: Config) -> tuple[Source, Source]:
         raise InputError(
             f"{one} would be both training and validation set: put train.beton and val.beton into one folder, and "
             f"give that folder."
+        )
+    shards = getattr(train_set, "shards", None)
+    if shards is not None and shards == getattr(val_set, "shards", None):
+        raise InputError(
+            f"the shards of {train_set.root} would be both training and validation set: name them train-* and val-*, "
+            f"or give a pattern with {{split}}."
         )
     if val_set.classes != train_set.classes:
         missing = sorted(set(train_set.classes) ^ set(val_set.classes))
@@ -58,7 +64,7 @@ def make_loaders(
     )
     log.info("loader %s: %s", loader.name, loader.why)
     name = config.loader
-    if name == "ffcv" and val_set.root.is_dir():
+    if name == "ffcv" and not LOADERS[name].reads(val_set.form, train=False):
         name = "folder"
         log.info("loader of the validation set folder: %s contains no val.beton", val_set.root)
     # no on_bad_image: a validation error over fewer images would be mistaken for that of the whole set

@@ -25,8 +25,11 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
     "scope": {"elem": {"scope": "sample"}},
     "torchcompile": {"inductor": {"torchcompile": "default"}},
 }
-# a switch of timm or torchvision -> the settings it stands for; a setting given itself wins
-SWITCHES: dict[str, dict[str, Any]] = {"amp": {"precision": "auto"}, "model_ema": {"model_ema_decay": 0.9998}}
+# a switch of timm or torchvision -> the settings it stands for, unless the first of them is given itself
+SWITCHES: dict[str, dict[str, Any]] = {
+    "amp": {"precision": "auto"},
+    "model_ema": {"model_ema_decay": 0.9998, "model_ema_warmup": True},
+}
 # a flag of timm or torchvision that turns a method on unless it is 0 -> the method and its parameter
 METHODS = {
     "mixup": ("mixup", "alpha"),
@@ -54,7 +57,7 @@ def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
     for field, values in VALUES.items():
         own |= values.get(own.get(field, ""), {})
     for switch, settings in SWITCHES.items():
-        if given.get(switch):
+        if given.get(switch) and next(iter(settings)) not in own:
             own = {**settings, **own}
     if "warmup_epochs" in given:
         own["warmup"] = _fraction("warmup_epochs", given["warmup_epochs"], epochs)

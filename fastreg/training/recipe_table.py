@@ -32,6 +32,8 @@ def recipe_settings(name: str) -> dict[str, Any]:
             del found[field]
     if config.min_size is None:
         del found["size_ramp"]
+    if config.model_ema_decay is None:
+        del found["model_ema_warmup"]
     return found
 
 

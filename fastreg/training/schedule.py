@@ -1,4 +1,4 @@
-"""Learning rate and training size as pure functions of the progress of a run."""
+"""Learning rate, decay of the average and training size as pure functions of the progress of a run."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ def learning_rate(config: Config, step: int, steps: int) -> float:
     if config.sched == "cosine":
         return config.lr * 0.5 * (1 + math.cos(math.pi * done))
     return config.lr * (1 - done)
+
+
+def average_decay(config: Config, step: int) -> float:
+    """Decay of the averaged weights after step ``step`` (from 0).
+
+    With ``model_ema_warmup`` min(decay, (1 + step) / (10 + step)), so that the initial weights do not dominate the
+    average of a short run.
+
+    Source: TensorFlow, tf.train.ExponentialMovingAverage, with ``num_updates`` = step.
+    """
+    decay = config.model_ema_decay or 0.0
+    return min(decay, (1 + step) / (10 + step)) if config.model_ema_warmup else decay
 
 
 def train_size(config: Config, epoch: int) -> int:

@@ -28,7 +28,7 @@ from fastreg.training import setup
 from fastreg.training.batchnorm import BatchNormStatistics
 from fastreg.training.color_jitter import make_color_jitter
 from fastreg.training.config import Config
-from fastreg.training.schedule import learning_rate
+from fastreg.training.schedule import average_decay, learning_rate
 
 _WHITENED = 1000  # images from which a model computes a layer
 
@@ -68,7 +68,7 @@ class TrainStep:
         self.ema = copy.deepcopy(self.model).eval() if config.model_ema_decay else None
         self.batchnorm = BatchNormStatistics(self.model, config.grad_accum_steps, world.size)
         if self.method.pixels:  # attacks change pixels in [0, 1], so the module that they call normalizes
-            self.net = Normalized(self.net, mean, std)
+            self.net = Normalized(self.net, mean, std).to(world.device)
         self.optimizer = setup.build_optimizer(config, self.model)
         # A CUDA graph of torch.compile writes gradients into memory that its next replay reuses. Accumulated gradients
         # must be in other memory, or torch raises or sums wrongly (pytorch issues 169545 and 96693).
@@ -151,7 +151,7 @@ class TrainStep:
         if self.method.attacks:
             self.batchnorm.share()
         if self.ema is not None:
-            _update_average(self.ema, self.model, self.config.model_ema_decay or 0.0)
+            _update_average(self.ema, self.model, average_decay(self.config, step))
         return lr
 
     def finite(self) -> bool:
@@ -211,12 +211,12 @@ class TrainStep:
 def _update_average(ema: nn.Module, model: nn.Module, decay: float) -> None:
     """Move the average of a model's weights and running statistics: a <- decay a + (1 - decay) b."""
     pairs = [*zip(ema.parameters(), model.parameters()), *zip(ema.buffers(), model.buffers())]
+    real = [(a, b) for a, b in pairs if a.is_floating_point()]
+    counts = [(a, b) for a, b in pairs if not a.is_floating_point()]  # num_batches_tracked of every batch norm
     with torch.no_grad():
-        real = [(a, b) for a, b in pairs if a.is_floating_point()]
         torch._foreach_lerp_([a for a, _ in real], [b for _, b in real], 1 - decay)
-        for a, b in pairs:
-            if not a.is_floating_point():
-                a.copy_(b)
+        if counts:
+            torch._foreach_copy_([a for a, _ in counts], [b for _, b in counts])
 
 
 def micro_batch_seed(seed: int, step: int, micro: int) -> int:

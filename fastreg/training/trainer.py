@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 
-from fastreg import files, runs
+from fastreg import runs
 from fastreg.distributed import World, init_distributed, raise_on_all_ranks
-from fastreg.environment import environment
 from fastreg.errors import InputError, SharedError
 from fastreg.kernels import Batch
 from fastreg.log import log
@@ -30,10 +29,10 @@ from fastreg.training.data import make_loaders, open_sets, skipped_images
 from fastreg.training.loss_log import LossBuffer
 from fastreg.training.plot_curves import draw_curves
 from fastreg.training.profiling import profiling
+from fastreg.training.run_log import RunLog
 from fastreg.training.schedule import train_size
 from fastreg.training.setup import training_switches
 from fastreg.training.signals import GracefulShutdown, stop_signals
-from fastreg.training.tensorboard import Scalars, open_tensorboard
 from fastreg.training.train_step import TrainStep
 from fastreg.training.validate import validate
 
@@ -67,6 +66,8 @@ def train(config: Config, *, resume: str | None = None, allow_changes: bool = Fa
         train_step = TrainStep(config, len(train_set.classes), train_set.mean, train_set.std, world)
         with raise_on_all_ranks(world):
             loader, val_loader = make_loaders(config, train_set, val_set, world, random_crop=train_step.method.crop)
+        for opened in (val_loader, loader):
+            run.enter_context(contextlib.closing(opened))
         used = {"precision_used": train_step.precision, "loader_used": loader.name, "n_train": len(train_set)}
         used["model_args"] = dict(train_step.model_args)
         settings = resuming.describe(config, train_set, val_set, world, **used)
@@ -78,11 +79,9 @@ def train(config: Config, *, resume: str | None = None, allow_changes: bool = Fa
         if trainer.epochs_done >= config.epochs:
             log.info("%s is complete: %d epochs, %s", folder, config.epochs, trainer.result)
             return folder
-        run.enter_context(trainer.open_logs())
+        run.enter_context(trainer.open_log())
         trainer.stopping = run.enter_context(stop_signals(world))
         trainer.trace_step = run.enter_context(profiling(config.profile if world.rank == 0 else 0, folder))
-        for opened in (val_loader, loader):
-            run.enter_context(contextlib.closing(opened))
         for epoch in range(trainer.epochs_done, config.epochs):
             trainer.train_epoch(epoch)
             trainer.validate_epoch(epoch)
@@ -107,7 +106,6 @@ class Trainer:
 
     stopping: GracefulShutdown
     trace_step: Callable[[], None]
-    tensorboard: Scalars | None = None
 
     def __init__(
         self,
@@ -124,7 +122,7 @@ class Trainer:
         self.per_epoch = loader.steps_per_epoch
         self.step = self.epochs_done = 0  # steps trained; epochs trained and validated
         self.best, self.best_epoch, self.last = math.inf, 0, math.inf  # top-1 errors in percent
-        self.log = runs.Log(folder)
+        self.log = RunLog(folder, world)
 
     @property
     def position(self) -> int:
@@ -134,7 +132,9 @@ class Trainer:
 
     @property
     def result(self) -> str:
-        return f"best top-1 error {self.best:.2f} % (epoch {self.best_epoch + 1}), last {self.last:.2f} %"
+        averaged = "" if self.train_step.ema is None else " of the averaged weights"
+        best = f"best top-1 error{averaged} {self.best:.2f} % (epoch {self.best_epoch + 1})"
+        return f"{best}, last {self.last:.2f} %"
 
     def restore(self, checkpoint: dict[str, Any], allow_changes: bool) -> None:
         """Continue from a checkpoint. Raises InputError if it does not fit the data, the settings or the batch."""
@@ -155,26 +155,28 @@ class Trainer:
         self.best, self.best_epoch, self.last = (checkpoint[key] for key in _ERRORS)
         self.train_step.load(checkpoint)
 
-    @contextlib.contextmanager
-    def open_logs(self) -> Iterator[None]:
-        """Write the settings, drop log rows past the checkpoint, and open TensorBoard for the length of the block."""
-        with contextlib.ExitStack() as opened:
-            if self.world.rank == 0:
-                if self.config.log_tensorboard:
-                    self.tensorboard = open_tensorboard(self.folder, self.step + 1)
-                    opened.enter_context(contextlib.closing(self.tensorboard))
-                files.write_json(self.folder / "config.json", self.settings)
-                files.write_json(self.folder / "environment.json", environment())
-                self.log.truncate(self.position, self.epochs_done)
-            log.info(
-                "run %s: %s images, %d steps x %d epochs%s",
-                self.folder,
-                f"{len(self.loader.source):,}",
-                self.per_epoch,
-                self.config.epochs,
-                f", continuing at step {self.step}" if self.step else "",
+    def open_log(self) -> contextlib.AbstractContextManager[None]:
+        """Open the log at this run's progress, and say what will be trained."""
+        images, steps = f"{len(self.loader.source):,}", self.config.epochs * self.per_epoch
+        resumed = f", continuing at step {self.step}" if self.step else ""
+        log.info(
+            "run %s: %s images, %d steps x %d epochs%s",
+            self.folder,
+            images,
+            self.per_epoch,
+            self.config.epochs,
+            resumed,
+        )
+        decay = self.config.model_ema_decay
+        if decay and not self.config.model_ema_warmup and steps * (1 - decay) < 1 and self.world.rank == 0:
+            log.warning(
+                "the average of the weights (model_ema_decay %g) spans about %s steps, and the run has %d: turn on "
+                "model_ema_warmup, or lower model_ema_decay",
+                decay,
+                f"{1 / (1 - decay):,.0f}",
+                steps,
             )
-            yield
+        return self.log.open(self.settings, self.position, self.epochs_done, self.step, self.config.log_tensorboard)
 
     def train_epoch(self, epoch: int) -> None:
         """Train what is left of an epoch: nothing if the run stopped between its last step and its validation."""
@@ -241,10 +243,8 @@ class Trainer:
         """Log the steps whose losses have arrived. Raises RunError at the first loss that is not finite."""
         arrived = losses.flush(wait)
         rows = list(takewhile(lambda row: math.isfinite(row["loss"]), arrived))
-        if rows and self.world.rank == 0:
-            self.log.add("step", rows)
-            for row in rows:
-                self.add_scalars(row, ("loss", "lr", "images_per_second", "data_wait"))
+        self.log.add_steps(rows)
+        if rows:
             bar.advance(0, note=f"loss {rows[-1]['loss']:.3f}, data wait {100 * rows[-1]['data_wait']:.0f} %")
         if len(rows) < len(arrived):
             raise losses.diverged(f"the loss is {arrived[len(rows)]['loss']}", arrived[len(rows)])
@@ -254,7 +254,7 @@ class Trainer:
         start = time.perf_counter()
         step = self.train_step
         step.share_statistics()  # the saved statistics are validated
-        row = {"epoch": epoch, "step": self.step, "train_loss": self._train_loss(epoch)}
+        row = {"epoch": epoch, "step": self.step, "train_loss": self.log.train_loss(epoch)}
         row |= validate(step.model, self.val_loader, step.mean, step.std, step.dtype)
         if step.ema is not None:
             averaged = validate(step.ema, self.val_loader, step.mean, step.std, step.dtype)
@@ -266,13 +266,15 @@ class Trainer:
         better = self.last < self.best
         if better:
             self.best, self.best_epoch = self.last, epoch
+        self.log.add_epoch(row)
         if self.world.rank == 0:
-            log.info("epoch %d: loss %.4f, top-1 error %.2f %%", epoch + 1, row["train_loss"], self.last)
-            self.log.add("epoch", [row])
-            self.add_scalars(row, [key for key in row if "loss" in key or "error" in key])
+            log.info("epoch %d: loss %.4f, %s", epoch + 1, row["train_loss"], _errors(row))
             if better:
                 weights = step.model if step.ema is None else step.ema
-                runs.save_checkpoint(self.folder / "best.pt", {**self._header(epoch), "model": weights.state_dict()})
+                holds = {"weights": "model" if step.ema is None else "average"}
+                holds |= {key: row[key] for key in row if key.endswith("top1_error")}
+                state = {**self._header(epoch), **holds, "model": weights.state_dict()}
+                runs.save_checkpoint(self.folder / "best.pt", state)
         self.save(epoch)
         if self.world.rank == 0:
             draw_curves(self.folder)
@@ -289,21 +291,17 @@ class Trainer:
         command = resuming.command_to_continue(self.config.dataset, self.folder, self.world)
         return SharedError(f"stopped at step {self.step}; continue with: {command}")  # no full stop: it is copied
 
-    def add_scalars(self, row: dict[str, Any], keys: Iterable[str]) -> None:
-        """Write values of a log row to TensorBoard, if it is open."""
-        if self.tensorboard is not None:
-            for key in keys:
-                self.tensorboard.add_scalar(key, row[key], row["step"])
-
     def _header(self, epoch: int) -> dict[str, Any]:
         reached = {"step": self.step, "epoch": epoch, "position": self.position, "ended": self.epochs_done}
         return {"config": self.settings, **reached, **{key: getattr(self, key) for key in _ERRORS}}
 
-    def _train_loss(self, epoch: int) -> float:
-        """Mean of the epoch's logged losses, with those before a resume; nan on ranks that keep no log."""
-        rows = runs.read_rows(self.log.jsonl) if self.world.rank == 0 else []
-        losses = [row["loss"] for row in rows if row["kind"] == "step" and row["epoch"] == epoch]
-        return sum(losses) / len(losses) if losses else float("nan")
+
+def _errors(row: dict[str, Any]) -> str:
+    """The top-1 errors of an epoch in words."""
+    error = f"top-1 error {row['val_top1_error']:.2f} %"
+    if "ema_val_top1_error" not in row:
+        return error
+    return f"{error} of the model, {row['ema_val_top1_error']:.2f} % of its averaged weights"
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -14,9 +14,9 @@ from fastreg.kernels.augmentation.reference import augment_reference, draw_norma
 from fastreg.kernels.augmentation.resample import COLUMNS, ROWS, WARPS, resample_kernel
 from fastreg.kernels.augmentation.stream import stream_kernel
 from fastreg.kernels.registry import Op, Variant
+from fastreg.kernels.types import IMAGENET_MEAN as MEAN
+from fastreg.kernels.types import IMAGENET_STD as STD
 from fastreg.kernels.types import Plan
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # operation: the fields of its plan
 _FIELDS: dict[str, tuple[str, ...]] = {

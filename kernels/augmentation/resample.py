@@ -1,7 +1,7 @@
 """The kernel that gathers: crops, resizing, and images whose rows are not a multiple of 8 pixels.
 
 The filter is Pillow's antialiased bilinear, horizontal then vertical, in Pillow's integers: 22-bit weights, each pass
-rounded to a byte. Weights are computed in float64, as Pillow's: float32 misses them by a unit, which moves the sums that
+rounded to a byte. Weights are computed in float64, as Pillow's: float32 misses them by a unit, which changes sums that
 are halves of a level.
 
 Bytes loaded per output pixel: 3 without resampling, 12 when enlarging (2 x 2 taps), 27 when shrinking by up to 1.5, and
@@ -9,8 +9,8 @@ about 12 s * s when shrinking by s; twice that with a partner, except in tiles t
 Neighboring pixels share their taps in the cache, so device memory sees each input byte about once: 256 images of
 256 x 256 to 224 x 224 in bf16 move 127 MB, 30 us at 4.3 TB/s (H200). Instructions are the limit: compiled for sm_90, a
 pixel takes 210 of them by 2 x 2 taps and 267 by 3 x 3, with a blended partner 363 and 510; at one per scheduler and
-clock (132 SMs, 1.755 GHz) that batch takes 91 and 116 us, 157 and 221 us. 52 and 59 of them (97 and 112) are float64, at
-half that rate on A100 and H100: 22 and 26 us (42 and 49 us) more. Last measured: not yet measured.
+clock (132 SMs, 1.755 GHz) that batch takes 91 and 116 us, 157 and 221 us. 52 and 59 of them (97 and 112) are float64,
+at half that rate on A100 and H100: 22 and 26 us (42 and 49 us) more. Last measured: not yet measured.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def _normal_at(seed, element, sample, step, OPERATION: tl.constexpr):
 
 @triton.jit
 def _axis(position, start, length, out: tl.constexpr):
-    """One axis of a crop, as a tuple: the filter's first pixel at each output position (int32); that pixel's middle minus
-    the filter's center (float64); 1 / reach (float64); the crop's pixels low and high, [low, high) (int32)."""
+    """One axis of a crop, as a tuple: the filter's first pixel at each output position (int32); that pixel's middle
+    minus the filter's center (float64); 1 / reach (float64); the crop's pixels low and high, [low, high) (int32)."""
     scale = length * (1.0 / out)
     reach = tl.maximum(scale, 1.0)
     center = start + (position.to(tl.float64) + 0.5) * scale

@@ -1,101 +1,88 @@
 """ImageNet-C and CIFAR-C in batches: ``corrupt`` and the random fields it takes.
 
 Source: Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
-(ICLR 2019), as its generation scripts compute it, quirks included; README.md beside this file says which.
+(ICLR 2019), as its generation scripts compute it, quirks included; the README of this folder names them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.kernels.corruptions import blur, digital, elastic, noise, noise_kernels, spatter, weather
-from fastreg.kernels.corruptions import check_fields as given
-from fastreg.kernels.corruptions import color as colour
-from fastreg.kernels.corruptions import fields as drawn
+from fastreg.kernels.corruptions import (
+    color,
+    defocus,
+    elastic,
+    fog,
+    frost,
+    gaussian,
+    glass,
+    jpeg_compression,
+    motion,
+    noise,
+    pixelate,
+    snow,
+    spatter,
+    zoom,
+)
+from fastreg.kernels.corruptions.arguments import check_images, not_known, sample_indices, whole_number
+from fastreg.kernels.corruptions.check_fields import check_fields
 from fastreg.kernels.corruptions.constants import (
     CONSTANTS,
     CORRUPTION_CATEGORIES,
     CORRUPTIONS,
-    EXTRA_CORRUPTIONS,
     FROST_SCALE,
-    nearest,
+    SEVERITIES,
     resolve,
-    whole,
 )
 from fastreg.kernels.corruptions.fields import Key
-from fastreg.kernels.corruptions.filters import on
-from fastreg.kernels.dispatch import use_triton
+from fastreg.kernels.corruptions.pixels import on
+from fastreg.kernels.corruptions.table import TABLE, Corruption, register
 from fastreg.kernels.jpeg import jpeg_round_trip
 
 __all__ = ["CORRUPTIONS", "CORRUPTION_CATEGORIES", "EXTRA_CORRUPTIONS", "corrupt", "draw_fields"]
 
-FINAL_QUALITY = 85  # ImageNet-C was saved with it, and so is measured with it
+# Every module that makes rows of the table; extra corruptions keep this order.
+MODULES = (
+    noise,
+    gaussian,
+    defocus,
+    glass,
+    motion,
+    zoom,
+    snow,
+    frost,
+    fog,
+    spatter,
+    color,
+    elastic,
+    pixelate,
+    jpeg_compression,
+)
+register(*(row for module in MODULES for row in module.ROWS))
 
-# Values (pixels times channels) worked on at once. A corruption holds at most a dozen float64 buffers of this many:
-# the cache of one core's worth on the CPU, 6 GiB on a GPU.
+if TYPE_CHECKING:
+    EXTRA_CORRUPTIONS: tuple[str, ...]
+
+
+def _extra() -> tuple[str, ...]:
+    return tuple(name for name in TABLE if name not in CORRUPTIONS)
+
+
+def __getattr__(name: str) -> tuple[str, ...]:
+    if name == "EXTRA_CORRUPTIONS":  # every other row of the table, also those registered later
+        return _extra()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+FINAL_QUALITY = 85  # JPEG quality of the published ImageNet-C
+# Values (pixels times channels) per chunk. A corruption holds at most a dozen float64 buffers of this many: the cache
+# of one core on the CPU, 6 GiB on a GPU.
 CHUNK = {"cpu": 2**18, "cuda": 2**26}
-MOST = 65535  # images at once: a launch counts them along its grid's second axis, which ends there
-
-
-class Corruption(NamedTuple):
-    """One row per corruption."""
-
-    apply: Callable[..., Tensor]  # (images, parameter, fields) -> uint8
-    draw: Callable[..., dict] | None = None  # (Key, n, parameter, images) -> fields
-    fields: Mapping[str, tuple[str, tuple]] = MappingProxyType({})  # name -> given.KINDS, shape behind the batch
-    whole: bool = False  # goes image by image on the CPU, so that it needs no chunks
-    fused: Callable[..., Tensor] | None = None  # (name, images, parameter, Key) -> uint8: draws and applies in a kernel
-
-    def generate(self, images: Tensor, parameter: Any, key: Key, name: str) -> Tensor:
-        """Draw and apply."""
-        assert self.draw is not None
-        if self.fused and use_triton(images):
-            return self.fused(name, images, parameter, key)
-        return self.apply(images, parameter, self.draw(key, images.shape[1], parameter, images))
-
-
-def _frosted(name: str, images: Tensor, parameter: tuple[float, float], key: Key) -> Tensor:
-    return weather.frosted(images, parameter, *drawn.frost_crops(key, images.shape[1]))
-
-
-# "n" and "passes" stand for the side of the image and the passes of the severity
-_NORMAL = {"normal": ("float", ("n", "n", 3))}
-_COUNTS = {"counts": ("count", ("n", "n", 3))}
-_FLAGS = {"replace": ("bool", ("n", "n", 3)), "salt": ("bool", ("n", "n", 3))}
-_SHUFFLE = {"dx": ("shift", ("passes", "n", "n")), "dy": ("shift", ("passes", "n", "n"))}
-_SHIFT = {
-    "corner_shift": ("float", (3, 2)),
-    "dx": ("float", ("n", "n")),
-    "dy": ("float", ("n", "n")),
-}
-
-TABLE = {
-    "gaussian_noise": Corruption(noise.gaussian_noise, drawn.gaussian_noise, _NORMAL, fused=noise_kernels.noise),
-    "shot_noise": Corruption(noise.shot_noise, drawn.shot_noise, _COUNTS, fused=noise_kernels.noise),
-    "impulse_noise": Corruption(noise.impulse_noise, drawn.impulse_noise, _FLAGS, fused=noise_kernels.noise),
-    "defocus_blur": Corruption(blur.defocus_blur),
-    "glass_blur": Corruption(blur.glass_blur, drawn.glass_blur, _SHUFFLE),
-    "motion_blur": Corruption(blur.motion_blur, drawn.motion_blur, {"angle": ("number", ())}),
-    "zoom_blur": Corruption(blur.zoom_blur),
-    "snow": Corruption(weather.snow, drawn.snow, {"normal": ("float", ("n", "n")), "angle": ("number", ())}),
-    "frost": Corruption(weather.frost, drawn.frost, {"texture": ("uint8", ("n", "n", 3))}, fused=_frosted),
-    "fog": Corruption(weather.fog, drawn.fog, {"plasma": ("float", ("n", "n"))}),
-    "brightness": Corruption(colour.brightness),
-    "contrast": Corruption(colour.contrast),
-    "elastic_transform": Corruption(elastic.elastic_transform, drawn.elastic_transform, _SHIFT),
-    "pixelate": Corruption(digital.pixelate, whole=True),
-    "jpeg_compression": Corruption(digital.jpeg_compression, whole=True),
-    "speckle_noise": Corruption(noise.speckle_noise, drawn.speckle_noise, _NORMAL, fused=noise_kernels.noise),
-    "gaussian_blur": Corruption(blur.gaussian_blur),
-    "spatter": Corruption(spatter.spatter, drawn.spatter, {"normal": ("float", ("n", "n"))}),
-    "saturate": Corruption(colour.saturate),
-}
+MAX_IMAGES = 65535  # per launch: the largest second axis of a grid
 
 
 def corrupt(
@@ -110,42 +97,54 @@ def corrupt(
     fields: dict[str, Tensor] | None = None,
     textures: object = None,
 ) -> Tensor:
-    """Corrupt a batch as ImageNet-C and CIFAR-C were made.
+    """Corrupt a batch as ImageNet-C and CIFAR-C were made. The result of a sample does not depend on its batch.
 
-    images: uint8 [B,n,n,3] RGB. name: one of ``CORRUPTIONS`` or ``EXTRA_CORRUPTIONS``. severity: 1 to 5.
-    seed, indices: key of the random numbers; ``indices`` int64 [B] (place in the data set) is needed by corruptions
-    that draw, unless ``fields`` gives the random fields themselves (see ``draw_fields``). The host draws from them: on
-    a GPU they would be read back, and the host wait.
-    constants: "imagenet224", "imagenet299", "tiny64", "cifar32", or "auto" by the size of the images.
-    jpeg: ImageNet-C's final JPEG round trip at quality 85. textures: the five frost photographs, uint8 RGB arrays.
+    Args:
+        images: uint8 [B, n, n, 3], RGB.
+        name: One of ``CORRUPTIONS`` or ``EXTRA_CORRUPTIONS``.
+        severity: 1 to 5.
+        seed: Key of the random numbers.
+        indices: int64 [B], index of each image in the data set, part of the key. Needed by corruptions that draw,
+        unless
+            ``fields`` is given. The host draws from them: indices on a GPU are copied back, which synchronizes.
+        constants: "imagenet224", "imagenet299", "tiny64", "cifar32", or "auto" for the set of the images' size.
+        jpeg: Add ImageNet-C's JPEG round trip at quality 85.
+        fields: The random fields, as ``draw_fields`` gives them. None: drawn from ``seed`` and ``indices``.
+        textures: The five frost textures, uint8 RGB arrays [H, W, 3]. Needed by frost, unless ``fields`` is given.
 
-    Returns uint8 [B,n,n,3] on the images' device; the input is untouched, and a sample's result does not depend on
-    its batch. Raises TypeError or ValueError, one sentence, on bad input.
+    Returns:
+        uint8 [B, n, n, 3], a new tensor on the images' device.
+
+    Raises:
+        TypeError: ``images`` is not a uint8 tensor; ``fields`` or ``textures`` has the wrong type.
+        ValueError: An argument has another shape or a value that is not allowed, or is needed and missing.
+
+    Source:
+        Hendrycks and Dietterich, ICLR 2019, and its generation scripts.
     """
-    row, parameter, constants = _checked(images, name, severity, constants)
+    check_images(images)
     batch, n = images.shape[:2]
+    row, parameter, constants = _look_up(name, severity, n, constants)
     if row.draw is None and fields is None:
         fields = {}
-    if fields is not None:
-        fields = given.checked(fields, row.fields, name, parameter, images)
     key = None
-    if fields is None:
-        if indices is None:
-            raise ValueError(
-                f"{name} draws random numbers: pass indices= (each image's place in the data set) or fields=."
-            )
-        samples = _samples(indices, batch)
-        key = _key(name, severity, seed, samples, n, constants, images.device, textures)
+    if fields is not None:
+        fields = check_fields(fields, row, parameter, images)
+    elif indices is None:
+        raise ValueError(f"`indices` is None: {name} draws random numbers, so give `indices` or `fields`.")
+    else:
+        key = _key(row, severity, seed, sample_indices(indices, batch), n, constants, images.device, textures)
 
     images = images.contiguous()
-    step = min(MOST, max(1, CHUNK["cuda" if row.whole or images.is_cuda else "cpu"] // (n * n * 3)))
+    values = CHUNK["cuda" if row.per_image or images.is_cuda else "cpu"]
+    step = min(MAX_IMAGES, max(1, values // (n * n * 3)))
     parts = []
     for start, part in zip(range(0, batch, step), images.split(step)):
         here = slice(start, start + step)
         if fields is not None:
             part = row.apply(part, parameter, {field: values[here] for field, values in fields.items()})
         elif key is not None:
-            part = row.generate(part, parameter, key._replace(samples=key.samples[here]), name)
+            part = row.generate(part, parameter, key._replace(samples=key.samples[here]))
         parts.append(jpeg_round_trip(part, FINAL_QUALITY) if jpeg else part)
     return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else images.clone()
 
@@ -162,73 +161,78 @@ def draw_fields(
     textures: object = None,
     images: Tensor | np.ndarray | None = None,
 ) -> dict[str, Tensor]:
-    """The fields that ``corrupt`` would use for these samples: a dict of tensors, batch first, empty if none is drawn.
+    """Draw the random fields that ``corrupt`` would use for these samples.
 
-    indices: whole numbers [B], on the host. images: uint8 [B,n,n,3], what is to be corrupted. Only shot_noise needs
-    them: how many photons a pixel counts depends on its value, so without ``images`` it raises ValueError. The others
-    draw the same with or without.
+    Args:
+        name: One of ``CORRUPTIONS`` or ``EXTRA_CORRUPTIONS``.
+        severity: 1 to 5.
+        seed: Key of the random numbers.
+        indices: Whole numbers [B] on the host, index of each image in the data set.
+        size: Side of the images, pixels.
+        constants: A set of constants, or "auto" for the set of this size.
+        device: Device of the fields.
+        textures: The five frost textures, uint8 RGB arrays [H, W, 3]. Needed by frost.
+        images: uint8 [B, size, size, 3], the images to be corrupted. Needed by shot_noise, whose counts depend on them.
 
-    gaussian_noise, speckle_noise: ``normal`` [B,n,n,3]; shot_noise: ``counts`` [B,n,n,3];
-    impulse_noise: ``replace``, ``salt`` bool [B,n,n,3]; glass_blur: ``dx``, ``dy`` [B,passes,n,n] pixels; motion_blur:
-    ``angle`` [B] degrees; snow: ``normal`` [B,n,n], ``angle`` [B]; frost: ``texture`` uint8 [B,n,n,3]; fog: ``plasma``
-    [B,n,n] in [0,1]; elastic_transform: ``corner_shift`` [B,3,2] pixels (x, y), ``dx``, ``dy`` [B,n,n] in (-1,1) before
-    smoothing; spatter: ``normal`` [B,n,n]. ``normal`` is standard normal, float32. Raises ValueError on bad input.
+    Returns:
+        The fields by name, the batch first; {} if the corruption draws nothing. "normal" is standard normal, float32.
+
+        * gaussian_noise, speckle_noise: ``normal`` [B, n, n, 3]
+        * shot_noise: ``counts`` int16 [B, n, n, 3]
+        * impulse_noise: ``replace`` and ``salt`` bool [B, n, n, 3]
+        * glass_blur: ``dx`` and ``dy`` int16 [B, passes, n, n], pixels
+        * motion_blur: ``angle`` float32 [B], degrees
+        * snow: ``normal`` [B, n, n]; ``angle`` float32 [B], degrees
+        * frost: ``texture`` uint8 [B, n, n, 3]
+        * fog: ``plasma`` float32 [B, n, n] in [0, 1]
+        * elastic_transform: ``corner_shift`` float32 [B, 3, 2], pixels (x, y); ``dx`` and ``dy`` float32 [B, n, n] in
+          (-1, 1), before smoothing
+        * spatter: ``normal`` [B, n, n]
+
+    Raises:
+        TypeError: ``textures`` has the wrong type.
+        ValueError: An argument has a value that is not allowed, or is needed and missing.
     """
-    size = whole("size", size, 1)
-    row, parameter, constants = _row(name, severity, size, constants)
+    size = whole_number("size", size, 1)
+    row, parameter, constants = _look_up(name, severity, size, constants)
     if row.draw is None:
         return {}
-    samples = _samples(indices)
+    samples = sample_indices(indices)
     if images is not None:
         images = torch.as_tensor(images)
-        if images.dtype != torch.uint8 or tuple(images.shape) != (len(samples), size, size, 3):
-            wanted = f"uint8 [{len(samples)},{size},{size},3]"
-            raise ValueError(f"images must be {wanted}; got {images.dtype} {tuple(images.shape)}.")
-    key = _key(name, severity, seed, samples, size, constants, torch.device(device), textures)
+        wanted = [len(samples), size, size, 3]
+        if images.dtype != torch.uint8 or list(images.shape) != wanted:
+            raise ValueError(f"`images` is {images.dtype} {list(images.shape)}: give uint8 {wanted}.")
+    key = _key(row, severity, seed, samples, size, constants, torch.device(device), textures)
     parts = []
-    for start in range(0, max(len(samples), 1), MOST):
-        here = slice(start, start + MOST)
+    for start in range(0, max(len(samples), 1), MAX_IMAGES):
+        here = slice(start, start + MAX_IMAGES)
         pixels = images[here] if images is not None else None
         part = row.draw(key._replace(samples=samples[here]), size, parameter, pixels)
         parts.append({field: on(values, key.device) for field, values in part.items()})
     return parts[0] if len(parts) == 1 else {field: torch.cat([part[field] for part in parts]) for field in parts[0]}
 
 
-def _row(name: str, severity: int, size: int, constants: str) -> tuple[Corruption, Any, str]:
+def _look_up(name: str, severity: int, size: int, constants: str) -> tuple[Corruption, Any, str]:
+    """The row, the constant of its severity, and the name of the set of constants."""
     if not isinstance(name, str) or name not in TABLE:
-        raise ValueError(nearest("corruption", name, tuple(TABLE)))
-    severity = whole("severity", severity, 1, 5)
+        raise ValueError(not_known("name", name, (*CORRUPTIONS, *_extra())))
+    severity = whole_number("severity", severity, SEVERITIES[0], SEVERITIES[-1])
     constants = resolve(constants, size)
     return TABLE[name], CONSTANTS[constants][name][severity - 1], constants
 
 
-def _checked(images: Tensor, name: str, severity: int, constants: str) -> tuple[Corruption, Any, str]:
-    if not isinstance(images, Tensor):
-        raise TypeError(f"images must be a uint8 tensor [B,n,n,3]; got {type(images).__name__}.")
-    if images.dtype != torch.uint8:
-        raise TypeError(f"images must be uint8 levels from 0 to 255; got {images.dtype}.")
-    shape = tuple(images.shape)
-    if images.dim() != 4 or shape[3] != 3:
-        turn = "; permute(0, 2, 3, 1) puts the channels last" if images.dim() == 4 and shape[1] == 3 else ""
-        raise ValueError(f"images must be [B,n,n,3] with channels last; got shape {shape}{turn}.")
-    if shape[1] != shape[2] or shape[1] == 0:
-        raise ValueError(f"images must be square; got {shape[1]} x {shape[2]} pixels: crop or resize them first.")
-    return _row(name, severity, shape[1], constants)
-
-
-def _samples(indices: Any, batch: int | None = None) -> np.ndarray:
-    """int64 [B]: the indices, on the host, which draws from them."""
-    samples = np.atleast_1d(indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices))
-    many = "whole numbers" if batch is None else f"{batch} whole numbers"
-    if samples.ndim != 1 or len(samples) != (len(samples) if batch is None else batch):
-        raise ValueError(f"indices must be {many}, one per image; got shape {samples.shape}.")
-    if len(samples) and not np.issubdtype(samples.dtype, np.integer):  # an empty list is of floats
-        raise ValueError(f"indices must be {many}, one per image; got {samples.dtype} values.")
-    return samples.astype(np.int64)
-
-
-def _key(name, severity, seed, samples, size, constants, device, textures) -> Key:
-    key = Key(whole("seed", seed), samples, int(severity), device)
-    if name != "frost":
+def _key(
+    row: Corruption,
+    severity: int,
+    seed: int,
+    samples: np.ndarray,
+    size: int,
+    constants: str,
+    device: torch.device,
+    textures: object,
+) -> Key:
+    key = Key(whole_number("seed", seed), samples, int(severity), device)
+    if not row.textures:
         return key
-    return key._replace(photographs=drawn.photographs(textures, FROST_SCALE[constants], size, device))
+    return key._replace(textures=frost.join_textures(textures, FROST_SCALE[constants], size, device))

@@ -1,5 +1,7 @@
-"""Random fields that a caller gives to ``corrupt``: their names, shapes and types; their values where they lie on the
-CPU. On a GPU a look at values would stop the stream: there kernels keep what they read inside their images."""
+"""Checks of the random fields that a caller gives to ``corrupt``: names, shapes, dtypes, and values on the CPU.
+
+Checking values on a GPU would synchronize. There kernels keep every read inside their image whatever the values are.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +11,32 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions.table import Corruption
+
 
 class Kind(NamedTuple):
-    """What a field holds. ``reach`` is the one of glass_blur's severity."""
+    """Values that a field may hold.
 
-    types: tuple[str, ...]  # "float", "integer", "bool", "uint8"
-    law: Callable[[Tensor, int], Tensor] = lambda values, reach: torch.ones((), dtype=torch.bool)
+    Args:
+        dtypes: Keys of ``_DTYPES``.
+        valid: ``valid(values, sizes)`` is true where a value is allowed. ``sizes`` is ``Corruption.sizes``.
+        words: Allowed values in words, for the error.
+    """
+
+    dtypes: tuple[str, ...]
+    valid: Callable[[Tensor, Mapping], Tensor] = lambda values, sizes: torch.ones((), dtype=torch.bool)
     words: str = ""
 
 
-def _in_reach(shift: Tensor, reach: int) -> Tensor:
-    """Only at the pixels that are moved: what lies elsewhere is never read."""
-    moved = slice(reach + 1, shift.shape[-1] - reach + 1)
+def _in_reach(shift: Tensor, sizes: Mapping) -> Tensor:
+    """Shifts of pixels that do not move are never read, so they are not checked."""
+    low, high = sizes["low"], sizes["high"]
+    moved = slice(high + 2, shift.shape[-1] - high)
     shift = shift[..., moved, moved]
-    return (shift >= -reach) & (shift < reach)
+    return (shift >= low) & (shift <= high)
 
 
-def _whole(count: Tensor, reach: int) -> Tensor:
+def _is_count(count: Tensor, sizes: Mapping) -> Tensor:
     count = count.double()
     return (count >= 0) & (count < 2**31) & (count == count.floor())
 
@@ -33,53 +44,57 @@ def _whole(count: Tensor, reach: int) -> Tensor:
 KINDS = {
     "float": Kind(("float",), lambda x, _: x.isfinite(), "finite numbers"),
     "number": Kind(("float", "integer"), lambda x, _: x.isfinite(), "finite numbers"),
-    "count": Kind(("integer", "float"), _whole, "whole numbers from 0 on"),
+    "count": Kind(("integer", "float"), _is_count, "whole numbers of 0 or more"),
     "shift": Kind(("integer",), _in_reach, "whole numbers from {low} to {high} where pixels move"),
     "bool": Kind(("bool",)),
     "uint8": Kind(("uint8",)),
 }
+_DTYPES: dict[str, Callable[[torch.dtype], bool]] = {
+    "float": lambda dtype: dtype.is_floating_point,
+    "integer": lambda dtype: not dtype.is_floating_point and not dtype.is_complex and dtype != torch.bool,
+    "bool": lambda dtype: dtype == torch.bool,
+    "uint8": lambda dtype: dtype == torch.uint8,
+}
 
 
-def checked(
-    fields: Any, table: Mapping[str, tuple[str, tuple]], name: str, parameter: Any, images: Tensor
-) -> dict[str, Tensor]:
-    """``fields`` as tensors, on the images' device but for a number per sample, which the host may keep.
+def check_fields(fields: Any, row: Corruption, parameter: Any, images: Tensor) -> dict[str, Tensor]:
+    """Check the fields that a caller gives.
 
-    ``table``: name of a field -> kind, shape behind the batch. TypeError or ValueError names the field that is wrong.
+    Args:
+        fields: Mapping of a field's name to its values, a tensor or an array.
+        row: The corruption.
+        parameter: The severity's constant.
+        images: uint8 [B, n, n, 3].
+
+    Returns:
+        The fields as tensors on the images' device. A number per sample on the host stays there.
+
+    Raises:
+        TypeError: ``fields`` is not a mapping, or a field is not a tensor or an array.
+        ValueError: A field is missing or unknown, or has another shape, another dtype or forbidden values.
     """
     if not isinstance(fields, Mapping):
-        raise TypeError(f"fields must be a dict of a field's name and its values; got {type(fields).__name__}.")
-    if set(fields) != set(table):
-        takes = f"takes the fields {', '.join(table)}" if table else "draws nothing and takes no fields"
-        raise ValueError(f"{name} {takes}; got {', '.join(map(str, fields)) or 'none'}.")
-    reach, passes = parameter[1:] if name == "glass_blur" else (0, 0)
-    numbers = {"n": images.shape[1], "passes": passes}
+        raise TypeError(f"`fields` is {type(fields).__name__}: give a dict of names and values.")
+    if set(fields) != set(row.fields):
+        wanted = f"takes the fields {', '.join(row.fields)}" if row.fields else "draws nothing and takes no fields"
+        raise ValueError(f"`fields` holds {', '.join(map(str, fields)) or 'none'}: {row.name} {wanted}.")
+    sizes = row.sizes(parameter)
     result = {}
-    for field, (kind, shape) in table.items():
-        types, law, words = KINDS[kind]
-        wanted = (len(images), *(numbers.get(side, side) for side in shape))
+    for field, (kind, shape) in row.fields.items():
+        dtypes, valid, words = KINDS[kind]
+        wanted_shape = [len(images), *({"n": images.shape[1], **sizes}.get(side, side) for side in shape)]
+        named = f"`fields[{field!r}]`"
         try:
             values = torch.as_tensor(fields[field]).detach()
         except (TypeError, ValueError, RuntimeError):
-            was = type(fields[field]).__name__
-            raise TypeError(f"{name}: field {field} must be a tensor or an array; got {was}.") from None
-        if tuple(values.shape) != wanted:
-            raise ValueError(f"{name}: field {field} must have shape {wanted}; got {tuple(values.shape)}.")
-        if not any(_is(values.dtype, kind) for kind in types):
-            raise ValueError(f"{name}: field {field} must hold {' or '.join(types)} values; got {values.dtype}.")
+            raise TypeError(f"{named} is {type(fields[field]).__name__}: give a tensor or an array.") from None
+        if list(values.shape) != wanted_shape:
+            raise ValueError(f"{named} has shape {list(values.shape)}: {row.name} takes {wanted_shape}.")
+        if not any(_DTYPES[dtype](values.dtype) for dtype in dtypes):
+            raise ValueError(f"{named} is {values.dtype}: {row.name} takes {' or '.join(dtypes)} values.")
         here = values if not shape and values.device.type == "cpu" else values.to(images.device)
         seen = values if values.device.type == "cpu" else here
-        if seen.device.type == "cpu" and not law(seen, reach).all():
-            raise ValueError(f"{name}: field {field} must hold {words.format(low=-reach, high=reach - 1)}.")
+        if seen.device.type == "cpu" and not valid(seen, sizes).all():
+            raise ValueError(f"{named} holds other values: {row.name} takes {words.format(**sizes)}.")
         result[field] = here
     return result
-
-
-def _is(dtype: torch.dtype, kind: str) -> bool:
-    integer = not dtype.is_floating_point and not dtype.is_complex and dtype != torch.bool
-    return {
-        "float": dtype.is_floating_point,
-        "integer": integer,
-        "bool": dtype == torch.bool,
-        "uint8": dtype == torch.uint8,
-    }[kind]

@@ -1,16 +1,14 @@
-"""Severity constants of the four published corruption sets: numbers only.
+"""Severity constants of the four published corruption sets.
 
 Sources (Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 and its generation scripts): ``imagenet224`` is ImageNet-C, ``imagenet299`` its Inception variant, ``tiny64`` is
 Tiny-ImageNet-C and ImageNet-64-C, ``cifar32`` is CIFAR-10-C and CIFAR-100-C. Five entries per corruption, severity 1
-first. Lengths are in pixels, noise levels and colour shifts on the 0-1 scale.
+first. Lengths are in pixels, noise levels and color shifts on the 0-1 scale.
 """
 
 from __future__ import annotations
 
-import difflib
-from numbers import Integral
-from typing import Any
+from fastreg.kernels.corruptions.arguments import not_known
 
 CORRUPTION_CATEGORIES = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -19,11 +17,10 @@ CORRUPTION_CATEGORIES = {
     "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 }
 CORRUPTIONS = tuple(name for names in CORRUPTION_CATEGORIES.values() for name in names)
-EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 SEVERITIES = (1, 2, 3, 4, 5)
 
 SIZES = {224: "imagenet224", 299: "imagenet299", 64: "tiny64", 32: "cifar32"}  # what "auto" picks
-FROST_SCALE = {"imagenet224": 1.0, "imagenet299": 1.0, "tiny64": 0.3, "cifar32": 0.2}  # of the photographs
+FROST_SCALE = {"imagenet224": 1.0, "imagenet299": 1.0, "tiny64": 0.3, "cifar32": 0.2}  # of the textures
 
 # The generation script scales elastic_transform by 244, not 224; the 299 px script by 360, the 64 px script by 64.
 _ELASTIC_IMAGENET = ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))
@@ -154,34 +151,26 @@ TINY64 = CIFAR32 | {
 CONSTANTS = {"imagenet224": IMAGENET224, "imagenet299": IMAGENET299, "tiny64": TINY64, "cifar32": CIFAR32}
 
 
-def nearest(kind: str, name: object, known: tuple[str, ...]) -> str:
-    """The sentence for a name that is not in ``known``: all of them, and the nearest one."""
-    close = difflib.get_close_matches(str(name).casefold(), known, n=1, cutoff=0.4)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    return f"unknown {kind} {name!r}: known are {', '.join(known)}{hint}"
-
-
-def whole(what: str, value: Any, low: int | None = None, high: int | None = None) -> int:
-    """``value`` as an int. ValueError if it is not a whole number of its type (not 3.0, True or a tensor) from ``low``
-    to ``high``."""
-    span = "" if low is None else f" from {low} on" if high is None else f" from {low} to {high}"
-    good = isinstance(value, Integral) and not isinstance(value, bool)
-    if not good or not (low is None or low <= value) or not (high is None or value <= high):
-        got = repr(value) if value is None or isinstance(value, int | float | str) else type(value).__name__
-        raise ValueError(f"{what} must be a whole number{span}; got {got}.")
-    return int(value)
-
-
 def resolve(constants: str, size: int) -> str:
-    """The name of the constants for images of side ``size``; "auto" goes by the side. ValueError if none fits."""
+    """The set of constants for images of side ``size``.
+
+    Args:
+        constants: A key of ``CONSTANTS``, or "auto" for the set of that size.
+        size: Side of the images, pixels.
+
+    Returns:
+        A key of ``CONSTANTS``.
+
+    Raises:
+        ValueError: The name is unknown, or "auto" has no set for this size.
+    """
     if constants == "auto":
         if size in SIZES:
             return SIZES[size]
         sets = ", ".join(f"{name!r} (made for {side} px)" for side, name in SIZES.items())
         raise ValueError(
-            f"no published constants fit images of {size} px: name the constants (constants= in Python, --constants on "
-            f"the command line), one of {sets}."
+            f"`constants` is 'auto', but no published constants fit images of {size} px: give one of {sets}."
         )
     if not isinstance(constants, str) or constants not in CONSTANTS:
-        raise ValueError(nearest("constants", constants, ("auto", *CONSTANTS)))
+        raise ValueError(not_known("constants", constants, ("auto", *CONSTANTS)))
     return constants

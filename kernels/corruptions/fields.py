@@ -1,64 +1,76 @@
-"""The random fields of each corruption, drawn from (seed, sample index, severity, operation).
+"""Random fields drawn from (seed, sample index, severity, operation): on the host, and their Triton twin.
 
-Each function gives what its corruption takes as ``fields``, batch first, tensors on the device; numbers per sample stay
-on the host, as numpy arrays. A field of many values takes value j from word
-j % 4 of element j // 4 (``philox.field``), j counting in row-major order over the shape said beside it.
+Formula: value j of a sample comes from word j % 4 of Philox at (j // 4, sample, severity, operation), j counting in
+row-major order. Words and integers are bit-equal on host and device, normals agree to 1e-6. A program of the kernel
+draws BLOCK elements of one sample, four values each.
+
+Bytes per value: what is written (4 for floats, 2 for shifts and counts, 1 for impulses); counts also read a level, and
+a table in cache. About 25 integer instructions per word limit it before memory does. Last measured: not yet measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fastreg.kernels import philox
-from fastreg.kernels.corruptions import field_kernels
-from fastreg.kernels.corruptions.filters import on
-from fastreg.kernels.corruptions.plasma import map_side, plasma
-from fastreg.kernels.dispatch import use_triton
+from fastreg.kernels.corruptions.examples import levels, variant
+from fastreg.kernels.corruptions.pixels import on
+from fastreg.kernels.dispatch import tl, triton, use_triton
+from fastreg.kernels.philox import OPERATIONS, signed, triton_normal, triton_poisson, triton_uniform, triton_words
+from fastreg.kernels.registry import Op
 
+if TYPE_CHECKING:
+    from fastreg.kernels.corruptions.frost import Textures
 
-class Photographs(NamedTuple):
-    """The five frost photographs, one behind the other."""
-
-    pixels: Tensor  # uint8 [sum of rows times columns, 3] on the device
-    start: np.ndarray  # int64 [5] each one's first pixel
-    rows: np.ndarray  # int64 [5]
-    columns: np.ndarray  # int64 [5]
+BLOCK = 256
+DTYPES = {
+    "uniform": torch.float32,  # [0, 1)
+    "normal": torch.float32,
+    "integer": torch.int16,  # [0, span) minus span // 2
+    "impulse": torch.uint8,  # bit 0: word below span, bit 1: the lowest bit of the word
+    "poisson": torch.int16,  # counts at the rate of the level
+}
 
 
 class Key(NamedTuple):
-    """What a draw depends on, and where its result goes."""
+    """What a draw depends on, and the device of its result."""
 
     seed: int
-    samples: np.ndarray  # int64 [B], index into the data set
+    samples: np.ndarray  # int64 [B], index in the data set
     severity: int
     device: torch.device
-    photographs: Photographs | None = None  # of frost
+    textures: Textures | None = None  # of frost
 
     def field(self, kind: str, operation: str, *shape: int, span: int = 0, levels: Tensor | None = None) -> Tensor:
-        """[B, *shape] values of ``kind`` (a key of ``field_kernels.DTYPES``) on the device. ``span`` is the number of
-        integers, the threshold of impulses, or the photons at full white of counts, whose pixels are ``levels``."""
+        """[B, *shape] values of ``kind``, a key of ``DTYPES``, on the device. ``span``: number of integers, threshold
+        of impulses, or photons at full white of counts; these also take the pixels, ``levels``."""
         table = None
         if kind == "poisson":
             table, span = on(photon_table(span).view(np.int32), self.device), 0
         samples = on(self.samples.astype(np.uint32).view(np.int32), self.device)
-        draw = field_kernels.field if use_triton(samples) else host_field
+        draw = field_triton if use_triton(samples) else field_reference
         count = int(np.prod(shape))
         values = draw(kind, self.seed, samples, count, self.severity, operation, span, levels, table)
         return values.view(len(samples), *shape)
 
     def angle(self, operation: str, first: int) -> np.ndarray:
-        """float32 [B], uniform on the 90 degrees from ``first`` on: a number per sample is the host's to draw."""
+        """float32 [B], uniform on the 90 degrees from ``first``. The host draws numbers per sample."""
         uniform = philox.field(philox.uniform, self.seed, self.samples, 1, self.severity, operation)
         return uniform[:, 0] * 90 + first
 
 
-def host_field(
+@lru_cache(maxsize=32)
+def photon_table(photons: int) -> np.ndarray:
+    """Poisson thresholds of each of the 256 levels, uint32 [256, a power of two]."""
+    return philox.poisson_table(np.arange(256) * photons / 255)
+
+
+def field_reference(
     kind: str,
     seed: int,
     samples: Tensor,
@@ -69,7 +81,7 @@ def host_field(
     levels: Tensor | None = None,
     table: Tensor | None = None,
 ) -> Tensor:
-    """``field_kernels.field`` by numpy: [B,count] values of ``kind`` for ``samples`` int32 [B]."""
+    """[B, count] values of ``kind`` for ``samples`` int32 [B], by numpy."""
 
     def draw(words: np.ndarray) -> np.ndarray:
         if kind == "integer":
@@ -82,133 +94,104 @@ def host_field(
         return philox.normal(words) if kind == "normal" else philox.uniform(words)
 
     values = philox.field(draw, seed, samples.cpu().numpy().view(np.uint32), count, step, operation)
-    return torch.from_numpy(values).to(samples.device, field_kernels.DTYPES[kind])
+    return torch.from_numpy(values).to(samples.device, DTYPES[kind])
 
 
-@lru_cache(maxsize=32)
-def photon_table(photons: int) -> np.ndarray:
-    """Poisson table for each of the 256 levels, uint32 [256, a power of two]."""
-    return philox.poisson_table(np.arange(256) * photons / 255)
+@triton.jit
+def _value(word, level, table_ptr, span, KIND: tl.constexpr, WIDTH: tl.constexpr):
+    if KIND == "uniform":
+        return triton_uniform(word)
+    elif KIND == "integer":
+        return (tl.umulhi(word, span.to(tl.uint32)).to(tl.int32) - span // 2).to(tl.int16)
+    elif KIND == "impulse":
+        return ((word < span.to(tl.uint32)).to(tl.uint8) | ((word & 1) << 1).to(tl.uint8)).to(tl.uint8)
+    else:
+        return triton_poisson(word, level, table_ptr, WIDTH).to(tl.int16)
 
 
-def gaussian_noise(key: Key, n: int, parameter, images) -> dict:
-    return {"normal": key.field("normal", "gaussian_noise", n, n, 3)}
+@triton.jit
+def field_kernel(
+    out_ptr,  # [B, count] of the kind's dtype
+    samples_ptr,  # int32 [B]
+    levels_ptr,  # uint8 [B, count], read by poisson only
+    table_ptr,  # uint32 [256, WIDTH] as int32, read by poisson only
+    seed,
+    step,
+    count,
+    span,
+    OPERATION: tl.constexpr,
+    KIND: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    a, b, c, d = triton_words(seed, element, tl.load(samples_ptr + tl.program_id(1)), step, OPERATION)
+    value = element[:, None] * 4 + tl.arange(0, 4)[None, :]
+    live = value < count
+    value += tl.program_id(1).to(tl.int64) * count
+    if KIND == "normal":
+        a, b = triton_normal(a, b)
+        c, d = triton_normal(c, d)
+        result = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (BLOCK, 4))
+    else:
+        word = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (BLOCK, 4))
+        level = tl.zeros([BLOCK, 4], tl.int32)
+        if KIND == "poisson":
+            level = tl.load(levels_ptr + value, mask=live, other=0).to(tl.int32)
+        result = _value(word, level, table_ptr, span, KIND, WIDTH)
+    tl.store(out_ptr + value, result, mask=live)
 
 
-def speckle_noise(key: Key, n: int, parameter, images) -> dict:
-    return {"normal": key.field("normal", "speckle_noise", n, n, 3)}
+def field_triton(
+    kind: str,
+    seed: int,
+    samples: Tensor,
+    count: int,
+    step: int,
+    operation: str,
+    span: int = 0,
+    levels: Tensor | None = None,
+    table: Tensor | None = None,
+) -> Tensor:
+    """``field_reference`` in one launch, on the device of ``samples``."""
+    out = torch.empty((len(samples), count), dtype=DTYPES[kind], device=samples.device)
+    grid = (triton.cdiv(-(-count // 4), BLOCK), len(samples))
+    field_kernel[grid](
+        out, samples, out if levels is None else levels, samples if table is None else table,
+        signed(seed), step, count, span,
+        OPERATION=OPERATIONS[operation], KIND=kind, WIDTH=1 if table is None else table.shape[1], BLOCK=BLOCK,
+        enable_fp_fusion=False,  # as in the kernel that draws and applies, so that both draw the same normals
+    )  # fmt: skip
+    return out
 
 
-def shot_noise(key: Key, n: int, parameter, images: Tensor | None) -> dict:
-    """Counts by inversion, one word per value; the rate is the pixel's own, so the images are needed."""
-    if images is None:
-        raise ValueError("shot_noise counts photons of the pixels: pass images= to draw its fields.")
-    return {
-        "counts": key.field("poisson", "shot_noise", n, n, 3, span=parameter, levels=images.to(key.device).contiguous())
-    }
+def _example(kind: str, span: int):
+    def example(device="cpu", small: bool = True) -> dict[str, Any]:
+        images = levels(device, small)
+        case = {"seed": 2**63 + 5, "samples": torch.arange(len(images), dtype=torch.int32, device=device) - 1}
+        case |= {"kind": kind, "count": images[0].numel(), "step": 3, "operation": "gaussian_noise", "span": span}
+        if kind == "poisson":
+            case |= {"levels": images, "table": on(photon_table(60).view(np.int32), images.device)}
+        return case
+
+    return example
 
 
-def impulse_noise(key: Key, n: int, parameter, images) -> dict:
-    """The word against an even threshold says whether to replace, its lowest bit with what: independent draws."""
-    code = key.field("impulse", "impulse_noise", n, n, 3, span=2 * round(parameter * 2**31))
-    return {"replace": (code & 1).view(torch.bool), "salt": (code >> 1).view(torch.bool)}
+def _written(arguments: dict[str, Any]) -> int:
+    return len(arguments["samples"]) * arguments["count"] * DTYPES[arguments["kind"]].itemsize
 
 
-def glass_blur(key: Key, n: int, parameter, images) -> dict:
-    """Integers from -reach to reach - 1, [(dx, dy), passes, n, n]."""
-    _, reach, passes = parameter
-    shift = key.field("integer", "glass_blur", 2, passes, n, n, span=2 * reach)
-    return {"dx": shift[:, 0], "dy": shift[:, 1]}
+def _op(kind: str, out: str, span: int = 0, **tolerance) -> Op:
+    compiled = variant(
+        f"field_{kind}", field_kernel, BLOCK, "compute", {"out_ptr": out},
+        elements=4 * BLOCK, OPERATION=64, KIND=kind, WIDTH=256,
+    )  # fmt: skip
+    return Op(f"field_{kind}", field_triton, field_reference, _example(kind, span), _written, (compiled,), **tolerance)
 
 
-def motion_blur(key: Key, n: int, parameter, images) -> dict:
-    return {"angle": key.angle("motion_angle", -45)}
-
-
-def snow(key: Key, n: int, parameter, images) -> dict:
-    return {"normal": key.field("normal", "snow", n, n), "angle": key.angle("snow_angle", -135)}
-
-
-def fog(key: Key, n: int, parameter, images) -> dict:
-    """The plasma map of the next power of two, cropped."""
-    side = map_side(n)
-    return {"plasma": plasma(key.field("uniform", "fog", side, side), parameter[1], n)}
-
-
-def elastic_transform(key: Key, n: int, parameter, images) -> dict:
-    """Corners uniform within ``reach`` pixels, [3, (x, y)]; dx and dy uniform within one, [(dx, dy), n, n]."""
-    corners = key.field("uniform", "elastic_corners", 3, 2).mul_(2).sub_(1).mul_(parameter[2])
-    shift = key.field("uniform", "elastic_shift", 2, n, n).mul_(2).sub_(1)
-    return {"corner_shift": corners, "dx": shift[:, 0], "dy": shift[:, 1]}
-
-
-def spatter(key: Key, n: int, parameter, images) -> dict:
-    return {"normal": key.field("normal", "spatter", n, n)}
-
-
-def frost(key: Key, n: int, parameter, images) -> dict:
-    """A photograph out of the five, then a corner: rows in [0, H - n), columns in [0, W - n)."""
-    pixels, first, stride = frost_crops(key, n)
-    line = torch.arange(n, device=key.device)
-    place = first[:, None, None] + line[:, None] * stride[:, None, None] + line
-    return {"texture": pixels.index_select(0, place.flatten()).view(len(first), n, n, 3)}
-
-
-def frost_crops(key: Key, n: int) -> tuple[Tensor, Tensor, Tensor]:
-    """All photographs' pixels uint8 [P,3], and of each sample's crop the first pixel and the pixels in a row of its
-    photograph, int64 [B]."""
-    assert key.photographs is not None
-    pixels, start, rows, columns = key.photographs
-    words = philox.words(key.seed, 0, key.samples, key.severity, "frost")
-    which = philox.integers(words[:, 0], len(rows))
-    top = philox.integers(words[:, 1], rows[which] - n)
-    left = philox.integers(words[:, 2], columns[which] - n)
-    first = start[which] + top * columns[which] + left
-    return pixels, on(first, key.device), on(columns[which], key.device)
-
-
-def photographs(textures: Any, scale: float, n: int, device: torch.device) -> Photographs:
-    """The frost photographs, scaled and joined on the device. TypeError or ValueError if they are not five uint8 RGB
-    arrays, each larger than n pixels a side once it is scaled."""
-    if textures is None:
-        raise ValueError(
-            "frost needs its five photographs: pass textures= (fastreg.pipelines.frost.load_frost() has them)."
-        )
-    if isinstance(textures, str) or not isinstance(textures, Sequence | np.ndarray | Tensor):
-        raise TypeError(f"textures must be the five frost photographs, uint8 arrays; got {type(textures).__name__}.")
-    given = [np.asarray(texture.cpu() if isinstance(texture, Tensor) else texture) for texture in textures]
-    if not given:
-        raise ValueError("frost needs its five photographs; textures is empty.")
-    for number, photograph in enumerate(given, 1):
-        if photograph.dtype != np.uint8 or photograph.ndim != 3 or photograph.shape[2] != 3:
-            raise ValueError(
-                f"frost photograph {number} must be uint8 RGB [H,W,3]; got {photograph.dtype} {photograph.shape}."
-            )
-        height, width = (round(side * scale) for side in photograph.shape[:2])
-        if height <= n or width <= n:
-            scaled = f" (scaled by {scale:g})" if scale != 1 else ""
-            raise ValueError(
-                f"frost photograph {number} is {height} x {width}{scaled}, not larger than the image of {n} px: "
-                "use smaller images or larger photographs."
-            )
-    if len(given) != 5:
-        raise ValueError(f"frost draws from its five photographs; textures holds {len(given)}.")
-    mark = scale, str(device)
-    seen, joined = _prepared.get(mark, ([], None))
-    if joined is None or not all(map(np.array_equal, seen, given)):  # a quarter of a millisecond
-        joined = _joined(given, scale, device)
-        _prepared.clear()
-        _prepared[mark] = [photograph.copy() for photograph in given], joined
-    return joined
-
-
-_prepared: dict = {}  # the last photographs seen, and what was made of them
-
-
-def _joined(textures: list[np.ndarray], scale: float, device: torch.device) -> Photographs:
-    import cv2
-
-    scaled = [cv2.resize(t, None, fx=scale, fy=scale) if scale != 1 else t for t in textures]
-    rows, columns = (np.array([p.shape[axis] for p in scaled], np.int64) for axis in (0, 1))
-    start = np.concatenate(([0], np.cumsum(rows * columns)[:-1]))
-    return Photographs(on(np.concatenate([p.reshape(-1, 3) for p in scaled]), device), start, rows, columns)
+OPS = (
+    _op("normal", "*fp32", tolerance=1e-6),
+    _op("integer", "*i16", 8),
+    _op("impulse", "*u8", 2**29),
+    _op("poisson", "*i16"),
+)

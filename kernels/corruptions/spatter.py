@@ -1,6 +1,10 @@
-"""spatter: drops of water (severities 1 to 3) or mud (4 and 5). Source: ImageNet-C's generation script.
+"""spatter: drops of water (severities 1 to 3) or mud (4 and 5), where a smooth random field exceeds a threshold.
 
-Not part of mCE. The water's edge detection and distance transform are OpenCV's, on the host, image by image.
+    water  x + wet (175, 238, 238) / 255        mud  x (1 - cover) + cover (63, 42, 20) / 255
+
+Not part of mCE. Edge detection and distance transform of the water are OpenCV's, on the host, image by image.
+
+Source: ImageNet-C's generation script.
 """
 
 from __future__ import annotations
@@ -9,32 +13,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.kernels.corruptions import filters
-from fastreg.kernels.corruptions.filters import gaussian_field, on, quantise, unit
+from fastreg.kernels.corruptions.fields import Key
+from fastreg.kernels.corruptions.gaussian import filter_field, filter_images
+from fastreg.kernels.corruptions.pixels import on, quantize, unit
+from fastreg.kernels.corruptions.table import Corruption
 
 _WATER = np.array((175, 238, 238), np.float32) / np.float32(255)  # pale turquoise
 _MUD = np.array((63, 42, 20), np.float32) / np.float32(255)
 
 
 def spatter(images: Tensor, parameter: tuple, fields: dict) -> Tensor:
-    """Where a smooth random field exceeds the threshold, water brightens the image or mud covers it."""
+    """``parameter``: mean, std and sigma of the field, threshold, strength, 1 for mud or 0 for water."""
     mean, std, sigma, threshold, strength, mud = parameter
-    layer = gaussian_field(fields["normal"].double() * std + mean, sigma, "edge")
+    layer = filter_field(fields["normal"].double() * std + mean, sigma, "edge")
     layer.masked_fill_(layer < threshold, 0)
     x = unit(images, torch.float32)
     if mud:
         cover = (layer > threshold).double()[..., None]
-        cover = filters.gaussian_blur(cover, float(strength)).float()
+        cover = filter_images(cover, float(strength)).float()
         cover.masked_fill_(cover < 0.8, 0)
-        return quantise(x.mul_(1 - cover).add_(cover * on(_MUD, x.device)))
+        return quantize(x.mul_(1 - cover).add_(cover * on(_MUD, x.device)))
     wet = torch.from_numpy(np.stack([_water(l) for l in layer.mul_(255).to(torch.uint8).cpu().numpy()]))
     wet = wet.to(x.device).mul_(strength)[..., None]
-    return quantise(x.add_(wet * on(_WATER, x.device)))
+    return quantize(x.add_(wet * on(_WATER, x.device)))
+
+
+def draw_spatter(key: Key, n: int, parameter, images) -> dict:
+    return {"normal": key.field("normal", "spatter", n, n)}
 
 
 def _water(layer: np.ndarray) -> np.ndarray:
-    """float32 [n,n], at most 1: brightness of the water from the uint8 liquid layer. Without a drop in it the published
-    code divides zero by zero, and the image comes out black."""
+    """float32 [n, n], at most 1: brightness of the water from the uint8 liquid layer. Without a drop the published code
+    divides zero by zero, and the image becomes black."""
     import cv2
 
     distance = cv2.distanceTransform(255 - cv2.Canny(layer, 50, 150), cv2.DIST_L2, 5)
@@ -45,3 +55,6 @@ def _water(layer: np.ndarray) -> np.ndarray:
     wet = layer * cv2.blur(distance, (3, 3)).astype(np.float32)
     with np.errstate(invalid="ignore"):
         return wet / wet.max()
+
+
+ROWS = (Corruption("spatter", spatter, draw_spatter, {"normal": ("float", ("n", "n"))}),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 from copy import deepcopy
@@ -80,7 +81,8 @@ def test_a_difference_is_found(record, old):
     new["portable"]["draws/mixup"]["further"] = "value"
     assert record.compare(old, new)[1] == 0
     new["portable"]["draws/mixup"]["cifar100 batch"] = "0"
-    new["local"]["train/cifarnet"]["log"][2]["loss"] += 1e-16
+    row = new["local"]["train/cifarnet"]["log"][2]
+    row["loss"] = math.nextafter(row["loss"], 2)
     del new["portable"]["train/cifarnet"]["config"]["lr"]
     del new["local"]["fgsm_step"]
     new["failed"]["loss"] = "ValueError"

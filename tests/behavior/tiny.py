@@ -50,5 +50,6 @@ def fastreg(*words: object, cwd: Path) -> str:
     return done.stdout
 
 
-if __name__ == "__main__":  # tiny.py folders|cifar DIR
-    {"folders": write_folders, "cifar": write_cifar}[sys.argv[1]](Path(sys.argv[2]))
+if __name__ == "__main__":  # tiny.py ROOT writes ROOT/cifar100 and ROOT/imagenet
+    write_cifar(Path(sys.argv[1]) / "cifar100")
+    write_folders(Path(sys.argv[1]) / "imagenet")

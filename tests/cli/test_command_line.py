@@ -189,7 +189,7 @@ def test_debug_shows_the_traceback():
         ),
         ("data fetch frost", "pipelines.fetch.fetch_files", "stopped; the same command continues."),
         ("corrupt x y", "evaluation.corrupt_dataset.corrupt_dataset", "stopped; the same command continues."),
-        ("data verify imagenet", "pipelines.verify.verify", "stopped."),
+        ("data verify imagenet", "pipelines.verify_data.verify", "stopped."),
     ],
 )
 def test_control_c_is_one_sentence_and_exit_code_1(call, monkeypatch, words, where, said):

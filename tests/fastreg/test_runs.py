@@ -1,4 +1,4 @@
-"""Run folders on bad days: damaged checkpoints, a full disk."""
+"""Checkpoints: damaged files, a full disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from fastreg import runs
+from fastreg import files, runs
 from fastreg.errors import InputError, RunError
 
 
@@ -25,11 +25,11 @@ def test_what_is_saved_is_read(saved):
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
 def test_a_flipped_bit_is_noticed(saved, share):
-    """torch itself reads on: it does not look at the checksums that it writes."""
+    """torch itself does not verify the checksums that it writes."""
     content = bytearray(saved.read_bytes())
     content[int(share * len(content))] ^= 4
     saved.write_bytes(content)
-    with pytest.raises(InputError, match=r"last\.pt is damaged \(cut off, or a checksum does not hold\): put back"):
+    with pytest.raises(InputError, match=r"last\.pt is damaged \(cut off, or a checksum does not match\): put back"):
         runs.load_checkpoint(saved)
 
 
@@ -63,8 +63,8 @@ def test_a_disk_that_fills_up_in_torchs_writer_is_called_full(saved, monkeypatch
             return self.file.write(content)
 
     open_file = open
-    monkeypatch.setattr(runs, "open", Disk, raising=False)
-    with pytest.raises(RunError, match=r"cannot write .*last\.pt: No space left on device; what was there before"):
+    monkeypatch.setattr(files, "open", Disk, raising=False)
+    with pytest.raises(RunError, match=r"cannot write .*last\.pt: No space left on device; the previous file is untouched"):
         runs.save_checkpoint(saved, {"model": {"weight": torch.zeros(100_000)}})
     monkeypatch.undo()
     assert saved.read_bytes() == before

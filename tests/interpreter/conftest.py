@@ -24,15 +24,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def wide_blocks(monkeypatch):
     """Fewer and wider programs for the corruptions: the interpreter runs programs one after another."""
-    from fastreg.kernels.corruptions import (
-        digital_kernels,
-        field_kernels,
-        filter_kernels,
-        noise_kernels,
-        pixel_kernels,
-        weather_kernels,
-    )
+    from fastreg.kernels.corruptions import MODULES, fields, layout, pixels
 
-    for module in (digital_kernels, field_kernels, filter_kernels, noise_kernels, pixel_kernels, weather_kernels):
+    for module in (layout, fields, pixels, *MODULES):
         for size in {"BLOCK", "PIXELS", "CELLS"} & vars(module).keys():
             monkeypatch.setattr(module, size, 2**16)

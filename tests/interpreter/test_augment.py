@@ -1,4 +1,4 @@
-"""``augment``'s kernels where the registry's rows do not go: several chunks, ragged ends, half types, bad values."""
+"""The kernels of ``augment`` beyond the registry's examples: several chunks, ragged ends, half types, bad values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every combination of a plan's fields that ``augment`` takes, on each of its roads, against the reference."""
+"""Every combination of a plan's fields that ``augment`` accepts, on each path of its kernels, against the reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastreg.kernels.augmentation.registry import MEAN, STD, draw_plan
 
 B = 2
 NOISES = ("quiet", "drawn", "given")
-ROADS = [(g, n) for g in ("streamed", "odd") for n in NOISES] + [("cropped", "drawn"), ("resized", "quiet")]
+PATHS = [(g, n) for g in ("streamed", "odd") for n in NOISES] + [("cropped", "drawn"), ("resized", "quiet")]
 GEOMETRIES = {"streamed": (8, 8, 8, 8), "odd": (5, 7, 5, 7), "cropped": (9, 10, 6, 7), "resized": (9, 10, 6, 7)}
 MIXES = [
     mix
@@ -39,7 +39,7 @@ def test_the_combinations_are_all_that_are_accepted():
                 assert mix in MIXES
 
 
-@pytest.mark.parametrize(("geometry", "noise"), ROADS)
+@pytest.mark.parametrize(("geometry", "noise"), PATHS)
 def test_agrees_with_the_reference(geometry, noise):
     H, W, h, w = GEOMETRIES[geometry]
     x = torch.randint(0, 256, (B, H, W, 3), generator=torch.Generator().manual_seed(H), dtype=torch.uint8)

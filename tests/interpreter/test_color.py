@@ -1,4 +1,4 @@
-"""What the registry's one example of the colour jitter leaves open."""
+"""The kernels of ``color_jitter`` beyond the registry's example."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_sizes_with_and_without_lighting(shape, lit):
     assert torch.equal(color_jitter(**arguments), color_jitter_reference(**arguments))
 
 
-def test_pictures_that_are_not_whole_vectors_are_not_given_to_the_kernel():
+def test_images_that_are_not_whole_vectors_are_not_supported():
     assert kernels.supports(torch.zeros(2, 12, 20, 3, dtype=torch.uint8))
     assert not kernels.supports(torch.zeros(2, 7, 9, 3, dtype=torch.uint8))
     assert not kernels.supports(torch.zeros(3, 2, 8, 3, dtype=torch.uint8).flatten()[1:49].view(1, 2, 8, 3))

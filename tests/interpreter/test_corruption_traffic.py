@@ -1,7 +1,7 @@
 """Launches and memory of each corruption on a device, counted in the interpreter; the host never waits.
 
 Images are 224 px (64 for JPEG, which is slow here and costs the same per value), the severity is 5, the batch is one
-image: the tables that a batch shares count in full.
+image: the tables of a batch count in full.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 
 from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 from tests.interpreter.traffic import measured
-from tests.kernels.corruptions.golden_cases import frost_photographs, photograph
+from tests.kernels.corruptions.golden_cases import frost_textures, sample_image
 
-# at most: launches, bytes alive at once per value of the image (its result among them). The README's table.
+# limits: launches, bytes alive at once per value of the image with its result, as in the table of the README
 MOST = dict.fromkeys(CORRUPTIONS + EXTRA_CORRUPTIONS, (1, 1.1)) | {
     "defocus_blur": (12, 34),
     "glass_blur": (8, 21),
@@ -33,9 +33,9 @@ pytestmark = pytest.mark.usefixtures("wide_blocks")
 
 @pytest.mark.parametrize("name", MOST)
 def test_launches_memory_and_no_waiting(name):
-    images = torch.from_numpy(photograph("coffee", 64 if name == "jpeg_compression" else 224))[None]
-    drawn = {"indices": np.array([3]), "textures": frost_photographs()}
-    corrupt(images[:, :8, :8], name, 5, constants="imagenet224", **drawn)  # what is made once is not counted
+    images = torch.from_numpy(sample_image("coffee", 64 if name == "jpeg_compression" else 224))[None]
+    drawn = {"indices": np.array([3]), "textures": frost_textures()}
+    corrupt(images[:, :8, :8], name, 5, constants="imagenet224", **drawn)  # tables that are made once are not counted
     with measured() as traffic:
         out = corrupt(images, name, 5, **drawn)
     launches, per_value = MOST[name]
@@ -46,7 +46,7 @@ def test_launches_memory_and_no_waiting(name):
 
 def test_waiting_is_noticed():
     """``measured`` notices every operation that makes the host wait."""
-    images = torch.from_numpy(photograph("coffee", 32))[None]
+    images = torch.from_numpy(sample_image("coffee", 32))[None]
     with pytest.raises(AssertionError, match="would wait"), measured():
         corrupt(images, "spatter", 1, indices=np.array([3]))
     for wait in (lambda x: x.sum().item(), lambda x: x[x > 3], lambda x: x.nonzero(), lambda x: bool(x.max())):

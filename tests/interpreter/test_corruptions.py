@@ -1,4 +1,4 @@
-"""``corrupt`` by way of its kernels in the interpreter: the published output on its fields, and the draws."""
+"""``corrupt`` by its kernels: the published output on the published fields, and the draws."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from fastreg.kernels.corruptions import (
-    blur,
     corrupt,
     draw_fields,
     fields,
-    filter_kernels,
+    fog,
+    glass,
     noise,
-    plasma,
 )
-from tests.kernels.corruptions.golden_cases import ALL, LIMITS, NOT_GOLDEN, difference, frost_photographs, published
+from tests.kernels.corruptions.golden_cases import ALL, LIMITS, NOT_GOLDEN, difference, frost_textures, published
 
 pytestmark = pytest.mark.usefixtures("wide_blocks")
 
@@ -33,14 +32,14 @@ def test_equals_the_published_output(name):
 
 
 def test_wild_shifts_stay_inside_the_image():
-    """As on a GPU, where nothing is checked: shifts beyond the reach count as the farthest, chains end."""
+    """As on a GPU, where values are not checked: shifts beyond the reach count as the farthest, chains end."""
     levels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     wild = torch.randint(-(2**15), 2**15, (2, 2, 3, 32, 32)).short()
-    ours = filter_kernels.glass(levels, *wild, reach=4)
-    assert torch.equal(ours, blur.plain_glass(levels, *wild.clamp(-4, 3), reach=4))
+    ours = glass.shuffle_triton(levels, *wild, reach=4)
+    assert torch.equal(ours, glass.shuffle_reference(levels, *wild.clamp(-4, 3), reach=4))
 
 
-@pytest.mark.filterwarnings("ignore:invalid value")  # numpy's, of the cast that a GPU makes zero of
+@pytest.mark.filterwarnings("ignore:invalid value")  # numpy's warning about a cast that is zero on a GPU
 def test_spatter_without_a_drop_is_black():
     images, field = torch.full((2, 32, 32, 3), 200, dtype=torch.uint8), torch.full((2, 32, 32), -6.0)
     assert not corrupt(images, "spatter", 1, fields={"normal": field}).any()
@@ -55,7 +54,7 @@ def test_wild_counts_are_black_and_white():
 @pytest.mark.parametrize("name", ["gaussian_noise", "speckle_noise", "shot_noise", "impulse_noise", "frost"])
 def test_drawn_in_the_kernel_as_by_fields(name):
     images = torch.arange(3 * 32 * 32 * 3, dtype=torch.uint8).view(3, 32, 32, 3)
-    key = {"seed": 7, "indices": torch.tensor([5, 2**31 + 9, 0]), "textures": frost_photographs()}
+    key = {"seed": 7, "indices": torch.tensor([5, 2**31 + 9, 0]), "textures": frost_textures()}
     given = draw_fields(name, 4, size=32, images=images, **key)
     assert torch.equal(corrupt(images, name, 4, **key), corrupt(images, name, 4, fields=given))
 
@@ -65,7 +64,7 @@ def test_draws_equal_the_hosts(name, monkeypatch):
     images = torch.arange(2 * 32 * 32 * 3, dtype=torch.uint8).view(2, 32, 32, 3)
     key = {"seed": 2**63 + 1, "indices": torch.tensor([5, 2**31 + 9]), "size": 32, "images": images}
     ours = draw_fields(name, 5, **key)
-    for module in (fields, plasma):
+    for module in (fields, fog):
         monkeypatch.setattr(module, "use_triton", lambda *tensors: False)
     theirs = draw_fields(name, 5, **key)
     assert ours.keys() == theirs.keys()

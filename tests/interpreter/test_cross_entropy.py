@@ -1,4 +1,4 @@
-"""The cross-entropy's kernels where the registry's rows do not go: dtypes, reductions, odd sizes, bad values."""
+"""The kernels of the cross-entropy beyond the registry's examples: dtypes, reductions, odd sizes, bad values."""
 
 from __future__ import annotations
 

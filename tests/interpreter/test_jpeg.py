@@ -12,13 +12,13 @@ from fastreg.kernels.jpeg.reference import pillow_round_trip
 
 
 def images(height: int, width: int) -> torch.Tensor:
-    """A photograph, noise, and pixels of pure black and white."""
+    """A natural image, noise, and pixels of pure black and white."""
     data = pytest.importorskip("skimage.data", reason="skimage is not installed")
     rng = np.random.default_rng(height * width)
-    photograph = data.astronaut()[100 : 100 + height, 150 : 150 + width]
-    noise = rng.integers(0, 256, photograph.shape, dtype=np.uint8)
-    extremes = rng.integers(0, 2, photograph.shape, dtype=np.uint8) * 255
-    return torch.from_numpy(np.stack((photograph, noise, extremes)))
+    natural = data.astronaut()[100 : 100 + height, 150 : 150 + width]
+    noise = rng.integers(0, 256, natural.shape, dtype=np.uint8)
+    extremes = rng.integers(0, 2, natural.shape, dtype=np.uint8) * 255
+    return torch.from_numpy(np.stack((natural, noise, extremes)))
 
 
 # 32 x 48 is read by whole words, the others by bytes

@@ -1,4 +1,4 @@
-"""The Triton twins of Philox against the host: words and integers bit-equal, normals to 1e-6."""
+"""Philox in Triton against the host: words and integers bit-equal, normals to 1e-6."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every row of the registry: the kernel in the interpreter against its reference, on identical arguments."""
+"""Every row of the registry: the kernel against its reference, on the same arguments."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ VIEWS = (
     "split",
 )
 HOST = ("cpu", "numpy", "item", "tolist", "__bool__", "__int__", "__float__", "__array__", "nonzero")
-# callers that may not read a tensor back; the interpreter itself reads what it likes
+# callers that may not read a tensor back; the interpreter itself may
 WATCHED = (f"{Path(kernels.__file__).parent}/", f"{Path(__file__).parent}/test_")
 
 

@@ -1,4 +1,4 @@
-"""Compiles a registry variant without a GPU and reads the machine code.
+"""Compile a registry variant without a GPU and read its machine code.
 
 ``python -m tests.kernels.aot`` writes the table of ``kernels/README.md``.
 """
@@ -20,21 +20,21 @@ from triton.compiler import ASTSource
 from fastreg.kernels.registry import Variant
 from tests.support import ROOT
 
-PAGE = ROOT / "kernels/README.md"
-ON_PAGE = ("augmentation.ops", "loss_ops", "fgsm_ops", "color_ops")  # the corruptions and JPEG have a page of their own
-COMPILER = f"Triton {triton.__version__}, sm_90"  # a table is of one compiler: another chooses other registers
+README = ROOT / "kernels/README.md"
+IN_README = ("augmentation", "cross_entropy", "attacks", "color")  # the corruptions have a README of their own
+COMPILER = f"Triton {triton.__version__}, sm_90"  # the table names its compiler: another one allocates other registers
 _CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]+)", re.MULTILINE)
 
 
 class Code(NamedTuple):
-    """What one compilation came to."""
+    """Resources, instructions and memory accesses of one compilation."""
 
     registers: int
     stack: int
     local: int
     shared: int
-    instructions: float  # per element, counted in the code: a loop's body once
+    instructions: float  # per element; a loop's body counts once
     memory: Counter[str]  # PTX memory instruction: count, "ld.global.v4.b32": 7
 
 
@@ -52,32 +52,32 @@ def read(variant: Variant, capability: int, folder: Path) -> Code:
     return Code(registers, stack, local, shared, per_element, memory)
 
 
-def variants_on_page() -> list[Variant]:
-    modules = [importlib.import_module(f"fastreg.kernels.{name}") for name in ON_PAGE]
+def variants_in_readme() -> list[Variant]:
+    modules = [importlib.import_module(f"fastreg.kernels.{name}.registry") for name in IN_README]
     return [variant for module in modules for op in module.OPS for variant in op.aot]
 
 
 def row(variant: Variant, code: Code) -> str:
-    """A line of the page's table."""
+    """A line of the README's table."""
     found = ((name.replace("global.", ""), n) for name, n in sorted(code.memory.items()) if "global" in name)
     memory = ", ".join(f"{n} {name}" for name, n in found)
     return f"| {variant.label} | {code.registers} | {code.instructions:.1f} | {code.shared} | {memory} |"
 
 
 def table(text: str) -> tuple[int, int]:
-    """Where the rows of the page's table begin and end."""
+    """Start and end of the rows of the README's table."""
     head = re.search(r"\n\| kernel \(.*?\) \|.*\n\|[-|]+\|\n", text)
-    assert head, f"{PAGE} has no table of machine code"
+    assert head, f"{README} has no table of machine code"
     return head.end(), text.index("\n\n", head.end())
 
 
-def compiler_on_page(text: str) -> str:
+def compiler_in_readme(text: str) -> str:
     found = re.search(r"\n\| kernel \((.*?)\) \|", text)
     return found[1] if found else ""
 
 
 def source(variant: Variant) -> ASTSource:
-    """What the compiler is given; ``kind`` aside, all that a variant says."""
+    """The compiler's input for ``variant``."""
     names = variant.kernel.arg_names
     constants = {(i,): variant.constants[n] for i, n in enumerate(names) if n in variant.constants}
     types = {n: "constexpr" if n in variant.constants else variant.signature[n] for n in names}
@@ -86,17 +86,18 @@ def source(variant: Variant) -> ASTSource:
     return ASTSource(fn=variant.kernel, signature=types, constexprs=constants, attrs=attributes)
 
 
-def _dump(what: str, cubin: Path) -> str:
-    run = subprocess.run([_CUOBJDUMP, what, cubin], capture_output=True, text=True, check=True)
+def _dump(option: str, cubin: Path) -> str:
+    run = subprocess.run([_CUOBJDUMP, option, cubin], capture_output=True, text=True, check=True)
     return run.stdout + run.stderr
 
 
 def main() -> None:
-    text = PAGE.read_text().replace(f"| kernel ({compiler_on_page(PAGE.read_text())}) |", f"| kernel ({COMPILER}) |")
+    text = README.read_text()
+    text = text.replace(f"| kernel ({compiler_in_readme(text)}) |", f"| kernel ({COMPILER}) |")
     start, end = table(text)
     with tempfile.TemporaryDirectory() as folder:
-        rows = [row(variant, read(variant, 90, Path(folder))) for variant in variants_on_page()]
-    PAGE.write_text(text[:start] + "\n".join(rows) + text[end:])
+        rows = [row(variant, read(variant, 90, Path(folder))) for variant in variants_in_readme()]
+    README.write_text(text[:start] + "\n".join(rows) + text[end:])
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def fake(values, device: str = "cuda:0"):
 
 
 def assert_registered(variants: Iterable[Variant], launches: Iterable[Launch]) -> None:
-    """Each launch asks the compiler for what one of the registry's ``variants`` of that kernel says."""
+    """Each launch asks the compiler for one of the registry's ``variants`` of that kernel."""
     registered: dict[str, list[dict[str, Any]]] = {}
     for variant in variants:
         source = aot.source(variant)

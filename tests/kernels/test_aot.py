@@ -1,6 +1,6 @@
-"""Every registered kernel, compiled for sm_80, sm_90 and sm_100 without a GPU, and its machine code read.
+"""The machine code of every registered kernel, compiled for sm_80, sm_90 and sm_100 without a GPU.
 
-sm_90 compiles every variant; the other two the first variant of each kernel.
+Every variant is compiled for sm_90, the first variant of each kernel for the other two.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ FIRST = list({variant.kernel: variant for variant in reversed(VARIANTS)}.values(
 CASES = [(90, v) for v in VARIANTS] + [(capability, v) for capability in (80, 100) for v in FIRST]
 
 
-CODES: dict[tuple[int, str], Code] = {}  # what has been read, for the test of the page
+CODES: dict[tuple[int, str], Code] = {}  # codes read so far, for the test of the README's table
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Triton's cache and the object files: nothing is left outside pytest's own folder."""
+    """Folder of Triton's cache and of the object files."""
     path = tmp_path_factory.mktemp("aot")
     with knobs.cache.scope():
         knobs.cache.dir = str(path / "cache")
@@ -58,11 +58,11 @@ def test_machine_code(capability, variant, folder):
 
 
 @pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces the compiler")
-def test_the_table_on_the_page_is_current(folder):
-    text = aot.PAGE.read_text()
-    if aot.compiler_on_page(text) != aot.COMPILER:
-        pytest.skip(f"the page's table is of {aot.compiler_on_page(text)}, this is {aot.COMPILER}")
-    codes = [(v, CODES.get((90, v.label)) or read(v, 90, folder)) for v in aot.variants_on_page()]
+def test_the_table_in_the_readme_is_current(folder):
+    text = aot.README.read_text()
+    if aot.compiler_in_readme(text) != aot.COMPILER:
+        pytest.skip(f"the table is of {aot.compiler_in_readme(text)}, the compiler here is {aot.COMPILER}")
+    codes = [(v, CODES.get((90, v.label)) or read(v, 90, folder)) for v in aot.variants_in_readme()]
     start, end = aot.table(text)
     now = [aot.row(variant, code) for variant, code in codes]
-    assert text[start:end].split("\n") == now, "run python -m tests.kernels.aot and read what has changed"
+    assert text[start:end].split("\n") == now, "run python -m tests.kernels.aot and review the change"

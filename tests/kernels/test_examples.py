@@ -1,4 +1,4 @@
-"""The training loops of the pages, run as they stand there."""
+"""The training loops of the READMEs, run unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIDE, CLASSES = 64, 4
 
 
 def block(page: str, words: str) -> str:
-    """The page's one Python block that contains ``words``."""
+    """The one Python block of ``page`` that contains ``words``."""
     found = [text for text in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S) if words in text]
     assert len(found) == 1, f"{page} has {len(found)} Python blocks with {words!r}"
     return found[0]
@@ -35,7 +35,7 @@ def small_model() -> nn.Module:
 
 
 def trained(result: dict[str, Any], images: str) -> None:
-    """The last step's loss is a number, its gradients are there, and the images are what the modules promise."""
+    """The last step has a finite loss and gradients, and images and targets have the documented form."""
     assert result["loss"].isfinite()
     assert result["loss"].dtype == torch.float32
     assert all(p.grad is not None and p.grad.isfinite().all() for p in result["model"].parameters())
@@ -43,13 +43,13 @@ def trained(result: dict[str, Any], images: str) -> None:
     x, targets = result[images], result["targets"]
     assert x.dtype == torch.bfloat16
     assert x.is_contiguous(memory_format=torch.channels_last)
-    assert x.abs().max() < 3  # normalised, not bytes
+    assert x.abs().max() < 3  # normalized, not bytes
     assert targets.a.shape == targets.b.shape == targets.lam.shape == x.shape[:1]
 
 
 @pytest.mark.parametrize(("page", "images"), [("README.md", "inputs"), ("kernels/README.md", "images")])
 def test_a_plain_loop(page, images):
-    side = 224 if page == "README.md" else SIDE  # what its loop says
+    side = 224 if page == "README.md" else SIDE  # the size in its loop
     bytes_ = torch.randint(0, 256, (2, 4, side, side, 3), dtype=torch.uint8)
     loader = [(x, torch.arange(4)) for x in bytes_]
     if page != "README.md":
@@ -58,7 +58,7 @@ def test_a_plain_loop(page, images):
     before = next(model.parameters()).detach().clone()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     code = block(page, "BatchAugment" if page == "README.md" else "indices in loader")
-    optimizer.zero_grad = lambda: None  # keep the last gradients: one page clears them after the step
+    optimizer.zero_grad = lambda: None  # keep the last gradients: one loop clears them after the step
     trained(run(code, loader=loader, model=model, optimizer=optimizer), images)
     assert not torch.equal(next(model.parameters()).detach(), before)
 

@@ -1,7 +1,7 @@
-"""What the launch paths do around their kernels on a GPU, seen without one: fake tensors on "cuda", launches recorded.
+"""The host code around the kernels on a GPU, seen without one: fake tensors on "cuda", recorded launches.
 
-Nothing waits for the device, nothing crosses between host and device, and the launches are as many as the pages say:
-then a step can be captured into a CUDA graph (which ``benchmarks/parity.py`` does where there is a GPU).
+Nothing waits for the device, nothing is copied between host and device, and the number of launches is the documented
+one. So a step can be captured into a CUDA graph, which ``benchmarks/gpu_check`` does on a GPU.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from tests.kernels.fake_cuda import assert_registered, aten, fake
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces the launcher")
 
-# how often a registered operation launches; the losses and what has a folder of its own are not here
+# launches per call of the registered operations that have a fixed number
 LAUNCHES = {op.name: 1 for op in operations() if op.name.startswith("augment")}
 LAUNCHES |= {"fgsm_step": 1, "pgd_step": 1, "random_start": 1, "color_jitter": 2}
 AUGMENT = {"mean": MEAN, "std": STD, "dtype": torch.bfloat16}
 
 
 class Watch(TorchDispatchMode):
-    """Raises where an operation waits for the device, or reads host and device memory at once."""
+    """Raise where an operation waits for the device, or reads host and device memory at once."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         assert func is not aten._local_scalar_dense.default, "a tensor's value was read"
@@ -71,8 +71,8 @@ COMPILED = [op.name for op in operations() if op.name in LAUNCHES and op.aot]
 
 
 @pytest.mark.parametrize("name", COMPILED)
-def test_what_the_page_shows_is_what_is_launched(name, launched):
-    """The registry's variants, whose machine code the compile test reads, against the launches of the large example."""
+def test_registered_variants_are_launched(name, launched):
+    """The registry's variants, whose machine code ``test_aot.py`` reads, against the launches of the large example."""
     op = next(op for op in operations() if op.name == name)
     arguments = op.example("cpu", small=False)
     with torch.no_grad(), FakeTensorMode():
@@ -81,7 +81,7 @@ def test_what_the_page_shows_is_what_is_launched(name, launched):
 
 
 @pytest.mark.parametrize("size", ["1000", "21848", "21841"])
-def test_what_the_page_shows_of_the_loss_is_what_is_launched(size, launched):
+def test_registered_variants_of_the_loss_are_launched(size, launched):
     B, C = _SIZES[size][1]
     op = next(op for op in operations() if op.name == f"mixed_cross_entropy_{size}")
     with torch.no_grad(), FakeTensorMode():
@@ -89,7 +89,7 @@ def test_what_the_page_shows_of_the_loss_is_what_is_launched(size, launched):
         z, a, lam = e(B, C, dtype=torch.bfloat16), e(B, dtype=torch.int64), e(B)
         _, lse, total, *_ = _forward(z, a, a, lam, None, 0.1, 2, False)
         _backward(e(()), z, lse, total, a, a, lam, None, 0.1, 2)
-    assert_registered((*op.aot, *OPS[0].aot), launched)  # all share the first row's reduction
+    assert_registered((*op.aot, *OPS[0].aot), launched)  # every row shares the reduction kernel of the first
     assert len(launched) == 3
 
 
@@ -112,7 +112,7 @@ def test_losses(C, reduction, score, launched):
     assert len(launched) == 1
 
 
-def test_labels_are_looked_at_only_when_asked(launched):
+def test_labels_on_a_gpu_are_checked_on_request_only(launched):
     with torch.no_grad(), FakeTensorMode():
         z, y = fake((torch.empty(4, 5), torch.arange(4)))
         with Watch():
@@ -121,7 +121,7 @@ def test_labels_are_looked_at_only_when_asked(launched):
             mixed_cross_entropy(z, y, check_labels=True)
 
 
-def test_what_lies_on_the_host_is_sent_but_not_captured(launched, monkeypatch):
+def test_tensors_on_the_host_are_copied_but_not_captured(launched, monkeypatch):
     capturing = False
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
     with torch.no_grad(), FakeTensorMode():

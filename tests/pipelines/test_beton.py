@@ -110,7 +110,7 @@ def pillow(source, index, size, train, seed):
         ((top, left, h, w),) = crop.random_boxes(seed, [index], 0, [image.height], [image.width]).tolist()
         return np.asarray(image.crop((left, top, left + w, top + h)).resize((size, size), Image.Resampling.BILINEAR))
     height, width = crop.resized(image.height, image.width, size)
-    top, left = crop.centre(height, width, size)
+    top, left = crop.center(height, width, size)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
@@ -218,7 +218,7 @@ def test_files_that_are_not_what_they_should_be(mixed, tmp_path, folder):
     other[label : label + 8] = (12).to_bytes(8, "little")
     refused(bytes(other), "label 12 but 12 classes")
     refused(b"", "cannot open")
-    with pytest.raises(InputError, match=r"reads \.beton files"):
+    with pytest.raises(InputError, match=r"trains on \.beton files .* consists of encoded image files"):
         make_loader(folder, loader="ffcv", train=True, batch_size=8, size=32)
 
 

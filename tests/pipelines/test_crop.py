@@ -72,6 +72,6 @@ def test_the_evaluation_resize(height, width, expected):
     assert crop.resized(height, width, 224) == expected
 
 
-def test_the_centre_rounds_half_to_even():
-    assert crop.centre(256, 341, 224) == (16, 58)  # 58.5
-    assert crop.centre(257, 256, 224) == (16, 16)  # 16.5
+def test_the_center_rounds_half_to_even():
+    assert crop.center(256, 341, 224) == (16, 58)  # 58.5
+    assert crop.center(257, 256, 224) == (16, 16)  # 16.5

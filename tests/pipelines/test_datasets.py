@@ -10,12 +10,12 @@ from PIL import Image
 
 from fastreg.errors import InputError, RunError
 from fastreg.pipelines import check_fingerprint, make_loader, open_dataset, verify, write_beton, write_sample
-from fastreg.pipelines.sample import PHOTOGRAPHS, _photograph
+from fastreg.pipelines.sample import SAMPLE_IMAGES, _regions
 from fastreg.pipelines.source import FolderSource
 from tests.support import peer
 
 
-def test_the_sample_is_an_imagenet_folder_of_real_photographs(data):
+def test_the_sample_is_an_imagenet_folder_of_real_images(data):
     train, val = (open_dataset("imagenet", split, data / "imagenet") for split in ("train", "val"))
     assert len(train.classes) >= 10
     assert train.classes == val.classes
@@ -34,9 +34,9 @@ def test_the_sample_is_an_imagenet_folder_of_real_photographs(data):
     assert 460 < max(sides) <= 500
 
 
-def test_the_two_regions_of_a_photograph_are_disjoint_and_fill_it():
-    for file, vertical, share in PHOTOGRAPHS.values():
-        regions = _photograph(file, vertical, share)
+def test_the_two_regions_of_an_image_are_disjoint_and_fill_it():
+    for file, vertical, share in SAMPLE_IMAGES.values():
+        regions = _regions(file, vertical, share)
         axis = 0 if vertical else 1
         whole = regions["train"].size[axis] + regions["val"].size[axis]
         assert regions["train"].size[1 - axis] == regions["val"].size[1 - axis]
@@ -104,7 +104,7 @@ def test_where_a_data_set_is_looked_for(data, tmp_path, monkeypatch):
     monkeypatch.delenv("FASTREG_DATA", raising=False)
     with pytest.raises(InputError, match="fastreg data sample imagenet") as caught:
         open_dataset("imagenet", "train")
-    assert all(way in str(caught.value) for way in ("--data-dir", "FASTREG_DATA", "data/imagenet"))
+    assert all(way in str(caught.value) for way in ("`data_dir`", "FASTREG_DATA", "data/imagenet"))
     monkeypatch.setenv("FASTREG_DATA", str(data))
     assert open_dataset("imagenet", "train").root == data / "imagenet"
     with pytest.raises(InputError, match="does not exist"):

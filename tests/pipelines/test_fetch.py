@@ -174,16 +174,16 @@ def test_every_published_file_has_a_checksum_of_the_right_length():
 
 
 def test_frost_is_found_in_order_of_preference(tmp_path, monkeypatch):
-    photographs = load_frost()  # the installed package
-    assert [p.shape for p in photographs] == [(600, 900, 3), (315, 560, 3), (315, 560, 3), (350, 527, 3), (495, 660, 3)]
-    assert all(p.dtype == np.uint8 for p in photographs)
-    assert np.array_equal(photographs[1], photographs[2])  # as published
+    images = load_frost()  # the installed package
+    assert [p.shape for p in images] == [(600, 900, 3), (315, 560, 3), (315, 560, 3), (350, 527, 3), (495, 660, 3)]
+    assert all(p.dtype == np.uint8 for p in images)
+    assert np.array_equal(images[1], images[2])  # as published
     monkeypatch.setenv("FASTREG_DATA", str(tmp_path))
     (tmp_path / "frost").mkdir()
     (tmp_path / "frost" / "frost1.png").write_bytes(b"not it")
     with pytest.raises(RunError, match=r"frost1\.png is not the published file"):
         load_frost()
-    with pytest.raises(InputError, match="does not hold the frost photographs"):
+    with pytest.raises(InputError, match="does not hold the frost images"):
         load_frost(tmp_path / "nowhere")
 
 

@@ -15,7 +15,7 @@ from fastreg import methods
 from fastreg.errors import InputError, RunError
 from fastreg.kernels import augment
 from fastreg.pipelines import crop, make_loader, open_dataset
-from fastreg.pipelines.decoder import Job, Pool
+from fastreg.pipelines.decoder import BatchRequest, DecodePool
 from fastreg.pipelines.staging import Staging
 from tests.support import resident_memory
 
@@ -79,7 +79,7 @@ def test_dali_cuts_whole_images_as_it_decodes_regions(train):
 
 @pytest.mark.parametrize("name", DECODERS)
 @pytest.mark.parametrize("size", [64, 224])
-def test_evaluation_is_resize_256_and_centre_crop_224(val, name, size):
+def test_evaluation_is_resize_256_and_center_crop_224(val, name, size):
     with make_loader(val, loader=name, train=False, batch_size=20, size=size) as loader:
         batches = list(loader.batches())
     assert torch.cat([b.indices for b in batches]).tolist() == list(range(len(val)))
@@ -132,8 +132,8 @@ def test_the_number_of_workers_changes_nothing(train, name, monkeypatch):
 @pytest.mark.parametrize(("rows", "workers", "tasks"), [(32, 2, 2), (256, 2, 8), (32, 16, 8), (64, 16, 16), (8, 2, 2)])
 def test_rows_are_shared_out_so_that_no_thread_of_many_is_idle(rows, workers, tasks):
     """Three batches are begun at once: 64 images are `data prepare`'s, 32 a CPU's batch."""
-    pool = Pool(workers)
-    futures = pool.map_chunks(Job(0, np.arange(rows), 8, 1.0), lambda job, a, b: range(a, b))
+    pool = DecodePool(workers)
+    futures = pool.map_chunks(BatchRequest(0, np.arange(rows), 8, 1.0), lambda request, a, b: range(a, b))
     assert [row for future in futures for row in future.result()] == list(range(rows))
     assert len(futures) == tasks
     assert 3 * len(futures) >= workers
@@ -186,7 +186,7 @@ def test_cifar_is_resident_and_the_folder_decoder_agrees(data, split):
             assert b.crop is None
 
 
-def test_training_without_crops_shows_the_centre_in_training_order(train):
+def test_training_without_crops_shows_the_center_in_training_order(train):
     kw = {"train": True, "batch_size": 16, "size": 64, "seed": 5}
     batch = next(make_loader(train, random_crop=False, **kw).batches())
     assert torch.equal(batch.indices, next(make_loader(train, **kw).batches()).indices)
@@ -239,9 +239,9 @@ def test_unusable_arguments(train, data):
         make_loader(train, loader="foldr", train=True, batch_size=8, size=32)
     with pytest.raises(InputError, match="resident"):
         make_loader(train, loader="resident", train=True, batch_size=8, size=32)
-    with pytest.raises(InputError, match="lower --batch-size"):
+    with pytest.raises(InputError, match="lower `batch_size`"):
         make_loader(train, train=True, batch_size=5000, size=32)
-    with pytest.raises(InputError, match="--workers 0"):
+    with pytest.raises(InputError, match="`workers` is 0"):
         make_loader(train, train=True, batch_size=8, size=32, workers=0)
     cifar = open_dataset("cifar100", "val", data / "cifar100")
     with pytest.raises(InputError, match="arrays"):
@@ -253,7 +253,7 @@ def test_more_workers_than_cores_are_clamped_with_one_sentence(train, monkeypatc
     loader = make_loader(train, loader="folder", train=True, batch_size=8, size=32, workers=64)
     assert loader._decoder.pool.workers == 3
     (record,) = caplog.records
-    assert record.getMessage() == "--workers 64 is more than the 3 cores this process may use: taking 3."
+    assert record.getMessage() == "64 workers are more than the 3 cores this process may use: taking 3."
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_the_next_iterator_ends_the_one_before(sources, name):
         second = loader.batches(5 * 8)
         assert all(is_batch(k, batch) for k, batch in enumerate(second, 5))
         assert is_batch(0, held)
-        with pytest.raises(InputError, match="one run of batches at a time"):
+        with pytest.raises(InputError, match="one iterator at a time"):
             next(first)
         third = loader.batches()
         next(third)
@@ -50,7 +50,7 @@ def test_closing_a_loader_ends_its_iterator_with_one_sentence(sources, name):
     batches = loader.batches()
     wanted = next(batches).images.clone()
     loader.close()
-    with pytest.raises(InputError, match="ended when the loader was closed"):
+    with pytest.raises(InputError, match="no longer valid: the loader was closed"):
         next(batches)
     assert torch.equal(next(loader.batches()).images, wanted)
     loader.close()

@@ -61,7 +61,7 @@ def test_impossible_orders_are_one_sentence(arguments):
 
 
 def test_a_position_between_batches_is_refused():
-    with pytest.raises(InputError, match="position 5"):
+    with pytest.raises(InputError, match="`position` 5"):
         next(Order(100, 10, True).batches(5))
 
 

@@ -67,20 +67,20 @@ def test_a_full_disk_while_preparing_loses_nothing(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flag", "arguments"),
+    ("parameter", "arguments"),
     [
-        ("--jpeg-prob", {"jpeg_prob": 1.5}),
-        ("--quality", {"quality": 0}),
-        ("--max-res", {"max_res": 0}),
-        ("--raw", {"raw": 100_000}),
-        ("--max-res 26755: it must lie between 1 and 26754", {"max_res": 26_755}),
-        ("--to", {"to": "val.bin"}),
-        ("--on-bad-image", {"on_bad_image": "skpi"}),
+        ("`jpeg_prob` is 1.5", {"jpeg_prob": 1.5}),
+        ("`quality` is 0", {"quality": 0}),
+        ("`max_res` is 0", {"max_res": 0}),
+        ("`raw` is 100000", {"raw": 100_000}),
+        ("`max_res` is 26755: give 1 to 26754 pixels", {"max_res": 26_755}),
+        ("`to` is val.bin", {"to": "val.bin"}),
+        ("`on_bad_image` 'skpi'", {"on_bad_image": "skpi"}),
         ("split", {"split": "valid"}),
     ],
 )
-def test_unusable_arguments_name_the_flag(data, tmp_path, flag, arguments):
-    with pytest.raises(InputError, match=flag):
+def test_unusable_arguments_name_the_parameter(data, tmp_path, parameter, arguments):
+    with pytest.raises(InputError, match=parameter):
         write_beton("imagenet", data / "imagenet", **{"to": tmp_path / "val.beton", **arguments})
     assert os.listdir(tmp_path) == []
 
@@ -135,13 +135,13 @@ def test_a_finished_file_is_left_alone_by_its_own_command_and_kept_from_others(t
     assert write_beton("folder", folder.parent, to, jpeg_prob=1) == made
     assert to.stat().st_mtime_ns == before
     for other in ({"jpeg_prob": 0}, {"raw": 8}):
-        with pytest.raises(InputError, match="made of other data or with other settings: remove it"):
+        with pytest.raises(InputError, match="made from other data or with other settings: remove it"):
             write_beton("folder", folder.parent, to, **other)
     Image.new("RGB", (9, 7)).save(folder / "a" / "2.png")
     with pytest.raises(InputError, match="other data"):
         write_beton("folder", folder.parent, to, jpeg_prob=1)
     (tmp_path / "folder.beton").mkdir()
-    with pytest.raises(InputError, match="must be a file"):
+    with pytest.raises(InputError, match="give a file whose name"):
         write_beton("folder", folder.parent, tmp_path / "folder.beton")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "folder.beton", "train.beton"]
 

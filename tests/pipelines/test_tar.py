@@ -97,7 +97,7 @@ def test_a_class_whose_own_tar_is_cut_short_is_refused(data, published):
         at = inner.getmembers()[20].offset
     members[3] = members[3][0], members[3][1][:at]
     tar.write_bytes(tar_of(members))
-    with pytest.raises(InputError, match="it is cut short behind"):
+    with pytest.raises(InputError, match="it is cut short after"):
         open_dataset("imagenet", "train", root)
 
 
@@ -113,5 +113,5 @@ def test_a_development_kit_that_is_cut_short_is_named(published, keep):
         assert "\n" not in str(caught.value)
     kit.unlink()
     assert len(open_dataset("imagenet", "train", root)) == 576  # which needs no kit
-    with pytest.raises(InputError, match="it tells the classes"):
+    with pytest.raises(InputError, match="it holds the classes"):
         open_dataset("imagenet", "val", root)

@@ -14,7 +14,7 @@ from fastreg.pipelines.matlab import load_mat
 DECODERS = ("folder", "dali")
 
 
-def photograph(side=96):
+def small_image(side=96):
     rng = np.random.default_rng(1)
     return Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((side, side * 3 // 4), Image.BICUBIC)
 
@@ -28,22 +28,22 @@ def encoded(image, form, **options):
 def rotated():
     exif = Image.Exif()
     exif[0x0112] = 6
-    return encoded(photograph(), "JPEG", quality=95, exif=exif)
+    return encoded(small_image(), "JPEG", quality=95, exif=exif)
 
 
 FORMS = {
-    "rgb.jpg": lambda: encoded(photograph(), "JPEG", quality=95),
-    "progressive.jpg": lambda: encoded(photograph(), "JPEG", quality=95, progressive=True),
-    "grey.jpg": lambda: encoded(photograph().convert("L"), "JPEG", quality=95),
-    "cmyk.jpg": lambda: encoded(photograph().convert("CMYK"), "JPEG", quality=95),
+    "rgb.jpg": lambda: encoded(small_image(), "JPEG", quality=95),
+    "progressive.jpg": lambda: encoded(small_image(), "JPEG", quality=95, progressive=True),
+    "gray.jpg": lambda: encoded(small_image().convert("L"), "JPEG", quality=95),
+    "cmyk.jpg": lambda: encoded(small_image().convert("CMYK"), "JPEG", quality=95),
     "exif.jpg": rotated,
-    "rgb.png": lambda: encoded(photograph(), "PNG"),
-    "alpha.png": lambda: encoded(photograph().convert("RGBA"), "PNG"),
-    "palette.png": lambda: encoded(photograph().convert("P"), "PNG"),
+    "rgb.png": lambda: encoded(small_image(), "PNG"),
+    "alpha.png": lambda: encoded(small_image().convert("RGBA"), "PNG"),
+    "palette.png": lambda: encoded(small_image().convert("P"), "PNG"),
     "bits16.png": lambda: encoded(Image.fromarray(np.arange(96 * 72, dtype=np.uint16).reshape(72, 96)), "PNG"),
-    "rgb.webp": lambda: encoded(photograph(), "WEBP", quality=90),
-    "png_named.jpg": lambda: encoded(photograph(), "PNG"),
-    "huge.jpg": lambda: encoded(photograph(96).resize((6000, 4500)), "JPEG", quality=70),
+    "rgb.webp": lambda: encoded(small_image(), "WEBP", quality=90),
+    "png_named.jpg": lambda: encoded(small_image(), "PNG"),
+    "huge.jpg": lambda: encoded(small_image(96).resize((6000, 4500)), "JPEG", quality=70),
     "one_pixel.png": lambda: encoded(Image.new("RGB", (1, 1), (9, 90, 200)), "PNG"),
 }
 
@@ -88,7 +88,7 @@ def torch_rows(tensor):
 def test_a_decompression_bomb_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     (tmp_path / "val" / "a").mkdir(parents=True)
-    (tmp_path / "val" / "a" / "bomb.png").write_bytes(encoded(photograph(), "PNG"))
+    (tmp_path / "val" / "a" / "bomb.png").write_bytes(encoded(small_image(), "PNG"))
     found = verify(str(tmp_path))  # a path in the name's place
     assert found == verify("folder", tmp_path)
     assert info(str(tmp_path))["splits"] == info("folder", tmp_path)["splits"]

@@ -106,13 +106,13 @@ def test_two_writers_of_one_folder(imagenet, corrupted_folder, tmp_path):
 
 def test_frost_photographs_that_do_not_do_are_said_before_any_work(imagenet, tmp_path, monkeypatch):
     from fastreg.pipelines import frost
-    from tests.kernels.corruptions.golden_cases import frost_photographs
+    from tests.kernels.corruptions.golden_cases import frost_textures
 
     options = {"corruptions": "brightness,frost", "size": 120, "constants": "tiny64"}
     with pytest.raises(InputError, match=r"frost1\.png"):
         corrupt_dataset(imagenet, tmp_path / "c", frost_dir=tmp_path, **options)
-    monkeypatch.setattr(frost, "load_frost", lambda folder: frost_photographs())
-    words = r"120 px: frost photograph 2 is 94 x 168 \(scaled by 0.3\), .* or leave frost out"
+    monkeypatch.setattr(frost, "load_frost", lambda folder: frost_textures())
+    words = r"120 px: frost texture 2 in `textures` is 94 x 168 \(scaled by 0.3\), .* or leave frost out"
     with pytest.raises(InputError, match=words):
         corrupt_dataset(imagenet, tmp_path / "c", **options)
     assert not (tmp_path / "c").exists()

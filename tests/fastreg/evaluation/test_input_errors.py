@@ -177,7 +177,7 @@ def decoded(folder):
         ({"size": 0}, "`size` is 0"),
         ({"suites": "imagenet-c", "imagenet_c_dir": "nowhere"}, "no ImageNet-C folder at nowhere"),
         ({"suites": "ood", "ood_dir": "nowhere"}, "nowhere holds no images"),
-        ({"suites": "imagenet-c", "frost_dir": "nowhere", "corruptions": "frost"}, "frost photographs"),
+        ({"suites": "imagenet-c", "frost_dir": "nowhere", "corruptions": "frost"}, "frost images"),
     ],
 )
 def test_bad_input_is_one_sentence(net, data, change, said):

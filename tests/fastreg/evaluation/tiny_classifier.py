@@ -3,8 +3,10 @@
 import torch
 from torch import nn
 
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
+
 CLASSES = 6
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 
 
 def tiny_net(classes=CLASSES, seed=0):

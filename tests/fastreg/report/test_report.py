@@ -179,13 +179,13 @@ def test_a_sheet_without_frost_photographs_says_so(tmp_path):
 
 def test_a_sheet_with_frost_photographs_smaller_than_the_image_says_so(monkeypatch):
     from fastreg.pipelines import frost
-    from tests.kernels.corruptions.golden_cases import frost_photographs
+    from tests.kernels.corruptions.golden_cases import frost_textures
 
-    monkeypatch.setattr(frost, "load_frost", lambda folder: frost_photographs())
+    monkeypatch.setattr(frost, "load_frost", lambda folder: frost_textures())
     pixels = np.full((70, 70, 3), 90, np.uint8)
     picture, notes = contact_sheet(pixels, corruptions="frost,contrast", constants="cifar32")
     assert picture.size[1] == 26 + 116 + 4
-    assert "frost is left out: images of 70 px: frost photograph 2 is 63 x 112 (scaled by 0.2)" in notes[0]
+    assert "frost is left out: images of 70 px: frost texture 2 in `textures` is 63 x 112 (scaled by 0.2)" in notes[0]
 
 
 @pytest.mark.parametrize("span", [(0, 1), (0, 100), (0, 7.3), (2.2, 2.9), (-3, 3), (0, 1e-4)])

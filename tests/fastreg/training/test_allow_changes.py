@@ -12,7 +12,7 @@ import torch
 
 from fastreg import runs
 from fastreg.errors import InputError
-from fastreg.training import train, trainer
+from fastreg.training import run_log, train
 from fastreg.training.train_step import TrainStep
 from tests.fastreg.training.tiny_runs import ALONE, STATISTICS, Stopped, advance, settings, stop_at
 
@@ -127,13 +127,23 @@ def test_what_the_checkpoint_does_not_fit_is_refused_though_allowed(cut, change,
 def test_config_and_environment_are_those_of_the_run_as_it_goes_on(quick, cut, tmp_path):
     config, environment = (tmp_path / "run" / f"{name}.json" for name in ("config", "environment"))
     assert json.loads(config.read_text())["lr"] == 0.05
-    quick.setattr(trainer, "environment", lambda: {"date": "later"})
+    quick.setattr(run_log, "environment", lambda: {"date": "later"})
     cut(lr=0.1)
     assert json.loads(config.read_text())["lr"] == 0.1
     assert json.loads(environment.read_text()) == {"date": "later"}
-    quick.setattr(trainer, "environment", lambda: {"date": "too late"})
+    quick.setattr(run_log, "environment", lambda: {"date": "too late"})
     cut(lr=0.1)  # complete: nothing was done with these settings
     assert json.loads(environment.read_text()) == {"date": "later"}
+
+
+def test_a_run_of_a_version_without_a_setting_resumes_with_its_default(cut, tmp_path):
+    last = tmp_path / "run" / "last.pt"
+    state = runs.load_checkpoint(last)
+    del state["config"]["model_ema_warmup"]
+    runs.save_checkpoint(last, state)
+    with pytest.raises(InputError, match="model_ema_warmup False then, True now"):
+        cut(allow=False, model_ema_warmup=True)
+    assert runs.load_checkpoint(cut(allow=False) / "last.pt")["step"] == 8
 
 
 def test_weights_alone_do_not_resume_a_run(cut, tmp_path):

@@ -17,7 +17,7 @@ from torch import nn
 from fastreg import methods, runs
 from fastreg.distributed import World
 from fastreg.errors import InputError
-from fastreg.training import setup, train
+from fastreg.training import flag_aliases, run_log, setup, train
 from fastreg.training import trainer as loop
 from fastreg.training.setup import training_switches
 from fastreg.training.train_step import TrainStep
@@ -46,8 +46,8 @@ def seen(quick, config) -> list[tuple[int, int, bool]]:
 
 
 def test_the_loop_knows_no_method_by_name():
-    """``none`` apart, a run's default."""
-    for path in Path(ROOT, "fastreg", "training").glob("*.py"):
+    """``none`` apart, a run's default; flag_aliases.py lists the flags of other packages."""
+    for path in {*Path(ROOT, "fastreg", "training").glob("*.py")} - {Path(flag_aliases.__file__)}:
         found = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
         assert not methods.METHODS.keys() - {"none"} & {value for value in found if isinstance(value, str)}, path
 
@@ -211,7 +211,7 @@ def test_scalars_go_to_tensorboard_where_it_is_asked_for(quick, data, tmp_path):
         with pytest.raises(InputError, match=r"pip install .*\[tensorboard\]"):
             train(settings("none", tmp_path / "without", data, log_tensorboard=True))
     firsts = []
-    quick.setattr(loop, "open_tensorboard", lambda folder, first: firsts.append(first) or Board())
+    quick.setattr(run_log, "open_tensorboard", lambda folder, first: firsts.append(first) or Board())
     folder = train(settings("none", tmp_path, data, log_tensorboard=True))
     rows = runs.read_rows(folder / "log.jsonl")
     logged = [("loss", row["loss"], row["step"]) for row in rows if row["kind"] == "step"]
@@ -230,16 +230,21 @@ def test_best_and_last_epoch_are_kept_and_reported_and_selected_by_the_average(q
     errors = iter([10.0, 40.0, 20.0, 30.0, 5.0, 35.0])
     quick.setattr(loop, "validate", lambda *given: {"val_top1_error": next(errors), "val_loss": 1.0})
     folder = train(settings("none", tmp_path, data, epochs=3))
-    assert f"done: best top-1 error 30.00 % (epoch 2), last 35.00 %, in {folder}" in messages
+    result = "best top-1 error of the averaged weights 30.00 % (epoch 2), last 35.00 %"
+    assert f"done: {result}, in {folder}" in messages
+    printed = [line.partition(", ")[2] for line in messages if line.startswith("epoch ")]
+    pairs = ((10, 40), (20, 30), (5, 35))
+    assert printed == [f"top-1 error {a}.00 % of the model, {b}.00 % of its averaged weights" for a, b in pairs]
     best, last = (runs.load_checkpoint(folder / f"{name}.pt") for name in ("best", "last"))
     assert (best["epoch"], best["step"], last["epoch"], last["step"]) == (1, 8, 2, 12)
+    assert (best["weights"], best["val_top1_error"], best["ema_val_top1_error"]) == ("average", 20, 30)
     assert any(not torch.equal(value, last["ema"][key]) for key, value in best["model"].items())
     with open(folder / "epochs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["step"]) for row in rows] == [("0", "4"), ("1", "8"), ("2", "12")]
     assert [float(row["ema_val_top1_error"]) for row in rows] == [40, 30, 35]
     train(settings("none", tmp_path, data, epochs=3), resume="auto")
-    assert messages[-1] == f"{folder} is complete: 3 epochs, best top-1 error 30.00 % (epoch 2), last 35.00 %"
+    assert messages[-1] == f"{folder} is complete: 3 epochs, {result}"
 
 
 @pytest.mark.parametrize(("reg", "told"), [("ood_gan", "fastreg train gan"), ("ood_svhn", "svhn")])
@@ -249,3 +254,37 @@ def test_what_a_method_lacks_is_told_before_there_is_a_folder(reg, told, quick, 
     with pytest.raises(InputError, match=told):
         train(settings(reg, tmp_path, data, data_dir=str(data / "cifar100"), reg_args={}))
     assert not list(tmp_path.iterdir())
+
+
+def test_without_an_average_one_error_is_printed_and_best_has_the_models_weights(data, tmp_path, messages):
+    folder = train(settings("none", tmp_path, data, model_ema_decay=None))
+    best, last = (runs.load_checkpoint(folder / f"{name}.pt") for name in ("best", "last"))
+    assert best["weights"] == "model"
+    assert "ema_val_top1_error" not in best
+    assert all(torch.equal(value, last["model"][key]) for key, value in best["model"].items())
+    error = f"top-1 error {best['val_top1_error']:.2f} %"
+    assert any(line.startswith("epoch 1: loss ") and line.endswith(f", {error}") for line in messages)
+
+
+def test_the_average_warms_up(data):
+    """Against the definition, written out for one weight."""
+    train_step = make(data, model_ema_decay=0.5, model_ema_warmup=True)
+    weight = next(iter(train_step.model.parameters()))
+    average = weight.detach().double().clone()
+    for step in range(12):
+        train_step.forward_backward(batch(step), step, 0, 16)
+        train_step.update(step, 12)
+        decay = min(0.5, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * weight.detach().double()
+    found = next(iter(train_step.ema.parameters())).double()
+    torch.testing.assert_close(found, average, rtol=1e-5, atol=1e-7)
+    assert (1 + 7) / (10 + 7) < 0.5 < (1 + 9) / (10 + 9)
+
+
+@pytest.mark.parametrize(
+    ("decay", "warmup", "warned"), [(0.9998, False, True), (0.9998, True, False), (0.7, False, False)]
+)
+def test_an_average_longer_than_the_run_is_a_warning(decay, warmup, warned, data, tmp_path, messages):
+    train(settings("none", tmp_path, data, model_ema_decay=decay, model_ema_warmup=warmup))
+    told = "(model_ema_decay 0.9998) spans about 5,000 steps, and the run has 4: turn on model_ema_warmup"
+    assert any(told in line for line in messages) == warned

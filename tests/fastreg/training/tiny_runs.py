@@ -21,7 +21,7 @@ from fastreg.distributed import World
 from fastreg.kernels import Batch
 from fastreg.models import pyramidnet
 from fastreg.models.wgan import Generator
-from fastreg.training import Config, train, trainer
+from fastreg.training import Config, run_log, train, trainer
 from fastreg.training.train_step import TrainStep
 
 REGS = [*methods.METHODS, "mixup+cutmix", "cutmix+shakedrop", "mixup+adversarial"]
@@ -64,7 +64,7 @@ def shrink(patch: Any, data: Path) -> None:
     """Add the small network as "tiny", draw no curves, and let the data be found."""
     patch.setitem(models.MODELS, "tiny", partial(pyramidnet.PyramidNet, 20, 12, False))
     patch.setattr(trainer, "draw_curves", lambda folder: None)
-    patch.setattr(trainer, "environment", dict)
+    patch.setattr(run_log, "environment", dict)
     patch.setenv("FASTREG_DATA", str(data))
 
 

@@ -152,6 +152,11 @@ def test_no_images_are_no_images():
     assert fgsm_step(X[:0], X[:0], 0.1).shape == (0, 3, 4, 4)
 
 
+def test_an_attack_names_bad_images():
+    with pytest.raises(TypeError, match=r"`images` is torch\.float64: give torch\.float32"):
+        fgsm_attack(lambda x: x.flatten(1), X.double(), torch.tensor([0, 1]))
+
+
 def test_projection_needs_both():
     with pytest.raises(ValueError, match=r"`origin` and `radius`.*give both"):
         fgsm_step(X, X, 0.1, origin=X)

@@ -25,9 +25,9 @@ FIELDS = {
 def photographs(B: int, H: int, W: int) -> torch.Tensor:
     from skimage import data
 
-    picture = data.astronaut()
+    image = data.astronaut()
     corners = np.random.default_rng(B).integers(0, 512 - max(H, W), (B, 2))
-    return torch.from_numpy(np.stack([picture[y : y + H, x : x + W] for y, x in corners]))
+    return torch.from_numpy(np.stack([image[y : y + H, x : x + W] for y, x in corners]))
 
 
 def one_sample(images, plan, i, size, normal) -> np.ndarray:
@@ -49,7 +49,7 @@ def one_sample(images, plan, i, size, normal) -> np.ndarray:
             x = np.clip(x + float(plan.noise[k]) * normal[k].numpy().astype(float), 0, 1)
         return x
 
-    def normalised(x):
+    def normalized(x):
         return (x - np.array(MEAN)) / np.array(STD)
 
     own = pixels(i)
@@ -60,9 +60,9 @@ def one_sample(images, plan, i, size, normal) -> np.ndarray:
     fill = int(plan.box_fill[i]) if plan.box_fill is not None else 0
     if fill == 1:
         own = np.where(inside[..., None], 0, own)
-    own = normalised(own)
+    own = normalized(own)
     if plan.partner is not None:
-        partner = normalised(pixels(int(plan.partner[i])))
+        partner = normalized(pixels(int(plan.partner[i])))
         if plan.lam is not None:
             own = float(plan.lam[i]) * own + (1 - float(plan.lam[i])) * partner
         if fill == 0:
@@ -124,7 +124,7 @@ def test_noise_belongs_to_the_sample():
     assert not torch.equal(whole, augment(images, plan, **GIVEN, seed=4, indices=indices, step=3))
 
 
-def test_noise_without_indices_belongs_to_the_place_in_the_batch():
+def test_noise_without_indices_belongs_to_the_position_in_the_batch():
     images, plan = photographs(3, 16, 16), Plan(noise=torch.full((3,), 0.1))
     ours = augment(images, plan, **GIVEN, seed=4, step=2)
     assert torch.equal(ours, augment(images, plan, **GIVEN, seed=4, step=2, indices=torch.arange(3)))

@@ -1,4 +1,4 @@
-"""Colour jitter against its definition, one step after the other in float64."""
+"""Color jitter against its definition, one step after the other in float64."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def case(count=4, height=16, width=20, seed=0):
     return images, factors, torch.from_numpy(rng.normal(0, 0.1, (count, 3)).astype(np.float32))
 
 
-def grey(x):
+def gray(x):
     return (x @ np.array([0.299, 0.587, 0.114]))[..., None]
 
 
 STEPS = {
     "brightness": lambda x, f: f * x,
-    "contrast": lambda x, f: f * x + (1 - f) * grey(x).mean(),
-    "saturation": lambda x, f: f * x + (1 - f) * grey(x),
+    "contrast": lambda x, f: f * x + (1 - f) * gray(x).mean(),
+    "saturation": lambda x, f: f * x + (1 - f) * gray(x),
 }
 
 
@@ -49,7 +49,7 @@ def test_every_order_of_the_definition_gives_the_one_formula(order, shape):
         assert np.abs(result[b].numpy() - exact.clip(0, 255)).max() <= 0.5 + 1e-3
 
 
-def test_factors_of_one_change_nothing_and_new_pictures_are_made():
+def test_factors_of_one_change_nothing_and_a_new_tensor_is_returned():
     images, _, _ = case()
     one = torch.ones(4)
     result = color_jitter(images, one, one, one)
@@ -63,10 +63,10 @@ def test_extremes():
     one, zero = torch.ones(4), torch.zeros(4)
     assert not color_jitter(images, zero, one, one).any()  # black
     flat = color_jitter(images, one, zero, one)
-    assert all(len(f.unique()) == 1 for f in flat)  # the mean grey value everywhere
-    grey_ = color_jitter(images, one, one, zero)
-    assert torch.equal(grey_[..., 0], grey_[..., 1])
-    assert torch.equal(grey_[..., 0], grey_[..., 2])
+    assert all(len(f.unique()) == 1 for f in flat)  # the mean gray value everywhere
+    colorless = color_jitter(images, one, one, zero)
+    assert torch.equal(colorless[..., 0], colorless[..., 1])
+    assert torch.equal(colorless[..., 0], colorless[..., 2])
     assert (color_jitter(images, one, one, one, torch.full((4, 3), 2.0)) == 255).all()
     white = torch.full((1, 64, 64, 3), 255, dtype=torch.uint8)
     assert (color_jitter(white, *(torch.full((1,), v) for v in (1.0, 0.7, 1.3))) == 255).all()

@@ -33,13 +33,13 @@ LIMITS = dict.fromkeys(ALL, SOME) | {
 
 
 @lru_cache
-def photograph(name: str, size: int) -> np.ndarray:
+def sample_image(name: str, size: int) -> np.ndarray:
     """Central square of a scikit-image image, uint8 [size,size,3]; "flat" has four levels per channel."""
     import cv2
     from skimage import data
 
     if name == "flat":
-        return photograph("chelsea", size) // 85 * 85
+        return sample_image("chelsea", size) // 85 * 85
     image = getattr(data, name)()[..., :3]
     side = min(image.shape[:2])
     top, left = ((length - side) // 2 for length in image.shape[:2])
@@ -47,7 +47,7 @@ def photograph(name: str, size: int) -> np.ndarray:
 
 
 @lru_cache
-def frost_photographs() -> tuple[np.ndarray, ...]:
+def frost_textures() -> tuple[np.ndarray, ...]:
     """Five random textures of the true sizes: frost does not depend on what its textures show."""
     sides = ((600, 900), (315, 560), (315, 560), (350, 527), (495, 660))
     rng = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def fields_of(name: str, severity: int, images: torch.Tensor, seed: int = 11, **
     """The random fields of ``images`` at indices 7, 8, …"""
     indices = torch.arange(len(images)) + 7
     size = images.shape[1]
-    textures = frost_photographs()
+    textures = frost_textures()
     return draw_fields(name, severity, seed=seed, indices=indices, size=size, textures=textures, images=images, **kw)
 
 

@@ -9,18 +9,18 @@ from scipy import stats
 
 from fastreg.kernels.corruptions import CORRUPTIONS, EXTRA_CORRUPTIONS, TABLE, corrupt, draw_fields
 from fastreg.kernels.corruptions.constants import CONSTANTS, FROST_SCALE
-from fastreg.kernels.corruptions.filters import gaussian_field, gaussian_matrix, motion_blur, zoom_grid
-from fastreg.kernels.corruptions.weather import plain_flakes
-from tests.kernels.corruptions.golden_cases import frost_photographs, photograph
-from tests.kernels.corruptions.judges import plasma_loops
+from fastreg.kernels.corruptions.gaussian import filter_field, gaussian_matrix
+from fastreg.kernels.corruptions.motion import blur_along
+from fastreg.kernels.corruptions.snow import flakes_reference
+from fastreg.kernels.corruptions.zoom import zoom_grid
+from tests.kernels.corruptions.golden_cases import frost_textures, sample_image
+from tests.kernels.corruptions.oracles import plasma_loops
 
 DRAWN = [name for name in CORRUPTIONS + EXTRA_CORRUPTIONS if TABLE[name].draw]
 
 
 def draw(name: str, severity: int, count: int, size: int = 64, **kw) -> dict[str, np.ndarray]:
-    drawn = draw_fields(
-        name, severity, seed=5, indices=torch.arange(count), size=size, textures=frost_photographs(), **kw
-    )
+    drawn = draw_fields(name, severity, seed=5, indices=torch.arange(count), size=size, textures=frost_textures(), **kw)
     return {field: values.numpy() for field, values in drawn.items()}
 
 
@@ -39,9 +39,9 @@ def correlation(maps: np.ndarray, lag: int) -> float:
 @pytest.mark.parametrize("name", DRAWN)
 def test_belongs_to_the_sample(name):
     """Alone, in a batch and in another order an image comes out the same; seed, index and severity change it."""
-    image = torch.from_numpy(photograph("coffee", 64))
+    image = torch.from_numpy(sample_image("coffee", 64))
     images, indices = image.expand(5, -1, -1, -1), torch.tensor([4, 900, 31, 2, 77])
-    options = {"seed": 3, "textures": frost_photographs()}
+    options = {"seed": 3, "textures": frost_textures()}
     together = corrupt(images, name, 3, indices=indices, **options)
     assert together.dtype == torch.uint8
     assert together.shape == images.shape
@@ -99,8 +99,8 @@ def test_impulses():
         assert abs(replace.mean() - share) < 5 * (share * (1 - share) / replace.size) ** 0.5
         for chosen in (replace, ~replace):
             assert abs(salt[chosen].mean() - 0.5) < 2.5 / chosen.sum() ** 0.5
-        neighbours = (replace[..., 0] & replace[..., 1]).mean()  # channels are independent
-        assert abs(neighbours - share**2) < 5 * (share**2 / replace[..., 0].size) ** 0.5
+        neighbors = (replace[..., 0] & replace[..., 1]).mean()  # channels are independent
+        assert abs(neighbors - share**2) < 5 * (share**2 / replace[..., 0].size) ** 0.5
 
 
 def test_glass_shifts():
@@ -130,7 +130,7 @@ def test_displacement(severity):
     """The smoothed field's size follows from the filter's weights: var = alpha^2 / 3 (sum of squares of a row)^2."""
     alpha, sigma, _ = CONSTANTS["cifar32"]["elastic_transform"][severity - 1]
     dx = torch.from_numpy(draw("elastic_transform", severity, 200, size=32)["dx"])
-    measured = (gaussian_field(dx, sigma, "mirror", 3.0) * alpha).square().mean().sqrt().item()
+    measured = (filter_field(dx, sigma, "mirror", 3.0) * alpha).square().mean().sqrt().item()
     rows = (gaussian_matrix(32, sigma, "mirror", 3.0) ** 2).sum(1)
     assert measured == pytest.approx(alpha / 3**0.5 * rows.mean(), rel=0.05)
 
@@ -159,18 +159,18 @@ def test_snow_texture():
     layers = []
     for fields in (ours, theirs):
         law = torch.tensor((std, mean, threshold), dtype=torch.float64)
-        layer = plain_flakes(torch.from_numpy(fields["normal"]), *map(torch.from_numpy, zoom_grid(32, zoom)), law)
-        layers.append(motion_blur(layer, torch.from_numpy(fields["angle"]), radius, sigma)[..., 0].numpy() / 255)
+        layer = flakes_reference(torch.from_numpy(fields["normal"]), *map(torch.from_numpy, zoom_grid(32, zoom)), law)
+        layers.append(blur_along(layer, torch.from_numpy(fields["angle"]), radius, sigma)[..., 0].numpy() / 255)
     assert layers[0].mean() == pytest.approx(layers[1].mean(), rel=0.05)
     for lag in (1, 2, 4):
         assert correlation(layers[0], lag) == pytest.approx(correlation(layers[1], lag), abs=0.03)
 
 
 def test_frost_crops():
-    """Each photograph a fifth of the time, corners over the whole range with the last row and column left out."""
+    """Each texture a fifth of the time, corners over the whole range with the last row and column left out."""
     sides = ((20, 30), (12, 40), (12, 40), (25, 16), (40, 18))
     textures = []
-    for number, (rows, columns) in enumerate(sides):  # a pixel tells its photograph, row and column
+    for number, (rows, columns) in enumerate(sides):  # a pixel holds its texture, row and column
         texture = np.zeros((rows, columns, 3), np.uint8)
         texture[..., 0] = number
         texture[..., 1] = np.arange(rows)[:, None]
@@ -190,8 +190,8 @@ def test_frost_crops():
         assert (mine[:, 3, 5, 1:] - mine[:, 0, 0, 1:] == (3, 5)).all()
 
 
-def test_frost_photographs_that_change_in_place_are_seen():
-    textures = [photograph.copy() for photograph in frost_photographs()]
+def test_frost_textures_that_change_in_place_are_seen():
+    textures = [texture.copy() for texture in frost_textures()]
     images, options = torch.zeros(2, 64, 64, 3, dtype=torch.uint8), {"indices": torch.arange(2), "textures": textures}
     before = corrupt(images, "frost", 3, **options)
     for texture in textures:
@@ -201,14 +201,12 @@ def test_frost_photographs_that_change_in_place_are_seen():
     assert torch.equal(turned, corrupt(images, "frost", 3, **options | {"textures": [t.copy() for t in textures]}))
 
 
-def test_frost_photographs_are_scaled():
+def test_frost_textures_are_scaled():
     import cv2
 
     for constants, size in (("cifar32", 32), ("tiny64", 64)):
         fields = draw("frost", 1, 40, size=size, constants=constants)["texture"]
-        scaled = [
-            cv2.resize(p, None, fx=FROST_SCALE[constants], fy=FROST_SCALE[constants]) for p in frost_photographs()
-        ]
+        scaled = [cv2.resize(p, None, fx=FROST_SCALE[constants], fy=FROST_SCALE[constants]) for p in frost_textures()]
         for crop in fields:
             windows = (np.lib.stride_tricks.sliding_window_view(p[..., 0], size, axis=1)[:, :, :] for p in scaled)
             assert any((w == crop[0, :, 0]).all(-1).any() for w in windows)

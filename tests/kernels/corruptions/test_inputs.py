@@ -14,11 +14,11 @@ from tests.kernels.corruptions.golden_cases import (
     LIMITS,
     difference,
     fields_of,
-    frost_photographs,
+    frost_textures,
     needs_magick,
-    photograph,
+    sample_image,
 )
-from tests.kernels.corruptions.judges import judge
+from tests.kernels.corruptions.oracles import oracle
 
 ALL = CORRUPTIONS + EXTRA_CORRUPTIONS
 IMAGES = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
@@ -35,62 +35,167 @@ SHIFT = dict.fromkeys(("dx", "dy"), torch.zeros(2, 1, 32, 32, dtype=torch.int64)
         ((IMAGES, "gausian_noise", 1), {}, ValueError, "did you mean 'gaussian_noise'"),
         ((IMAGES, "FOG", 1), {}, ValueError, "did you mean 'fog'"),
         ((IMAGES, "Gaussian Noise", 1), {}, ValueError, "did you mean 'gaussian_noise'"),
-        ((IMAGES, ["fog"], 1), {}, ValueError, "unknown corruption ['fog']: known are gaussian_noise"),
-        ((IMAGES, None, 1), {}, ValueError, "unknown corruption None"),
-        ((IMAGES, "contrast", 0), {}, ValueError, "severity must be a whole number from 1 to 5; got 0"),
-        ((IMAGES, "contrast", 3.0), {}, ValueError, "severity must be a whole number from 1 to 5; got 3.0"),
-        ((IMAGES, "contrast", torch.arange(4)), {}, ValueError, "whole number from 1 to 5; got Tensor"),
-        ((IMAGES, "contrast", None), {}, ValueError, "severity must be a whole number from 1 to 5; got None"),
-        ((IMAGES, "fog", 1), {"indices": INDICES, "seed": None}, ValueError, "seed must be a whole number; got None"),
-        ((IMAGES, "fog", 1), {"indices": INDICES, "seed": 1.5}, ValueError, "seed must be a whole number; got 1.5"),
-        ((IMAGES, "fog", 1), {"indices": INDICES[:, None]}, ValueError, "one per image; got shape (2, 1)"),
-        ((IMAGES, "contrast", 6), {}, ValueError, "severity must be"),
-        ((IMAGES, "contrast", True), {}, ValueError, "severity must be"),
-        ((IMAGES, "contrast", 2.5), {}, ValueError, "severity must be"),
-        ((IMAGES.float(), "contrast", 1), {}, TypeError, "must be uint8 levels from 0 to 255; got torch.float32"),
-        ((IMAGES.numpy(), "contrast", 1), {}, TypeError, "must be a uint8 tensor"),
+        ((IMAGES, ["fog"], 1), {}, ValueError, "`name` is ['fog']: did you mean 'fog'? Known are gaussian_noise"),
+        ((IMAGES, None, 1), {}, ValueError, "`name` is None: give one of gaussian_noise"),
+        ((IMAGES, "contrast", 0), {}, ValueError, "`severity` is 0: give a whole number from 1 to 5"),
+        ((IMAGES, "contrast", 3.0), {}, ValueError, "`severity` is 3.0: give a whole number from 1 to 5"),
+        (
+            (IMAGES, "contrast", torch.arange(4)),
+            {},
+            ValueError,
+            "`severity` is Tensor: give a whole number from 1 to 5",
+        ),
+        ((IMAGES, "contrast", None), {}, ValueError, "`severity` is None: give a whole number from 1 to 5"),
+        ((IMAGES, "fog", 1), {"indices": INDICES, "seed": None}, ValueError, "`seed` is None: give a whole number."),
+        ((IMAGES, "fog", 1), {"indices": INDICES, "seed": 1.5}, ValueError, "`seed` is 1.5: give a whole number."),
+        (
+            (IMAGES, "fog", 1),
+            {"indices": INDICES[:, None]},
+            ValueError,
+            "`indices` has shape [2, 1]: give 2 whole numbers, one per image",
+        ),
+        ((IMAGES, "contrast", 6), {}, ValueError, "`severity` is"),
+        ((IMAGES, "contrast", True), {}, ValueError, "`severity` is"),
+        ((IMAGES, "contrast", 2.5), {}, ValueError, "`severity` is"),
+        (
+            (IMAGES.float(), "contrast", 1),
+            {},
+            TypeError,
+            "`images` is torch.float32: give a uint8 tensor [B, n, n, 3] of levels from 0 to 255",
+        ),
+        ((IMAGES.numpy(), "contrast", 1), {}, TypeError, "`images` is ndarray: give a uint8 tensor"),
         ((IMAGES.permute(0, 3, 1, 2), "contrast", 1), {}, ValueError, "permute"),
         ((IMAGES[0], "contrast", 1), {}, ValueError, "channels last"),
-        ((IMAGES[:, :30], "contrast", 1), {}, ValueError, "must be square; got 30 x 32"),
+        ((IMAGES[:, :30], "contrast", 1), {}, ValueError, "`images` are 30 x 32 pixels: give square images"),
         ((IMAGES[:, :30, :30], "contrast", 1), {}, ValueError, "no published constants fit images of 30 px"),
-        ((IMAGES[:, :30, :30], "contrast", 1), {}, ValueError, "constants= in Python, --constants on the command line"),
+        ((IMAGES[:, :30, :30], "contrast", 1), {}, ValueError, "`constants` is 'auto'"),
         ((IMAGES, "contrast", 1), {"constants": "cifar"}, ValueError, "did you mean 'cifar32'"),
-        ((IMAGES, "contrast", 1), {"constants": None}, ValueError, "unknown constants None: known are auto, "),
-        ((IMAGES, "contrast", 1), {"constants": "?"}, ValueError, "unknown constants '?': known are auto, "),
-        ((IMAGES, "gaussian_noise", 1), {}, ValueError, "pass indices="),
-        ((IMAGES, "gaussian_noise", 1), {"indices": torch.arange(3)}, ValueError, "indices must be 2 whole numbers"),
-        ((IMAGES, "gaussian_noise", 1), {"indices": torch.rand(2)}, ValueError, "indices must be 2 whole numbers"),
-        ((IMAGES, "gaussian_noise", 1), {"fields": {}}, ValueError, "takes the fields normal; got none"),
-        ((IMAGES, "gaussian_noise", 1), {"fields": {"norm": 0}}, ValueError, "takes the fields normal; got norm"),
-        ((IMAGES, "speckle_noise", 1), {"fields": {"normal": FIELD["normal"][:1]}}, ValueError, "must have shape"),
-        ((IMAGES, "speckle_noise", 1), {"fields": {"normal": IMAGES}}, ValueError, "must hold float values"),
+        ((IMAGES, "contrast", 1), {"constants": None}, ValueError, "`constants` is None: give one of auto, "),
+        ((IMAGES, "contrast", 1), {"constants": "?"}, ValueError, "`constants` is '?': give one of auto, "),
+        (
+            (IMAGES, "gaussian_noise", 1),
+            {},
+            ValueError,
+            "`indices` is None: gaussian_noise draws random numbers, so give `indices` or `fields`",
+        ),
+        (
+            (IMAGES, "gaussian_noise", 1),
+            {"indices": torch.arange(3)},
+            ValueError,
+            "`indices` has shape [3]: give 2 whole numbers",
+        ),
+        (
+            (IMAGES, "gaussian_noise", 1),
+            {"indices": torch.rand(2)},
+            ValueError,
+            "`indices` holds float32 values: give 2 whole numbers",
+        ),
+        (
+            (IMAGES, "gaussian_noise", 1),
+            {"fields": {}},
+            ValueError,
+            "`fields` holds none: gaussian_noise takes the fields normal",
+        ),
+        (
+            (IMAGES, "gaussian_noise", 1),
+            {"fields": {"norm": 0}},
+            ValueError,
+            "`fields` holds norm: gaussian_noise takes the fields normal",
+        ),
+        (
+            (IMAGES, "speckle_noise", 1),
+            {"fields": {"normal": FIELD["normal"][:1]}},
+            ValueError,
+            "`fields['normal']` has shape [1, 32, 32, 3]",
+        ),
+        (
+            (IMAGES, "speckle_noise", 1),
+            {"fields": {"normal": IMAGES}},
+            ValueError,
+            "is torch.uint8: speckle_noise takes float values",
+        ),
         ((IMAGES, "contrast", 1), {"fields": FIELD}, ValueError, "draws nothing"),
-        ((IMAGES, "contrast", 1), {"fields": [1, 2]}, TypeError, "fields must be a dict of a field's name"),
-        ((IMAGES, "fog", 1), {"fields": {"plasma": None}}, TypeError, "plasma must be a tensor or an array; got N"),
-        ((IMAGES, "fog", 1), {"fields": {"plasma": "x"}}, TypeError, "plasma must be a tensor or an array; got str"),
-        ((IMAGES, "fog", 1), {"fields": {"plasma": PLANE / 0}}, ValueError, "field plasma must hold finite numbers"),
-        ((IMAGES, "motion_blur", 1), {"fields": {"angle": PLANE[:, 0, 0] / 0}}, ValueError, "angle must hold finite"),
-        ((IMAGES, "shot_noise", 1), {"fields": {"counts": -BYTES}}, ValueError, "counts must hold whole numbers"),
-        ((IMAGES, "shot_noise", 1), {"fields": {"counts": BYTES / 2}}, ValueError, "counts must hold whole numbers"),
-        ((IMAGES, "shot_noise", 1), {"fields": {"counts": BYTES << 31}}, ValueError, "counts must hold whole numbers"),
-        ((IMAGES, "glass_blur", 1), {"fields": SHIFT | {"dx": SHIFT["dx"] + 1}}, ValueError, "dx must hold whole"),
+        ((IMAGES, "contrast", 1), {"fields": [1, 2]}, TypeError, "`fields` is list: give a dict of names and values"),
+        (
+            (IMAGES, "fog", 1),
+            {"fields": {"plasma": None}},
+            TypeError,
+            "`fields['plasma']` is NoneType: give a tensor or an array",
+        ),
+        (
+            (IMAGES, "fog", 1),
+            {"fields": {"plasma": "x"}},
+            TypeError,
+            "`fields['plasma']` is str: give a tensor or an array",
+        ),
+        (
+            (IMAGES, "fog", 1),
+            {"fields": {"plasma": PLANE / 0}},
+            ValueError,
+            "`fields['plasma']` holds other values: fog takes finite numbers",
+        ),
+        (
+            (IMAGES, "motion_blur", 1),
+            {"fields": {"angle": PLANE[:, 0, 0] / 0}},
+            ValueError,
+            "`fields['angle']` holds other values: motion_blur takes finite",
+        ),
+        (
+            (IMAGES, "shot_noise", 1),
+            {"fields": {"counts": -BYTES}},
+            ValueError,
+            "`fields['counts']` holds other values: shot_noise takes whole numbers",
+        ),
+        (
+            (IMAGES, "shot_noise", 1),
+            {"fields": {"counts": BYTES / 2}},
+            ValueError,
+            "`fields['counts']` holds other values: shot_noise takes whole numbers",
+        ),
+        (
+            (IMAGES, "shot_noise", 1),
+            {"fields": {"counts": BYTES << 31}},
+            ValueError,
+            "`fields['counts']` holds other values: shot_noise takes whole numbers",
+        ),
+        (
+            (IMAGES, "glass_blur", 1),
+            {"fields": SHIFT | {"dx": SHIFT["dx"] + 1}},
+            ValueError,
+            "`fields['dx']` holds other values: glass_blur takes whole",
+        ),
         ((IMAGES, "glass_blur", 1), {"fields": SHIFT | {"dy": SHIFT["dy"] - 2}}, ValueError, "numbers from -1 to 0"),
-        ((IMAGES, "frost", 1), {"indices": INDICES}, ValueError, "needs its five photographs"),
-        ((IMAGES, "frost", 1), {"indices": INDICES, "textures": []}, ValueError, "textures is empty"),
-        ((IMAGES, "frost", 1), {"indices": INDICES, "textures": 5}, TypeError, "photographs, uint8 arrays; got int"),
-        ((IMAGES, "frost", 1), {"indices": INDICES, "textures": "frost"}, TypeError, "uint8 arrays; got str"),
-        ((IMAGES, "frost", 1), {"indices": INDICES, "textures": [PHOTO] * 3}, ValueError, "textures holds 3"),
+        ((IMAGES, "frost", 1), {"indices": INDICES}, ValueError, "frost needs its five textures"),
+        ((IMAGES, "frost", 1), {"indices": INDICES, "textures": []}, ValueError, "`textures` is empty"),
+        (
+            (IMAGES, "frost", 1),
+            {"indices": INDICES, "textures": 5},
+            TypeError,
+            "`textures` is int: give the five frost textures, uint8 arrays",
+        ),
+        (
+            (IMAGES, "frost", 1),
+            {"indices": INDICES, "textures": "frost"},
+            TypeError,
+            "`textures` is str: give the five frost textures",
+        ),
+        (
+            (IMAGES, "frost", 1),
+            {"indices": INDICES, "textures": [PHOTO] * 3},
+            ValueError,
+            "`textures` holds 3 textures",
+        ),
         (
             (IMAGES, "frost", 1),
             {"indices": INDICES, "textures": [np.zeros((160, 300, 3), np.uint8)]},
             ValueError,
-            "photograph 1 is 32 x 60 (scaled by 0.2), not larger than the image of 32 px",
+            "frost texture 1 in `textures` is 32 x 60 (scaled by 0.2), not larger than the image of 32 px",
         ),
         (
             (IMAGES, "frost", 1),
             {"indices": INDICES, "textures": [np.zeros((600, 900))]},
             ValueError,
-            "photograph 1 must be uint8 RGB",
+            "frost texture 1 in `textures` is float64 [600, 900]: give uint8 RGB",
         ),
     ],
 )
@@ -102,28 +207,28 @@ def test_bad_input(arguments, keywords, error, words):
 
 
 def test_bad_input_of_draw_fields():
-    with pytest.raises(ValueError, match="pass images="):
+    with pytest.raises(ValueError, match="`images` is None: shot_noise counts the photons"):
         draw_fields("shot_noise", 1, seed=0, indices=INDICES, size=32)
     assert draw_fields("shot_noise", 1, seed=0, indices=INDICES, size=32, images=IMAGES)["counts"].shape == IMAGES.shape
-    with pytest.raises(ValueError, match="images must be uint8"):
+    with pytest.raises(ValueError, match=r"`images` is torch\.uint8"):
         draw_fields("shot_noise", 1, seed=0, indices=INDICES, size=32, images=IMAGES[:1])
     with pytest.raises(ValueError, match="no published constants"):
         draw_fields("fog", 1, seed=0, indices=INDICES, size=33)
     assert draw_fields("contrast", 1, seed=0, indices=INDICES, size=32) == {}
     for images in (IMAGES.float(), IMAGES.numpy() / 255):
-        with pytest.raises(ValueError, match=r"images must be uint8 \[2,32,32,3\]; got torch.float"):
+        with pytest.raises(ValueError, match=r"`images` is torch.float.*: give uint8 \[2, 32, 32, 3\]"):
             draw_fields("shot_noise", 1, seed=0, indices=INDICES, size=32, images=images)
     for size in (0, -3, 32.5, True, None):
-        with pytest.raises(ValueError, match=f"size must be a whole number from 1 on; got {size}"):
+        with pytest.raises(ValueError, match=f"`size` is {size}: give a whole number of 1 or more"):
             draw_fields("fog", 1, seed=0, indices=INDICES, size=size, constants="cifar32")
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_draw_fields_takes_arrays_parts_and_nothing(name, monkeypatch):
-    images = np.stack([photograph(p, 32) for p in ("coffee", "rocket", "chelsea")])
-    given = {"seed": 3, "size": 32, "textures": frost_photographs()}
+    images = np.stack([sample_image(p, 32) for p in ("coffee", "rocket", "chelsea")])
+    given = {"seed": 3, "size": 32, "textures": frost_textures()}
     whole = draw_fields(name, 2, indices=[7, 5, 9], images=torch.from_numpy(images), **given)
-    monkeypatch.setattr(corruptions, "MOST", 2)
+    monkeypatch.setattr(corruptions, "MAX_IMAGES", 2)
     parts = draw_fields(name, 2, indices=np.array([7, 5, 9], np.uint16), images=images, **given)
     none = draw_fields(name, 2, indices=[], images=images[:0], **given)
     assert whole.keys() == parts.keys() == none.keys()
@@ -146,14 +251,14 @@ def test_the_suite():
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(("size", "constants", "severity"), [(37, "imagenet224", 5), (50, "cifar32", 3)])
-def test_other_sizes_equal_the_judge(name, size, constants, severity):
+def test_other_sizes_equal_the_oracle(name, size, constants, severity):
     needs_magick(name)
-    image = photograph("coffee", size)
+    image = sample_image("coffee", size)
     images = torch.from_numpy(image)[None]
     fields = fields_of(name, severity, images, constants=constants)
     ours = corrupt(images, name, severity, fields=fields or None, constants=constants)[0].numpy()
     of_one = {field: values[0].numpy() for field, values in fields.items()}
-    theirs = judge(name)(image, CONSTANTS[constants][name][severity - 1], of_one)
+    theirs = oracle(name)(image, CONSTANTS[constants][name][severity - 1], of_one)
     level, share = difference(ours, theirs)
     assert level <= LIMITS[name][0]
     assert share <= LIMITS[name][1]
@@ -162,9 +267,9 @@ def test_other_sizes_equal_the_judge(name, size, constants, severity):
 @pytest.mark.parametrize("name", ALL)
 def test_shapes_strides_and_chunks(name, monkeypatch):
     """The input stays as it was; strides, chunks and an empty batch make no difference; jpeg=True is one more step."""
-    images = torch.from_numpy(np.stack([photograph(p, 32) for p in ("coffee", "rocket", "chelsea")]))
+    images = torch.from_numpy(np.stack([sample_image(p, 32) for p in ("coffee", "rocket", "chelsea")]))
     before = images.clone()
-    options = {"indices": torch.arange(3), "textures": frost_photographs()}
+    options = {"indices": torch.arange(3), "textures": frost_textures()}
     whole = corrupt(images, name, 5, **options)
     assert torch.equal(images, before)
     assert whole.is_contiguous()
@@ -179,7 +284,7 @@ def test_shapes_strides_and_chunks(name, monkeypatch):
 @pytest.mark.parametrize("name", [name for name in ALL if corruptions.TABLE[name].draw])
 @pytest.mark.parametrize("types", [{}, {torch.float32: torch.float64, torch.int16: torch.int32}])
 def test_fields_stay_as_they_were(name, types):
-    images = torch.from_numpy(np.stack([photograph(p, 32) for p in ("coffee", "rocket")]))
+    images = torch.from_numpy(np.stack([sample_image(p, 32) for p in ("coffee", "rocket")]))
     for severity in (1, 5):
         drawn = fields_of(name, severity, images, constants="imagenet224")
         given = {field: values.to(types.get(values.dtype, values.dtype), copy=True) for field, values in drawn.items()}
@@ -198,7 +303,7 @@ def test_fields_stay_as_they_were(name, types):
     ],
 )
 def test_fields_of_other_types_are_the_same_numbers(name, types):
-    images = torch.from_numpy(photograph("coffee", 32))[None]
+    images = torch.from_numpy(sample_image("coffee", 32))[None]
     drawn = fields_of(name, 5, images)
     drawn |= {"angle": drawn["angle"].round()} if "angle" in drawn else {}
     whole = corrupt(images, name, 5, fields=drawn)
@@ -208,7 +313,7 @@ def test_fields_of_other_types_are_the_same_numbers(name, types):
 
 
 def test_shifts_of_pixels_that_do_not_move_are_not_looked_at():
-    images = torch.from_numpy(photograph("coffee", 32))[None]
+    images = torch.from_numpy(sample_image("coffee", 32))[None]
     drawn = fields_of("glass_blur", 4, images, constants="imagenet224")
     given = {field: values.clone() for field, values in drawn.items()}
     for values in given.values():
@@ -223,5 +328,5 @@ def test_tiny_images(name):
         images = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8)
         for constants in ("cifar32", "imagenet224"):
             for severity in (1, 5):
-                options = {"indices": torch.arange(2), "textures": frost_photographs(), "constants": constants}
+                options = {"indices": torch.arange(2), "textures": frost_textures(), "constants": constants}
                 assert corrupt(images, name, severity, **options).shape == images.shape

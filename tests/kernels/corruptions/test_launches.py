@@ -1,7 +1,7 @@
-"""What ``corrupt`` does on a GPU, seen without one: fake tensors on "cuda", launches recorded up to the compiler.
+"""``corrupt`` on fake CUDA tensors, launches recorded up to the compiler.
 
-Nothing waits for the device: no value is read back, and what crosses comes from pinned memory, without blocking. What
-the compile tests read is what is launched.
+The host never waits for the device: no value is read back, and copies to the device are pinned and do not block. The
+launches are those that the compile tests read.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from torch.utils._pytree import tree_leaves
 from triton.runtime import jit
 
 from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, draw_fields
-from fastreg.kernels.corruptions import fields
-from fastreg.kernels.corruptions import pixel_registry as pixel_ops
-from fastreg.kernels.corruptions import registry as ops
+from fastreg.kernels.corruptions import frost
+from fastreg.kernels.corruptions.registry import OPS
 from fastreg.kernels.dispatch import INTERPRETED
 from fastreg.kernels.jpeg import kernels as jpeg_kernels
 from fastreg.kernels.jpeg.registry import OPS as JPEG_OPS
-from tests.kernels.corruptions.golden_cases import frost_photographs
+from tests.kernels.corruptions.golden_cases import frost_textures
 from tests.kernels.fake_cuda import assert_registered, aten, fake
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces the launcher")
@@ -60,8 +59,8 @@ def test_corruptions(name, launched, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(FakeTensor, "__getitem__", getitem)
     monkeypatch.setattr(FakeTensor, "contiguous", lambda x: aten.clone(x, memory_format=torch.contiguous_format))
-    monkeypatch.setattr(fields, "_prepared", {})
-    textures = frost_photographs()
+    monkeypatch.setattr(frost, "_last", {})
+    textures = frost_textures()
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         tables = torch.empty((2, 64), dtype=torch.int32, device="cuda:0")  # made once per quality and device
         monkeypatch.setattr(jpeg_kernels, "quantizers", lambda quality, device: (tables, tables))
@@ -72,9 +71,9 @@ def test_corruptions(name, launched, monkeypatch):
     assert (out.shape, out.dtype) == (images.shape, torch.uint8)
     # a variant of a noise or a field stands for several operations and widths of tables
     compared = [launch for launch in launched if launch.kernel not in ("noise_kernel", "field_kernel")]
-    assert_registered([variant for op in (*ops.OPS, *pixel_ops.OPS, *JPEG_OPS) for variant in op.aot], compared)
+    assert_registered([variant for op in (*OPS, *JPEG_OPS) for variant in op.aot], compared)
     assert len(launched) >= 3  # JPEG's two among them
-    # one rounding for two in a kernel that draws, and not in the one that draws and applies, were two fields
+    # contracted in the kernel that draws, but not in the one that draws and applies, fields would differ
     assert not any(launch.request["fusion"] for launch in launched)
 
 

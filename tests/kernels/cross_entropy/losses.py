@@ -1,4 +1,4 @@
-"""What the loss must be, in float64, and the cases that the CPU route and the kernels are both held to."""
+"""The loss in float64, and the comparison that the tests of the CPU route and of the kernels share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOFTMAX = 5e-7  # error of the softmax in float32, in units of the row's upstrea
 
 
 def truth(z: Tensor, targets: Targets | Tensor, eps: float | Tensor, reduction: str) -> Tensor:
-    """torch's cross-entropy in float64 per label, weighted; rows smoothed by their own eps."""
+    """torch's cross-entropy in float64 per label, weighted. Each row has its own smoothing."""
     a, b, lam = targets if isinstance(targets, Targets) else (targets, targets, torch.ones(len(z)))
     z, lam = z.double(), lam.double()
     rows, weight = torch.zeros_like(lam), torch.zeros_like(lam)
@@ -29,7 +29,7 @@ def truth(z: Tensor, targets: Targets | Tensor, eps: float | Tensor, reduction: 
 
 
 def labels(B: int, C: int, seed: int = 0) -> Targets:
-    """Pairs, with equal labels, whole and empty shares, and ignored ones among them."""
+    """Random pairs, among them equal labels, shares of 0 and 1, and ignored labels."""
     g = torch.Generator().manual_seed(seed)
     a, b = torch.randint(0, C, (2, B), generator=g)
     lam = torch.rand(B, generator=g)
@@ -41,7 +41,7 @@ def labels(B: int, C: int, seed: int = 0) -> Targets:
 
 
 def check(dtype: torch.dtype, C: int, B: int, eps, reduction: str, hard: bool = False, seed: int = 0) -> None:
-    """Loss and gradient under an arbitrary upstream gradient."""
+    """Compare loss and gradient, under a random upstream gradient, with those of ``truth``."""
     g = torch.Generator().manual_seed(seed + C)
     z = (torch.randn(B, C, generator=g) * 4).to(dtype)
     targets = labels(B, C, seed).a if hard else labels(B, C, seed)

@@ -1,4 +1,4 @@
-"""The label-pair cross-entropy on the CPU against float64, and what it refuses."""
+"""Cross-entropy on label pairs on the CPU against float64, and its errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastreg.kernels import MixedCrossEntropy, Targets, mixed_cross_entropy, scored_cross_entropy
+from fastreg.kernels import Targets, mixed_cross_entropy, scored_cross_entropy
 from fastreg.kernels import cross_entropy as loss_module
 from tests.kernels.cross_entropy.losses import check, labels
 
@@ -102,7 +102,7 @@ def test_a_loss_scale_reaches_float16_gradients():
 
 @pytest.mark.parametrize("scale", [2.0**16, 2.0**40])
 def test_a_grad_scaler_gets_its_gradients_back_or_skips_the_step(scale):
-    """As its users do: scaled backward, then a step that unscales, or sees what overflowed."""
+    """Scaled backward, then a step that unscales the gradients, or skips those that overflowed."""
     z = torch.randn(8, 10, dtype=torch.float16) * 0.1
     w, y = torch.nn.Parameter(torch.eye(10)), torch.arange(8)
     scaler = torch.amp.GradScaler("cpu", init_scale=scale)
@@ -129,7 +129,7 @@ def test_logits_that_are_not_contiguous():
 
 
 def test_a_backward_is_its_kernel_and_nothing_else(monkeypatch):
-    """No zeros are made for the outputs that have no gradient: on a GPU each would be a launch."""
+    """No zeros are filled for outputs without a gradient: on a GPU each would be a launch."""
     seen: list[str] = []
 
     class Watch(TorchDispatchMode):
@@ -144,12 +144,6 @@ def test_a_backward_is_its_kernel_and_nothing_else(monkeypatch):
     with Watch():
         torch.autograd.grad(rows, z, upstream)
     assert set(seen) <= {"aten::empty_like", "aten::detach"}
-
-
-def test_module():
-    z, targets = torch.randn(4, 5), labels(4, 5)
-    assert torch.equal(MixedCrossEntropy(0.2, "sum")(z, targets), mixed_cross_entropy(z, targets, 0.2, "sum"))
-    assert "label_smoothing=0.2" in repr(MixedCrossEntropy(0.2))
 
 
 Z, Y = torch.randn(3, 4), torch.tensor([0, 1, 2])
@@ -182,3 +176,5 @@ def test_bad_input_is_named(name):
     arguments, error, words = BAD[name]
     with pytest.raises(error, match=words):
         mixed_cross_entropy(*arguments)
+    with pytest.raises(error, match=words):
+        scored_cross_entropy(*arguments)

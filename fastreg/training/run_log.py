@@ -1,0 +1,99 @@
+"""The log of a run: settings and environment, log.jsonl with its tables, and TensorBoard. Rank 0 alone writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+from fastreg import files, runs
+from fastreg.distributed import World
+from fastreg.environment import environment
+from fastreg.errors import InputError, extra
+
+
+class Scalars(Protocol):
+    """As much of TensorBoard's SummaryWriter as a run uses."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class RunLog:
+    """Rows of steps and epochs of one run.
+
+    Args:
+        folder: the run folder.
+        world: this rank.
+    """
+
+    def __init__(self, folder: Path, world: World) -> None:
+        self.folder, self.writes = folder, world.rank == 0
+        self.rows = runs.Log(folder)
+        self.tensorboard: Scalars | None = None
+
+    @contextmanager
+    def open(
+        self, settings: dict[str, Any], position: int, epochs: int, step: int, tensorboard: bool = False
+    ) -> Iterator[None]:
+        """Write config.json and environment.json, and keep TensorBoard open for the length of the block.
+
+        Args:
+            settings: the content of config.json.
+            position: images trained; rows of later steps are dropped.
+            epochs: epochs trained; rows of later epochs are dropped.
+            step: steps trained; TensorBoard drops scalars of later ones.
+            tensorboard: whether to write for TensorBoard.
+
+        Raises:
+            InputError: TensorBoard is not installed.
+            RunError: the files cannot be written.
+        """
+        opened: Scalars | None = None
+        if self.writes:
+            opened = open_tensorboard(self.folder, step + 1) if tensorboard else None
+            files.write_json(self.folder / "config.json", settings)
+            files.write_json(self.folder / "environment.json", environment())
+            self.rows.truncate(position, epochs)
+        with nullcontext() if opened is None else closing(opened):
+            self.tensorboard = opened
+            yield
+
+    def add_steps(self, rows: list[dict[str, Any]]) -> None:
+        """Log finished steps."""
+        if self.writes and rows:
+            self.rows.add("step", rows)
+            for row in rows:
+                self._add_scalars(row, ("loss", "lr", "images_per_second", "data_wait"))
+
+    def add_epoch(self, row: dict[str, Any]) -> None:
+        """Log a validated epoch."""
+        if self.writes:
+            self.rows.add("epoch", [row])
+            self._add_scalars(row, [key for key in row if "loss" in key or "error" in key])
+
+    def train_loss(self, epoch: int) -> float:
+        """Mean of the logged losses of an epoch, with those before a resume; nan on ranks that do not write."""
+        rows = runs.read_rows(self.rows.jsonl) if self.writes else []
+        losses = [row["loss"] for row in rows if row["kind"] == "step" and row["epoch"] == epoch]
+        return sum(losses) / len(losses) if losses else float("nan")
+
+    def _add_scalars(self, row: dict[str, Any], keys: Iterable[str]) -> None:
+        if self.tensorboard is not None:
+            for key in keys:
+                self.tensorboard.add_scalar(key, row[key], row["step"])
+
+
+def open_tensorboard(folder: Path, first_step: int) -> Scalars:
+    """A writer for a run folder; scalars from ``first_step`` on that an earlier start wrote are purged.
+
+    Raises:
+        InputError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError(f"`log_tensorboard` needs TensorBoard: {extra('tensorboard')}.") from error
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)

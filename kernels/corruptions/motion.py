@@ -1,0 +1,143 @@
+"""motion_blur, and the ray of taps that snow shares: ImageMagick 6's motion blur (16 bit), bit-equal.
+
+    w_i = exp(-i^2 / (2 sigma^2)) / sum        for i = 0 ... 2 ceil(radius), a one-sided Gaussian
+    (dx_i, dy_i) = ceil(i (cos, sin)(angle) - 1/2)
+    out(y, x) = floor(floor(sum of w_i 257 u(y + dy_i, x + dx_i) + 1/2) / 257), edge clamped
+
+Bytes per value: one byte load per tap, 2 bytes. Last measured: not yet measured.
+
+Source: ImageNet-C's generation script; ImageMagick 6, effect.c.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastreg.kernels.corruptions.examples import levels, touched, uniform, variant
+from fastreg.kernels.corruptions.fields import Key
+from fastreg.kernels.corruptions.layout import BLOCK, triton_block
+from fastreg.kernels.corruptions.pixels import border, on
+from fastreg.kernels.corruptions.table import Corruption
+from fastreg.kernels.dispatch import tl, triton, use_triton
+from fastreg.kernels.registry import Op
+
+
+def motion_blur(images: Tensor, parameter: tuple[float, float], fields: dict) -> Tensor:
+    """``parameter``: radius, sigma."""
+    return blur_along(images, fields["angle"], *parameter)
+
+
+def draw_motion_blur(key: Key, n: int, parameter, images) -> dict:
+    return {"angle": key.angle("motion_angle", -45)}
+
+
+def blur_along(images: Tensor, angle: Tensor | np.ndarray, radius: float, sigma: float) -> Tensor:
+    """Motion blur of uint8 [B, n, n, C] at ``angle`` [B] degrees."""
+    weights = motion_weights(radius, sigma)
+    dx, dy = (on(offset, images.device) for offset in motion_offsets(angle, len(weights)))
+    blur = motion_triton if use_triton(images) else motion_reference
+    return blur(images, on(weights, images.device), dx, dy)
+
+
+def motion_weights(radius: float, sigma: float) -> np.ndarray:
+    """float64 [2 ceil(radius) + 1] one-sided Gaussian, normalized."""
+    i = np.arange(2 * int(np.ceil(radius)) + 1)
+    weights = np.exp(-(i**2) / (2.0 * sigma * sigma))
+    return weights / weights.sum()
+
+
+def motion_offsets(angle: Tensor | np.ndarray, count: int) -> tuple[Tensor, Tensor]:
+    """Pixel offsets (x, y), int32 [B, count], of the taps along a ray at ``angle`` [B] degrees, on its device.
+
+    At multiples of 30 degrees, i along / hypot - 1/2 is a whole number but for the last bit, and ImageMagick rounds it
+    up: so this is its arithmetic. The host uses numpy, whose sine is the C library's; torch's depends on the batch.
+    """
+    lib: Any = torch if isinstance(angle, Tensor) and angle.is_cuda else np
+    angle = angle.double() if isinstance(angle, Tensor) else angle
+    if lib is torch:
+        i = torch.arange(count, device=angle.device)
+    else:
+        angle, i = np.asarray(angle, np.float64), np.arange(count)
+    ray = angle[:, None] * math.pi / 180
+    x, y = count * lib.cos(ray), count * lib.sin(ray)
+    length = lib.hypot(y, x)
+    dx, dy = (lib.asarray(lib.ceil(i * along / length - 0.5), dtype=lib.int32) for along in (x, y))
+    return torch.as_tensor(dx), torch.as_tensor(dy)
+
+
+def motion_reference(images: Tensor, weights: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+    """uint8 [B, n, n, C] blurred by taps at ``dx`` and ``dy`` int32 [B, T], weighed by ``weights`` float64 [T]."""
+    # Each image has its own ray, so shifted slices of one padded image at a time are cheapest on the CPU.
+    n = images.shape[1]
+    left, right, up, down = (max(0, int(reach)) for reach in (-dx.min(), dx.max(), -dy.min(), dy.max()))
+    rows = on(border(n, up, down, "edge"), images.device)
+    columns = on(border(n, left, right, "edge"), images.device)
+    out = torch.empty_like(images)
+    for image, target, across, along in zip(images, out, dx.tolist(), dy.tolist()):
+        padded = image.to(torch.float64).mul_(257).index_select(0, rows).index_select(1, columns)
+        total = torch.zeros(image.shape, dtype=torch.float64, device=images.device)
+        for weight, x, y in zip(weights.tolist(), across, along):
+            total.add_(padded[up + y : up + y + n, left + x : left + x + n], alpha=weight)
+        target.copy_(total.add_(0.5).floor_().div_(257))
+    return out
+
+
+@triton.jit
+def motion_kernel(
+    images_ptr,  # uint8 [B, n, n, C]
+    out_ptr,
+    weights_ptr,  # float64 [T]
+    dx_ptr,  # int32 [B, T]
+    dy_ptr,
+    n,
+    taps,
+    CHANNELS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    value, live, y, x, c, first = triton_block(n, CHANNELS, BLOCK)
+    total = tl.zeros([BLOCK], tl.float64)
+    ray = tl.program_id(1) * taps
+    for i in range(taps):
+        row = tl.minimum(tl.maximum(y + tl.load(dy_ptr + ray + i), 0), n - 1)
+        column = tl.minimum(tl.maximum(x + tl.load(dx_ptr + ray + i), 0), n - 1)
+        level = tl.load(images_ptr + first + (row * n + column) * CHANNELS + c, mask=live, other=0)
+        total += (level.to(tl.int32) * 257).to(tl.float64) * tl.load(weights_ptr + i)
+    tl.store(out_ptr + first + value, ((total + 0.5).to(tl.int32) // 257).to(tl.uint8), mask=live)
+
+
+def motion_triton(images: Tensor, weights: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+    """``motion_reference`` in one launch."""
+    batch, n, _, channels = images.shape
+    out = torch.empty_like(images)
+    motion_kernel[(triton.cdiv(n * n * channels, BLOCK), batch)](
+        images, out, weights, dx, dy, n, len(weights),
+        CHANNELS=channels, BLOCK=BLOCK, enable_fp_fusion=False,
+    )  # fmt: skip
+    return out
+
+
+ROWS = (Corruption("motion_blur", motion_blur, draw_motion_blur, {"angle": ("number", ())}),)
+
+
+def _example(device="cpu", small: bool = True) -> dict[str, Any]:
+    images = levels(device, small)
+    weights = on(motion_weights(*((4, 2) if small else (20, 15))), torch.device(device))
+    dx, dy = motion_offsets(uniform(device, len(images)) * 360, len(weights))
+    return {"images": images, "weights": weights, "dx": dx, "dy": dy}
+
+
+_OFFSETS = dict.fromkeys(("dx_ptr", "dy_ptr"), "*i32")
+OPS = (
+    Op(
+        "motion_taps", motion_triton, motion_reference, _example, touched,
+        (
+            variant("motion_taps", motion_kernel, BLOCK, types=_OFFSETS, CHANNELS=3),
+            variant("motion_taps, grey", motion_kernel, BLOCK, types=_OFFSETS, CHANNELS=1),
+        ),
+    ),
+)  # fmt: skip

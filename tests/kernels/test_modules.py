@@ -1,0 +1,93 @@
+"""``BatchAugment`` and ``MixedCrossEntropy`` as modules."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from fastreg import methods
+from fastreg.kernels import BatchAugment, MixedCrossEntropy, Plan, Targets, augment, mixed_cross_entropy
+from fastreg.kernels.augmentation.registry import MEAN, STD
+from tests.kernels.cross_entropy.losses import labels
+
+IMAGES = torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8)
+
+
+class Quarter:
+    """The smallest method that BatchAugment accepts: a quarter of each image, three quarters of its partner."""
+
+    def draw(self, labels, indices, step, *, size=None):
+        partner = torch.arange(len(labels)).roll(1 + step)
+        lam = torch.full((len(labels),), 0.25)
+        return Plan(partner=partner, lam=lam), Targets(labels, labels[partner], lam)
+
+
+def test_batch_augment_draws_in_training_and_only_normalizes_in_eval():
+    module, y = BatchAugment(Quarter(), MEAN, STD), torch.arange(4)
+    x, targets = module(IMAGES, y)
+    normalized = augment(IMAGES, Plan(), mean=MEAN, std=STD, dtype=torch.float32)
+    assert torch.allclose(x, 0.25 * normalized + 0.75 * normalized.roll(1, 0), atol=1e-5)
+    assert targets.b.tolist() == [3, 0, 1, 2]
+    second, _ = module(IMAGES, y)
+    assert not torch.equal(second, x)
+    assert module.state_dict()["step"] == 2
+    again = BatchAugment(Quarter(), MEAN, STD)
+    again.load_state_dict({"step": torch.tensor(1)})
+    assert torch.equal(again(IMAGES, y)[0], second)
+    whole, targets = module.eval()(IMAGES, y)
+    assert torch.equal(whole, normalized)
+    assert targets.lam.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("size", [None, 64, (64, 48)])
+def test_batch_augment_draws_boxes_in_the_output_size(size):
+    """Dark images and a bright partner: the bright area equals the labels' share, for every size given to create()."""
+    images = torch.zeros(2, *((64, 64) if size is None else (96, 96)), 3, dtype=torch.uint8)
+    images[1] = 255
+    module = BatchAugment(methods.create("cutmix"), (0, 0, 0), (1, 1, 1), size=size)
+    areas = []
+    for _ in range(8):
+        x, targets = module(images, torch.arange(2))
+        swapped = targets.b != targets.a
+        pasted = (x.mean((1, 2, 3)) - torch.tensor([0.0, 1.0])).abs()
+        assert torch.allclose(pasted, (1 - targets.lam) * swapped, atol=1e-5)
+        areas += pasted.tolist()
+    assert max(areas) > 0.05
+
+
+def test_batch_augment_refuses_methods_with_a_step_or_fields():
+    with pytest.raises(ValueError, match="`method` 'adversarial' changes the training step"):
+        BatchAugment(methods.create("adversarial"))
+    method = methods.create("shakedrop")
+    with pytest.raises(ValueError, match=r"'shakedrop' also draws for the model: pass method._replace\(fields=None\)"):
+        BatchAugment(method)
+    x, _ = BatchAugment(method._replace(fields=None))(IMAGES, torch.arange(4))
+    assert x.shape == (4, 3, 16, 16)
+
+
+def test_repr_names_the_arguments():
+    module = BatchAugment(methods.create("cutmix"), (0.5,) * 3, (0.25,) * 3, size=(8, 6), seed=3)
+    module(IMAGES, torch.arange(4))
+    assert repr(module) == (
+        "BatchAugment(method='cutmix', mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), dtype=torch.float32, size=(8, 6), "
+        "seed=3, step=1)"
+    )
+    assert repr(MixedCrossEntropy(0.2, "sum")) == "MixedCrossEntropy(label_smoothing=0.2, reduction='sum')"
+
+
+@pytest.mark.parametrize("restored", [lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy], ids=["pickle", "copy"])
+def test_modules_are_picklable_and_copyable(restored):
+    module, y = BatchAugment(Quarter(), MEAN, STD), torch.arange(4)
+    module(IMAGES, y)
+    again = restored(module)
+    assert torch.equal(again(IMAGES, y)[0], module(IMAGES, y)[0])
+    criterion, z = MixedCrossEntropy(0.2), torch.randn(4, 5)
+    assert torch.equal(restored(criterion)(z, y), criterion(z, y))
+
+
+def test_mixed_cross_entropy():
+    z, targets = torch.randn(4, 5), labels(4, 5)
+    assert torch.equal(MixedCrossEntropy(0.2, "sum")(z, targets), mixed_cross_entropy(z, targets, 0.2, "sum"))
