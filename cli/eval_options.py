@@ -12,7 +12,8 @@ from fastreg.pipelines.loader_table import loader_help
 
 FLAGS: Flags = {
     "Model": {
-        "weights": (Path, "--weights", "A plain state dict instead of a checkpoint."),
+        "weights": (Path, "--weights", "A file of weights instead of a checkpoint."),
+        "weights_key": (str, "--weights-key", "Where in that file, such as state_dict_ema, if it holds several."),
         "model": (str, "--model", "Architecture of --weights; timm:NAME or torchvision:NAME alone: published weights."),
         "precision": (str, "--precision", "fp32 (also auto), bf16 or fp16; default fp32."),
         "compiled": (bool, "--torchcompile", "Compile the model."),

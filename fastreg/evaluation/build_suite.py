@@ -32,7 +32,9 @@ def occlusion(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
 def attack(eval_data: EvalData, config: EvalConfig, *, suite: str, steps: int) -> SuitePlan:
     """FGSM for one step, PGD for more."""
     run = conditions.attack(epsilon=config.epsilon, clip=config.clip, steps=steps, seed=config.seed)
-    return SuitePlan({"epsilon": config.epsilon, "clip": config.clip, "steps": steps}, {suite: Condition(run)})
+    return SuitePlan(
+        {"epsilon": config.epsilon, "clip": config.clip, "steps": steps}, {suite: Condition(run, gradient=True)}
+    )
 
 
 def attack_altered(card: ScorecardData, suite: str) -> list[str]:

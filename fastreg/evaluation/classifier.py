@@ -46,6 +46,11 @@ class EvalModel(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("columns", columns, persistent=False)
 
+    def train(self, mode: bool = True) -> EvalModel:
+        """Set this module's mode alone: the model's is the caller's, and exported programs have none."""
+        self.training = mode
+        return self
+
     def forward(self, pixels: Tensor) -> Tensor:
         return self.logits(self.normalize(pixels))
 
@@ -160,11 +165,14 @@ def borrowed(model: nn.Module) -> Iterator[None]:
 
     The tensors that it had are kept and put back, so nothing is copied twice and no device is guessed.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
+    learning = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     held = [t for p in model.parameters() for t in (p, p.grad) if t is not None]
     memory = [(t, t.data) for t in held]
     buffers = [(module, dict(module._buffers)) for module in model.modules()]
-    model.eval()
+    if modes:  # frozen TorchScript has none
+        with contextlib.suppress(NotImplementedError):  # nor do exported programs
+            model.eval()
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
@@ -172,10 +180,13 @@ def borrowed(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+        for parameter, learns in learning:
+            parameter.requires_grad_(learns)
         for tensor, data in memory:
             tensor.data = data
         for module, own in buffers:
-            module._buffers.update(own)
+            for name, buffer in own.items():
+                module._buffers[name] = buffer
 
 
 def precision_of(model: nn.Module, asked: str = "fp32") -> tuple[str, torch.dtype | None]:

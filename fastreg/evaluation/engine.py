@@ -20,6 +20,7 @@ from fastreg.evaluation.classifier import Classifier, borrowed, device_of
 from fastreg.evaluation.config import EvalConfig, make_config, option_parameters
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.pixel_cache import PixelCache
+from fastreg.evaluation.probe import probe
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.scorecard_file import ScorecardFile
 from fastreg.evaluation.suites import ROWS, resolve
@@ -112,7 +113,9 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         _continue(card, scorecard_file)
         # raises for whatever is missing, before anything is decoded
         plans = {suite: build(eval_data, config) for suite in wanted if (build := ROWS[suite].build) is not None}
+        gradients = any(c.gradient for plan in plans.values() for c in plan.conditions.values())
         card.provenance = {**environment(), **(config.provenance or {}), "world_size": world.size}
+        card.provenance["model_notes"] = probe(classifier, eval_data.size, gradients)
         _run(card, plans, classifier, eval_data, world, config, scorecard_file)
     scorecard_file.save(card)
     return card

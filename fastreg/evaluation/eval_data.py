@@ -50,7 +50,7 @@ class EvalData:
             if size not in (None, self.size):
                 raise InputError(f"`size` is {size}, but the images are {self.size} px: arrays are not resized.")
             return
-        self.source = _open_folder(data) if isinstance(data, str | Path) else data
+        self.source = open_folder(data) if isinstance(data, str | Path) else data
         if not hasattr(self.source, "fingerprint"):
             raise InputError(
                 f"the data must be a Source, the path of a folder, or (images, labels), but is {type(data).__name__}."
@@ -139,7 +139,7 @@ class EvalData:
         return torch.tensor([position[name] for name in self.names])
 
 
-def _open_folder(path: str | Path) -> Any:
+def open_folder(path: str | Path) -> Any:
     """A folder of class folders, or of a val/ folder that holds them, as a Source named "folder"."""
     from fastreg.pipelines.datasets import DATASETS
     from fastreg.pipelines.source import FolderSource

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,17 @@ from fastreg.distributed import resolve_device
 from fastreg.errors import InputError
 from fastreg.evaluation.config import make_config
 from fastreg.evaluation.engine import evaluate
-from fastreg.evaluation.load_model import is_published, load_classifier, protocol
+from fastreg.evaluation.eval_data import open_folder
+from fastreg.evaluation.load_model import load_classifier
+from fastreg.evaluation.published_weights import is_published, protocol
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import resolve
 from fastreg.log import log
 from fastreg.pipelines import open_dataset
 
 GPU_BATCH, CPU_BATCH = 256, 64
+TRAINING = ("checkpoint", "checkpoint_epoch", "weights_key", "model", "recipe", "reg", "ls", "epochs", "dataset")
+TRAINING += ("data_dir",)  # of a config, kept on the card
 
 
 def run(
@@ -24,6 +28,7 @@ def run(
     suites: str | Iterable[str] = "clean",
     *,
     weights: str | Path | None = None,
+    weights_key: str | None = None,
     model: str | None = None,
     data: str | None = None,
     data_dir: str | Path | None = None,
@@ -35,7 +40,8 @@ def run(
     Args:
         checkpoint: a run folder or .pt file; None without ``weights`` and a published ``model``: the newest run's best.
         suites: names, as for :func:`fastreg.evaluation.evaluate`.
-        weights: a state dict of the architecture ``model``.
+        weights: a file of weights of the architecture ``model``.
+        weights_key: the dict or prefix in that file that holds the weights, where several do.
         model: the architecture; ``timm:NAME`` or ``torchvision:NAME`` alone: with its published weights.
         data: a data set's name, or ``folder:DIR`` for another folder of images with the model's classes; default: the
             data set of the training. Foreign weights on a folder are taken to have ImageNet's classes, whose names come
@@ -54,44 +60,42 @@ def run(
     """
     crop_pct = make_config({key: value for key, value in options.items() if value is not None}).crop_pct
     resolve(suites, 0)  # raises for a wrong name, before anything is read
-    source: Any = None
     net = None
     foreign = weights is not None or (checkpoint is None and is_published(model))
     if not foreign:
-        net, trained = load_classifier(checkpoint, model=model, runs_root=runs_root)
+        net, trained = load_classifier(checkpoint, weights_key=weights_key, model=model, runs_root=runs_root)
         data = data or trained["dataset"]
         if data_dir is None and data == trained["dataset"]:
             data_dir = trained.get("data_dir")
     data = data or "imagenet"
-    if not data.startswith("folder:"):
-        source = open_dataset(data, "val", data_dir)
+    is_folder = data.startswith("folder:")
+    source = open_folder(data) if is_folder else open_dataset(data, "val", data_dir)
     if net is None:
-        names = source.classes if source is not None else _imagenet_classes(data_dir)
         stem = "cifar" if data.startswith("cifar") else "imagenet"
-        net, trained = load_classifier(
-            checkpoint, weights=weights, model=model, num_classes=len(names) or 1000, stem=stem
-        )
-        trained["classes"] = names
-        if weights is None and len(names) not in (0, trained["num_classes"]):
+        net, trained = load_classifier(checkpoint, weights=weights, weights_key=weights_key, model=model, stem=stem)
+        outputs = trained["num_classes"]
+        if weights is None and not is_folder and len(source.classes) != outputs:
             raise InputError(
-                f"{model} knows ImageNet's 1000 classes but the data has {len(names)}: evaluate it on the set it was "
-                f"trained for, or on a folder of some of its classes: give folder:DIR as `data`."
+                f"{model} knows ImageNet's 1000 classes but the data has {len(source.classes)}: evaluate it on the set "
+                f"it was trained for, or on a folder of some of its classes: give folder:DIR as `data`."
             )
+        trained["classes"] = _names(source.classes, outputs, data_dir) if is_folder else source.classes
     given = {key: value for key, value in options.items() if value is not None or key in ("mean", "std")}
     device = resolve_device(given.setdefault("device", "auto"))
     given.setdefault("batch_size", GPU_BATCH if device.type == "cuda" else CPU_BATCH)
-    fixed = source.canvas if source is not None and source.layout != "folder" else None  # CIFAR's
+    fixed = source.canvas if source.layout != "folder" else None  # CIFAR's
     if not fixed and trained.get("eval_size"):
         given.setdefault("size", trained["eval_size"])
     size = fixed[0] if fixed else given.get("size", 224)
     if trained.get("fixed_size", size) not in (None, size):
         side = trained["fixed_size"]
         raise InputError(f"{model} takes images of {side} px only, not {size}: give {side} as `size`.")
-    kept = ("checkpoint", "checkpoint_epoch", "model", "recipe", "reg", "ls", "epochs", "dataset", "data_dir")
-    facts: dict[str, Any] = {"training": {key: trained[key] for key in kept if key in trained}}
+    facts: dict[str, Any] = {"training": {key: trained[key] for key in TRAINING if key in trained}}
     ours = protocol(size, crop_pct)
     if trained.get("prepared", ours) != ours:  # the protocol stays; the card says so
         facts["published_with"] = str(trained["prepared"])
+    if "weights_note" in trained:
+        facts["weights_note"] = trained["weights_note"]
     saved = Path(trained["checkpoint"])
     if "out" not in given:
         own_name = saved.stem if weights is not None else str(model).replace(":", "-").replace("/", "-")
@@ -104,10 +108,21 @@ def run(
     card = evaluate(
         net,
         suites,
-        source if source is not None else data,
+        source,
         **{**defaults, "name": trained["model"], **given, "provenance": facts},
     )
     return card, Path(given["out"])
+
+
+def _names(folders: Sequence[str], outputs: int, data_dir: str | Path | None) -> Sequence[str] | None:
+    """The names of a foreign model's outputs, for a folder of images; None: the folder's own, in their order.
+
+    They are ImageNet's where the model has as many, and the folder does not have just as many of other names.
+    """
+    names = _imagenet_classes(data_dir)
+    if len(names) != outputs or (len(folders) == outputs and not set(folders) <= set(names)):
+        return None
+    return names
 
 
 def _imagenet_classes(data_dir: str | Path | None) -> tuple[str, ...]:

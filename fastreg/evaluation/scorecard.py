@@ -57,6 +57,9 @@ class Scorecard(ScorecardData):
             said.append(
                 f"weights: published with {published}; measured as the paper measures, Resize 256/224, bilinear."
             )
+        said += [f"model: {note}" for note in self.provenance.get("model_notes", ())]
+        if taken := self.provenance.get("weights_note"):
+            said.append(f"weights: {taken}.")
         for suite in self.suites:
             if suite in ROWS:
                 said += ROWS[suite].notes(self, suite)

@@ -30,6 +30,7 @@ class Condition(NamedTuple):
         extra: goes into the row; ``fingerprint`` identifies the files that the condition reads.
         reference: ``compare`` gets its confidences; its row keeps the calibration bins.
         compare: makes the row of ``(reference confidences, own confidences, row)``.
+        gradient: it needs the model's gradient by its input.
     """
 
     logits: Logits
@@ -38,6 +39,7 @@ class Condition(NamedTuple):
     extra: Mapping[str, Any] = NONE
     reference: bool = False
     compare: Callable[[Tensor, Tensor, Row], Row] | None = None
+    gradient: bool = False
 
 
 class SuitePlan(NamedTuple):

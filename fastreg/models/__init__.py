@@ -17,7 +17,7 @@ from fastreg.models.normalized import Normalized
 from fastreg.models.pyramidnet import PYRAMIDNETS, PyramidNet
 from fastreg.models.resnet import RESNETS, ResNet
 
-__all__ = ["MODELS", "Normalized", "branch_layers", "create_model", "set_fields"]
+__all__ = ["MODELS", "Normalized", "branch_layers", "create_model", "import_package", "set_fields"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(ResNet, *row) for name, row in RESNETS.items()},
@@ -75,20 +75,24 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
 
 
 def _timm(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
-    timm = _need("timm", f"timm:{name}", extra("timm"))
+    timm = import_package("timm", f"timm:{name}", extra("timm"))
     if name.partition(".")[0] not in timm.list_models():
         raise unknown("timm model", name, timm.list_models())
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:  # a tag that the architecture does not have
+        raise unknown("timm model", name, timm.list_models(f"{name.partition('.')[0]}.*", pretrained=True)) from None
     return timm.create_model(name, num_classes=num_classes, **kw)
 
 
 def _torchvision(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
-    models = _need("torchvision", f"torchvision:{name}", extra("peers")).models
+    models = import_package("torchvision", f"torchvision:{name}", extra("peers")).models
     if name not in models.list_models():
         raise unknown("torchvision model", name, models.list_models())
     return models.get_model(name, weights=None, num_classes=num_classes, **kw)
 
 
-def _need(package: str, model: str, install: str) -> Any:
+def import_package(package: str, model: str, install: str) -> Any:
     """The imported package. Raises InputError where it is missing, or meets another torch than it was built for."""
     try:
         return importlib.import_module(package)

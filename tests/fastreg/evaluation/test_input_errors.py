@@ -172,7 +172,7 @@ def decoded(folder):
         ({"epsilon": 8.0}, "pixels lie in"),
         ({"suites": "cifar-c"}, "cifar-c does not fit 64 px images: use the suite imagenet-c"),
         ({"device": "cuda"}, "PyTorch sees no GPU"),
-        ({"device": "foo"}, "device foo is not known"),
+        ({"device": "foo"}, "`device` foo is not known"),
         ({"batch_size": 0}, "`batch_size` is 0"),
         ({"size": 0}, "`size` is 0"),
         ({"suites": "imagenet-c", "imagenet_c_dir": "nowhere"}, "no ImageNet-C folder at nowhere"),

@@ -152,11 +152,11 @@ def test_a_state_dict_gives_the_logits_of_a_plain_forward(tmp_path):
         ("text", "resnet18", 5, "not a checkpoint that can be read safely (torch.save did not write it"),
         ("{}", "resnet18", 5, "not a checkpoint that can be read safely (torch.save did not write it"),
         ("cut", "resnet18", 5, "cut off"),
-        ("object", "resnet18", 5, "it holds Python objects, such as fastreg.models.resnet.ResNet: save"),
+        ("object", "resnet18", 5, "it contains Python objects, such as fastreg.models.resnet.ResNet: save"),
         ("list", "resnet18", 5, "not a state dict"),
         ("resnet18", "resnet18", 7, "has 5 classes but the data has 7"),
         ("resnet18", "resnet34", 5, "does not fit resnet34"),
-        ("resnet18", None, 5, "needs --model"),
+        ("resnet18", None, 5, "needs `model`"),
         ("absent", "resnet18", 5, "no checkpoint at"),
     ],
 )
@@ -263,5 +263,5 @@ def test_the_command_finds_the_newest_run_its_data_and_its_normalization(imagene
         run(folder, size=0)
     with pytest.raises(InputError, match="choose one"):
         run(folder, weights=tmp_path / "theirs.pth", model="resnet18", data_dir=imagenet.root)
-    with pytest.raises(InputError, match="needs --weights"):
+    with pytest.raises(InputError, match="needs `weights`"):
         run(folder, model="resnet50")

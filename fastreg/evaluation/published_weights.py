@@ -1,0 +1,123 @@
+"""Models with the weights that timm and torchvision publish for ImageNet's 1000 classes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from fastreg.errors import InputError, RunError, extra, unknown
+from fastreg.models import create_model, import_package
+
+CLASSES = 1000
+
+
+class Prepared(NamedTuple):
+    """How images are prepared: the shorter side resized to ``resize`` pixels, the center of ``size`` cut out."""
+
+    resize: int
+    size: int
+    interpolation: str
+
+    def __str__(self) -> str:
+        return f"Resize {self.resize}, CenterCrop {self.size}, {self.interpolation}"
+
+
+def protocol(size: int, crop_pct: float) -> Prepared:
+    """How an evaluation prepares images; at 224/256 as the paper, and as torchvision's first weights."""
+    return Prepared(round(size / crop_pct), size, "bilinear")
+
+
+def is_published(model: str | None) -> bool:
+    """Whether a name is one of timm's or torchvision's, which publish weights."""
+    return model is not None and model.startswith(("timm:", "torchvision:"))
+
+
+def load_published(model: str) -> tuple[nn.Module, dict[str, Any]]:
+    """A model with its published weights.
+
+    Args:
+        model: ``timm:NAME[.TAG]`` or ``torchvision:NAME``.
+
+    Returns:
+        ``(model in eval mode, its config)``: mean, std, ``prepared``: how images were prepared when the weights were
+        published, ``fixed_size``: the only size that the model takes, None for any.
+
+    Raises:
+        InputError: an unknown name, or weights whose head is not ImageNet's 1000 classes.
+        RunError: the weights cannot be downloaded.
+    """
+    package, _, name = model.partition(":")
+    net, config = _timm(name, model) if package == "timm" else _torchvision(name, model)
+    return net.eval(), {"model": model, "num_classes": CLASSES, "checkpoint": model, **config}
+
+
+def _timm(name: str, model: str) -> tuple[nn.Module, dict[str, Any]]:
+    timm = import_package("timm", model, extra("timm"))
+    try:
+        published = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # a tag that the architecture does not have
+        published = None
+    if published is not None:  # else create_model names what is known
+        if not published.has_weights:
+            raise InputError(f"{model} has no published weights: give a file as `weights`.")
+        _check_head(model, published.num_classes)
+    net = _downloaded(model, lambda: create_model(model, CLASSES, pretrained=True))
+    own: Any = net.pretrained_cfg
+    side = own["input_size"][-1]
+    prepared = Prepared(int(side / own.get("crop_pct", 0.875)), side, own.get("interpolation", "bilinear"))
+    fixed = side if own.get("fixed_input_size") else None
+    return net, {"mean": list(own["mean"]), "std": list(own["std"]), "prepared": prepared, "fixed_size": fixed}
+
+
+def _torchvision(name: str, model: str) -> tuple[nn.Module, dict[str, Any]]:
+    models = import_package("torchvision", model, extra("peers")).models
+    if name not in models.list_models():
+        raise unknown("torchvision model", name, models.list_models())
+    weights = models.get_model_weights(name).DEFAULT
+    _check_head(model, len(weights.meta.get("categories") or ()))
+    # their builder also sets what these weights need: GoogLeNet and Inception transform their input
+    net = _downloaded(model, lambda: models.get_model(name, weights=weights, progress=False))
+    own = weights.transforms()
+    prepared = Prepared(own.resize_size[0], own.crop_size[0], own.interpolation.value)
+    fixed = getattr(net, "image_size", None)  # of vision transformers
+    return net, {"mean": list(own.mean), "std": list(own.std), "prepared": prepared, "fixed_size": fixed}
+
+
+def _check_head(model: str, classes: int) -> None:
+    if classes != CLASSES:
+        head = f"a head of {classes:,} outputs" if classes else "no classification head"
+        raise InputError(
+            f"the published weights of {model} have {head}, not ImageNet's {CLASSES} classes: name weights that were "
+            f"trained or fine-tuned on ImageNet-1k."
+        )
+
+
+def _downloaded(model: str, make: Any) -> Any:
+    try:
+        return make()
+    except InputError:
+        raise
+    except Exception as error:  # whatever a download raises
+        why = (str(error).splitlines() or [""])[0]
+        raise RunError(
+            f"the published weights of {model} cannot be had ({type(error).__name__}: {why}): "
+            f"give the file as `weights`."
+        ) from error
+
+
+def transforms_input(model: str, path: str | Path) -> bool:
+    """Whether a file of weights of ``torchvision:NAME`` is the published one and needs ``transform_input``.
+
+    torchvision's GoogLeNet and Inception v3 have weights of another framework, which expect other means; models trained
+    with torchvision do not. The published file is known by the digest in its name.
+    """
+    package, _, name = model.partition(":")
+    if package != "torchvision":
+        return False
+    models = import_package("torchvision", model, extra("peers")).models
+    published = Path(models.get_model_weights(name).DEFAULT.url).stem.rpartition("-")[2]
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest().startswith(published)

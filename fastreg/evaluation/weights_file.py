@@ -1,0 +1,182 @@
+"""State dicts in the files of other people's training scripts: found under any key or prefix, and compared."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fastreg import runs
+from fastreg.errors import InputError, unknown
+
+AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged?|average|swa|shadow)", re.IGNORECASE)
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads of GoogLeNet and Inception that only training uses
+DEPTH = 8  # of nested dicts
+
+
+class Section(NamedTuple):
+    """The tensors below one prefix of a file's names, as far as a model has them."""
+
+    key: str  # the prefix without its last dot; empty: the whole file
+    tensors: dict[str, Tensor]  # by the model's names
+    missing: list[str]
+    unknown: list[str]
+
+    @property
+    def fits(self) -> bool:
+        return not self.missing and not self.unknown
+
+
+def fill(net: nn.Module, path: str | Path, model: str, key: str | None = None) -> tuple[str, list[str]]:
+    """Load the weights of a file into a model.
+
+    Args:
+        net: the model.
+        path: a file of ``torch.save`` or safetensors. The state dict may lie in nested dicts, and its names may have a
+            common prefix (``state_dict``, ``model.``, ``module.``, ``_orig_mod.``).
+        model: the model's name, for messages.
+        key: the dict or prefix that holds the weights, such as "state_dict_ema", where several do.
+
+    Returns:
+        ``(key, others)``: where the weights were found, and other keys that would also fit. Without ``key`` the weights
+        of the model itself are taken before averaged ones.
+
+    Raises:
+        InputError: the file is not what it should be, does not fit the model, or has several that fit.
+    """
+    names = dict(_flat(_read(Path(path))))
+    if not names:
+        raise InputError(f"{path} is not a state dict (names to tensors): save it with torch.save(model.state_dict()).")
+    sections = _sections(names, net.state_dict())
+    fitting = {section.key: section for section in sections if section.fits}
+    if key is not None:
+        if not any(name == key or name.startswith(f"{key}.") for name in names):
+            raise unknown("`weights_key`", key, _keys(names, fitting))
+        below = [section for section in sections if section.key == key or section.key.startswith(f"{key}.")]
+        fitting = {section.key: section for section in below if section.fits}
+        sections = below or [_section(f"{key}.", names, net.state_dict())]
+    if not fitting:
+        raise _misfit(max(sections, key=lambda section: len(section.tensors)), path, model)
+    plain = [name for name in fitting if not AVERAGED.search(name)] or list(fitting)
+    if len(plain) > 1:
+        raise InputError(
+            f"{path} holds several weights that fit {model}: give one of {', '.join(plain)} as `weights_key`."
+        )
+    _load(net, fitting[plain[0]].tensors, path, model)
+    return plain[0], [name for name in fitting if name != plain[0]]
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
+    if path.is_file() and zipfile.is_zipfile(path):
+        inside = {name.split("/", 1)[-1] for name in zipfile.ZipFile(path).namelist()}
+        if "constants.pkl" in inside:
+            raise InputError(
+                f"{path} is a TorchScript archive, not a state dict: save model.state_dict(), or evaluate "
+                f"torch.jit.load(...) in Python."
+            )
+        if "archive_format" in inside or any(name.endswith("serialized_exported_program.json") for name in inside):
+            raise InputError(f"{path} is an exported program, not a state dict: save model.state_dict().")
+    with torch.serialization.safe_globals([argparse.Namespace]):  # the settings beside the weights; holds data only
+        return runs.load_tensors(path)
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"no weights at {path}: give the path of a file.")
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path} needs safetensors, which is not installed: pip install safetensors.") from error
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read as safetensors ({error}): put back a copy of it.") from error
+
+
+def _flat(content: Any, prefix: str = "", depth: int = DEPTH) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of nested dicts, names joined by dots."""
+    if isinstance(content, dict) and depth:
+        for name, value in content.items():
+            if isinstance(value, Tensor):
+                yield f"{prefix}{name}", value
+            else:
+                yield from _flat(value, f"{prefix}{name}.", depth - 1)
+
+
+def _sections(names: dict[str, Tensor], own: dict[str, Tensor]) -> list[Section]:
+    """The parts of a file below each prefix under which one of the model's own names is found; the whole file first."""
+    prefixes = {"": None}
+    for name in names:
+        parts = name.split(".")
+        for cut in range(1, min(len(parts), DEPTH)):
+            if ".".join(parts[cut:]) in own:
+                prefixes[".".join(parts[:cut]) + "."] = None
+    return [_section(prefix, names, own) for prefix in prefixes]
+
+
+def _section(prefix: str, names: dict[str, Tensor], own: dict[str, Tensor]) -> Section:
+    below = {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
+    missing = [
+        name
+        for name in own
+        if name not in below and not name.endswith("num_batches_tracked") and not name.startswith(AUXILIARY)
+    ]
+    return Section(
+        prefix.removesuffix("."),
+        {name: value for name, value in below.items() if name in own},
+        missing,
+        [name for name in below if name not in own and not name.startswith(AUXILIARY)],
+    )
+
+
+def _keys(names: dict[str, Tensor], fitting: dict[str, Section]) -> list[str]:
+    return list(fitting) or list(dict.fromkeys(name.split(".")[0] for name in names))
+
+
+def _misfit(section: Section, path: str | Path, model: str) -> InputError:
+    where = f"{section.key} of {path}" if section.key else str(path)
+    return InputError(
+        f"{where} does not fit {model}: {_some('missing', section.missing)}, {_some('unknown', section.unknown)}; give "
+        f"the `model` that these weights were trained with."
+    )
+
+
+def _some(what: str, names: Sequence[str]) -> str:
+    shown = f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
+    return f"{len(names)} tensors are {what}{shown}"
+
+
+def _load(net: nn.Module, state: dict[str, Tensor], path: str | Path, model: str) -> None:
+    own = net.state_dict()
+    other = [name for name in state if own[name].shape != state[name].shape]
+    head = [name for name in own if not name.startswith(AUXILIARY)][-1].rpartition(".")[0]
+    if other and all(name.startswith((f"{head}.", *AUXILIARY)) for name in other) and f"{head}.weight" in other:
+        found, asked = len(state[f"{head}.weight"]), len(own[f"{head}.weight"])
+        if state[f"{head}.weight"].shape[1:] == own[f"{head}.weight"].shape[1:]:
+            raise WrongClasses(path, found, asked)
+    if other:
+        found_shape, needed = list(state[other[0]].shape), list(own[other[0]].shape)
+        raise InputError(
+            f"{path} does not fit {model}: {other[0]} is {found_shape}, not {needed}; "
+            f"give the `model` that these weights were trained with."
+        )
+    net.load_state_dict(state, strict=False)
+
+
+class WrongClasses(InputError):
+    """Weights whose last layer has another number of outputs than were asked for."""
+
+    def __init__(self, path: str | Path, found: int, asked: int):
+        super().__init__(
+            f"{path} has {found} classes but the data has {asked}: evaluate it on the set it was trained for."
+        )
+        self.found, self.asked = found, asked
