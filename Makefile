@@ -1,5 +1,5 @@
-# fastreg: `make demo` shows the whole path on real photographs, `make test` checks everything.
-# Neither calls apt: where system packages are missing, the line that installs them is printed.
+# `make demo` runs the whole path on real images, `make test` checks everything, `make docs` builds the documentation.
+# None calls apt: where system packages are missing, the line that installs them is printed.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 FFCV_SYSTEM := libopencv-dev libturbojpeg0-dev pkg-config g++
 MAGICK_SYSTEM := libmagickwand-6.q16-6
 
-.PHONY: demo test lint format install install-dev ffcv clean
+.PHONY: demo test lint types docs format install install-dev ffcv clean
 
 demo: install
 	@test -d data/imagenet || $(BIN)/fastreg data sample imagenet
@@ -22,14 +22,20 @@ test: install-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpreter -n 2 --dist loadfile
 
-# The packages lie in several top-level folders, so the tools that read packages from disk read an installed copy.
-lint: install-dev
+lint: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	cd build/lint && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-cache
+
+# The packages lie in several top-level folders, so the tools that read packages from disk read an installed copy.
+types: install-dev
 	rm -rf build/lint build/lib
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/lint .
-	$(BIN)/python -m mypy --config-file pyproject.toml -p fastreg --cache-dir build/mypy
-	cd build/lint && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-cache
+	cd build/lint && ../../$(BIN)/python -m mypy --config-file ../../pyproject.toml -p fastreg --cache-dir ../mypy
+
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo 'documentation: build/site/index.html'
 
 format: install-dev
 	$(BIN)/ruff check --fix .
@@ -43,16 +49,20 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dali,sample]'
-	# beside this folder Python would take it for the package, if the checkout did not stand on the path itself
+	# without the checkout on the path, Python started beside this folder takes the folder for the package
 	pwd >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fastreg-checkout.pth"
 	$(PIP) --no-deps imagecorruptions  # its frost photographs; nothing else of it is used
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) -e '.[dali,sample,dev]'
-	$(PIP) --no-deps torchattacks robustbench  # judges; their own requirements pin old releases
+	$(PIP) --no-deps torchattacks robustbench  # their own requirements pin old releases
 	@ldconfig -p 2>/dev/null | grep -q libMagickWand-6.Q16.so.6 || \
-		echo 'ImageMagick judges are left out; to have them: apt-get install $(MAGICK_SYSTEM)'
+		echo 'comparisons with ImageMagick are skipped; to run them: apt-get install $(MAGICK_SYSTEM)'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(PIP) -e '.[dali,sample,docs]'
 	@touch $@
 
 ffcv: $(VENV)/installed
@@ -60,7 +70,7 @@ ffcv: $(VENV)/installed
 	elif pkg-config --exists opencv4 libturbojpeg 2>/dev/null && command -v c++ >/dev/null; then \
 		echo 'building the ffcv extra'; $(PIP) -e '.[ffcv]'; \
 	else \
-		echo 'FFCV is left out; to have it: apt-get install $(FFCV_SYSTEM)'; \
+		echo 'FFCV is skipped; to install it: apt-get install $(FFCV_SYSTEM)'; \
 	fi
 
 clean:

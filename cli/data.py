@@ -100,6 +100,8 @@ def verify(
     found = check(name, data_dir, workers, image_key=image_key, label_key=label_key)
     for where, why in found["broken"]:
         typer.echo(f"{where}: {why}")
+    for how, count in found.get("scaled", {}).items():
+        typer.echo(f"{count:,} images are read as {how}")
     typer.echo(f"{found['checked']:,} samples, {len(found['broken']):,} broken")
     raise typer.Exit(1 if found["broken"] else 0)
 

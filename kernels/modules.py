@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import get_worker_info
 
 from fastreg.kernels.augmentation import augment
 from fastreg.kernels.cross_entropy import mixed_cross_entropy
@@ -22,7 +24,10 @@ class BatchAugment(nn.Module):
     cropped where ``crop`` is given.
 
     The buffer ``step`` counts the calls in training mode and keys the draws. It stays on the CPU and is saved in
-    checkpoints.
+    checkpoints. In a worker of a DataLoader the worker's seed is part of the key, so that draws differ between workers
+    and epochs; ``torch.manual_seed`` before the loop makes them repeatable.
+
+    torch.compile runs the module outside of its graphs in training mode, and inside in ``eval()`` mode.
 
     Args:
         method: Result of ``fastreg.methods.create``, or an object with ``draw(labels, indices, step, *, size=None)``
@@ -70,12 +75,19 @@ class BatchAugment(nn.Module):
     def forward(
         self, images: Tensor, labels: Tensor, indices: Tensor | None = None, crop: Tensor | None = None
     ) -> tuple[Tensor, Targets]:
+        if torch.compiler.is_compiling() and self.training:  # the host draws with numpy, which no graph can contain
+            return torch.compiler.disable(self._forward)(images, labels, indices, crop)
+        return self._forward(images, labels, indices, crop)
+
+    def _forward(
+        self, images: Tensor, labels: Tensor, indices: Tensor | None, crop: Tensor | None
+    ) -> tuple[Tensor, Targets]:
         if not self.training:
             lam = torch.ones(len(labels), device=labels.device)
             return augment(images, Plan(crop=crop), **self.options), Targets(labels, labels, lam)
         if indices is None:
             indices = torch.arange(len(images))
-        step = int(self.step)
+        step = _draw_step(int(self.step))
         self.step += 1
         size = self.options["size"] or tuple(images.shape[1:3])
         height, width = (size, size) if isinstance(size, int) else size
@@ -86,6 +98,18 @@ class BatchAugment(nn.Module):
     def extra_repr(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())
         return f"method={_name_of(self.method)!r}, {options}, seed={self.seed}, step={int(self.step)}"
+
+
+def _draw_step(count: int) -> int:
+    """The key of a call's draws: its count; in a DataLoader's worker a hash of the worker's seed and the count.
+
+    Each worker has a copy of the module, and without persistent workers a new one in each epoch, whose count is 0.
+    """
+    worker = get_worker_info()
+    if worker is None:
+        return count
+    words = np.random.SeedSequence([worker.seed, count]).generate_state(1)
+    return int(words[0] >> 1)
 
 
 class MixedCrossEntropy(nn.Module):

@@ -68,21 +68,14 @@ class Op:
     rare_tolerance: float = 0.0
 
 
-# One row per module that lists its operations in OPS.
-_MODULES = (
-    "augmentation.registry",
-    "cross_entropy.registry",
-    "attacks.registry",
-    "color.registry",
-    "jpeg.registry",
-    "corruptions.registry",
-)
+# One row per folder whose registry.py lists its operations in OPS.
+_FOLDERS = ("augmentation", "cross_entropy", "attacks", "color", "jpeg", "corruptions")
 
 
 def operations() -> list[Op]:
     """Every registered operation.
 
     Returns:
-        The rows of every module in ``_MODULES``, in that order.
+        The rows of every folder in ``_FOLDERS``, in that order.
     """
-    return [op for name in _MODULES for op in importlib.import_module(f"fastreg.kernels.{name}").OPS]
+    return [op for name in _FOLDERS for op in importlib.import_module(f"fastreg.kernels.{name}.registry").OPS]

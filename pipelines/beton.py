@@ -17,7 +17,7 @@ import numpy as np
 
 from fastreg.errors import InputError
 from fastreg.pipelines.image import header
-from fastreg.pipelines.source import Dataset, Source
+from fastreg.pipelines.source import MAX_CLASSES, Dataset, Source
 
 VERSION = 2
 INT, RGB = 1, 2  # field types
@@ -70,6 +70,8 @@ class BetonSource(Source):
             )
         fields = self._table(HEADER.itemsize, int(header["fields"]), FIELD)
         self.page_size, n = int(header["page_size"]), int(header["samples"])
+        if self.page_size < 1:
+            raise self._damaged()
         rows = self._table(HEADER.itemsize + fields.nbytes, n, self._row_type(fields))
         allocation = self._table(int(header["allocation"]), None, ALLOCATION)
         self.pointers, self._sizes = self._extents(rows["image"], allocation)
@@ -83,15 +85,13 @@ class BetonSource(Source):
                 f"{path} holds the {self.about['split']} split, not {split}: set `data_dir` to the folder that holds "
                 f"train.beton and val.beton."
             )
-        classes = self.about.get("classes") or [
-            str(i) for i in range(spec.classes or int(rows["label"].max(initial=0)) + 1)
-        ]
+        classes = self.about.get("classes") or self._numbers(rows["label"], spec)
         digest = hashlib.sha256(rows.tobytes() + self._sizes.tobytes()).hexdigest()[:12]
         counts = f"{n} images, {len(classes)} classes, {len(self._memory)} bytes, table {digest}"
         super().__init__(name, split, path, spec, rows["label"], classes, counts)
         self.is_sample = self.is_sample or bool(self.about.get("sample"))
         sides = set(zip(self.heights.tolist(), self.widths.tolist())) if n else set()
-        if len(sides) == 1 and (self.modes == RAW).all():
+        if len(sides) == 1 and (self.modes == RAW).all() and 0 not in next(iter(sides)):
             (self.canvas,) = sides
         whole = self.canvas is not None and not ((self.pointers | self._sizes) % BLOCK).any()
         self._blocks = self._memory[: len(self._memory) // BLOCK * BLOCK].reshape(-1, BLOCK) if whole else None
@@ -106,6 +106,13 @@ class BetonSource(Source):
         if offset > len(self._memory) or stop > len(self._memory):
             raise self._damaged()
         return np.frombuffer(self._memory[offset:stop], dtype)
+
+    def _numbers(self, labels: np.ndarray, spec: Dataset) -> list[str]:
+        """Numbers as class names, for a file that stores no names."""
+        most = int(labels.max(initial=0))
+        if spec.classes is None and most >= MAX_CLASSES:
+            raise InputError(f"{self.path} has label {most}, and labels are 0 to {MAX_CLASSES - 1:,}: write it anew.")
+        return [str(label) for label in range(spec.classes or most + 1)]
 
     def _damaged(self) -> InputError:
         return InputError(f"{self.path} is cut short or damaged: write it anew with `fastreg data prepare`.")
@@ -124,6 +131,8 @@ class BetonSource(Source):
 
     def _extents(self, images: np.ndarray, allocation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(pointer, size) of every sample, from the allocation table."""
+        if (images["pointer"] > len(self._memory)).any() or (allocation["size"] > len(self._memory)).any():
+            raise self._damaged()  # unsigned: as int64 they might be negative
         pointers = images["pointer"].astype(np.int64)
         table = allocation[np.argsort(allocation["pointer"])]
         at = np.searchsorted(table["pointer"], images["pointer"])
@@ -142,11 +151,14 @@ class BetonSource(Source):
         note = np.frombuffer(label["arguments"].tobytes()[: ABOUT.itemsize], ABOUT)[0]
         if note["magic"] != MAGIC:
             return {}, None
-        end = int(note["pointer"] + note["size"])
+        end = int(note["pointer"]) + int(note["size"])
         try:
             about = json.loads(self._memory[int(note["pointer"]) : end].tobytes())
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._damaged() from None
+        names = about.get("classes", []) if isinstance(about, dict) else None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise self._damaged()
         return about, self._table(end, n, CHECKSUM) if about.get("checksums") else None
 
     def content(self) -> str:

@@ -1,15 +1,14 @@
-"""CIFAR-10 and CIFAR-100 from their python pickles; the unpickler admits arrays and plain containers only."""
+"""CIFAR-10 and CIFAR-100 from their pickles, as a split in memory."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastreg.errors import InputError
+from fastreg.pipelines.cifar_pickle import load_pickle
 from fastreg.pipelines.source import Dataset, Source
 
 # folder, files of each split, meta file, label key, name key
@@ -29,50 +28,6 @@ _LAYOUT: dict[str, tuple[str, dict[str, tuple[str, ...]], str, str, str]] = {
         "fine_label_names",
     ),
 }
-
-# What the pickle of a numpy array may call, by the names that numpy 1 and 2 and Python 2 and 3 wrote.
-_reconstruct, _frombuffer = np._core.multiarray._reconstruct, np._core.numeric._frombuffer  # type: ignore[attr-defined]
-
-
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"encoding {encoding!r} is not allowed")
-    return text.encode("latin1")
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
-    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
-    ("_codecs", "encode"): _latin1,
-}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
-
-
-def load_pickle(path: Path) -> dict[str, Any]:
-    """The dictionary in a CIFAR pickle, keys as text. Raises InputError for all but arrays and plain containers."""
-    try:
-        with open(path, "rb") as file:
-            content = _ArraysOnly(file, encoding="bytes").load()
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: unpack the whole CIFAR archive there.") from None
-    except pickle.UnpicklingError as error:
-        raise InputError(f"{path} is refused as a CIFAR pickle ({error}): fetch the data set anew.") from None
-    except Exception as error:  # a damaged pickle may raise nearly anything
-        raise InputError(f"{path} cannot be read as a CIFAR pickle ({error!r}): fetch the data set anew.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, not CIFAR's dictionary: fetch the data set anew.")
-    return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
 
 
 class ArraySource(Source):
@@ -100,19 +55,31 @@ class ArraySource(Source):
 
 
 def open_cifar(name: str, split: str, root: Path, spec: Dataset) -> ArraySource:
-    """CIFAR arrays at ``root`` (the folder of the pickles or its parent); split "val" is CIFAR's test set."""
+    """Open CIFAR at ``root`` (the folder of the pickles or its parent); split "val" is CIFAR's test set."""
     folder, files, meta, label_key, name_key = _LAYOUT[name]
     base = root / folder if (root / folder).is_dir() else root
     images, labels = [], []
     for file in files[split]:
         content = load_pickle(base / file)
-        data, fine = content.get("data"), content.get(label_key)
-        rows = len(fine) if isinstance(fine, (list, np.ndarray)) else -1
-        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (rows, 3072):
+        data, fine = content.get("data"), _whole_numbers(content.get(label_key))
+        rows = -1 if fine is None else len(fine)
+        if fine is None or not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (rows, 3072):
             raise InputError(f"{base / file} lacks matching 'data' (uint8 [N, 3072]) and {label_key!r}: fetch it anew.")
         images.append(data.reshape(rows, 3, 32, 32).transpose(0, 2, 3, 1))
-        labels.append(np.asarray(fine, np.int64))
-    classes = [x.decode() if isinstance(x, bytes) else str(x) for x in load_pickle(base / meta).get(name_key, [])]
+        labels.append(fine)
+    names = load_pickle(base / meta).get(name_key)
+    if not isinstance(names, list) or not all(isinstance(one, bytes | str) for one in names):
+        raise InputError(f"{base / meta} lacks the class names {name_key!r}: fetch it anew.")
+    classes = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in names]
     stacked = np.ascontiguousarray(np.concatenate(images))
     counts = f"{len(stacked)} images, {len(classes)} classes"
     return ArraySource(stacked, name, split, root, spec, np.concatenate(labels), classes, counts)
+
+
+def _whole_numbers(values: object) -> np.ndarray | None:
+    """A list or vector of whole numbers as int64 [N]; None for anything else."""
+    if isinstance(values, list) and all(type(value) is int and -(2**62) < value < 2**62 for value in values):
+        return np.array(values, np.int64)
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    return None

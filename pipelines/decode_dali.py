@@ -32,7 +32,7 @@ from fastreg.pipelines.decoder import (
     look_ahead,
     report_bad_image,
 )
-from fastreg.pipelines.image import ERRORS, header, open_image, reason
+from fastreg.pipelines.image import ERRORS, header, open_image, reason, to_rgb
 from fastreg.pipelines.loader_table import LOADERS
 from fastreg.pipelines.source import Source
 
@@ -60,7 +60,7 @@ class _Prepared(NamedTuple):
 
 def _ppm(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "PPM")
+    Image.fromarray(to_rgb(image)).save(buffer, "PPM")
     return buffer.getvalue()
 
 

@@ -41,12 +41,22 @@ class Header(NamedTuple):
     plain: bool
 
 
+def _refuse_bomb(height: int, width: int) -> None:
+    """Pillow refuses twice its limit, and decodes a few bytes that claim just less into half a gigabyte."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and height * width > limit:
+        raise Image.DecompressionBombError(
+            f"it claims {width} x {height} pixels, a decompression bomb: more than {limit:,} are not decoded"
+        )
+
+
 def header(stored: bytes | np.ndarray) -> Header:
     """Size and kind of a stored image; reads no further than the frame header. Raises one of ERRORS."""
     if isinstance(stored, np.ndarray):
         return Header(stored.shape[0], stored.shape[1], False)
     jpeg = _jpeg(stored)
-    if jpeg is not None and jpeg.height * jpeg.width <= (Image.MAX_IMAGE_PIXELS or 1 << 62):
+    if jpeg is not None:
+        _refuse_bomb(jpeg.height, jpeg.width)
         return jpeg
     image = open_image(stored)
     return Header(image.height, image.width, False)
@@ -76,11 +86,62 @@ def _jpeg(data: bytes) -> Header | None:
 
 def open_image(stored: bytes | np.ndarray) -> Image.Image:
     """A lazily decoded Pillow image. Raises one of ERRORS."""
-    return Image.fromarray(stored) if isinstance(stored, np.ndarray) else Image.open(io.BytesIO(stored))
+    if isinstance(stored, np.ndarray):
+        return Image.fromarray(stored)
+    image = Image.open(io.BytesIO(stored))
+    _refuse_bomb(image.height, image.width)
+    return image
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """The pixels of an image, uint8 [H, W, 3]; more than 8 bits of gray are scaled. Raises one of ERRORS.
+
+    Pillow's own conversion (and torchvision's) clips values above 255, which turns such images black and white.
+    """
+    if not _deep(image):
+        return np.asarray(image.convert("RGB"))
+    gray, scale = np.asarray(image), scaling(image)
+    if scale == GRAY16:
+        levels = np.rint(gray.astype(np.float64) / 257)
+    elif scale == UNIT:
+        levels = np.rint(gray.astype(np.float64) * 255)
+    elif scale == BYTES:
+        levels = np.rint(gray)
+    else:
+        low, high = float(gray.min()), float(gray.max())
+        levels = np.rint((gray.astype(np.float64) - low) * (255 / (high - low or 1)))
+    return np.repeat(levels.astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+GRAY16 = "16-bit gray, divided by 257"
+UNIT = "gray from 0 to 1, multiplied by 255"
+BYTES = "gray from 0 to 255 in more than 8 bits, rounded"
+STRETCHED = "gray of another range, stretched from its own least and greatest value to 0 and 255"
+
+
+def _deep(image: Image.Image) -> bool:
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def scaling(image: Image.Image) -> str:
+    """How ``to_rgb`` scales the pixels of an image, one clause; empty if it does not. Raises one of ERRORS."""
+    if not _deep(image):
+        return ""
+    gray = np.asarray(image)
+    if gray.size == 0 or not np.isfinite(gray).all():
+        raise ValueError("it has pixels that are no finite numbers")
+    low, high = float(gray.min()), float(gray.max())
+    if image.mode.startswith("I;16") or (image.format == "PNG" and low >= 0 and high <= 0xFFFF):
+        return GRAY16
+    if image.mode == "F" and low >= 0 and high <= 1:
+        return UNIT
+    if low >= 0 and high <= 255:
+        return BYTES
+    return GRAY16 if low >= 0 and high <= 0xFFFF else STRETCHED
 
 
 def pixels(stored: bytes | np.ndarray, plain: bool) -> np.ndarray:
-    """The pixels of a stored image, bit-equal to Pillow's.
+    """The pixels of a stored image, bit-equal to Pillow's; ``to_rgb`` tells the exception.
 
     EXIF rotation is not applied, as in torchvision. simplejpeg decodes plain JPEGs: its libjpeg-turbo gives the same
     bits with less copying and releases the interpreter's lock. It refuses every file that libjpeg warns about; Pillow
@@ -101,7 +162,7 @@ def pixels(stored: bytes | np.ndarray, plain: bool) -> np.ndarray:
     if plain and decode_jpeg is not None:
         with contextlib.suppress(ValueError):
             return decode_jpeg(stored, "RGB")
-    return np.asarray(open_image(stored).convert("RGB"))
+    return to_rgb(open_image(stored))
 
 
 def reason(error: BaseException) -> str:

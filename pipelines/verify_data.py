@@ -12,7 +12,7 @@ from fastreg.errors import InputError
 from fastreg.pipelines.address import is_address, is_pattern
 from fastreg.pipelines.datasets import DATASETS, SPLITS, find, open_dataset, split_named, stored_splits
 from fastreg.pipelines.decoder import BatchRequest, DecodePool, cancel_all, look_ahead, worker_count
-from fastreg.pipelines.image import ERRORS, header, open_image, pixels, reason
+from fastreg.pipelines.image import ERRORS, header, open_image, pixels, reason, scaling
 from fastreg.pipelines.source import Source
 from fastreg.progress import progress
 
@@ -58,13 +58,15 @@ def verify(
         image_key, label_key: As for ``open_dataset``.
 
     Returns:
-        {"checked": number of samples, "broken": [(where, why), ...]}.
+        {"checked": number of samples, "broken": [(where, why), ...]}; and, if there are images of more than 8 bits,
+        "scaled": {how their pixels are scaled: number of images}.
 
     Raises:
         InputError: There is no usable data set. A broken image raises nothing.
     """
     name, data_dir = _named(name, data_dir)
     pool, broken, checked = DecodePool(worker_count(workers)), [], 0
+    scales: list[str] = []
 
     try:
         for source in _splits(name, data_dir, image_key=image_key, label_key=label_key):
@@ -75,7 +77,10 @@ def verify(
                     try:
                         data = source.read(index)
                         source.check(index)
-                        pixels(data, header(data).plain)
+                        plain = header(data).plain
+                        pixels(data, plain)
+                        if not plain and (scale := scaling(open_image(data))):
+                            scales.append(scale)
                     except ERRORS as error:
                         found.append((source.describe(index), reason(error)))
                 return found
@@ -92,7 +97,8 @@ def verify(
             checked += n
     finally:
         pool.close()
-    return {"checked": checked, "broken": broken}
+    found: dict[str, Any] = {"checked": checked, "broken": broken}
+    return {**found, "scaled": dict(Counter(scales))} if scales else found
 
 
 def info(

@@ -21,6 +21,7 @@ from fastreg.evaluation.pixel_cache import Pixels, to_device
 from fastreg.evaluation.types import Condition, SuitePlan
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.pipelines.image import ERRORS
+from fastreg.pipelines.npy import open_npy
 
 
 def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -> SuitePlan:
@@ -94,7 +95,7 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
     """
     if not (root / "labels.npy").is_file():
         raise InputError(f"no CIFAR-C at {root}: give the folder that holds labels.npy and <corruption>.npy.")
-    labels = _array(root / "labels.npy")
+    labels = open_npy(root / "labels.npy")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(
             f"{root}/labels.npy is {labels.dtype} {list(labels.shape)}, not integers [n]: extract it again."
@@ -109,7 +110,7 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
         path = root / f"{name}.npy"
         if not path.is_file():
             continue
-        stacked = _array(path)
+        stacked = open_npy(path)
         single = len(stacked) == len(eval_data)  # one severity of the data's images, not five of a fifth as many
         if single and len(chosen) > 1:
             raise InputError(
@@ -152,13 +153,6 @@ def _origin(root: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, OSError) as error:
         why = f"{type(error).__name__}: {error}"
         raise InputError(f"{path} does not say how {root} was made ({why}): restore it, or move it away.") from error
-
-
-def _array(path: Path) -> np.ndarray:
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read as an array ({error}): extract it again.") from error
 
 
 class _ArrayBatches:

@@ -122,7 +122,13 @@ class Method(NamedTuple):
     def __reduce__(self) -> tuple[Any, ...]:
         if self.recreate is None:
             raise TypeError("only a method made by fastreg.methods.create can be pickled")
-        return self.recreate, ()
+        left_out = [name for name, value in self._asdict().items() if value is None]
+        return _recreate, (self.recreate, left_out)
+
+
+def _recreate(recreate: Callable[[], Method], left_out: Sequence[str]) -> Method:
+    """The method made by ``recreate``, without the fields that ``_replace`` had set to None."""
+    return recreate()._replace(**dict.fromkeys(left_out))
 
 
 def join(context: MethodContext, components: Sequence[Component]) -> Method:

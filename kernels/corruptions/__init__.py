@@ -105,8 +105,7 @@ def corrupt(
         severity: 1 to 5.
         seed: Key of the random numbers.
         indices: int64 [B], index of each image in the data set, part of the key. Needed by corruptions that draw,
-        unless
-            ``fields`` is given. The host draws from them: indices on a GPU are copied back, which synchronizes.
+            unless ``fields`` is given. The host draws from them: indices on a GPU are copied back, which synchronizes.
         constants: "imagenet224", "imagenet299", "tiny64", "cifar32", or "auto" for the set of the images' size.
         jpeg: Add ImageNet-C's JPEG round trip at quality 85.
         fields: The random fields, as ``draw_fields`` gives them. None: drawn from ``seed`` and ``indices``.
@@ -167,7 +166,7 @@ def draw_fields(
         name: One of ``CORRUPTIONS`` or ``EXTRA_CORRUPTIONS``.
         severity: 1 to 5.
         seed: Key of the random numbers.
-        indices: Whole numbers [B] on the host, index of each image in the data set.
+        indices: int64 [B], or other integers, on the host: index of each image in the data set.
         size: Side of the images, pixels.
         constants: A set of constants, or "auto" for the set of this size.
         device: Device of the fields.

@@ -7,6 +7,8 @@ import pickle
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import DataLoader
 
 from fastreg import methods
 from fastreg.kernels import BatchAugment, MixedCrossEntropy, Plan, Targets, augment, mixed_cross_entropy
@@ -91,3 +93,58 @@ def test_modules_are_picklable_and_copyable(restored):
 def test_mixed_cross_entropy():
     z, targets = torch.randn(4, 5), labels(4, 5)
     assert torch.equal(MixedCrossEntropy(0.2, "sum")(z, targets), mixed_cross_entropy(z, targets, 0.2, "sum"))
+
+
+class Collate:
+    """Augments in the loader; the batch is the labels' weights."""
+
+    def __init__(self) -> None:
+        self.module = BatchAugment(methods.create("mixup", scope="sample"))
+
+    def __call__(self, samples: list[int]) -> torch.Tensor:
+        images = torch.zeros(len(samples), 8, 8, 3, dtype=torch.uint8)
+        return self.module(images, torch.zeros(len(samples), dtype=torch.int64))[1].lam
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_workers_of_a_data_loader_draw_differently_and_repeatably(persistent):
+    """Three epochs of four batches of two: 24 weights, all of them different."""
+
+    def epochs() -> list[list[float]]:
+        torch.manual_seed(5)
+        loader = DataLoader(range(8), 2, num_workers=2, collate_fn=Collate(), persistent_workers=persistent)
+        return [lam.tolist() for _ in range(3) for lam in loader]
+
+    assert pickle.loads(pickle.dumps(Collate())).module.method.name == "mixup"  # as spawned workers receive it
+    drawn = epochs()
+    assert len({weight for batch in drawn for weight in batch}) == 24
+    assert epochs() == drawn
+
+
+def test_compiled_training_steps_draw_outside_of_their_graphs():
+    module, net = BatchAugment(methods.create("cutmix"), size=8), nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+    images, labels_ = torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8), torch.arange(4)
+
+    def step(images: torch.Tensor, labels_: torch.Tensor) -> torch.Tensor:
+        augmented, targets = module(images, labels_)
+        return mixed_cross_entropy(net(augmented), targets)
+
+    plain = [step(images, labels_).item() for _ in range(4)]
+    module.step.zero_()
+    torch._dynamo.reset()
+    compiled = torch.compile(step, backend="eager")
+    losses = [compiled(images, labels_).item() for _ in range(2)]
+    with torch.compiler.set_stance("fail_on_recompile"):
+        losses += [compiled(images, labels_).item() for _ in range(2)]
+    assert losses == plain
+    assert int(module.step) == 4
+    augmented, _ = torch.compile(module, backend="eager")(images, labels_)
+    assert augmented.shape == (4, 3, 8, 8)
+
+
+def test_a_compiled_module_in_eval_mode_is_one_graph():
+    module = BatchAugment(methods.create("mixup")).eval()
+    images, labels_ = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8), torch.arange(4)
+    torch._dynamo.reset()
+    augmented, _ = torch.compile(module, backend="eager", fullgraph=True)(images, labels_)
+    assert torch.equal(augmented, module(images, labels_)[0])

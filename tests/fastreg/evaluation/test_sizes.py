@@ -32,7 +32,8 @@ def photographs(monkeypatch):
     [
         (32, "cifar32", 1), (64, "tiny64", 1), (224, "imagenet224", 1), (299, "imagenet299", 1),
         (16, "cifar32", 0.5), (40, "cifar32", 1.25), (48, "tiny64", 0.75), (96, "tiny64", 1.5),
-        (128, "imagenet224", 4 / 7), (192, "imagenet224", 6 / 7), (256, "imagenet224", 8 / 7), (288, "imagenet299", 288 / 299),
+        (128, "imagenet224", 4 / 7), (192, "imagenet224", 6 / 7), (256, "imagenet224", 8 / 7),
+        (288, "imagenet299", 288 / 299),
         (448, "imagenet299", 448 / 299),
     ],
 )  # fmt: skip
@@ -74,9 +75,8 @@ def test_the_next_step_that_train_prints_works_for_every_size(dataset, suite, si
     runs.save_checkpoint(tmp_path / "run" / "best.pt", state)
     card, folder = run(tmp_path / "run", suite, corruptions="frost,motion_blur", severities="1", device="cpu")
     assert card.data["size"] == size
-    assert any(
-        len(rows["results"]) == 2 for rows in json.loads((folder / "scorecard.json").read_text())["suites"].values()
-    )
+    suites = json.loads((folder / "scorecard.json").read_text())["suites"].values()
+    assert any(len(rows["results"]) == 2 for rows in suites)
 
 
 def test_imagenet_c_on_arrays_of_cifars_size_is_still_refused(net):

@@ -258,6 +258,8 @@ def test_a_method_survives_pickling_with_its_parameters(name):
     copy = pickle.loads(pickle.dumps(method))
     labels, indices = torch.arange(8), torch.arange(8) + 40
     assert copy.name == method.name
+    assert (copy.fields is None) == (method.fields is None)
+    assert pickle.loads(pickle.dumps(method._replace(fields=None))).fields is None
     for one, two in zip(method.draw(labels, indices, 3), copy.draw(labels, indices, 3)):
         for own, other in zip(one, two):
             assert (own is None and other is None) or torch.equal(own, other)

@@ -221,6 +221,8 @@ def test_bad_input_of_draw_fields():
     for size in (0, -3, 32.5, True, None):
         with pytest.raises(ValueError, match=f"`size` is {size}: give a whole number of 1 or more"):
             draw_fields("fog", 1, seed=0, indices=INDICES, size=size, constants="cifar32")
+    with pytest.raises(TypeError, match="`textures` is"):
+        draw_fields("frost", 1, seed=0, indices=INDICES, size=32, textures=5)
 
 
 @pytest.mark.parametrize("name", ALL)
