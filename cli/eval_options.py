@@ -29,6 +29,11 @@ FLAGS: Flags = {
             "--crop-pct",
             "Size over the resized side; default 0.875. 1 keeps images of the size whole.",
         ),
+        "scored_classes": (
+            str,
+            "--classes",
+            "Outputs that compete, of data with fewer classes: subset or all.",
+        ),
         "loader": (str, "--loader", f"{loader_help(evaluation=True)}; auto is folder, the published protocol."),
         "workers": (int, "-j --workers", "Decoding threads."),
     },

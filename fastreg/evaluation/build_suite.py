@@ -26,7 +26,10 @@ def clean_figures(card: ScorecardData, suite: str, found: Mapping[str, float]) -
 
 def occlusion(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     """A black square at the center."""
-    return SuitePlan({"side": eval_data.size // 2}, {"occlusion": Condition(conditions.occlusion)})
+    size, side = eval_data.size, eval_data.size // 2
+    corner = (size - side) // 2
+    settings = {"side": side} | ({"corner": corner} if corner != size // 4 else {})  # cards of older versions had S/4
+    return SuitePlan(settings, {"occlusion": Condition(conditions.occlusion)})
 
 
 def attack(eval_data: EvalData, config: EvalConfig, *, suite: str, steps: int) -> SuitePlan:

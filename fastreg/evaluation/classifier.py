@@ -38,8 +38,10 @@ class EvalModel(nn.Module):
         dtype: torch.dtype,
         columns: Tensor | None = None,
         mixed: bool = True,
+        every: bool = False,
     ):
         super().__init__()
+        self.every, self.outputs = every, 0
         self.net, self.dtype, self.mixed = net, dtype, mixed and dtype != torch.float32
         self.needed = int(columns.max()) + 1 if columns is not None else 0
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
@@ -74,6 +76,10 @@ class EvalModel(nn.Module):
             raise InputError(
                 f"the model has {logits.shape[1]} classes but the data's go up to number {self.needed - 1}."
             )
+        self.outputs = logits.shape[1]
+        if self.every and self.columns is not None and len(self.columns) < self.outputs:
+            rest = sorted(set(range(self.outputs)) - set(self.columns.tolist()))  # once, at the first call
+            self.columns = torch.cat((self.columns, torch.tensor(rest, device=self.columns.device)))
         return (logits if self.columns is None else logits[:, self.columns]).float()
 
 
@@ -86,6 +92,7 @@ class Classifier:
         device: where it runs.
         precision: see :func:`precision_of`.
         columns: int64 [K], picks and orders the model's outputs where the data holds only some of its classes.
+        every: keep the model's other outputs too, behind those of ``columns``.
         compiled: run torch.compile's graph. Else, on a GPU, with a ``batch_size``, the forward pass is captured and
             replayed (``cuda_graph.py``). Both pad the last batch to ``batch_size``.
     """
@@ -99,6 +106,7 @@ class Classifier:
         device: torch.device,
         precision: str,
         columns: Tensor | None = None,
+        every: bool = False,
         compiled: bool = False,
         batch_size: int = 0,
     ):
@@ -113,7 +121,8 @@ class Classifier:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pad_to = batch_size if compiled else 0
         net = torch.compile(model) if compiled else model
-        self.module = EvalModel(net, self.mean, self.std, self.dtype, columns, own_dtype is None).to(device).eval()
+        self.module = EvalModel(net, self.mean, self.std, self.dtype, columns, own_dtype is None, every)
+        self.module.to(device).eval()
         self.replayed: CudaGraphForward | None = None
         if device.type == "cuda" and batch_size and not compiled:
             self.replayed, self.pad_to = CudaGraphForward(self.module.logits, batch_size), batch_size

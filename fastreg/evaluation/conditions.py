@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg import kernels
 from fastreg.errors import InputError, unknown
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.pixel_cache import Pixels
-from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, augment, corrupt, draw_fields
+from fastreg.kernels import CORRUPTIONS, augment, corrupt, draw_fields
 from fastreg.kernels.attacks import fgsm_attack
-from fastreg.kernels.corruptions.constants import resolve
+from fastreg.kernels.corruptions.constants import SIZES, resolve
 from fastreg.kernels.types import Plan
 
 Logits = Callable[[Classifier, Any], Tensor]  # of Pixels or FloatPixels
@@ -28,9 +31,10 @@ def clean(classifier: Classifier, batch: Pixels) -> Tensor:
 
 
 def occlusion(classifier: Classifier, batch: Pixels) -> Tensor:
-    """Black in pixel space, rows and columns [S/4, 3S/4): 16 at 32 px, 112 at 224 px (Yun et al. 2019, E.1)."""
+    """Black in pixel space, S/2 wide: 16 at 32 px, 112 at 224 px (Yun et al. 2019, E.1)."""
     n, size = batch.images.shape[:2]
-    low, side = size // 4, size // 2
+    side = size // 2
+    low = (size - side) // 2
     box = torch.full((n, 4), low, dtype=torch.int32, device=batch.images.device)  # made there: nothing is copied
     box[:, 2:] += side
     return classifier.images(batch.images, Plan(box=box, box_fill=torch.ones_like(box[:, 0], dtype=torch.int8)))
@@ -95,7 +99,7 @@ def corruption_conditions(
     Raises:
         InputError: an unknown name, or a severity that is not 1 to 5.
     """
-    known = [*CORRUPTIONS, *EXTRA_CORRUPTIONS]
+    known = [*CORRUPTIONS, *kernels.EXTRA_CORRUPTIONS]
     if isinstance(corruptions, str):
         corruptions = [name.strip() for name in corruptions.split(",")]
     names = list(dict.fromkeys(corruptions or CORRUPTIONS))
@@ -120,13 +124,29 @@ def constants_for(name: str, size: int) -> str:
         raise InputError(str(error)) from error
 
 
-def frost_photographs(folder: str | Path | None, size: int, constants: str) -> list[np.ndarray]:
-    """The frost photographs; InputError, before any work, when they are missing or too small for the images."""
+def nearest_constants(name: str, size: int) -> tuple[str, float]:
+    """The constants for images of any size.
+
+    Args:
+        name: a name, or "auto": of the published size nearest by ratio.
+        size: side of the images in pixels.
+
+    Returns:
+        ``(name, scale)``: ``scale`` is ``size`` over the published size where "auto" found no equal one, else 1.
+    """
+    if name != "auto" or size in SIZES:
+        return constants_for(name, size), 1.0
+    side = min(SIZES, key=lambda published: abs(math.log(size / published)))
+    return SIZES[side], size / side
+
+
+def frost_photographs(folder: str | Path | None, size: int, constants: str, scale: float = 1.0) -> list[np.ndarray]:
+    """The frost photographs, scaled. Raises InputError where they are missing or too small for the images."""
     from fastreg.pipelines.frost import load_frost
 
     leave = "or leave frost out."
     try:
-        textures = load_frost(folder)
+        textures = [cv2.resize(t, None, fx=scale, fy=scale) if scale != 1 else t for t in load_frost(folder)]
         draw_fields(
             "frost",
             1,

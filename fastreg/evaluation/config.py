@@ -14,8 +14,12 @@ from fastreg.pipelines.loader_table import loader_names
 
 PROTOCOL = "folder"  # the loader whose pixels are Pillow's and torchvision's, on which published errors were measured
 CROP_PCT = 224 / 256  # the crop's side over the side that the shorter one is resized to, as published
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-FIDELITIES = ("auto", "dataset", "memory")
+CHOICES = {
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+    "fidelity": ("auto", "dataset", "memory"),
+    "loader": loader_names(evaluation=True),
+    "scored_classes": ("subset", "all"),
+}
 EPSILON = 8 / 255  # the paper's, on the [0, 1] scale of pixels
 
 Normalization = tuple[float, float, float]
@@ -33,6 +37,7 @@ class EvalConfig:
     mean: Any = "data"
     std: Any = "data"
     classes: Sequence[str] | None = None
+    scored_classes: str = "subset"
     precision: str = "fp32"
     compiled: bool = False
     device: Any = None
@@ -64,11 +69,7 @@ class EvalConfig:
     provenance: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for option, known in (
-            ("precision", PRECISIONS),
-            ("fidelity", FIDELITIES),
-            ("loader", loader_names(evaluation=True)),
-        ):
+        for option, known in CHOICES.items():
             if getattr(self, option) not in known:
                 raise unknown(f"`{option}`", str(getattr(self, option)), known)
         if not 0 < self.epsilon <= 1:

@@ -23,6 +23,7 @@ from fastreg.evaluation import conditions
 from fastreg.evaluation.conditions import SEVERITIES, corruption_conditions
 from fastreg.evaluation.config import CROP_PCT
 from fastreg.evaluation.corrupted_layouts import (
+    MANIFEST,
     QUALITY,
     digest_of_array,
     digest_of_folder,
@@ -37,8 +38,6 @@ from fastreg.files import lock, write_json
 from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 from fastreg.progress import progress
 from fastreg.version import __version__
-
-MANIFEST = "corrupted.json"
 
 
 def corrupt_dataset(

@@ -17,6 +17,7 @@ from fastreg.errors import RunError
 from fastreg.files import atomic_write, replacing
 
 QUALITY = 85  # ImageNet-C's
+MANIFEST = "corrupted.json"  # how a folder was made, and which parts are finished
 
 
 def file_names(describe: Sequence[str], classes: Sequence[str], labels: Sequence[int]) -> list[str]:

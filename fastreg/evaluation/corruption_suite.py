@@ -48,18 +48,20 @@ def build(
     pairs = corruption_conditions(config.corruptions, config.severities)
     if folder is not None:
         return read(Path(folder), eval_data, pairs)
-    small = not jpeg
-    if small != (eval_data.size == CIFAR_SIZE) and config.constants == "auto":
+    # ImageNet itself may be trained and evaluated at any size
+    fits = jpeg != (eval_data.size == CIFAR_SIZE) or (jpeg and eval_data.name == "imagenet")
+    if not fits and config.constants == "auto":
         raise InputError(
             f"{suite} does not fit {eval_data.size} px images: use the suite {other}, or choose `constants` by name."
         )
-    constants = conditions.constants_for(config.constants, eval_data.size)
+    constants, scale = conditions.nearest_constants(config.constants, eval_data.size)
     textures = None
     if any(name == "frost" for name, _ in pairs):
-        textures = conditions.frost_photographs(config.frost_dir, eval_data.size, constants)
+        textures = conditions.frost_photographs(config.frost_dir, eval_data.size, constants, scale)
     fidelity = config.fidelity if jpeg else "dataset"  # arrays have no JPEG step that could be left out
     jpeg = jpeg and fidelity == "dataset"
     settings = {"from": "generated", "fidelity": fidelity, "jpeg": 85 if jpeg else None, "constants": constants}
+    settings |= {"frost_scale": scale} if scale != 1 else {}
     given: dict[str, Any] = {"seed": config.seed, "constants": constants, "jpeg": jpeg, "textures": textures}
     return SuitePlan(
         settings,
@@ -123,7 +125,13 @@ def altered(card: ScorecardData, suite: str, *, constants: str, imagenet: bool) 
         said.append("fidelity memory, without the JPEG step of the distributed files, so noise is harder")
     if imagenet and card.is_imagenet and card.data["size"] != 224:
         said.append(f"{card.data['size']} px, while AlexNet's errors are for 224 px")
-    if (card.is_imagenet or not imagenet) and settings.get("constants", constants) != constants:
+    if scale := settings.get("frost_scale"):
+        made_for = round(card.data["size"] / scale)
+        said.append(
+            f"constants {settings['constants']} were made for {made_for} px, the nearest published size to "
+            f"{card.data['size']} px, and frost is scaled by {scale:.3g}"
+        )
+    elif (card.is_imagenet or not imagenet) and settings.get("constants", constants) != constants:
         said.append(f"constants {settings['constants']} instead of {constants}")
     return said
 

@@ -45,6 +45,8 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         mean, std: normalization on the [0, 1] scale: "data" (the data set's own; ImageNet's for arrays), three numbers
             (one number stands for all), or None for both: the model takes pixels in [0, 1].
         classes: names of the model's K outputs, for data that holds only some of them.
+        scored_classes: which outputs compete for such data: "subset" (its classes, as ImageNet-A and -R are scored) or
+            "all".
         precision: "fp32" ("auto" is another word for it): float32 without TF32, for a model stored in half precision as
             a float32 copy; "bf16" or "fp16": autocast, and TF32 for the rest. A float64 model stays float64.
         compiled: run torch.compile's graph of the model.
@@ -86,17 +88,21 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
     half = config.precision in ("bf16", "fp16")
     # attacks need gradients, which a caller's inference mode would not give
     with torch.inference_mode(False), borrowed(model), torch_switches(tf32=half), init_distributed(where) as world:
+        columns = eval_data.columns(config.classes)
         classifier = Classifier(
             model,
             mean=eval_data.mean if config.mean == "data" else config.mean,
             std=eval_data.std if config.std == "data" else config.std,
             device=world.device,
             precision=config.precision,
-            columns=eval_data.columns(config.classes),
+            columns=columns,
+            every=config.scored_classes == "all",
             compiled=config.compiled,
             batch_size=config.batch_size,
         )
-        eval_data.fit(classifier.outputs(eval_data.size))
+        eval_data.fit(classifier.outputs(eval_data.size), chosen=columns is not None)
+        outputs = classifier.module.outputs
+        every = {"classes": "all"} if config.scored_classes == "all" and eval_data.classes < outputs else {}
         card = Scorecard(
             model={"name": config.name or type(model).__name__, "digest": classifier.digest}
             | {"mean": list(classifier.mean), "std": list(classifier.std)},
@@ -106,6 +112,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
                 "tf32": half,
                 "seed": config.seed,
                 "loader": config.loader,
+                **every,
             },
         )
         path = Path(config.out) / "scorecard.json" if config.out is not None and world.rank == 0 else None
@@ -115,6 +122,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         plans = {suite: build(eval_data, config) for suite in wanted if (build := ROWS[suite].build) is not None}
         gradients = any(c.gradient for plan in plans.values() for c in plan.conditions.values())
         card.provenance = {**environment(), **(config.provenance or {}), "world_size": world.size}
+        card.provenance["outputs"] = outputs
         card.provenance["model_notes"] = probe(classifier, eval_data.size, gradients)
         _run(card, plans, classifier, eval_data, world, config, scorecard_file)
     scorecard_file.save(card)

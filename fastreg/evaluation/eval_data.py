@@ -100,16 +100,22 @@ class EvalData:
         loading = {"resize": 1 / self.crop_pct, "loader": loader, "workers": workers}
         return pixel_cache.decode(self.source, world, size=self.size, batch_size=batch_size, **loading)
 
-    def fit(self, outputs: int) -> None:
-        """Raise InputError when a model with ``outputs`` classes does not fit. Arrays have as many as the model."""
-        if self.names and outputs != self.classes:
+    def fit(self, outputs: int, chosen: bool = False) -> None:
+        """Raise InputError where a model's outputs do not fit. Arrays have as many classes as the model.
+
+        Args:
+            outputs: number of logits of an image.
+            chosen: whether :meth:`columns` ordered them by the data's classes.
+        """
+        if self.names and outputs != self.classes and not chosen:
             raise InputError(
                 f"the model has {outputs} classes but the data has {self.classes}: "
                 f"evaluate it on the set it was trained for, or give a checkpoint of this one."
             )
         if outputs < self.classes:
             raise InputError(f"the model has {outputs} classes but the labels go up to {self.classes - 1}.")
-        self.classes = outputs
+        if not self.names:
+            self.classes = outputs
 
     @property
     def numbered(self) -> bool:
@@ -130,6 +136,12 @@ class EvalData:
         if not outputs:
             return None
         position = {name: index for index, name in enumerate(outputs)}
+        for name in self.names:
+            if name in position and (first := list(outputs).index(name)) != position[name]:
+                raise InputError(
+                    f"`classes` has {name!r} twice, for outputs {first} and {position[name]}: give unique names, "
+                    f"such as WordNet's n02012849."
+                )
         strange = [name for name in self.names if name not in position]
         if strange:
             raise InputError(

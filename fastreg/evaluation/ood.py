@@ -28,6 +28,7 @@ from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Condition, SuitePlan, Table
 from fastreg.kernels import philox
 from fastreg.metrics import auroc, detection_error, fpr95
+from fastreg.pipelines.image import ERRORS
 from fastreg.pipelines.source import EXTENSIONS
 
 # the image sets -> folders in which they may lie: fastreg's name, then the one in ODIN's archive
@@ -128,7 +129,7 @@ def notes(card: ScorecardData, suite: str) -> list[str]:
         )
     for name, row in card.results(suite).items():
         if row.get("stored_px", 0) > card.data["size"]:
-            used = f"the center {card.data['size']} px were used"
+            used = f"the center {card.data['size']} px were used; ODIN's own code takes the whole images"
             said.append(f"ood {name}: of its images of {row['stored_px']} px {used}.")
     return said
 
@@ -216,8 +217,8 @@ def _read(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as file:
             return np.asarray(file.convert("RGB"))
-    except OSError as error:
-        raise RunError(f"cannot read {path} ({error}): fetch that set again.") from error
+    except (*ERRORS, Image.DecompressionBombError) as error:
+        raise RunError(f"cannot read {path} ({error}): fetch that set again, or remove the file.") from error
 
 
 def _noise(name: str, images: range, size: int, seed: int) -> Callable[[World, EvalConfig], Iterator[FloatPixels]]:

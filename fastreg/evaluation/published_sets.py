@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.evaluation import conditions
 from fastreg.evaluation.config import EvalConfig
+from fastreg.evaluation.corrupted_layouts import MANIFEST
 from fastreg.evaluation.eval_data import EvalData, digest
 from fastreg.evaluation.imagenet_c_folder import WrongSize, names_of, open_imagenet_c_folder
 from fastreg.evaluation.pixel_cache import Pixels, to_device
@@ -56,7 +58,7 @@ def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]
             f"{root} holds none of the corruptions asked for, with images of the data's classes: "
             f"expected {root}/{pairs[0][0]}/1/<class>/."
         )
-    return SuitePlan({"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": 85}, found)
+    return SuitePlan({**_origin(root), "folder": str(root), "fidelity": "dataset", "jpeg": 85}, found)
 
 
 class _FolderBatches:
@@ -103,21 +105,30 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
         held = f"labels from {labels.min()} to {labels.max()}" if len(labels) else "no labels"
         raise InputError(f"{root}/labels.npy has {held}, but the classes are 0 to {eval_data.classes - 1}.")
     found = {}
+    chosen = {severity for _, severity in pairs}
     for name, severity in pairs:
         path = root / f"{name}.npy"
         if not path.is_file():
             continue
         stacked = open_npy(path)
-        n = len(stacked) // 5
-        if stacked.dtype != np.uint8 or stacked.shape != (5 * n, eval_data.size, eval_data.size, 3):
+        single = len(stacked) == len(eval_data)  # one severity of the data's images, not five of a fifth as many
+        if single and len(chosen) > 1:
             raise InputError(
-                f"{path} is {stacked.dtype} {list(stacked.shape)}, not uint8 "
-                f"[5 n, {eval_data.size}, {eval_data.size}, 3]: extract it again."
+                f"{path} has {len(stacked):,} images, as many as the data: it holds one severity instead of five; say "
+                f"which one with `severities`."
+            )
+        n = len(stacked) if single else len(stacked) // 5
+        side = eval_data.size
+        if stacked.dtype != np.uint8 or stacked.shape != (n if single else 5 * n, side, side, 3):
+            raise InputError(
+                f"{path} is {stacked.dtype} {list(stacked.shape)}, not uint8 [5 n, {side}, {side}, 3]: extract it "
+                f"again."
             )
         if len(labels) not in (n, 5 * n):
             raise InputError(f"{root}/labels.npy has {len(labels)} labels for {n} images x 5: extract it again.")
         rows = slice((severity - 1) * n, severity * n)
         own = labels[rows] if len(labels) == 5 * n else labels
+        rows = slice(0, n) if single else rows
         if n == len(eval_data) and (other := np.flatnonzero(own != eval_data.labels)).size:
             at = int(other[0])
             raise InputError(
@@ -128,7 +139,20 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
         found[f"{name}/{severity}"] = Condition(conditions.clean, _ArrayBatches(stacked[rows], own), n, extra)
     if not found:
         raise InputError(f"{root} holds none of the corruptions asked for: expected {pairs[0][0]}.npy.")
-    return SuitePlan({"from": "official files", "folder": str(root), "fidelity": "dataset", "jpeg": None}, found)
+    return SuitePlan({**_origin(root), "folder": str(root), "fidelity": "dataset", "jpeg": None}, found)
+
+
+def _origin(root: Path) -> dict[str, Any]:
+    """Settings that say who made the files: the published sets' authors, or `fastreg corrupt`, with what."""
+    path = root / MANIFEST
+    if not path.is_file():
+        return {"from": "official files"}
+    try:
+        made = json.loads(path.read_text())["settings"]
+        return {"from": "files of fastreg corrupt", **{key: made[key] for key in ("constants", "seed", "fastreg")}}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path} does not say how {root} was made ({why}): restore it, or move it away.") from error
 
 
 class _ArrayBatches:

@@ -57,6 +57,11 @@ class Scorecard(ScorecardData):
             said.append(
                 f"weights: published with {published}; measured as the paper measures, Resize 256/224, bilinear."
             )
+        outputs, classes = self.provenance.get("outputs", 0), self.data["classes"]
+        if outputs > classes:
+            every = self.settings.get("classes") == "all"
+            how = f"all {outputs:,} outputs compete" if every else "only their outputs compete (`scored_classes`)"
+            said.append(f"classes: the data has {classes:,} of the model's {outputs:,}; {how}.")
         said += [f"model: {note}" for note in self.provenance.get("model_notes", ())]
         if taken := self.provenance.get("weights_note"):
             said.append(f"weights: {taken}.")

@@ -62,3 +62,21 @@ def test_arrays_in_any_memory_order_and_labels_once_or_five_times(net, cifar_c):
     np.save(folder / "fog.npy", np.asfortranarray(np.load(folder / "fog.npy")))
     np.save(folder / "labels.npy", labels.numpy().astype(np.uint8))
     assert evaluate(net, "cifar-c", (images, labels), **given).severity_errors("cifar-c") == wanted
+
+
+def test_an_array_of_one_severity_is_not_read_as_five(net, cifar_c):
+    """Of 20 images there are five severities of 4 as well: the data has 20."""
+    folder, _, _ = cifar_c
+    images, labels = tiny_images(20, size=32)
+    np.save(folder / "fog.npy", images.numpy())
+    np.save(folder / "labels.npy", labels.numpy())
+    given = {"cifar_c_dir": folder, "corruptions": "fog"}
+    with pytest.raises(InputError, match=r"fog\.npy has 20 images, as many as the data: it holds one severity .* `sev"):
+        evaluate(net, "cifar-c", (images, labels), **given)
+    card = evaluate(net, "clean,cifar-c", (images, labels), severities=[3], **given)
+    assert list(card.results("cifar-c")) == ["fog/3"]
+    row = card.results("cifar-c")["fog/3"]
+    assert (row["n"], row["error"]) == (20, card.summary()["clean_error"])  # the same pixels
+    np.save(folder / "labels.npy", np.roll(labels.numpy(), 1))
+    with pytest.raises(InputError, match="another order"):
+        evaluate(net, "cifar-c", (images, labels), severities=[3], **given)

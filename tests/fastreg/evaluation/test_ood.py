@@ -7,7 +7,7 @@ from PIL import Image
 
 from fastreg import metrics
 from fastreg.distributed import World
-from fastreg.errors import InputError
+from fastreg.errors import InputError, RunError
 from fastreg.evaluation import evaluate
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.ood import OOD_IMAGES, OOD_SETS, PHOTOGRAPHS
@@ -146,10 +146,25 @@ def test_a_name_that_is_taken_is_an_error(net, data, tmp_path, folders, root, sa
 def test_a_border_is_cut_off_and_said_and_sizes_are_not_mixed(net, data, tmp_path):
     write(tmp_path / "isun", 3, side=36)
     card = evaluate(net, "ood", data, ood_dir=tmp_path)
-    assert "ood isun: of its images of 36 px the center 32 px were used." in card.notes()
+    assert (
+        "ood isun: of its images of 36 px the center 32 px were used; ODIN's own code takes the whole images."
+        in card.notes()
+    )
     write(tmp_path / "isun", 2, side=32)  # the first two are replaced
     with pytest.raises(InputError, match=r"02\.png is 36 x 36 px, the set's others 32"):
         evaluate(net, "ood", data, ood_dir=tmp_path)
     write(tmp_path / "isun", 1, side=64)
     with pytest.raises(InputError, match=r"00\.png is 64 x 64 px, not 32"):
+        evaluate(net, "ood", data, ood_dir=tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"not an image", b"", "cut", "bomb"])
+def test_a_file_that_cannot_be_read_is_named(net, data, tmp_path, monkeypatch, content):
+    write(tmp_path / "isun", 3)
+    file = tmp_path / "isun" / "01.png"
+    if content == "bomb":
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # 32 x 32 is more than twice that
+    else:
+        file.write_bytes(file.read_bytes()[:200] if content == "cut" else content)
+    with pytest.raises(RunError, match=r"cannot read .*isun/0[01]\.png \(.*: fetch that set again, or remove the file"):
         evaluate(net, "ood", data, ood_dir=tmp_path)

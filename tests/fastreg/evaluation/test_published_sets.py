@@ -1,6 +1,7 @@
 """What ``fastreg corrupt`` writes, read back by plain code and by the suites; weights and checkpoints as files."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from fastreg.evaluation import evaluate, load_classifier
 from fastreg.evaluation.corrupt_dataset import corrupt_dataset
 from fastreg.kernels import corrupt, jpeg_round_trip
 from fastreg.pipelines import open_dataset
+from fastreg.version import __version__
 from tests.fastreg.evaluation.tiny_classifier import tiny_net
 from tests.support import write_tiny_imagenet
 
@@ -39,7 +41,8 @@ def test_generated_and_read_give_the_same_errors(imagenet, corrupted_folder):
     for condition, row in made.results("imagenet-c").items():
         assert read.results("imagenet-c")[condition]["error"] == row["error"]
         assert read.results("imagenet-c")[condition]["confidence"] == pytest.approx(row["confidence"], abs=1e-4)
-    assert read.suites["imagenet-c"]["settings"]["from"] == "official files"
+    made_by = {key: read.suites["imagenet-c"]["settings"][key] for key in ("from", "constants", "seed", "fastreg")}
+    assert made_by == {"from": "files of fastreg corrupt", "constants": "tiny64", "seed": 0, "fastreg": __version__}
     partial = evaluate(net, "imagenet-c", imagenet, imagenet_c_dir=corrupted_folder, size=64)
     assert "fog" in partial.missing("imagenet-c")
     assert "imagenet_c_error" not in partial.summary()
@@ -265,3 +268,21 @@ def test_the_command_finds_the_newest_run_its_data_and_its_normalization(imagene
         run(folder, weights=tmp_path / "theirs.pth", model="resnet18", data_dir=imagenet.root)
     with pytest.raises(InputError, match="needs `weights`"):
         run(folder, model="resnet50")
+
+
+def test_files_are_official_unless_their_manifest_says_otherwise(imagenet, corrupted_folder, tmp_path):
+    shutil.copytree(corrupted_folder, tmp_path / "c")
+    given = {"imagenet_c_dir": tmp_path / "c", "corruptions": "brightness", "severities": [1], "size": 64}
+    net = tiny_net(classes=4)
+    (tmp_path / "c" / "corrupted.json").write_text("{")
+    with pytest.raises(InputError, match=r"corrupted\.json does not say how .* was made"):
+        evaluate(net, "imagenet-c", imagenet, **given)
+    (tmp_path / "c" / "corrupted.json").unlink()
+    assert evaluate(net, "imagenet-c", imagenet, **given).suites["imagenet-c"]["settings"]["from"] == "official files"
+
+
+def test_own_files_of_cifar_say_their_constants(cifar, tmp_path):
+    source = open_dataset("cifar100", "val", cifar)
+    corrupt_dataset(cifar, tmp_path / "c", corruptions="brightness", constants="tiny64")
+    card = evaluate(tiny_net(classes=100), "cifar-c", source, cifar_c_dir=tmp_path / "c", corruptions="brightness")
+    assert card.altered("cifar-c") == "constants tiny64 instead of cifar32"
