@@ -37,23 +37,18 @@ def remove_failing(name: str, variants: dict[str, Call]) -> Iterator[Absent]:
         try:
             call(0)
         except Exception as error:  # a peer that does not fit the machine, or a kernel that does not run
-            if is_cuda_error(error):
+            if is_cuda_error(repr(error)):
                 raise
             del variants[variant]
             yield failed(name, variant, error)
 
 
-def is_cuda_error(error: BaseException) -> bool:
-    """Whether ``error`` leaves the CUDA context of this process unusable; every later call would fail alike."""
-    text = f"{type(error).__name__}: {error}"
-    words = (
-        "illegal memory access",
-        "device-side assert",
-        "misaligned address",
-        "launch failure",
-        "unspecified launch",
-    )
-    return type(error).__name__ != "OutOfMemoryError" and any(word in text.lower() for word in words)
+_STICKY = ("illegal memory access", "device-side assert", "misaligned address", "launch failure", "illegal instruction")
+
+
+def is_cuda_error(text: str) -> bool:
+    """Whether an error's text is one after which every call of the process fails alike: it needs a new process."""
+    return any(words in text.lower() for words in _STICKY)
 
 
 def timed(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fastreg.benchmarks import machine, record, suites
 from fastreg.benchmarks.cases import Case, with_launches
@@ -73,7 +75,7 @@ def run_suite(
     whole: dict[str, Any],
     path: Path | None = None,
     *,
-    skip: Collection[str] = (),
+    wanted: Callable[[Case], bool] = lambda case: True,
     on_error: Callable[[Case, Exception], record.Absent] | None = None,
     count: bool = True,
 ) -> None:
@@ -84,7 +86,7 @@ def run_suite(
         options: what to measure, and where.
         whole: the record; rows that its suite has already are kept.
         path: the record's file; None writes none.
-        skip: names of cases to leave out.
+        wanted: asked before each case; False leaves it out.
         on_error: turns an exception of a case into an absent row; None raises it.
         count: whether to count launches at the end of the suite, which slows what this process times later.
     """
@@ -111,7 +113,7 @@ def run_suite(
         write()
 
     for case in module.cases(options, settings):
-        if case.name in skip:
+        if not wanted(case):
             continue
         try:
             for found in case.rows():
@@ -126,3 +128,14 @@ def run_suite(
         add(found)
     settings["after"] = machine.state(options.device)
     write()
+
+
+def add_launches(path: Path, name: str, captured: list[tuple[record.Row, Any]]) -> None:
+    """Count the launches of captured rows of a suite, and write them into the record at ``path``."""
+    whole = record.read(path)
+    rows = whole["suites"].get(name, {"rows": []})["rows"]
+    options = BenchmarkOptions(torch.device("cuda"), uncounted=captured)
+    counted = {(row.name, row.variant): row.more for row in with_launches(options)}
+    for row in rows:
+        row["more"] |= counted.get((row["name"], row["variant"]), {})
+    record.merge(path, whole)

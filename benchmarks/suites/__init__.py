@@ -19,8 +19,9 @@ class Benchmark(NamedTuple):
 
     help: str  # one clause for the command line and the README
     order: int  # place in `all`; the most valuable suite first
-    seconds: float = 60.0  # time limit in `gpu_check full`
-    needs: tuple[str, ...] = ()  # data sets whose sample is written where they are missing
+    seconds: float = 60.0  # time limit in `gpu_check speed`
+    setup: float = 0.5  # seconds before a case is measured there: networks, inputs
+    needs: tuple[str, ...] = ()  # data sets; `gpu_check full` writes the sample of one that is missing
 
 
 def benchmarks() -> dict[str, Benchmark]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from fastreg.benchmarks import timing
 from fastreg.benchmarks.cases import Case, failed
 from fastreg.benchmarks.images import write_files
 from fastreg.benchmarks.loader_stages import bottleneck
@@ -30,7 +31,7 @@ from fastreg.errors import InputError
 from fastreg.pipelines import make_loader, open_dataset
 from fastreg.pipelines.prepare import write_beton
 
-BENCHMARK = Benchmark(help="files to training crops, without a training step", order=5, seconds=45)
+BENCHMARK = Benchmark(help="files to training crops, without a training step", order=5, seconds=20, setup=1.0)
 
 FILES, FILES_QUICK = 512, 128
 IMAGES, IMAGES_QUICK = 512, 128  # in one sample
@@ -72,15 +73,16 @@ def _rows(
     workers = cores()
     source = lengthened(source, max(1, REPEATS * FILES // len(source)))
     variants = {OURS: partial(ours, source, name, options, batch, size)}
-    variants |= {peer: partial(build, source, batch, size, workers, options) for peer, build in PEERS[name].items()}
+    peers = {} if options.scope == "main" else PEERS[name]
+    variants |= {peer: partial(build, source, batch, size, workers, options) for peer, build in peers.items()}
     sample = max(1, (IMAGES_QUICK if options.quick else IMAGES) // batch)
     ahead = 8 if options.scope == "main" else 2 * workers + 4
     found = alternate(variants, sample, options.seconds(6 if options.gpu else 20), ahead)
-    for variant, timing in found.items():
-        if isinstance(timing, str):
-            yield Absent(case, variant, timing.replace(str(folder), "a temporary folder"))
+    for variant, outcome in found.items():
+        if isinstance(outcome, str):
+            yield Absent(case, variant, outcome.replace(str(folder), "a temporary folder"))
         else:
-            yield Row.of(case, variant, timing, images=batch)
+            yield Row.of(case, variant, outcome, images=batch)
     mine = found[OURS]
     if isinstance(mine, Timing):
         stages = bottleneck(name, source, size, workers, mine.us / batch)
@@ -109,6 +111,8 @@ def alternate(variants: dict[str, Batches], sample: int, seconds: float, ahead: 
     Returns:
         Microseconds per batch of each variant, or the reason why it does not run.
     """
+    if timing.stub is not None:
+        return {**timing.stub.measure(variants, seconds * len(variants))}
     with contextlib.ExitStack() as open_feeds:
         feeds: dict[str, Iterator[Any]] = {}
         found: dict[str, Timing | str] = {}

@@ -20,7 +20,7 @@ from fastreg.benchmarks.timing import Call, buffer_sets
 from fastreg.kernels import mixed_cross_entropy
 from fastreg.kernels.types import Targets
 
-BENCHMARK = Benchmark(help="mixed_cross_entropy, forward and backward", order=2, seconds=55)
+BENCHMARK = Benchmark(help="mixed_cross_entropy, forward and backward", order=2, seconds=25)
 
 EPS = 0.1
 LIGER = "Liger (hard labels)"
