@@ -16,7 +16,6 @@ import torch
 from fastreg.errors import extra
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
 
-
 IMAGENET_STATS = (IMAGENET_MEAN, IMAGENET_STD)
 
 _EXTRAS = {"nvidia": "dali", "ffcv": "ffcv"}  # all other packages belong to the extra "peers"
