@@ -33,6 +33,11 @@ class Row:
     limit_us: float = 0.0  # time of a copy with the same mix of bytes in the same run; 0: not measured
     more: dict[str, Any] = field(default_factory=dict)  # how, data_wait, launches, host_us, beside, beside_us
 
+    @property
+    def us_per_image(self) -> float:
+        """Microseconds per image; of the whole call if the row has no images."""
+        return self.us / max(self.images, 1)
+
     @classmethod
     def of(cls, name: str, variant: str, timing: Timing, **rest: Any) -> Row:
         """The row of a timing; ``rest`` are further fields."""

@@ -12,7 +12,6 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from fastreg.benchmarks.record import OURS, Row
-from fastreg.benchmarks.report.terminal import per_image
 from fastreg.kernels import CORRUPTIONS
 
 Rows = dict[tuple[str, str, str], Row]  # by (suite, operation, variant)
@@ -82,7 +81,7 @@ class Target(NamedTuple):
         if row.more.get("beside") == self.against:
             return row.us / row.more["beside_us"]
         base = rows.get((self.suite, operation or row.name, peer))
-        return per_image(row) / per_image(base) if base else 0.0
+        return row.us_per_image / base.us_per_image if base else 0.0
 
 
 def _bound_by_memory(name: str, h200: float) -> tuple[Target, Target]:

@@ -52,7 +52,7 @@ def granted_cpus(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/se
         groups = [line.split(":", 2)[1:] for line in own.read_text().splitlines()]
     except OSError:
         groups = []
-    quotas = [available_cpus()]
+    quotas: list[float] = [available_cpus()]
     for controllers, path in groups:
         if "cpu" in controllers.split(",") or not controllers:  # version 1, version 2
             mount = root / "cpu" if controllers else root

@@ -144,8 +144,8 @@ def stored_data_dir(settings: Mapping[str, Any]) -> str | None:
     moved = absolute is not None and _exists(absolute)  # the absolute path is needed from another folder only
     if given is None:
         name = str(settings.get("dataset"))
-        usual = [Path(root) / name for root in (os.environ.get("FASTREG_DATA", "data"), "data")]
-        return absolute if moved and absolute not in map(os.path.abspath, usual) else None
+        usual = {os.path.abspath(Path(root) / name) for root in (os.environ.get("FASTREG_DATA", "data"), "data")}
+        return absolute if moved and absolute not in usual else None
     if moved and os.path.abspath(given) != absolute:
         return absolute
     if _exists(given):

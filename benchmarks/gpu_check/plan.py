@@ -93,7 +93,8 @@ def speed_plan(scope: str = "main", processes: int = 8) -> list[Line]:
 
 def _suite_plan(suite: str, scope: str, compiled: set[str] | None) -> tuple[list[Line], set[str]]:
     """Lines of a suite's cases, and its specializations. ``compiled`` None: the compile pass covers all of them."""
-    lines, keys = [], set()
+    lines: list[Line] = []
+    keys: set[str] = set()
     for case, run in dry_cases(suite, scope, CAPABILITY, **SMALL):
         new = set() if compiled is None else run.specializations.keys() - compiled - keys
         keys |= run.specializations.keys()

@@ -6,6 +6,7 @@ import json
 import math
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +90,16 @@ def compile_cases(out: Path, scope: str, deadline: float, processes: int, capabi
         pool.close()
 
 
+def _keep(answers: list[dict[str, Any]], _: Any, result: dict[str, Any]) -> None:
+    answers.append(result)
+
+
 def _run_suite(pool: Pool, name: str, arguments: tuple[Any, ...], state: Path, out: Path, limit: float) -> bool:
     """Run one suite to its end, over as many processes as it takes; False when the limit came first."""
     while time.monotonic() < limit:
         answers: list[dict[str, Any]] = []
         request = Request(f"{WORK}:run_suites", [name], arguments)
-        if not pool.run([request], lambda _, result, answers=answers: answers.append(result), limit):
+        if not pool.run([request], partial(_keep, answers), limit):
             return False
         begun = json.loads(state.read_text())
         if not any("crash" in answer or answer.get("restart") for answer in answers):

@@ -17,7 +17,7 @@ from typing import Any
 from fastreg import files
 from fastreg.benchmarks import RESULTS, record
 from fastreg.benchmarks.record import OURS, Row
-from fastreg.benchmarks.report.terminal import NO_COMPARISON, comparable, duration, per_image, remarks, table
+from fastreg.benchmarks.report.terminal import NO_COMPARISON, comparable, duration, remarks, table
 from fastreg.benchmarks.suites import benchmarks
 from fastreg.benchmarks.targets import CPU, TARGETS, Rows, Target
 
@@ -73,7 +73,7 @@ def corruption_table(rows: list[Row]) -> str:
     for row in rows:
         name = row.name.removeprefix("corrupt ").rpartition(" ")[0] if row.name[-1:].isdigit() else row.name
         name = row.name if row.name.startswith(("corrupt all", "jpeg")) else name
-        by_name.setdefault(name, {}).setdefault(row.variant, []).append(per_image(row))
+        by_name.setdefault(name, {}).setdefault(row.variant, []).append(row.us_per_image)
     peers = sorted({row.variant for row in rows} - {OURS})
     cells = []
     for name, times in by_name.items():

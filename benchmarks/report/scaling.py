@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastreg.benchmarks.record import OURS, Row, rows_of
-from fastreg.benchmarks.report.terminal import duration, per_image
+from fastreg.benchmarks.report.terminal import duration
 from fastreg.kernels import CORRUPTIONS
 from fastreg.recipes import PAPER
 
@@ -101,7 +101,13 @@ def growth_block(found: list[dict[str, Any]]) -> str:
         for suite, row in rows_of(one):
             base = row.name in ("augment mixup", "step none") or suite == "loss"
             if row.variant == OURS and row.images and (base or ", " in row.name):
-                cells = [one["machine"]["name"], row.name, f"{row.images}", duration(row.us), duration(per_image(row))]
+                cells = [
+                    one["machine"]["name"],
+                    row.name,
+                    f"{row.images}",
+                    duration(row.us),
+                    duration(row.us_per_image),
+                ]
                 lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

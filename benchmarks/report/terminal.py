@@ -18,7 +18,7 @@ def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     def ratio(row: Row) -> str:
         if row.variant in (OURS, COPY) or row.name not in ours:
             return ""
-        return f"{per_image(row) / per_image(ours[row.name]):.2f}" if compared else ""
+        return f"{row.us_per_image / ours[row.name].us_per_image:.2f}" if compared else ""
 
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("operation", lambda r: r.name),
@@ -35,11 +35,6 @@ def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     cells = [[cell(row) for _, cell in columns] for row in rows]
     filled = [j for j in range(len(columns)) if any(line[j] for line in cells)]
     return [columns[j][0] for j in filled], [[line[j] for j in filled] for line in cells]
-
-
-def per_image(row: Row) -> float:
-    """Microseconds per image; of the whole call where a row has no images."""
-    return row.us / max(row.images, 1)
 
 
 def comparable(rows: list[Row]) -> bool:

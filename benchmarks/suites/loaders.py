@@ -11,7 +11,7 @@ import copy
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def ours(source: Any, name: str, options: BenchmarkOptions, batch: int, size: in
                 position += loader.global_batch
 
 
-def alternate(variants: dict[str, Batches], sample: int, seconds: float, ahead: int) -> dict[str, Timing | str]:
+def alternate(variants: Mapping[str, Batches], sample: int, seconds: float, ahead: int) -> dict[str, Timing | str]:
     """Time loaders in turn, each for a third of its time.
 
     Args:

@@ -20,8 +20,10 @@ from fastreg.log import log
 from fastreg.pipelines import open_dataset
 
 GPU_BATCH, CPU_BATCH = 256, 64
-TRAINING = ("checkpoint", "checkpoint_epoch", "weights_key", "model", "recipe", "reg", "ls", "epochs", "dataset")
-TRAINING += ("data_dir", "data_root")  # of a config, kept on the card
+TRAINING = (  # of a config, kept on the card
+    *("checkpoint", "checkpoint_epoch", "weights_key", "model", "recipe", "reg", "ls", "epochs", "dataset"),
+    *("data_dir", "data_root"),
+)
 
 
 def run(
