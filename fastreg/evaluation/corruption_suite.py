@@ -60,7 +60,12 @@ def build(
         textures = conditions.frost_photographs(config.frost_dir, eval_data.size, constants, scale)
     fidelity = config.fidelity if jpeg else "dataset"  # arrays have no JPEG step that could be left out
     jpeg = jpeg and fidelity == "dataset"
-    settings = {"from": "generated", "fidelity": fidelity, "jpeg": 85 if jpeg else None, "constants": constants}
+    settings: dict[str, Any] = {
+        "from": "generated",
+        "fidelity": fidelity,
+        "jpeg": 85 if jpeg else None,
+        "constants": constants,
+    }
     settings |= {"frost_scale": scale} if scale != 1 else {}
     given: dict[str, Any] = {"seed": config.seed, "constants": constants, "jpeg": jpeg, "textures": textures}
     return SuitePlan(
