@@ -1,4 +1,4 @@
-"""Benchmarks: ``run`` measures one suite beside its peers and the physical limit; see README.md. Imports are lazy."""
+"""Benchmarks of fastreg beside peers and the limit of a copy; ``run`` measures a suite. Imports are lazy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def run(what: str, **options: Any) -> dict[str, Any]:
-    """See :func:`fastreg.benchmarks.runner.run`; imported late, since it needs torch."""
-    from fastreg.benchmarks.runner import run as go
+    """Measure a suite; see :func:`fastreg.benchmarks.runner.run`."""
+    from fastreg.benchmarks import runner
 
-    return go(what, **options)
+    return runner.run(what, **options)

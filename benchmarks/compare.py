@@ -1,8 +1,8 @@
-"""Judge a benchmark record: ``python benchmarks/judge.py FILE [--against RECORD]``; exit 1 when something fails.
+"""Compare a benchmark record with the targets: ``python -m fastreg.benchmarks.compare FILE [--against RECORD]``.
 
-A row fails when a target for that machine is missed by more than its tolerance, or when it is slower than the same row
-of an earlier record of the same machine (by default the one in benchmarks/results/) by more than ``SLOWER`` and more
-than both rows' quartiles explain.
+A row fails when it misses a target for that machine by more than the target's tolerance, or when it is slower than the
+same row of an earlier record of that machine by more than ``SLOWER`` and more than the quartiles of both rows explain.
+The earlier record is by default the one in benchmarks/results. Exit code 1: a row failed, or nothing could be compared.
 """
 
 from __future__ import annotations
@@ -22,71 +22,77 @@ from fastreg.errors import InputError
 SLOWER = {"cuda": 0.10, "cpu": 0.35}
 
 
-class Verdict(NamedTuple):
-    """One judged row: ``text`` names it and what was asked."""
+class Comparison(NamedTuple):
+    """One row against one target or one earlier row; ``text`` names both."""
 
     failed: bool
     text: str
 
 
-def judge(found: dict[str, Any], against: dict[str, Any] | None = None) -> list[Verdict]:
-    """Every target that applies to the record's machine and has its rows, then every row of the earlier record."""
+def compare(found: dict[str, Any], earlier: dict[str, Any] | None = None) -> list[Comparison]:
+    """Compare a record with the targets of its machine, then with an earlier record of the same machine.
+
+    Raises:
+        InputError: one of the two is not a benchmark record.
+    """
     record.check(found)
     rows = {(suite, row.name, row.variant): row for suite, row in record.rows_of(found)}
-    verdicts = [v for target in TARGETS if _applies(target, found["machine"]) for v in _target(target, rows)]
-    if against is not None:
-        record.check(against, "the earlier record")
+    compared = [c for target in TARGETS if target.applies(found["machine"]) for c in _with_target(target, rows)]
+    if earlier is not None:
+        record.check(earlier, "the earlier record")
         slower = SLOWER[found["machine"]["device"]]
-        verdicts += [v for suite, row in record.rows_of(against) for v in _earlier(suite, row, rows, slower)]
-    return verdicts
+        compared += [c for suite, row in record.rows_of(earlier) for c in _with_earlier(suite, row, rows, slower)]
+    return compared
 
 
-def _applies(target: Target, machine: dict[str, Any]) -> bool:
-    return machine["device"] == "cpu" if target.device == "cpu" else target.device in machine["name"]
-
-
-def _target(target: Target, rows: Rows) -> Iterator[Verdict]:
+def _with_target(target: Target, rows: Rows) -> Iterator[Comparison]:
     for name, value in target.values(rows):
-        text = f"{target.suite}: {name}: {target.asked} (tolerance {target.tolerance:.0%}), is {value:,.4g}"
-        yield Verdict(target.missed(value), text)
+        text = f"{target.suite}: {name}: {target.text} (tolerance {target.tolerance:.0%}), is {value:,.4g}"
+        yield Comparison(target.missed(value), text)
 
 
-def _earlier(suite: str, then: Row, rows: Rows, slower: float) -> Iterator[Verdict]:
+def _with_earlier(suite: str, then: Row, rows: Rows, slower: float) -> Iterator[Comparison]:
     now = rows.get((suite, then.name, then.variant))
     if now is None or then.variant != OURS or now.images != then.images:
         return
     spread = max(slower, then.high / then.us - 1, 1 - now.low / now.us)
-    yield Verdict(
+    yield Comparison(
         now.us > then.us * (1 + min(spread, 0.9)),
         f"{suite}: {now.name}: {duration(now.us)}, was {duration(then.us)} (at most {min(spread, 0.9):.0%} slower)",
     )
 
 
+def summary(compared: list[Comparison]) -> list[str]:
+    """Lines for the terminal: each failed comparison, then the count."""
+    failures = [one.text for one in compared if one.failed]
+    lines = [f"FAILED {text}" for text in failures]
+    lines.append(f"{len(compared) - len(failures)} of {len(compared)} comparisons hold")
+    if not compared:
+        lines.append("nothing to compare: no target is for this machine, and there is no earlier record of it")
+    return lines
+
+
+def exit_code(compared: list[Comparison]) -> int:
+    """1 when a comparison failed or there is none, else 0."""
+    return int(not compared or any(one.failed for one in compared))
+
+
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="judge.py", description="Judge a benchmark record.")
-    parser.add_argument("file", help="a record that fastreg bench --out or the gate wrote")
+    parser = argparse.ArgumentParser(
+        prog="python -m fastreg.benchmarks.compare", description="Compare a benchmark record with the targets."
+    )
+    parser.add_argument("file", help="a record written by fastreg bench --out or by the GPU check")
     parser.add_argument("--against", help="an earlier record of that machine; default: the one in benchmarks/results")
     given = parser.parse_args(arguments)
     try:
         found = record.read(given.file)
-        earlier = Path(given.against) if given.against else RESULTS / f"{found['machine']['slug']}.json"
-        against = record.read(earlier) if given.against or earlier.is_file() else None
-        verdicts = judge(found, against)
+        path = Path(given.against) if given.against else RESULTS / f"{found['machine']['slug']}.json"
+        compared = compare(found, record.read(path) if given.against or path.is_file() else None)
     except InputError as error:
-        print(f"judge: {error}", file=sys.stderr)
+        print(f"compare: {error}", file=sys.stderr)
         return 2
-    return report(verdicts)
-
-
-def report(verdicts: list[Verdict]) -> int:
-    """Print the failures by name; 1 when there are some, or when nothing could be judged."""
-    failures = [verdict.text for verdict in verdicts if verdict.failed]
-    for text in failures:
-        print(f"FAILED {text}")
-    print(f"{len(verdicts) - len(failures)} of {len(verdicts)} judgements hold")
-    if not verdicts:
-        print("nothing could be judged: no target is for this machine, and there is no earlier record of it")
-    return int(bool(failures) or not verdicts)
+    print("\n".join(summary(compared)))
+    return exit_code(compared)
 
 
 if __name__ == "__main__":

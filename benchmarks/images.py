@@ -1,4 +1,4 @@
-"""Real photographs for the benchmarks: what pixels hold decides clocks, caches and JPEG work."""
+"""Real photographs for the benchmarks: the content of pixels decides clocks, caches and JPEG work."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ FILE_SIDES, FILE_QUALITY, FILE_CLASSES = (375, 500), 90, 8  # the most frequent 
 
 @cache
 def photographs(data_dir: str | None = None) -> tuple[list[np.ndarray], str]:
-    """``(uint8 RGB photographs, where they are from)``, from the first of these that is here: the data set,
-    scikit-image's wheel, the checkout's test photograph; else noise with the spectrum of photographs (1/f).
+    """Photographs and their source.
+
+    Args:
+        data_dir: folder of the imagenet data set; None looks in the usual places.
+
+    Returns:
+        ``(images, source)``: uint8 RGB arrays of the first source that exists (the data set, scikit-image's wheel, the
+        checkout's test photograph), else noise with the 1/f spectrum of photographs; and the source in words.
     """
     for source in (lambda: _from_data(data_dir), _from_skimage, _from_golden):
         if (found := source()) is not None:
@@ -28,8 +34,13 @@ def photographs(data_dir: str | None = None) -> tuple[list[np.ndarray], str]:
     return [_one_over_f(512)], "noise with a 1/f spectrum (no photograph found)"
 
 
+def image_source(data_dir: str | None = None) -> str:
+    """The source of :func:`photographs`, in words."""
+    return photographs(data_dir)[1]
+
+
 def image_batch(n: int, size: int, device: torch.device, seed: int = 0, data_dir: str | None = None) -> torch.Tensor:
-    """uint8 [n, size, size, 3] windows of the photographs at random places, on ``device``; wrapped where too small."""
+    """Random windows of the photographs, uint8 [n, size, size, 3] on ``device``; small photographs are wrapped."""
     return _windows(n, size, seed, data_dir).to(device, copy=True)
 
 
@@ -48,8 +59,15 @@ def _windows(n: int, size: int, seed: int, data_dir: str | None) -> torch.Tensor
 
 
 def write_files(root: Path, n: int, seed: int = 0) -> str:
-    """``n`` JPEG files of 500 x 375 pixels, quality 90, as ``root/train/<class>/*.JPEG``, and one per class in val:
-    parts of photographs, 60 to 100 % of what fits. Returns where the photographs are from.
+    """Write JPEG files of 500 x 375 pixels, quality 90: random crops of photographs at 60 to 100 % of the largest size.
+
+    Args:
+        root: folder; the files become ``root/train/<class>/*.JPEG``, and one per class in ``root/val``.
+        n: number of training files.
+        seed: of the crops.
+
+    Returns:
+        A description of the files with their source.
     """
     import cv2
 
@@ -71,8 +89,11 @@ def write_files(root: Path, n: int, seed: int = 0) -> str:
 
 @cache
 def frost_textures() -> tuple[list[np.ndarray], str]:
-    """``(five uint8 RGB textures, where they are from)``: the published frost photographs; where they are not, windows
-    of photographs in their sizes, which cost the same work (and would give another corruption: never for a result).
+    """Textures of the frost corruption and their source.
+
+    Returns:
+        ``(textures, source)``: the five published frost photographs, uint8 RGB. Where they are missing, windows of
+        photographs of the same sizes: the work is the same, the corruption is not, so no result uses them.
     """
     from fastreg.pipelines.frost import load_frost
 

@@ -1,4 +1,4 @@
-"""What a figure depends on: the device with its clocks, versions, commit, load."""
+"""The machine of a record: device, versions and commit, and its clocks and load at the time."""
 
 from __future__ import annotations
 
@@ -12,31 +12,15 @@ from typing import Any
 import torch
 
 from fastreg.environment import environment, installed
-from fastreg.errors import InputError
 
-# datasheet memory bandwidth in GB/s, by a word of the device's name; the first that fits holds
+# datasheet memory bandwidth in GB/s by a word of the device's name; the first match counts
 _BANDWIDTH = {"H200": 4800, "H100 NVL": 3938, "H100 PCIe": 2039, "H100": 3352, "B200": 8000, "A100": 2039, "L4": 300}
 _PACKAGES = ("fastreg", "torch", "triton", "numpy", "pillow", "opencv-python-headless", "nvidia-dali-cuda130", "ffcv")
 PEERS = ("timm", "torchvision", "kornia", "liger-kernel", "torchattacks", "imagecorruptions", "torchmetrics")
 
 
-def pick_device(device: str | None) -> torch.device:
-    """The device asked for; None or "auto": CUDA where there is one."""
-    if device in (None, "auto"):
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"--device {device}: give cpu, cuda or cuda:N.") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device {device}: this machine has no CUDA device; leave the flag out to use the CPU.")
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
-    return chosen
-
-
 def describe(device: torch.device) -> dict[str, Any]:
-    """The ``machine`` part of a record."""
+    """The ``machine`` field of a record."""
     made = environment()
     found: dict[str, Any] = {
         "device": device.type,
@@ -67,7 +51,7 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def state(device: torch.device) -> dict[str, Any]:
-    """What changes from minute to minute: load average, and clocks, power and temperature where nvidia-smi tells."""
+    """Load average, and clocks, power and temperature as nvidia-smi reports them."""
     now: dict[str, Any] = {"load_average": [round(x, 2) for x in os.getloadavg()]}
     if device.type == "cuda":
         wanted = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit,temperature.gpu"

@@ -1,28 +1,40 @@
-"""What every suite is given."""
+"""Options that every suite receives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
+SCOPES = ("full", "quick", "main")
 
-class Job(NamedTuple):
-    """A benchmark to run. None means the suite's own choice for the device."""
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """What to measure, and where. None leaves a value to the suite, which chooses by device.
+
+    ``scope`` is ``"full"``, ``"quick"`` (fewer cases, a quarter of the time) or ``"main"`` (the rows of
+    ``gpu_check speed``). ``uncounted`` collects ``(row, call)`` of captured calls, whose launches are counted last.
+    """
 
     device: torch.device
-    quick: bool = False
+    scope: str = "full"
     data_dir: str | None = None
     batch_size: int | None = None
     size: int | None = None
     model: str | None = None
-    say: Callable[[str], None] = print
+    uncounted: list[tuple[Any, Callable[[int], Any]]] = field(default_factory=list)
 
     @property
     def gpu(self) -> bool:
         return self.device.type == "cuda"
 
+    @property
+    def quick(self) -> bool:
+        return self.scope != "full"
+
     def seconds(self, full: float) -> float:
-        """A time budget: a quarter of it when quick."""
+        """The time budget of a measurement: a quarter of the full one unless the scope is full."""
         return full / 4 if self.quick else full

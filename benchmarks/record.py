@@ -1,4 +1,4 @@
-"""What a benchmark leaves: rows, gathered by suite, in one JSON per machine; written whole, checked when read."""
+"""Benchmark record: rows by suite in one JSON per machine, checked when read and written as a whole."""
 
 from __future__ import annotations
 
@@ -15,26 +15,32 @@ from fastreg.errors import InputError
 
 FORMAT = "fastreg-bench-1"
 OURS, COPY = "fastreg", "copy"  # variants that are no peers
-FAILED = "it fails:"  # how the reason begins for what is there but does not run
+FAILED = "it fails:"  # start of the reason of a variant that is installed but raises
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measured thing. Rates and ratios are computed from ``us`` when shown, never stored."""
+    """One measurement. Rates and ratios are computed from ``us`` when shown, never stored."""
 
     name: str  # the operation, as in the registry, with its case: "augment mixup"
-    variant: str  # who does it: "fastreg", "copy", or a peer
+    variant: str  # "fastreg", "copy", or a peer
     us: float  # microseconds of one call, median
     low: float  # first quartile
     high: float  # third quartile
     runs: int  # samples behind them
-    images: int = 0  # images (or rows of logits) in one call; 0: images per second mean nothing here
-    bytes: int = 0  # bytes that one call must move at least; 0: not a matter of memory
-    limit_us: float = 0.0  # what a copy with the same mix of bytes took in the same run; 0: not measured
-    more: dict[str, Any] = field(default_factory=dict)  # data_wait, launches, how it was timed, settings
+    images: int = 0  # images (or rows of logits) in one call; 0: the row has no rate
+    bytes: int = 0  # bytes that one call must move at least; 0: not limited by memory
+    limit_us: float = 0.0  # time of a copy with the same mix of bytes in the same run; 0: not measured
+    more: dict[str, Any] = field(default_factory=dict)  # how, data_wait, launches, host_us, beside, beside_us
+
+    @property
+    def us_per_image(self) -> float:
+        """Microseconds per image; of the whole call if the row has no images."""
+        return self.us / max(self.images, 1)
 
     @classmethod
     def of(cls, name: str, variant: str, timing: Timing, **rest: Any) -> Row:
+        """The row of a timing; ``rest`` are further fields."""
         more = {"how": timing.how, **rest.pop("more", {})}
         us, low, high = (float(f"{value:.5g}") for value in timing[:3])
         return cls(name, variant, us, low, high, timing.runs, more=more, **rest)
@@ -55,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Absent:
-    """A variant that did not run, and why."""
+    """A variant that did not run, with the reason."""
 
     name: str
     variant: str
@@ -83,7 +89,11 @@ def rows_of(record: dict[str, Any], suite: str | None = None) -> Iterator[tuple[
 
 
 def check(record: Any, where: str = "the record") -> None:
-    """Raise InputError naming the first thing in which ``record`` is not a benchmark record."""
+    """Check that ``record`` is a benchmark record.
+
+    Raises:
+        InputError: it is not; the message names the first fault.
+    """
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f"{where} is not a benchmark record ({FORMAT}): write one with fastreg bench WHAT --out DIR.")
     _keys(record.get("machine"), _MACHINE_KEYS, f"{where}, machine")
@@ -135,7 +145,7 @@ def suite(
     absent: list[Absent],
     commit: str | None = None,
 ) -> dict[str, Any]:
-    """The content of one suite, as it stands in the JSON; ``commit`` is the one that was measured."""
+    """One suite as the JSON stores it; ``commit`` is the measured one."""
     return {
         "date": date,
         "commit": commit,
@@ -148,7 +158,11 @@ def suite(
 
 
 def read(path: Path | str) -> dict[str, Any]:
-    """A checked record. Raises InputError when the file is missing or is not one."""
+    """Read and check a record.
+
+    Raises:
+        InputError: the file is missing, or is not a benchmark record.
+    """
     path = Path(path)
     try:
         record = json.loads(path.read_text())
@@ -161,7 +175,7 @@ def read(path: Path | str) -> dict[str, Any]:
 
 
 def merge(path: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Write ``record`` to ``path``; suites that only the file there has are kept. Returns what was written."""
+    """Write ``record`` to ``path``, keep suites that only the existing file has, and return the written record."""
     if path.is_file():
         old = read(path)
         record = {**record, "suites": {**old["suites"], **record["suites"]}}

@@ -1,9 +1,9 @@
-"""The stopwatch of every benchmark: interleaved variants, warm-up, rotated buffers, medians with quartiles.
+"""Timing of every benchmark: interleaved variants, warm-up, rotated buffers, medians with quartiles.
 
-A variant is a function of the buffer set it works on. On a GPU its calls are captured into a CUDA graph that walks
-through all sets, so that a launch is timed without the host; what cannot be captured runs eagerly between two events.
-On a CPU each call is timed with the wall clock. One round takes one sample of each variant in turn, so that a change of
-clocks or load meets all of them.
+A variant is a function of the index of a buffer set. On a GPU its calls are captured into a CUDA graph that walks
+through all sets, so the time excludes the host; a variant that cannot be captured runs eagerly between two events. On a
+CPU each call is timed with the wall clock. One round takes one sample of each variant in turn, so a change of clocks or
+load affects all of them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fastreg.cuda_graphs import capture
+
 Call = Callable[[int], Any]
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 60
-FEWEST_ROUNDS = 3  # where five would take three times the seconds asked for
-GRAPH_CALLS = 20  # calls in one graph, at least: its own launch costs about ten microseconds
-L2_MULTIPLE = 3  # the buffers of all sets together hold that many times the L2 cache
+FEWEST_ROUNDS = 3  # when MIN_ROUNDS would take three times the budget
+GRAPH_CALLS = 20  # calls in one graph, at least: launching a graph costs about ten microseconds
+L2_MULTIPLE = 3  # size of all buffer sets together, in L2 caches
 
 
 class Timing(NamedTuple):
-    """Microseconds of one call: median and quartiles over ``runs`` samples; ``how`` is graph, events or clock."""
+    """Microseconds of one call: median and quartiles over ``runs`` samples; ``how`` is "graph", "events" or "clock"."""
 
     us: float
     low: float
@@ -34,13 +36,30 @@ class Timing(NamedTuple):
     how: str
 
 
+class StubClock:
+    """Stands in for measuring: it adds the time that a measurement would take, and runs nothing."""
+
+    overhead = 0.5  # seconds of warm-up and capture of one variant on a GPU
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def measure(self, variants: Collection[str], seconds: float) -> dict[str, Timing]:
+        """A made-up timing of each variant."""
+        self.seconds += seconds + self.overhead * len(variants)
+        return {name: Timing(1.0, 1.0, 1.0, 1, "stub") for name in variants}
+
+
+stub: StubClock | None = None  # set by the dry run of the GPU check
+
+
 def over(function: Callable[..., Any], *stock: Sequence[Any]) -> Call:
     """``function`` as a call on the i-th element of each of ``stock``."""
     return lambda i: function(*(elements[i] for elements in stock))
 
 
 def buffer_sets(device: torch.device, set_bytes: int) -> int:
-    """How many buffer sets of that size exceed three times the L2 cache; 2 on a CPU."""
+    """Number of buffer sets of ``set_bytes`` bytes that exceed three times the L2 cache; 2 on a CPU."""
     if device.type != "cuda":
         return 2
     l2 = torch.cuda.get_device_properties(device).L2_cache_size
@@ -56,18 +75,29 @@ def measure(
     eager: Collection[str] = (),
     sample_seconds: float = 20e-3,
 ) -> dict[str, Timing]:
-    """Time each variant; ``seconds`` is what all of them together may take after warm-up, about.
+    """Time each variant.
 
-    ``eager`` names variants that must not be captured into a graph (they synchronise, or are whole training steps); on
-    a GPU one sample of those is ``sample_seconds`` of consecutive calls.
+    Args:
+        variants: calls by name; a call receives the index of its buffer set.
+        device: the device on which the calls run.
+        sets: number of buffer sets.
+        seconds: approximate time for all variants together, after warm-up.
+        eager: names of variants that must not be captured into a graph: they wait for the device, or are whole training
+            steps.
+        sample_seconds: length of one sample of an eager variant on a GPU, as consecutive calls.
+
+    Returns:
+        One :class:`Timing` per variant.
     """
+    if stub is not None:
+        return stub.measure(variants, seconds)
     sample, how = {}, {}
     for name, call in variants.items():
         if device.type == "cuda":
             sample[name], how[name] = _on_gpu(call, sets, name not in eager, sample_seconds)
         else:
             sample[name], how[name] = _on_cpu(call, sets), "clock"
-    first = {name: take() for name, take in sample.items()}  # a last warm-up, and how long a sample is
+    first = {name: take() for name, take in sample.items()}  # a last warm-up; also the length of a sample
     round_seconds = sum(spent for _, spent in first.values())
     least = MIN_ROUNDS if MIN_ROUNDS * round_seconds <= 3 * seconds else FEWEST_ROUNDS
     rounds = max(least, min(MAX_ROUNDS, int(seconds / max(round_seconds, 1e-9))))
@@ -108,7 +138,7 @@ def _on_cpu(call: Call, sets: int) -> Callable[[], tuple[float, float]]:
     return take
 
 
-def _on_gpu(call: Call, sets: int, capture: bool, sample_seconds: float) -> tuple[Callable, str]:
+def _on_gpu(call: Call, sets: int, graph: bool, sample_seconds: float) -> tuple[Callable, str]:
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -117,8 +147,8 @@ def _on_gpu(call: Call, sets: int, capture: bool, sample_seconds: float) -> tupl
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
     calls = sets * math.ceil(GRAPH_CALLS / sets)
-    kept: list[Any] = [None] * sets  # outputs stay alive, so that consecutive calls write different memory
-    replay = _captured(call, sets, calls, kept) if capture else None
+    kept: list[Any] = [None] * sets  # outputs stay alive, so consecutive calls write different memory
+    replay = _captured(call, sets, calls, kept) if graph else None
     if replay is None:
         start = time.perf_counter()
         call(0)
@@ -148,21 +178,21 @@ def _on_gpu(call: Call, sets: int, capture: bool, sample_seconds: float) -> tupl
 
 
 def _captured(call: Call, sets: int, calls: int, kept: list[Any]) -> Callable[[], None] | None:
-    """The replay of a graph of ``calls`` calls, or None where the calls cannot be captured."""
-    graph = torch.cuda.CUDAGraph()
+    """The replay of a graph of ``calls`` calls; None where the calls cannot be captured."""
+
+    def all_calls() -> None:
+        for i in range(calls):
+            kept[i % sets] = call(i % sets)
+
     try:
-        with torch.cuda.graph(graph):
-            for i in range(calls):
-                kept[i % sets] = call(i % sets)
-    except Exception:  # it synchronises or allocates in a way that a graph forbids
-        torch.cuda.synchronize()
+        return capture(all_calls, warm_up=0)[0]
+    except Exception:  # the call waits for the device, or allocates in a way that a graph forbids
         kept[:] = [None] * sets
         return None
-    return graph.replay
 
 
 def host_us(call: Call, sets: int = 1, calls: int = 100) -> float:
-    """Microseconds of host time that one eager call costs on a GPU: the time to enqueue, not to run."""
+    """Microseconds of host time to enqueue one eager call on a GPU. Measure it before any :func:`launches`."""
     best = math.inf
     for _ in range(5):
         torch.cuda.synchronize()
@@ -175,7 +205,10 @@ def host_us(call: Call, sets: int = 1, calls: int = 100) -> float:
 
 
 def launches(call: Call) -> int:
-    """Kernels that one call launches on the GPU, counted by the profiler (copies and fills are not kernels)."""
+    """Number of kernels that one call launches on the GPU; copies and fills are not kernels.
+
+    The profiler that counts them slows every later call of this process: count after all timing.
+    """
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         call(0)

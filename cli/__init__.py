@@ -67,8 +67,11 @@ def load_commands() -> Any:
 
 def main() -> None:
     """Run the command line. An error is one sentence; exit code 1: the work failed, 2: wrong usage or bad input."""
+    from fastreg.cli.threads import set_thread_defaults
     from fastreg.errors import InputError, RunError
     from fastreg.log import log_to_terminal
+
+    set_thread_defaults()
 
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]

@@ -1,4 +1,4 @@
-"""``fastreg bench``: speed beside peers and the physical limit."""
+"""``fastreg bench``: speed beside peers and the limit of a copy."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from typing import Annotated
 
 import typer
 
+from fastreg.benchmarks.suites import benchmarks, select
 from fastreg.cli import app
 
-What = Annotated[str, typer.Argument(help="kernels, loss, throughput, corruptions, loaders, eval or all.")]
+What = Annotated[str, typer.Argument(help=f"{', '.join(benchmarks())}, several joined by commas, or all.")]
 
 
-@app.command(no_args_is_help=True)
+@app.command(
+    no_args_is_help=True,
+    epilog=" ".join(f"{name}: {row.help}." for name, row in benchmarks().items()),
+)
 def bench(
     what: What,
     out: Annotated[str | None, typer.Option("--out", help="Folder for the JSON of this machine.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer cases, a quarter of the time.")] = False,
-    data_dir: Annotated[str | None, typer.Option("--data-dir", help="Where the imagenet data set lies.")] = None,
+    data_dir: Annotated[str | None, typer.Option("--data-dir", help="Folder of the imagenet data set.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Default: resnet50; on a CPU resnet18.")] = None,
     size: Annotated[
         int | None, typer.Option("--size", "--img-size", help="Pixels. Default: by suite and device.")
@@ -26,8 +30,10 @@ def bench(
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")] = None,
 ) -> None:
-    """Measure this machine: images per second, beside peers that are installed and a copy of the same bytes."""
+    """Measure this machine: images per second, beside installed peers and a copy of the same bytes."""
     from fastreg.benchmarks import run
+    from fastreg.benchmarks.report.terminal import suite_text
 
-    flags = {"model": model, "size": size, "batch_size": batch_size, "device": device}
-    run(what, out=out, quick=quick, data_dir=data_dir, say=typer.echo, **flags)
+    flags = {"model": model, "size": size, "batch_size": batch_size, "device": device, "data_dir": data_dir}
+    for name in select(what):
+        typer.echo(suite_text(name, run(name, out=out, quick=quick, **flags)))

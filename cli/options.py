@@ -108,7 +108,9 @@ class Command(TyperCommand):
         try:
             return super().parse_args(ctx, one_value_each(args))
         except typer.BadParameter as error:
-            wrong = getattr(error.__cause__, "errors", list)()  # pydantic's message leaves out the value given
+            wrong: list[Any] = getattr(
+                error.__cause__, "errors", list
+            )()  # pydantic's message leaves out the value given
             if not wrong or error.param is None:
                 raise
             from fastreg.errors import InputError
@@ -138,7 +140,8 @@ def with_flags(command: Callable[..., Any], table: Flags = FLAGS) -> Callable[..
     parameters.popitem()
     for panel, rows in table.items():
         for name, (kind, names, text) in rows.items():
-            option = Annotated[kind | None, typer.Option(*names.split(), help=text, rich_help_panel=panel)]
+            optional: Any = kind | None
+            option = Annotated[optional, typer.Option(*names.split(), help=text, rich_help_panel=panel)]
             parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
     command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     command.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}

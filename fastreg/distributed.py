@@ -112,6 +112,6 @@ def raise_on_all_ranks(world: World) -> Iterator[None]:
     if world.size > 1:
         errors *= world.size
         dist.all_gather_object(errors, own)
-    for error in errors:
-        if error is not None:
-            raise error
+    for first in errors:
+        if first is not None:
+            raise first

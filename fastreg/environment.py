@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -33,6 +34,42 @@ def environment() -> dict[str, Any]:
         "cuda": torch.version.cuda if cuda else None,
         "world_size": int(os.environ.get("WORLD_SIZE", "1")),
     }
+
+
+def available_cpus() -> int:
+    """Number of CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def granted_cpus(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Number of CPUs whose time this process may use: :func:`available_cpus`, or a container's smaller quota.
+
+    Args:
+        root: where the control groups of Linux are mounted.
+        own: the file that names the groups of this process.
+    """
+    try:
+        groups = [line.split(":", 2)[1:] for line in own.read_text().splitlines()]
+    except OSError:
+        groups = []
+    quotas: list[float] = [available_cpus()]
+    for controllers, path in groups:
+        if "cpu" in controllers.split(",") or not controllers:  # version 1, version 2
+            mount = root / "cpu" if controllers else root
+            quotas += [_quota(folder) for folder in (mount, mount / path.lstrip("/"))]
+    return max(math.ceil(min(quotas)), 1)
+
+
+def _quota(folder: Path) -> float:
+    """CPUs that a control group grants; infinite if it has no quota."""
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{word}_us").read_text().strip() for word in ("quota", "period"))
+        return float(quota) / float(period) if quota not in ("max", "-1") else math.inf
+    except (OSError, ValueError):
+        return math.inf
 
 
 def installed(*packages: str) -> dict[str, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,35 +57,56 @@ def write_json(path: Path | str, content: Any) -> None:
     atomic_write(path, json.dumps(content, indent=2, sort_keys=False, default=str) + "\n")
 
 
+class InUseError(InputError):
+    """Another process holds a folder."""
+
+
 @contextmanager
 def lock(folder: Path, other: str = "`name`") -> Iterator[None]:
     """Hold a folder for one writer. The lock ends with the process.
 
     Args:
-        folder: created if it is missing, and removed at the end if nothing was written to it.
+        folder: created if it is missing, with its parents; what was created is removed if nothing is written there.
         other: what chooses another folder, for the message: a parameter in backquotes or a word.
 
     Raises:
-        InputError: another process holds the folder.
+        InUseError: another process holds the folder. It is an InputError.
         RunError: the folder cannot be written.
     """
-    import fcntl
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "w")  # noqa: SIM115  open for the length of the run
-    except OSError as error:
-        raise RunError(f"cannot write to {folder}: {error.strerror}; give another folder as `output`.") from error
-    with file:
+    path = folder / ".lock"
+    new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{folder} is in use by another run: wait for it, or give another {other}.") from None
+            folder.mkdir(parents=True, exist_ok=True)
+            file = open(path, "w")  # noqa: SIM115  open for the length of the run
+        except FileNotFoundError:
+            continue  # another process has just removed the folder, in which nothing had been written
+        except OSError as error:
+            raise RunError(f"cannot write to {folder}: {error.strerror}; give another folder as `output`.") from error
+        if not _locked(file):
+            file.close()
+            raise InUseError(f"{folder} is in use by another run: wait for it, or give another {other}.")
+        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            break
+        file.close()  # the file was removed between the two calls
+    with file:
         for leftover in folder.glob(".*.tmp"):  # of a run that was killed while writing
             leftover.unlink()
         try:
             yield
         finally:
-            if {path.name for path in folder.iterdir()} == {".lock"}:  # the run failed before it wrote a file
-                (folder / ".lock").unlink()
-                folder.rmdir()
+            if {entry.name for entry in folder.iterdir()} == {".lock"}:  # the run failed before it wrote a file
+                path.unlink()
+                with suppress(OSError):  # another process has created a file there
+                    for created in new or [folder]:
+                        created.rmdir()
+
+
+def _locked(file: IO[str]) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

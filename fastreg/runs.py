@@ -11,6 +11,7 @@ import json
 import os
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,37 @@ def newest(root: Path | str = "runs") -> Path:
     if not saved:
         raise InputError(f"no run with a checkpoint under {root}/: train one (fastreg train imagenet) or name a file.")
     return max(saved, key=lambda path: path.stat().st_mtime).parent
+
+
+def stored_data_dir(settings: Mapping[str, Any]) -> str | None:
+    """Where the data of a run are, seen from the current folder.
+
+    Args:
+        settings: config.json of the run: ``data_dir`` as it was given, and its absolute path ``data_root``.
+
+    Returns:
+        ``data_dir`` if it still leads to the same place, else ``data_root``. None: where the data set is usually found.
+
+    Raises:
+        InputError: neither exists.
+    """
+    given, absolute = settings.get("data_dir"), settings.get("data_root")
+    moved = absolute is not None and _exists(absolute)  # the absolute path is needed from another folder only
+    if given is None:
+        name = str(settings.get("dataset"))
+        usual = {os.path.abspath(Path(root) / name) for root in (os.environ.get("FASTREG_DATA", "data"), "data")}
+        return absolute if moved and absolute not in usual else None
+    if moved and os.path.abspath(given) != absolute:
+        return absolute
+    if _exists(given):
+        return given
+    where = f" ({absolute})" if absolute not in (None, given) else ""
+    raise InputError(f"the run's own data folder {given}{where} does not exist: set `data_dir`.")
+
+
+def _exists(place: str) -> bool:
+    """Whether a path exists; addresses and patterns are left to whoever opens them."""
+    return "://" in place or bool(set(place) & set("*?[{")) or Path(place).exists()
 
 
 def selection_error(row: dict[str, Any]) -> float:

@@ -21,8 +21,10 @@ MAX_NAMES = 100_000  # files that one pattern may stand for
 PROBES = 16  # threads that ask for the sizes of remote files
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])", re.IGNORECASE)
 # What file systems report that changes with a file's content
-_TOKENS = ("ETag", "etag", "Content-MD5", "Digest", "md5Hash", "sha256", "blob_id", "mtime", "LastModified")
-_TOKENS += ("Last-Modified", "last_modified", "updated", "created")
+_TOKENS = (
+    *("ETag", "etag", "Content-MD5", "Digest", "md5Hash", "sha256", "blob_id", "mtime", "LastModified"),
+    *("Last-Modified", "last_modified", "updated", "created"),
+)
 
 
 class Shard(NamedTuple):
@@ -127,7 +129,7 @@ class RemoteFiles:
         except ValueError as error:
             raise InputError(f"{self.scheme}:// is not a scheme that fsspec knows ({error}).") from None
 
-    def list(self, folder: str) -> list[tuple[str, bool, Shard]]:
+    def list_folder(self, folder: str) -> list[tuple[str, bool, Shard]]:
         """(name, whether it is a folder, file) of the entries of a remote folder; none if there is no such folder."""
         slash = "/" if self.is_http else ""
         try:
@@ -204,7 +206,7 @@ def matching_files(pattern: str) -> list[Shard]:
                 folder, _, last = name.rpartition("/")
                 listed = [
                     shard.path
-                    for file, is_dir, shard in remote.list(folder)
+                    for file, is_dir, shard in remote.list_folder(folder)
                     if not is_dir and fnmatch.fnmatchcase(file, last)
                 ]
                 found += [shard for shard in remote.describe_all(listed) if shard is not None]

@@ -162,10 +162,17 @@ class BetonSource(Source):
         return about, self._table(end, n, CHECKSUM) if about.get("checksums") else None
 
     def content(self) -> str:
-        return super().content() if self._checksums is None else hashlib.sha256(self._checksums).hexdigest()
+        return (
+            super().content()
+            if self._checksums is None
+            else hashlib.sha256(np.ascontiguousarray(self._checksums).data).hexdigest()
+        )
 
     def check(self, index: int) -> None:
-        if self._checksums is not None and zlib.crc32(self.stored(index)) != self._checksums[index]:
+        if (
+            self._checksums is not None
+            and zlib.crc32(np.ascontiguousarray(self.stored(index)).data) != self._checksums[index]
+        ):
             raise ValueError("its bytes changed since they were written: the checksum differs")
 
     def stored(self, index: int) -> np.ndarray:

@@ -49,8 +49,8 @@ class ArraySource(Source):
         np.take(self.images, indices, axis=0, out=out, mode="clip")
 
     def content(self) -> str:
-        digest = hashlib.sha256(self.images)
-        digest.update(self.labels)
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
 
 

@@ -130,10 +130,12 @@ def _make(
     labels, classes = _numbered(shards, scanned, spec, listed)
     where = np.concatenate([one.where for one in scanned]).astype(np.int64)
     digest = hashlib.sha256(json.dumps([shard.name for shard in shards]).encode())
-    for part in (labels, where, *(one.content.encode() for one in scanned)):
-        digest.update(part)
-    shard = np.repeat(np.arange(len(shards), dtype=np.int32), counts)
-    return ShardIndex(shard, where, labels, classes, digest.hexdigest())
+    for array in (labels, where):
+        digest.update(np.ascontiguousarray(array).data)
+    for one in scanned:
+        digest.update(one.content.encode())
+    shard_of = np.repeat(np.arange(len(shards), dtype=np.int32), counts)
+    return ShardIndex(shard_of, where, labels, classes, digest.hexdigest())
 
 
 def _class_list(shard: Shard, cache: ShardCache) -> list[str]:
@@ -173,7 +175,7 @@ def _numbered(
             raise InputError(f"{shard.path} stores other class names than the shards before it: write it anew.")
     most = len(classes) or spec.classes or MAX_CLASSES
     for shard, one in zip(shards, scanned):
-        wrong = next((k for k, label in enumerate(one.labels) if not 0 <= int(label) < most), None)
+        wrong = next((k for k, label in enumerate(one.labels) if not 0 <= int(str(label)) < most), None)
         if wrong is not None:
             raise InputError(
                 f"{shard.path} has label {one.labels[wrong]} at sample {wrong}, and labels are 0 to {most - 1:,}: "

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -107,7 +107,8 @@ class Source:
         digest = hashlib.sha256()
         for index in np.unique(np.linspace(0, len(self) - 1, CONTENT_SAMPLES).astype(int)).tolist():
             with contextlib.suppress(OSError, ValueError):  # the decoder reports a broken sample
-                digest.update(self.read(index))
+                stored: Any = self.read(index)
+                digest.update(stored)
         return digest.hexdigest()
 
     def check(self, index: int) -> None:

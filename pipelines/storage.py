@@ -127,14 +127,14 @@ def _remote(root: str, split: str, beton: bool) -> Stored:
         if shard is None:
             raise InputError(f"{root} does not exist: set `data_dir` to the address of the data.")
         return Stored("beton", root, (shard,)) if suffix == ".beton" else _of_files([shard], split, root)
-    entries = remote.list(root)
+    entries = remote.list_folder(root)
     if not entries:
         raise InputError(f"{root} does not exist or is empty: set `data_dir` to the address of the data.")
     there = []
     folders = {name: shard.path for name, is_folder, shard in entries if is_folder}
     files = [shard for _, is_folder, shard in entries if not is_folder]
     if split in folders:
-        below = remote.list(folders[split])
+        below = remote.list_folder(folders[split])
         if any(is_folder for _, is_folder, _ in below):
             there.append(Stored("folder", folders[split]))
     files_beton = [Stored("beton", shard.path, (shard,)) for shard in files if shard.name == f"{split}.beton"]
@@ -154,7 +154,7 @@ def _remote(root: str, split: str, beton: bool) -> Stored:
 
 
 def _remote_files(remote: RemoteFiles, folder: str) -> list[Shard]:
-    return [shard for name, is_folder, shard in remote.list(folder) if not is_folder and _is_shard(name)]
+    return [shard for name, is_folder, shard in remote.list_folder(folder) if not is_folder and _is_shard(name)]
 
 
 def _of_files(files: Iterable[Shard], split: str, root: Path | str) -> Stored:

@@ -34,7 +34,8 @@ def scan_tar(descriptor: int, start: int, end: int) -> list[Member]:
         ValueError: The tar is compressed, cut short or damaged, or a member's size is negative or beyond the end.
     """
     found: list[Member] = []
-    at, long_name, extended = start, "", {}
+    at, long_name = start, ""
+    extended: dict[str, str] = {}
     last = "its start"
     while True:
         head = os.pread(descriptor, BLOCK, at)

@@ -34,7 +34,7 @@ def write_tiny_imagenet(root: Path, classes: int = 4, train: int = 16, val: int 
 
 def peer(package: str) -> Any:
     """The package; where it cannot be imported, a skip that says why (FASTREG_MUST_RUN names those that must be)."""
-    from fastreg.benchmarks.peers.training import need
+    from fastreg.benchmarks.peers import need
 
     try:
         return need(package)

@@ -20,7 +20,14 @@ import pytest
 from tests.support import ROOT
 
 # Packages whose exports (``__all__``, else the public names that they define) follow the form.
-PACKAGES = ("fastreg.kernels", "fastreg.kernels.registry")
+PACKAGES = (
+    "fastreg.kernels",
+    "fastreg.kernels.registry",
+    "fastreg.methods",
+    "fastreg.models",
+    "fastreg.metrics",
+    "fastreg.recipes",
+)
 SECTIONS = ("Args", "Returns", "Yields", "Raises", "Source", "Sources", "Example", "Examples", "Note", "Notes")
 DTYPE = re.compile(r"\b(u?int\d+|b?float\d+|bool|complex\d+)\b|``dtype``")
 SHAPE = re.compile(r"\[[^\]]*\]")

@@ -1,8 +1,7 @@
-"""Calls captured into a CUDA graph and replayed on other inputs: what a captured training step relies on.
+"""Calls captured into a CUDA graph and replayed on other inputs, which a captured training step relies on.
 
-``replays()`` gives (name, make, tolerance); ``make(device)`` is what a call gives for its inputs with all samples moved
-by one place: on a GPU captured with the inputs as they were, replayed with the moved ones copied over them; elsewhere
-simply called.
+A check's result is that of a call on inputs whose samples have moved by one: on a GPU the call is captured with the
+original inputs and replayed with the moved ones copied over them; elsewhere it is called.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastreg.benchmarks.gpu_check.check import Check, Close, Tensors
 from fastreg.benchmarks.images import image_batch
+from fastreg.cuda_graphs import capture
 from fastreg.kernels import Plan, Targets, augment, color_jitter, fgsm_step, mixed_cross_entropy, scored_cross_entropy
 from fastreg.kernels.attacks import start_in_ball
 from fastreg.kernels.augmentation.registry import MEAN, STD, draw_plan
 
-Tensors = tuple[Tensor, ...]
 BATCH, SIDE, CLASSES = 16, 64, 1000
-LEVEL = 1.01 / 255 / min(STD)  # what one level of a resampled pixel comes to
+LEVEL = 1.01 / 255 / min(STD)  # one level of a resampled pixel
 PLANS = {
     "mixup": ("flip", "partner", "lam"),
     "cutmix": ("flip", "partner", "box"),
@@ -31,51 +31,68 @@ PLANS = {
 }
 
 
-def replays() -> Iterator[tuple[str, Callable[[torch.device], Tensors], float]]:
-    images = image_batch(BATCH, SIDE, torch.device("cpu"))
-    plans = {name: _plan(fields) for name, fields in PLANS.items()}
-    for name, (step, fields) in plans.items():
-        yield f"graph augment {name}", _made(step, (images, *fields)), LEVEL if "crop" in name else 3e-6
-    logits, *targets = _logits()
-    weight = 0.1 * _normal(CLASSES, 3 * 8 * 8)
-    colours = [0.5 + torch.rand(BATCH, generator=_generator(k)) for k in range(3)]
-    pixels, keys = images.permute(0, 3, 1, 2) / 255, torch.arange(BATCH) * 7
-    grad = _normal(BATCH, SIDE, SIDE, 3).permute(0, 3, 1, 2)  # in the layout of the pixels
-    yield "graph loss", _made(_loss, (logits, *targets)), 1e-5
-    yield "graph scored loss", _made(_scored, (logits, *targets)), 1e-5
-    yield "graph fgsm_step", _made(_fgsm, (pixels, grad)), 1e-7
-    yield "graph random start", _made(_start, (pixels, keys)), 1e-7
-    yield "graph color_jitter", _made(_coloured, (images, *colours)), 1.0
-    augmented, fields = plans["mixup"]
-    yield "graph training step", _made(partial(_step, augmented), (images, *fields, *targets, weight)), 1e-5
+def graph_checks() -> Iterator[Check]:
+    """Checks of every operation that a training step captures, and of a whole step."""
+    for name in PLANS:
+        tolerance = LEVEL if "crop" in name else 3e-6
+        yield _check(f"augment {name}", partial(_augment_inputs, name), tolerance)
+    yield _check("loss", lambda: (_loss, _logits()), 1e-5)
+    yield _check("scored loss", lambda: (_scored, _logits()), 1e-5)
+    yield _check("fgsm_step", lambda: (_fgsm, (_pixels(), _gradient())), 1e-7)
+    yield _check("random start", lambda: (_start, (_pixels(), torch.arange(BATCH) * 7)), 1e-7)
+    yield _check("color_jitter", _color_inputs, 1.0)
+    yield _check("training step", _step_inputs, 1e-5)
 
 
-def replayed(step: Callable[..., Tensors], first: Tensors, second: Tensors) -> Tensors:
-    """What ``step`` gives for ``second`` after it was captured with ``first``."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # compiles kernels and warms up autograd and cuDNN
-        for _ in range(3):
-            step(*first)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = step(*first)
+def replay_on(step: Callable[..., Tensors], first: Tensors, second: Tensors) -> Tensors:
+    """Capture ``step(*first)``, copy ``second`` over ``first``, replay, and return copies of the outputs."""
+    replay, out = capture(step, *first)
     for old, new in zip(first, second, strict=True):
         old.copy_(new)
-    graph.replay()
+    replay()
     return tuple(t.clone() for t in out)
 
 
-def _made(step: Callable[..., Tensors], inputs: Tensors) -> Callable[[torch.device], Tensors]:
+Inputs = Callable[[], tuple[Callable[..., Tensors], Tensors]]
+
+
+def _check(name: str, inputs: Inputs, tolerance: float) -> Check:
     def make(device: torch.device) -> Tensors:
-        moved = tuple(t.roll(1, 0).to(device) for t in inputs)
+        step, tensors = inputs()
+        moved = tuple(t.roll(1, 0).to(device) for t in tensors)
         if device.type != "cuda":
             return step(*moved)
-        with torch.cuda.device(device):
-            return replayed(step, tuple(t.to(device, copy=True) for t in inputs), moved)
+        return replay_on(step, tuple(t.to(device, copy=True) for t in tensors), moved)
 
-    return make
+    return Check(f"graph {name}", make, Close(tolerance, relative=1e-5))
+
+
+def _augment_inputs(name: str) -> tuple[Callable[..., Tensors], Tensors]:
+    step, fields = _plan(PLANS[name])
+    return step, (_images(), *fields)
+
+
+def _color_inputs() -> tuple[Callable[..., Tensors], Tensors]:
+    factors = (0.5 + torch.rand(BATCH, generator=_generator(k)) for k in range(3))
+    return _colored, (_images(), *factors)
+
+
+def _step_inputs() -> tuple[Callable[..., Tensors], Tensors]:
+    augmented, fields = _plan(PLANS["mixup"])
+    _, *targets = _logits()
+    return partial(_step, augmented), (_images(), *fields, *targets, 0.1 * _normal(CLASSES, 3 * 8 * 8))
+
+
+def _images() -> Tensor:
+    return image_batch(BATCH, SIDE, torch.device("cpu"))
+
+
+def _pixels() -> Tensor:
+    return _images().permute(0, 3, 1, 2) / 255
+
+
+def _gradient() -> Tensor:
+    return _normal(BATCH, SIDE, SIDE, 3).permute(0, 3, 1, 2)  # in the layout of the pixels
 
 
 def _plan(names: tuple[str, ...]) -> tuple[Callable[..., Tensors], Tensors]:
@@ -117,7 +134,7 @@ def _start(images: Tensor, keys: Tensor) -> Tensors:
     return (start_in_ball(images, 8 / 255, 3, keys),)
 
 
-def _coloured(images: Tensor, *factors: Tensor) -> Tensors:
+def _colored(images: Tensor, *factors: Tensor) -> Tensors:
     return (color_jitter(images, *factors).float(),)
 
 

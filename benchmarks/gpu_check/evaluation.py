@@ -1,55 +1,52 @@
-"""Whole evaluations of a model that has learnt: on the device in half precision, its forward pass captured, against
-the CPU in float32.
-
-``agreements()`` gives (name, make, largest difference, share that may differ), as ``replays`` does for the kernels:
-``make(device)`` computes on any device what is to be compared.
-"""
+"""Whole evaluations of a trained model: half precision and a captured forward pass on the GPU, float32 on the CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastreg.benchmarks.gpu_check.check import Check, Close, Tensors
 from fastreg.evaluation import evaluate
 from fastreg.evaluation.classifier import Classifier
 
 CLASSES, SIDE, TRAINING, TESTING = 6, 32, 1000, 4000
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-POINTS = 0.05  # of a clean error, that half precision may move
-MOVED = 0.001  # share of predictions that it may change
+POINTS = 0.05  # difference of a clean error through half precision, in percent
+CHANGED = 0.001  # share of predictions that half precision may change
 SUITES = "clean,fgsm,pgd,occlusion,cifar-c,ood"
-# points for suites whose images come from the model's own gradient, or lie near its decision by the thousand
+# percent, for suites whose images come from the model's own gradient or lie near its decision boundary
 LOOSE = 1.0
 
 
-def agreements() -> Iterator[tuple[str, Callable[[torch.device], tuple[Tensor, ...]], float, float]]:
-    yield "evaluation predictions, half precision", _predictions, float(CLASSES), MOVED
-    yield "evaluation clean error, half precision", partial(_errors, "clean", TESTING), POINTS, 1.0
-    yield "evaluation card, half precision", partial(_errors, SUITES, TESTING // 4), LOOSE, 1.0
+def evaluation_checks() -> Iterator[Check]:
+    """Predictions, the clean error, and a card with attacks, corruptions and OOD sets."""
+    yield Check("evaluation predictions, half precision", _predictions, Close(float(CLASSES), CHANGED))
+    yield Check("evaluation clean error, half precision", partial(_errors, "clean", TESTING), Close(POINTS))
+    yield Check("evaluation card, half precision", partial(_errors, SUITES, TESTING // 4), Close(LOOSE))
 
 
 def _precision(device: torch.device) -> str:
     return "bf16" if device.type == "cuda" else "fp32"
 
 
-def _predictions(device: torch.device) -> tuple[Tensor, ...]:
+def _predictions(device: torch.device) -> Tensors:
     net, images, _ = trained()
     batch = TESTING // 5
     classifier = Classifier(net, mean=MEAN, std=STD, device=device, precision=_precision(device), batch_size=batch)
     try:
-        guesses = [classifier.images(part.to(device)).argmax(1) for part in images.split(batch)]
+        predictions = [classifier.images(part.to(device)).argmax(1) for part in images.split(batch)]
         if classifier.replayed is not None and classifier.replayed.refused:
             raise RuntimeError(f"the forward pass was not captured: {classifier.replayed.refused}")
-        return (torch.cat(guesses).cpu(),)
+        return (torch.cat(predictions).cpu(),)
     finally:
         net.cpu()
 
 
-def _errors(suites: str, n: int, device: torch.device) -> tuple[Tensor, ...]:
+def _errors(suites: str, n: int, device: torch.device) -> Tensors:
     """The error of every condition in percent; the last batch is short. Attacks need gradients that repeat."""
     net, images, labels = trained()
     try:
@@ -74,8 +71,11 @@ def _errors(suites: str, n: int, device: torch.device) -> tuple[Tensor, ...]:
 
 @cache
 def trained() -> tuple[nn.Module, Tensor, Tensor]:
-    """A small net, trained for about two seconds on the CPU to tell the angles of noisy stripes, and 4000 further
-    images uint8 [4000, 32, 32, 3] with their labels. Nine in ten are right with room to spare, some are hard.
+    """A small net trained for about two seconds on the CPU to classify the angle of noisy stripes, with test data.
+
+    Returns:
+        The net in evaluation mode, images uint8 [4000, 32, 32, 3] and labels int64 [4000]. The net is right with a wide
+        margin on nine in ten images; some are hard.
     """
     generator = torch.Generator().manual_seed(0)
     n = TESTING + TRAINING

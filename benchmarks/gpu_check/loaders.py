@@ -1,14 +1,13 @@
-"""What the loaders bring to the device, against the same batches on the CPU, behind a consumer that lags.
+"""Loader batches on the GPU against the same batches on the CPU, with a slow consumer, to expose early buffer reuse.
 
-``arrivals()`` gives (name, make, largest difference, share that may differ), as ``replays`` does for the kernels. Every
-batch is read only after other work in the consumer's stream, so memory that is used again too early shows.
+The consumer reads each batch only after other work in its stream.
 """
 
 from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
 
@@ -16,32 +15,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastreg.benchmarks.gpu_check.check import EXACT, Check, Tensors
 from fastreg.benchmarks.images import image_batch
 
 CPU = torch.device("cpu")
 IMAGES, BATCH, SIDE, EPOCHS = 64, 4, 64, 2
-BLOCK = 8  # pixels that are averaged before two decoders are compared: chroma upsampling and rounding average out
-LEVELS = 3.0  # that the averages of two decoders may differ, of 255
+BLOCK = 8  # side of the averages by which two decoders are compared: chroma upsampling and rounding average out
+LEVELS = 3.0  # difference of these averages, of 255
 
 
-def arrivals() -> Iterator[tuple[str, Callable[[torch.device], tuple[Tensor, ...]], float, float]]:
-    for name, loader, canvases in (
+def loader_checks() -> Iterator[Check]:
+    """Files and stored images through the staging ring, stored images on the device, and DALI beside Pillow."""
+    for name, loader, stored in (
         ("files over the side stream", "folder", False),
         ("canvases over the side stream", "folder", True),
         ("resident canvases", "resident", True),
     ):
-        yield f"loader {name}", partial(_batches, loader, canvases), 0.0, 0.0
-    yield "loader dali against Pillow", _dali, 0.0, 0.0
+        yield Check(f"loader {name}", partial(_batches, loader, stored), EXACT)
+    yield Check("loader dali against Pillow", _dali, EXACT)
 
 
 @cache
 def _files() -> tuple[tempfile.TemporaryDirectory, Path]:
-    """(what removes them at the end, root): JPEG files of many sizes in two classes, and canvases of them."""
-    from PIL import Image  # here: the gate runs on machines without it, and says what it could not check
+    """``(handle that deletes them, root)``: JPEG files of many sizes in two classes, and a .beton file of them."""
+    from PIL import Image  # imported here: without Pillow the check is reported as not checked
 
     from fastreg.pipelines import write_beton
 
-    keep = tempfile.TemporaryDirectory(prefix="fastreg-arrivals-")
+    keep = tempfile.TemporaryDirectory(prefix="fastreg-loaders-")
     root = Path(keep.name)
     for i, pixels in enumerate(image_batch(IMAGES, 320, CPU, seed=2).numpy()):
         folder = root / "train" / "ab"[i % 2]
@@ -51,12 +52,12 @@ def _files() -> tuple[tempfile.TemporaryDirectory, Path]:
     return keep, root
 
 
-def _batches(loader: str, canvases: bool, device: torch.device) -> tuple[Tensor, ...]:
+def _batches(loader: str, stored: bool, device: torch.device) -> Tensors:
     """Images, labels, indices and boxes of two epochs."""
     from fastreg.pipelines import make_loader, open_dataset
 
     _, root = _files()
-    name, path = ("imagenet", root / "train.beton") if canvases else ("folder", root)
+    name, path = ("imagenet", root / "train.beton") if stored else ("folder", root)
     source = open_dataset(name, "train", path)
     busy = torch.full((2048, 2048) if device.type == "cuda" else (1, 1), 1e-3, device=device)
     taken: list[tuple[Tensor, ...]] = []
@@ -70,8 +71,8 @@ def _batches(loader: str, canvases: bool, device: torch.device) -> tuple[Tensor,
     return tuple(torch.cat(parts) for parts in zip(*taken))
 
 
-def _dali(device: torch.device) -> tuple[Tensor, ...]:
-    """Whether each image is what Pillow makes of the same box; labels, indices. Decoders are not equal to the bit."""
+def _dali(device: torch.device) -> Tensors:
+    """Whether each image equals Pillow's of the same box up to ``LEVELS``; labels; indices."""
     importlib.import_module("nvidia.dali")
     images, *rest = _batches("dali", False, device)
     blocks = [F.avg_pool2d(x.permute(0, 3, 1, 2).float().cpu(), BLOCK) for x in (images, _pillow()[0])]
@@ -79,5 +80,5 @@ def _dali(device: torch.device) -> tuple[Tensor, ...]:
 
 
 @cache
-def _pillow() -> tuple[Tensor, ...]:
+def _pillow() -> Tensors:
     return _batches("folder", False, CPU)

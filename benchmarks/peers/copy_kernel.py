@@ -1,8 +1,7 @@
-"""The limit that is really reachable: a plain copy with the same mix of bytes, timed in the same run.
+"""Copy kernel: the memory-bandwidth limit that a kernel with the same mix of bytes can reach, timed in the same run.
 
-``copy(reads, dtype)`` reads the given tensors once, adds them (wrapped, where bytes overflow on a CPU) and writes one
-tensor: uint8 to bf16 is ``augment``'s
-mix, two uint8 to bf16 Mixup's, two bf16 to bf16 that of a loss's forward and backward.
+uint8 to bf16 is the mix of ``augment``, two uint8 to bf16 that of Mixup, two bf16 to bf16 that of a loss's forward and
+backward pass.
 """
 
 from __future__ import annotations
@@ -28,12 +27,24 @@ def _copy_kernel(a, b, out, n, TWO: tl.constexpr, BLOCK: tl.constexpr):
 
 
 def copy(reads: Sequence[Tensor], dtype: torch.dtype) -> Callable[[], Tensor]:
-    """A call that copies one dense tensor, or the sum of two, of the same size to a new one of ``dtype``."""
+    """Build a call that copies one dense tensor, or the sum of two, into a new tensor.
+
+    Args:
+        reads: one or two dense tensors of the same size; each is read once. Bytes wrap where their sum overflows on a
+            CPU.
+        dtype: the dtype of the written tensor.
+
+    Returns:
+        The call, which returns the written tensor [n] in storage order.
+
+    Raises:
+        ValueError: ``reads`` has more than two tensors, or two of different sizes.
+    """
     first, second = reads[0], reads[-1]
     n, two = first.numel(), len(reads) == 2
     if len(reads) > 2 or second.numel() != n:
-        raise ValueError("copy reads one tensor, or two of the same size")
-    # dense memory in storage order: a channels_last tensor is one contiguous run as well
+        raise ValueError("`reads` needs one tensor, or two of the same size")
+    # storage order: a dense channels_last tensor is one contiguous run as well
     first, second = (t.as_strided((n,), (1,)) for t in (first, second))
 
     def call() -> Tensor:
@@ -50,5 +61,5 @@ def copy(reads: Sequence[Tensor], dtype: torch.dtype) -> Callable[[], Tensor]:
 
 
 def copy_bytes(reads: Sequence[Tensor], dtype: torch.dtype) -> int:
-    """Bytes that such a copy moves."""
+    """Bytes that :func:`copy` reads and writes."""
     return sum(t.numel() * t.element_size() for t in reads) + reads[0].numel() * dtype.itemsize

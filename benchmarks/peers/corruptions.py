@@ -1,7 +1,7 @@
-"""The corruptions that others' batched operations give too: kornia's filters and colour spaces, and plain torch.
+"""Corruptions with kornia's batched filters and color spaces, and with plain PyTorch.
 
-A peer is ``(uint8 [B,n,n,3], parameter) -> uint8`` in float32, to a level the published corruption
-(``tests/benchmarks/suites/test_suites.py``): their route to the same pixels, as their documentation has it.
+A peer gives the published corruption to one level, in float32, by the route of its own documentation
+(``tests/benchmarks/suites/test_corruptions.py`` compares the pixels).
 """
 
 from __future__ import annotations
@@ -12,17 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastreg.benchmarks.peers.training import need
+from fastreg.benchmarks.peers import need
 from fastreg.kernels.corruptions.defocus import disc
 
-Peer = Callable[..., Tensor]
+Apply = Callable[[Tensor], Tensor]
+Peer = Callable[[Any, torch.device], Apply]
 
 
 def peers() -> tuple[dict[tuple[str, str], Peer], str]:
-    """``({(corruption, peer): function}, why kornia's are missing)``."""
+    """Peers of ``corrupt``.
+
+    Returns:
+        ``(peers, reason)``. ``peers[corruption, peer](parameter, device)`` puts its constants on the device and returns
+        a function of uint8 [B, n, n, 3] that gives uint8 of the same shape. ``reason`` says why kornia is missing, or
+        is empty.
+    """
     plain: dict[tuple[str, str], Peer] = {
-        ("gaussian_noise", "torch eager"): _levels(lambda x, sigma: x + sigma * torch.randn_like(x)),
-        ("contrast", "torch eager"): _levels(_contrast),
+        ("gaussian_noise", "torch eager"): lambda sigma, _: _levels(lambda x: x + sigma * torch.randn_like(x)),
+        ("contrast", "torch eager"): lambda factor, _: _levels(lambda x: _contrast(x, factor)),
     }
     try:
         color, filters = need("kornia.color"), need("kornia.filters")
@@ -38,20 +45,21 @@ def peers() -> tuple[dict[tuple[str, str], Peer], str]:
         side = 2 * int(4 * sigma + 0.5) + 1
         return filters.gaussian_blur2d(x, (side, side), (sigma, sigma), border_type="replicate")
 
-    def defocus(x: Tensor, parameter: tuple[float, float]) -> Tensor:
-        return filters.filter2d(x, torch.from_numpy(disc(*parameter))[None].to(x), border_type="reflect")
+    def defocus(parameter: tuple[float, float], device: torch.device) -> Apply:
+        kernel = torch.from_numpy(disc(*parameter))[None].float().to(device)
+        return _levels(lambda x: filters.filter2d(x, kernel, border_type="reflect"))
 
     return plain | {
-        ("brightness", "kornia"): _levels(lambda x, shift: hsv(x, 1.0, 0.0, shift)),
-        ("saturate", "kornia"): _levels(lambda x, parameter: hsv(x, parameter[0], parameter[1], 0.0)),
-        ("gaussian_blur", "kornia"): _levels(gaussian),
-        ("defocus_blur", "kornia"): _levels(defocus),
+        ("brightness", "kornia"): lambda shift, _: _levels(lambda x: hsv(x, 1.0, 0.0, shift)),
+        ("saturate", "kornia"): lambda parameter, _: _levels(lambda x: hsv(x, parameter[0], parameter[1], 0.0)),
+        ("gaussian_blur", "kornia"): lambda sigma, _: _levels(lambda x: gaussian(x, sigma)),
+        ("defocus_blur", "kornia"): defocus,
     }, ""
 
 
-def _levels(function: Callable[[Tensor, Any], Tensor]) -> Peer:
-    def call(images: Tensor, parameter: Any) -> Tensor:
-        x = function(images.permute(0, 3, 1, 2).contiguous() / 255, parameter)
+def _levels(function: Apply) -> Apply:
+    def call(images: Tensor) -> Tensor:
+        x = function(images.permute(0, 3, 1, 2).contiguous() / 255)
         return (x.clamp(0, 1) * 255).byte().permute(0, 2, 3, 1)
 
     return call

@@ -1,11 +1,8 @@
-"""Other people's evaluation: torchattacks, RobustBench's way through files, torchmetrics. What is missing raises
-ImportError.
-"""
+"""Evaluation with torchattacks, RobustBench and torchmetrics; a package that is missing raises ImportError."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastreg import metrics
-from fastreg.benchmarks.peers.training import need
+from fastreg.benchmarks.peers import need
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.pixel_cache import Pixels
 
@@ -22,24 +19,22 @@ EPSILON = 8 / 255
 CLASSES = 1000
 
 
-def attacks(classifier: Classifier, ready: list[Pixels], pgd: bool) -> dict[str, Call]:
-    """FGSM and PGD as torchattacks' README has them, then the model on their images; pixels lie ready as floats."""
+def attacks(classifier: Classifier, ready: list[Pixels], name: str) -> Call:
+    """FGSM or PGD as in torchattacks' README, then the model on the attacked images, from floats on the device."""
     package = need("torchattacks")
-    made = {"fgsm": package.FGSM(classifier.module, eps=EPSILON)}
-    if pgd:
-        made["pgd"] = package.PGD(classifier.module, eps=EPSILON, alpha=EPSILON / 4, steps=10, random_start=True)
+    if name == "fgsm":
+        attack: Any = package.FGSM(classifier.module, eps=EPSILON)
+    else:
+        attack = package.PGD(classifier.module, eps=EPSILON, alpha=EPSILON / 4, steps=10, random_start=True)
     pixels = [(b.images.float() / 255).permute(0, 3, 1, 2).contiguous() for b in ready]
-
-    def attacked(attack: Any, i: int) -> Tensor:
-        return classifier.pixels(attack(pixels[i], ready[i].labels))
-
-    return {name: partial(attacked, attack) for name, attack in made.items()}
+    return lambda i: classifier.pixels(attack(pixels[i], ready[i].labels))
 
 
 def robustbench_folder(classifier: Classifier, folder: Path, n: int) -> Call:
-    """One condition as RobustBench's ``benchmark`` goes through ImageNet-C: all its images by a DataLoader of two
-    workers as one batch of floats, then ``clean_accuracy`` in batches of 100. Its own image list needs the real set,
-    so torchvision's folder, from which it is made, lists this one.
+    """One condition as RobustBench's ``benchmark`` evaluates ImageNet-C.
+
+    A DataLoader of two workers reads all images as one batch of floats; ``clean_accuracy`` then takes batches of 100.
+    RobustBench's own image list needs the real set, so torchvision's ImageFolder, its base class, lists this one.
     """
     accuracy, datasets = need("robustbench.utils").clean_accuracy, need("torchvision.datasets")
     images = datasets.ImageFolder(str(folder), need("torchvision.transforms").ToTensor())
@@ -53,7 +48,15 @@ def robustbench_folder(classifier: Classifier, folder: Path, n: int) -> Call:
 
 
 def metric_cases(device: torch.device, n: int) -> tuple[dict[str, dict[str, Call]], str]:
-    """``({metric: {variant: call}}, why torchmetrics is missing)``; scores of ``n`` images, logits of 256."""
+    """Calls of each metric by variant.
+
+    Args:
+        device: the device of scores and logits.
+        n: scores in one call; ``tally`` takes logits of 256 images.
+
+    Returns:
+        ``(calls, reason)``: ``calls[metric][variant]``, and why torchmetrics is missing, or an empty string.
+    """
     generator = torch.Generator().manual_seed(1)
     confidence = torch.rand(n, generator=generator)
     correct = (torch.rand(n, generator=generator) < confidence).to(device)
@@ -84,7 +87,7 @@ def metric_cases(device: torch.device, n: int) -> tuple[dict[str, dict[str, Call
         "expected_calibration_error": lambda i: peer.binary_calibration_error(confidence, correct.long(), n_bins=20),
         "auroc": lambda i: peer.binary_auroc(both, inside),
         "aupr": lambda i: peer.binary_average_precision(both, inside),
-        "tally": lambda i: _updated(running, logits, labels),  # fastreg's has likelihood and Brier score besides
+        "tally": lambda i: _updated(running, logits, labels),  # fastreg's also has likelihood and Brier score
     }
     for name, call in theirs.items():
         cases[name]["torchmetrics"] = call

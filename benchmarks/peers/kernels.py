@@ -1,7 +1,7 @@
-"""What other people run instead of the kernels, each set up as its own documentation says.
+"""PyTorch, timm, torchvision and kornia in place of the kernels, each set up as its documentation says.
 
-``plain_augment`` and ``plain_loss`` are the operations as one would write them in PyTorch; run as they are they are
-"torch eager", and through torch.compile the peer that every table must have.
+``plain_augment`` and ``plain_loss`` are the operations written in plain PyTorch. Called directly they are the peer
+"torch eager", through torch.compile the peer "torch.compile", which every table has.
 """
 
 from __future__ import annotations
@@ -15,16 +15,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastreg.benchmarks.peers.training import IMAGENET_MEAN, IMAGENET_STD, need
+from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STATS, IMAGENET_STD, need, normalization_stats
 from fastreg.kernels.types import Plan, Targets
 
 _numbers = itertools.count()
 EAGER, COMPILED = "torch eager", "torch.compile"
+Stats = tuple[Tensor, Tensor]  # mean and std, each [1, 3, 1, 1], on the device
 
 
-def plain_augment(images: Tensor, plan: Plan, dtype: torch.dtype) -> Tensor:
-    """Flip, Mixup or CutMix, Cutout, occlusion and normalise as plain PyTorch; no crop, no noise."""
-    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+def plain_augment(images: Tensor, plan: Plan, dtype: torch.dtype, stats: Stats) -> Tensor:
+    """Flip, Mixup or CutMix, Cutout, occlusion and normalize in plain PyTorch, without crop and noise.
+
+    Args:
+        images: uint8 [B, H, W, 3].
+        plan: as for :func:`fastreg.kernels.augment`.
+        dtype: of the result.
+        stats: mean and std from :func:`fastreg.benchmarks.peers.normalization_stats`.
+
+    Returns:
+        [B, 3, H, W].
+    """
+    mean, std = stats
     x = images.permute(0, 3, 1, 2).float() / 255
     if plan.flip is not None:
         x = torch.where(plan.flip[:, None, None, None], x.flip(3), x)
@@ -50,7 +61,7 @@ def plain_augment(images: Tensor, plan: Plan, dtype: torch.dtype) -> Tensor:
 
 
 def plain_loss(logits: Tensor, targets: Targets, eps: float) -> Tensor:
-    """Mixup's loss as mixup-cifar10 writes it: two cross-entropies, weighted; one value per row."""
+    """Mixup's loss as mixup-cifar10 writes it: the weighted sum of two cross-entropies, one value per row."""
     a = F.cross_entropy(logits, targets.a, label_smoothing=eps, reduction="none")
     b = F.cross_entropy(logits, targets.b, label_smoothing=eps, reduction="none")
     return targets.lam * a + (1 - targets.lam) * b
@@ -61,8 +72,10 @@ def plain_fgsm(images: Tensor, grad: Tensor, epsilon: float) -> Tensor:
 
 
 def compiled(function: Callable) -> Callable:
-    """torch.compile for fixed shapes. Its cache and its limit of recompilations belong to a code object, so each case
-    gets one of its own; sharing one would turn the ninth case into eager code.
+    """torch.compile for fixed shapes.
+
+    torch.compile keeps its cache and its limit of recompilations per code object. Each case gets a code object of its
+    own; with a shared one, the ninth case would run as eager code.
     """
 
     def case(*values: Any) -> Any:
@@ -74,25 +87,36 @@ def compiled(function: Callable) -> Callable:
 
 @cache
 def _compiled_plan(fields: tuple[str, ...], dtype: torch.dtype) -> Callable:
-    return compiled(lambda images, *values: plain_augment(images, Plan(**dict(zip(fields, values))), dtype))
+    return compiled(
+        lambda images, mean, std, *values: plain_augment(images, Plan(**dict(zip(fields, values))), dtype, (mean, std))
+    )
 
 
-def compiled_augment(images: Tensor, plan: Plan, dtype: torch.dtype) -> Tensor:
+def compiled_augment(images: Tensor, plan: Plan, dtype: torch.dtype, stats: Stats) -> Tensor:
     """``plain_augment`` through torch.compile, one graph per set of fields."""
     given = {name: field for name, field in plan._asdict().items() if field is not None}
-    return _compiled_plan(tuple(given), dtype)(images, *given.values())
+    return _compiled_plan(tuple(given), dtype)(images, *stats, *given.values())
 
 
 def augment_peers(labels: Tensor, dtype: torch.dtype) -> Iterator[tuple[str, str, Callable]]:
-    """``(case, peer, build)``: build() returns a function of uint8 NCHW images, which all of them are given ready, in
-    their own layout. All end normalised, in ``dtype`` where their documentation has a way to it (timm), else float32.
-    All that mix make targets, because their API always does; none flips, which their loaders do and our cases do too.
+    """Peers of ``augment``, case by case.
+
+    All of them end normalized, in ``dtype`` where their documentation has a way to it (timm), else in float32. Peers
+    that mix also make targets, because their API always does. None of them flips: their loaders do, and so do
+    fastreg's cases.
+
+    Args:
+        labels: int64 [B], on the device.
+        dtype: of the result.
+
+    Yields:
+        ``(case, peer, build)``; ``build()`` returns a function of uint8 [B, 3, H, W], each peer's own layout.
     """
     device = labels.device
-    mean, std = (torch.tensor([255 * x for x in v], device=device, dtype=dtype).view(1, 3, 1, 1) for v in _STATS)
+    mean, std = normalization_stats(device, dtype, scale=255.0)
 
     def prefetched(x: Tensor) -> Tensor:
-        """timm's PrefetchLoader: uint8 NCHW to float, minus mean, over std, in place."""
+        """timm's PrefetchLoader: uint8 NCHW to float, minus mean, divided by std, in place."""
         return x.to(dtype).sub_(mean).div_(std)
 
     def timm_mixup(**how: Any) -> Callable:
@@ -106,14 +130,14 @@ def augment_peers(labels: Tensor, dtype: torch.dtype) -> Iterator[tuple[str, str
     def torchvision_mix(name: str) -> Callable:
         v2 = need("torchvision.transforms.v2")
         mix = getattr(v2, name)(alpha=1.0, num_classes=1000)
-        ready = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(*_STATS)])
+        ready = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(*IMAGENET_STATS)])
         return lambda x: mix(ready(x), labels)
 
     def kornia_mix(name: str, **how: Any) -> Callable:
         augmentation = need("kornia.augmentation")
         mix = getattr(augmentation, name)(data_keys=["input", "class"], p=1.0, **how)
-        normalise = augmentation.Normalize(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)).to(device)
-        return lambda x: mix(normalise(x.float() / 255), labels)
+        normalize = augmentation.Normalize(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)).to(device)
+        return lambda x: mix(normalize(x.float() / 255), labels)
 
     def timm_prefetch() -> Callable:
         need("timm")
@@ -129,6 +153,3 @@ def augment_peers(labels: Tensor, dtype: torch.dtype) -> Iterator[tuple[str, str
     yield "augment cutmix", "torchvision v2", lambda: torchvision_mix("CutMix")
     yield "augment mixup per sample", "kornia", lambda: kornia_mix("RandomMixUpV2")
     yield "augment cutmix per sample", "kornia", lambda: kornia_mix("RandomCutMixV2", use_correct_lambda=True)
-
-
-_STATS = (IMAGENET_MEAN, IMAGENET_STD)

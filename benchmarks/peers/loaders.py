@@ -1,6 +1,7 @@
-"""Other people's loaders, each set up as its own documentation says.
+"""Loaders of PyTorch, DALI, FFCV and torchvision, each set up as its documentation says.
 
-``build(source, batch, size, workers, job)`` returns batches without end; what is missing raises ImportError.
+``build(source, batch, size, workers, options)`` returns batches without end; a package that is missing raises
+ImportError.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastreg.benchmarks.peers.training import need
+from fastreg.benchmarks.options import BenchmarkOptions
+from fastreg.benchmarks.peers import need
 from fastreg.pipelines.crop import random_boxes
 
-_KEPT: list[Any] = []  # FFCV's loaders: numba, asked to forget what they compiled, prints a KeyError's traceback
+_KEPT: list[Any] = []  # FFCV's loaders: when one is freed, numba prints the traceback of a KeyError
 
 
 class _Files(torch.utils.data.Dataset):
-    """A plain map-style data set of random-resized crops, as torchvision's ImageFolder with RandomResizedCrop makes
-    them; ``cut(bytes, box, size)`` decodes.
+    """A map-style data set of random-resized crops, as torchvision's ImageFolder with RandomResizedCrop makes them.
+
+    ``cut(bytes, box, size)`` decodes, crops and resizes.
     """
 
     def __init__(self, source: Any, size: int, cut: Callable[[bytes, Callable[..., Any], int], np.ndarray]):
@@ -50,7 +53,7 @@ def _by_pillow(stored: bytes, box: Callable[..., Any], size: int) -> np.ndarray:
 
 
 def _by_opencv(stored: bytes, box: Callable[..., Any], size: int) -> np.ndarray:
-    """Bilinear without antialiasing, which OpenCV does not have: less work than everybody else's."""
+    """Bilinear without antialiasing, which OpenCV does not have: less work than the other loaders do."""
     import cv2
 
     image = cv2.cvtColor(cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
@@ -58,7 +61,7 @@ def _by_opencv(stored: bytes, box: Callable[..., Any], size: int) -> np.ndarray:
     return cv2.resize(image[top : top + height, left : left + width], (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def data_loader(cut: Any, source: Any, batch: int, size: int, workers: int, job: Any) -> Iterator[Any]:
+def data_loader(cut: Any, source: Any, batch: int, size: int, workers: int, options: BenchmarkOptions) -> Iterator[Any]:
     """torch's DataLoader with one process per core, persistent workers and pinned memory on a GPU."""
     loader = torch.utils.data.DataLoader(
         _Files(source, size, cut),
@@ -67,14 +70,14 @@ def data_loader(cut: Any, source: Any, batch: int, size: int, workers: int, job:
         drop_last=True,
         num_workers=workers,
         persistent_workers=True,
-        pin_memory=job.gpu,
+        pin_memory=options.gpu,
     )
     while True:
         for images, labels in loader:
-            yield images.to(job.device, non_blocking=True), labels
+            yield images.to(options.device, non_blocking=True), labels
 
 
-def bare_dali(source: Any, batch: int, size: int, workers: int, job: Any) -> Iterator[Any]:
+def bare_dali(source: Any, batch: int, size: int, workers: int, options: BenchmarkOptions) -> Iterator[Any]:
     """NVIDIA's training pipeline: file reader, decode with random crop, resize; mixed decoder on a GPU."""
     need("nvidia.dali")
     from nvidia.dali import fn, pipeline_def, types
@@ -92,14 +95,16 @@ def bare_dali(source: Any, batch: int, size: int, workers: int, job: Any) -> Ite
         )
         images = fn.decoders.image_random_crop(
             encoded,
-            device="mixed" if job.gpu else "cpu",
+            device="mixed" if options.gpu else "cpu",
             output_type=types.RGB,
             random_aspect_ratio=[3 / 4, 4 / 3],
             random_area=[0.08, 1.0],
         )
         return fn.resize(images, resize_x=size, resize_y=size, interp_type=types.INTERP_LINEAR, antialias=True), labels
 
-    built = pipe(batch_size=batch, num_threads=workers, device_id=(job.device.index or 0) if job.gpu else None, seed=1)
+    built = pipe(
+        batch_size=batch, num_threads=workers, device_id=(options.device.index or 0) if options.gpu else None, seed=1
+    )
     loader = DALIGenericIterator(
         [built], ["images", "labels"], reader_name="Reader", last_batch_policy=LastBatchPolicy.DROP, auto_reset=True
     )
@@ -107,7 +112,7 @@ def bare_dali(source: Any, batch: int, size: int, workers: int, job: Any) -> Ite
         yield from loader
 
 
-def bare_ffcv(source: Any, batch: int, size: int, workers: int, job: Any) -> Iterator[Any]:
+def bare_ffcv(source: Any, batch: int, size: int, workers: int, options: BenchmarkOptions) -> Iterator[Any]:
     """FFCV's Loader over the same .beton file, random order, its random-resized-crop decoder on the CPU."""
     need("ffcv")
     from ffcv.fields.decoders import RandomResizedCropRGBImageDecoder
@@ -115,8 +120,8 @@ def bare_ffcv(source: Any, batch: int, size: int, workers: int, job: Any) -> Ite
     from ffcv.transforms import ToDevice, ToTensor
 
     pipeline: list[Any] = [RandomResizedCropRGBImageDecoder((size, size)), ToTensor()]
-    if job.gpu:
-        pipeline.append(ToDevice(job.device, non_blocking=True))
+    if options.gpu:
+        pipeline.append(ToDevice(options.device, non_blocking=True))
     loader = Loader(
         str(source.path),
         indices=np.arange(len(source)) % len(np.unique(source.pointers)),  # a lengthened source's samples
@@ -132,10 +137,10 @@ def bare_ffcv(source: Any, batch: int, size: int, workers: int, job: Any) -> Ite
         yield from loader
 
 
-def nvjpeg(source: Any, batch: int, size: int, workers: int, job: Any) -> Iterator[Any]:
+def nvjpeg(source: Any, batch: int, size: int, workers: int, options: BenchmarkOptions) -> Iterator[Any]:
     """torchvision's batched nvJPEG decode, then its RandomResizedCrop on the device, image by image."""
     io_, v2 = need("torchvision.io"), need("torchvision.transforms.v2")
-    if not job.gpu:
+    if not options.gpu:
         raise ImportError("torchvision's nvJPEG decode needs a GPU")
     crop = v2.RandomResizedCrop(size, antialias=True)
     while True:

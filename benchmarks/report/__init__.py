@@ -1,1 +1,1 @@
-"""Benchmark records as tables and plots, for the terminal and for the READMEs."""
+"""Benchmark records as tables and plots."""

@@ -1,8 +1,8 @@
-"""Write the measured tables into the READMEs: ``python -m fastreg.benchmarks.report.readme_tables [--check]``.
+"""Write the generated tables of the READMEs: ``python -m fastreg.benchmarks.report.readme_tables [--check]``.
 
-A block stands between ``<!-- bench:NAME -->`` and ``<!-- /bench:NAME -->`` in README.md and SCALING.md of this folder
-and in the README.md above it; NAME is a suite, ``targets``, ``scaling`` or ``growth``. All comes from results/*.json;
-what has not been measured says so. ``--check`` writes nothing and exits 1 when a file is not up to date.
+A block stands between ``<!-- bench:NAME -->`` and ``<!-- /bench:NAME -->`` in README.md and SCALING.md of benchmarks/
+and in the README.md of the repository. NAME is a suite, ``suites``, ``targets``, ``scaling`` or ``growth``. All figures
+come from results/*.json. ``--check`` writes nothing and exits 1 when a file is out of date.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 from fastreg import files
 from fastreg.benchmarks import RESULTS, record
 from fastreg.benchmarks.record import OURS, Row
-from fastreg.benchmarks.report.terminal import NO_COMPARISON, comparable, duration, per_image, remarks, table
-from fastreg.benchmarks.runner import SUITES
-from fastreg.benchmarks.targets import TARGETS, Rows, Target
+from fastreg.benchmarks.report.terminal import NO_COMPARISON, comparable, duration, remarks, table
+from fastreg.benchmarks.suites import benchmarks
+from fastreg.benchmarks.targets import CPU, TARGETS, Rows, Target
 
 HERE = Path(__file__).resolve().parents[1]
 FILES = (HERE / "README.md", HERE / "SCALING.md", HERE.parent / "README.md")
@@ -40,7 +40,7 @@ def markdown(header: list[str], cells: list[list[str]]) -> str:
 
 
 def suite_block(suite: str, found: list[Record]) -> str:
-    """A suite's table for each machine that ran it, and what is still to come."""
+    """A suite's table for each machine that ran it."""
     parts = []
     for one in found:
         content = one["suites"].get(suite)
@@ -54,9 +54,7 @@ def suite_block(suite: str, found: list[Record]) -> str:
         if not comparable(rows):
             parts.append(f"{NO_COMPARISON}: fewer than two peers present.")
         parts.append("\n".join(f"* {line}" for line in remarks(content)))
-    if not any(suite in one["suites"] for one in found if one["machine"]["device"] == "cuda"):
-        parts.append(f"**On a GPU**: {MISSING}.")
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) or f"{MISSING.capitalize()}."
 
 
 def title(one: Record, content: dict[str, Any]) -> str:
@@ -70,12 +68,12 @@ def title(one: Record, content: dict[str, Any]) -> str:
 
 
 def corruption_table(rows: list[Row]) -> str:
-    """One line per corruption: images/s over its severities (harmonic mean), the slowest one, and the peer's."""
+    """One line per corruption: images/s of its slowest severity, and over all severities (harmonic mean), peers too."""
     by_name: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         name = row.name.removeprefix("corrupt ").rpartition(" ")[0] if row.name[-1:].isdigit() else row.name
         name = row.name if row.name.startswith(("corrupt all", "jpeg")) else name
-        by_name.setdefault(name, {}).setdefault(row.variant, []).append(per_image(row))
+        by_name.setdefault(name, {}).setdefault(row.variant, []).append(row.us_per_image)
     peers = sorted({row.variant for row in rows} - {OURS})
     cells = []
     for name, times in by_name.items():
@@ -85,20 +83,34 @@ def corruption_table(rows: list[Row]) -> str:
     return markdown(["corruption", "slowest severity, images/s", *(f"{v}, images/s" for v in (OURS, *peers))], cells)
 
 
+def suites_block() -> str:
+    """The suites and what each one times."""
+    return markdown(["suite", "what is timed"], [[f"`{name}`", row.help] for name, row in benchmarks().items()])
+
+
 def targets_block(found: list[Record]) -> str:
-    """Every target of the GPU beside what was measured there."""
-    rows = {
-        (s, r.name, r.variant): r for one in found if "H200" in one["machine"]["name"] for s, r in record.rows_of(one)
-    }
-    cells = [[t.suite, t.name, t.asked, measured(t, rows)] for t in TARGETS if t.device != "cpu"]
-    return markdown(["suite", "operation", f"asked of an {TARGETS[0].device}", "measured"], cells)
+    """The targets on a GPU, with the measured figures where there are any."""
+    gpus = [one for one in found if one["machine"]["device"] == "cuda"]
+    cells = []
+    for target in (one for one in TARGETS if one.device != CPU):
+        figures = []
+        for one in gpus:
+            rows = {(suite, row.name, row.variant): row for suite, row in record.rows_of(one)}
+            if target.applies(one["machine"]) and (figure := measured(target, rows)):
+                figures.append(figure if len(gpus) == 1 else f"{one['machine']['name']}: {figure}")
+        cells.append([target.suite, target.name, target.device, target.text, ", ".join(figures)])
+    header = ["suite", "operation", "device", "target", "measured"]
+    if not any(line[-1] for line in cells):
+        return f"On a GPU: {MISSING}.\n\n" + markdown(header[:-1], [line[:-1] for line in cells])
+    empty = "" if all(line[-1] for line in cells) else f"\n\nEmpty cells: {MISSING}."
+    return markdown(header, cells) + empty
 
 
 def measured(target: Target, rows: Rows) -> str:
-    """The worst figure of the rows that the target is about."""
+    """The worst figure of the rows that a target matches; empty where there is none."""
     values = [value for _, value in target.values(rows)]
     if not values:
-        return MISSING
+        return ""
     worst = min(values) if target.at_least else max(values)
     shown: dict[str, Callable[[float], str]] = {
         "us": duration,
@@ -114,12 +126,22 @@ def blocks(found: list[Record]) -> dict[str, str]:
     """Every block by name."""
     from fastreg.benchmarks.report.scaling import growth_block, scaling_block
 
-    made = {suite: suite_block(suite, found) for suite in SUITES}
-    return {**made, "targets": targets_block(found), "scaling": scaling_block(found), "growth": growth_block(found)}
+    made = {suite: suite_block(suite, found) for suite in benchmarks()}
+    made |= {"suites": suites_block(), "targets": targets_block(found)}
+    return made | {"scaling": scaling_block(found), "growth": growth_block(found)}
 
 
 def rewritten(text: str, made: dict[str, str], where: str = "the file") -> str:
-    """``text`` with every block replaced. Raises KeyError for a block that does not exist."""
+    """Replace every block of a text.
+
+    Args:
+        text: Markdown with blocks.
+        made: the blocks by name.
+        where: name of the file, for the error.
+
+    Raises:
+        KeyError: the text has a block that ``made`` lacks.
+    """
 
     def one(match: re.Match[str]) -> str:
         name = match.group(1)
@@ -131,7 +153,7 @@ def rewritten(text: str, made: dict[str, str], where: str = "the file") -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Write the measured tables into the READMEs.")
+    parser = argparse.ArgumentParser(description="Write the generated tables of the READMEs.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is out of date")
     given = parser.parse_args(arguments)
     found = records()

@@ -1,4 +1,4 @@
-"""Benchmark tables for the terminal and for Markdown, from the same rows."""
+"""Benchmark tables, for the terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ NO_COMPARISON = "no comparison"
 
 
 def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
-    """``(header, cells)`` of one suite; columns in which no row has a figure are left out."""
+    """``(header, cells)`` of one suite, without columns in which no row has a figure."""
     ours = {row.name: row for row in rows if row.variant == OURS}
     compared = comparable(rows)
 
     def ratio(row: Row) -> str:
         if row.variant in (OURS, COPY) or row.name not in ours:
             return ""
-        return f"{per_image(row) / per_image(ours[row.name]):.2f}" if compared else ""
+        return f"{row.us_per_image / ours[row.name].us_per_image:.2f}" if compared else ""
 
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("operation", lambda r: r.name),
@@ -37,13 +37,8 @@ def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     return [columns[j][0] for j in filled], [[line[j] for j in filled] for line in cells]
 
 
-def per_image(row: Row) -> float:
-    """Microseconds per image, or of the call where it has none."""
-    return row.us / max(row.images, 1)
-
-
 def comparable(rows: list[Row]) -> bool:
-    """Whether two peers or more are present; with fewer, a table makes no comparison."""
+    """Whether two or more peers are present; with fewer, a table makes no comparison."""
     return len({row.variant for row in rows} - {OURS, COPY}) >= 2
 
 
@@ -55,21 +50,20 @@ def duration(us: float) -> str:
     return f"{us:.3g} us"
 
 
-def show(suite: str, record: dict[str, Any], say: Callable[[str], None] = print) -> None:
-    """Print one suite of a record."""
+def suite_text(suite: str, record: dict[str, Any]) -> str:
+    """One suite of a record as text for the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     content, machine = record["suites"].get(suite), record["machine"]
     if content is None:
-        say(f"{suite}: nothing could be measured here")
-        return
+        return f"{suite}: not measured on this machine"
     rows = [row for _, row in rows_of(record, suite)]
     console = Console(width=max(140, Console().width))
     header, cells = table(rows)
-    title = f"{suite} on {machine['name']}, {machine['cores']} cores" if machine["device"] == "cpu" else machine["name"]
-    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    where = machine["name"] + (f", {machine['cores']} cores" if machine["device"] == "cpu" else "")
+    shown = Table(title=f"{suite} on {where}", title_justify="left", box=SIMPLE_HEAD)
     for j, name in enumerate(header):
         shown.add_column(name, justify="left" if j < 2 else "right", no_wrap=True)
     previous = None
@@ -78,15 +72,12 @@ def show(suite: str, record: dict[str, Any], say: Callable[[str], None] = print)
         previous = row.name
     with console.capture() as capture:
         console.print(shown)
-    say(capture.get().rstrip())
-    if not comparable(rows):
-        say(NO_COMPARISON + ": fewer than two peers present")
-    for line in remarks(content):
-        say(line)
+    comparison = [] if comparable(rows) else [f"{NO_COMPARISON}: fewer than two peers present"]
+    return "\n".join([capture.get().rstrip(), *comparison, *remarks(content)])
 
 
 def remarks(content: dict[str, Any]) -> list[str]:
-    """What must be read beside a suite's table: who was absent and why, and the settings."""
+    """Lines below a suite's table: absent variants with the reason, notes, settings."""
     absent: dict[tuple[str, str], list[str]] = {}
     for one in content["absent"]:
         absent.setdefault((one["variant"], one["reason"]), []).append(one["name"])

@@ -1,7 +1,7 @@
-"""Images per second of each loader alone, files to uint8 training crops, beside other people's on the same files.
+"""Images per second of each loader alone, from files to uint8 training crops, beside other loaders on the same files.
 
-What is compared delivers random-resized crops of the same size, shuffled, with as many threads or processes as this
-process may use cores. Without a real ImageNet, the files are photographs of its most frequent size.
+All of them deliver shuffled random-resized crops of the same size, with one thread or process per core of this process.
+Without ImageNet on disk, the files are photographs of its most frequent size.
 """
 
 from __future__ import annotations
@@ -11,69 +11,87 @@ import copy
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastreg.benchmarks import timing
+from fastreg.benchmarks.cases import Case, failed
 from fastreg.benchmarks.images import write_files
-from fastreg.benchmarks.options import Job
+from fastreg.benchmarks.loader_stages import bottleneck
+from fastreg.benchmarks.options import BenchmarkOptions
 from fastreg.benchmarks.peers.loaders import PEERS
 from fastreg.benchmarks.record import OURS, Absent, Row
-from fastreg.benchmarks.suites.loader_stages import bottleneck
+from fastreg.benchmarks.suites import Benchmark
 from fastreg.benchmarks.timing import Timing, summary
 from fastreg.errors import InputError
 from fastreg.pipelines import make_loader, open_dataset
 from fastreg.pipelines.prepare import write_beton
 
+BENCHMARK = Benchmark(help="files to training crops, without a training step", order=5, seconds=20, setup=1.0)
+
 FILES, FILES_QUICK = 512, 128
 IMAGES, IMAGES_QUICK = 512, 128  # in one sample
-TIMES = 16  # how often an epoch has every image: the end of an epoch is as rare as in a large set
-CONVERTED_AT_MOST = 20_000  # images that a benchmark converts by itself
+REPEATS = 16  # of every image in one epoch, so the end of an epoch is as rare as in a large data set
+CONVERTED_AT_MOST = 20_000  # images that a benchmark converts to .beton
 FORMS: dict[str, dict[str, Any]] = {
     "JPEG": {"jpeg_prob": 1.0, "quality": None},
     "raw images": {"jpeg_prob": 0.0},
-    "canvases of 256": {"raw": 256},  # which leave the loader untouched: `augment` crops them
+    "canvases of 256": {"raw": 256},  # the loader delivers them whole; `augment` crops them
 }
 
+CASES = {"load folder": "folder", "load dali": "dali"} | {f"load ffcv {form}": "ffcv" for form in FORMS}
 Batches = Callable[[], Iterator[Any]]
 
 
-def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
-    size, batch = (160, 256) if job.gpu else (224, 32)
-    size, batch = job.size or size, job.batch_size or batch
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]:
+    size, batch = (160, 256) if options.gpu else (224, 32)
+    size, batch = options.size or size, options.batch_size or batch
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        files, what = image_files(job, folder)
-        settings |= {"data": what, "size": size, "batch_size": batch, "workers": workers, "notes": []}
-        for case, name in (("folder", "folder"), ("dali", "dali"), *((form, "ffcv") for form in FORMS)):
-            source, lacks = (files, "") if name != "ffcv" else as_beton(files, folder, case)
-            case = f"load {case}" if name != "ffcv" else f"load ffcv {case}"
-            if source is None:
-                yield Absent(case, OURS, lacks)
-                continue
-            source = lengthened(source, max(1, TIMES * FILES // len(source)))
-            variants = {OURS: partial(ours, source, name, job, batch, size)}
-            variants |= {peer: partial(build, source, batch, size, workers, job) for peer, build in PEERS[name].items()}
-            images = IMAGES_QUICK if job.quick else IMAGES
-            found = race(variants, max(1, images // batch), job.seconds(6 if job.gpu else 20), ahead=2 * workers + 4)
-            for variant, timing in found.items():
-                if isinstance(timing, str):
-                    yield Absent(case, variant, timing.replace(temporary, "a temporary folder"))
-                else:
-                    yield Row.of(case, variant, timing, images=batch)
-            mine = found[OURS]
-            if isinstance(mine, Timing):
-                said = bottleneck(name, source, size, workers, mine.us / batch)
-                settings["notes"].append(f"bottleneck of {case.removeprefix('load ')}: {said}")
+        files, what = image_files(options, folder)
+        settings |= {"data": what, "size": size, "batch_size": batch, "workers": cores(), "notes": []}
+        for case, name in CASES.items():
+            yield Case(case, partial(_rows, options, case, name, files, folder, batch, size, settings["notes"]))
 
 
-def ours(source: Any, name: str, job: Job, batch: int, size: int) -> Iterator[Any]:
-    """Batches of fastreg's loader without end; its threads end with the iterator."""
-    with make_loader(source, loader=name, train=True, batch_size=batch, size=size, device=job.device) as loader:
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _rows(
+    options: BenchmarkOptions, case: str, name: str, files: Any, folder: Path, batch: int, size: int, notes: list[str]
+) -> Iterator[Row | Absent]:
+    source, reason = (files, "") if name != "ffcv" else as_beton(files, folder, case.removeprefix("load ffcv "))
+    if source is None:
+        yield Absent(case, OURS, reason)
+        return
+    workers = cores()
+    source = lengthened(source, max(1, REPEATS * FILES // len(source)))
+    variants = {OURS: partial(ours, source, name, options, batch, size)}
+    peers = {} if options.scope == "main" else PEERS[name]
+    variants |= {peer: partial(build, source, batch, size, workers, options) for peer, build in peers.items()}
+    sample = max(1, (IMAGES_QUICK if options.quick else IMAGES) // batch)
+    ahead = 8 if options.scope == "main" else 2 * workers + 4
+    found = alternate(variants, sample, options.seconds(6 if options.gpu else 20), ahead)
+    for variant, outcome in found.items():
+        if isinstance(outcome, str):
+            yield Absent(case, variant, outcome.replace(str(folder), "a temporary folder"))
+        else:
+            yield Row.of(case, variant, outcome, images=batch)
+    mine = found[OURS]
+    if isinstance(mine, Timing):
+        stages = bottleneck(name, source, size, workers, mine.us / batch)
+        notes.append(f"bottleneck of {case.removeprefix('load ')}: {stages}")
+
+
+def ours(source: Any, name: str, options: BenchmarkOptions, batch: int, size: int) -> Iterator[Any]:
+    """Batches of fastreg's loader, without end; its threads end with the iterator."""
+    with make_loader(source, loader=name, train=True, batch_size=batch, size=size, device=options.device) as loader:
         position = 0
         while True:
             for found in loader.batches(position):
@@ -81,12 +99,20 @@ def ours(source: Any, name: str, job: Job, batch: int, size: int) -> Iterator[An
                 position += loader.global_batch
 
 
-def race(variants: dict[str, Batches], sample: int, seconds: float, ahead: int) -> dict[str, Timing | str]:
-    """Microseconds per batch of each variant over samples of ``sample`` batches, or why it does not run.
+def alternate(variants: Mapping[str, Batches], sample: int, seconds: float, ahead: int) -> dict[str, Timing | str]:
+    """Time loaders in turn, each for a third of its time.
 
-    They take turns, each for a third of its ``seconds`` at a time; what lies in its queue by then is not counted:
-    ``ahead`` batches.
+    Args:
+        variants: by name, a function that starts a loader and returns its batches.
+        sample: batches in one sample.
+        seconds: time budget of each loader.
+        ahead: batches that a loader may have queued before its turn; so many are not counted.
+
+    Returns:
+        Microseconds per batch of each variant, or the reason why it does not run.
     """
+    if timing.stub is not None:
+        return {**timing.stub.measure(variants, seconds * len(variants))}
     with contextlib.ExitStack() as open_feeds:
         feeds: dict[str, Iterator[Any]] = {}
         found: dict[str, Timing | str] = {}
@@ -97,6 +123,8 @@ def race(variants: dict[str, Batches], sample: int, seconds: float, ahead: int) 
                 feeds[variant] = feed
             except (InputError, ImportError) as error:
                 found[variant] = str(error)
+            except Exception as error:  # a peer that does not fit the machine
+                found[variant] = failed("", variant, error).reason
         taken: dict[str, list[float]] = {variant: [] for variant in feeds}
         for _ in range(3):
             for variant, feed in feeds.items():
@@ -112,21 +140,21 @@ def race(variants: dict[str, Batches], sample: int, seconds: float, ahead: int) 
     return found | {variant: summary(values) for variant, values in taken.items()}
 
 
-def image_files(job: Job, folder: Path) -> tuple[Any, str]:
-    """The training files, and what they are: ImageNet's where it is, else photographs written into ``folder``."""
+def image_files(options: BenchmarkOptions, folder: Path) -> tuple[Any, str]:
+    """``(training files, description)``: ImageNet's where it is found, else photographs written into ``folder``."""
     try:
-        source = open_dataset("imagenet", "train", job.data_dir)
+        source = open_dataset("imagenet", "train", options.data_dir)
         if not source.is_sample:
             return source, f"{source.name}, {len(source)} images"
     except InputError:
-        if job.data_dir is not None:
+        if options.data_dir is not None:
             raise
-    what = write_files(folder / "files", FILES_QUICK if job.quick else FILES)
+    what = write_files(folder / "files", FILES_QUICK if options.quick else FILES)
     return open_dataset("imagenet", "train", folder / "files"), what
 
 
 def as_beton(files: Any, folder: Path, form: str) -> tuple[Any, str]:
-    """The data set in a ``.beton`` file in one of ``FORMS``, written into ``folder``; or None and the reason."""
+    """``(data set, "")``, written into ``folder`` as a ``.beton`` file in one of ``FORMS``; or ``(None, reason)``."""
     if files.root.suffix == ".beton":
         return (files, "") if form == "JPEG" else (None, "other forms are made from folders of images")
     if len(files) > CONVERTED_AT_MOST:
@@ -137,7 +165,7 @@ def as_beton(files: Any, folder: Path, form: str) -> tuple[Any, str]:
 
 
 def lengthened(source: Any, times: int) -> Any:
-    """A source that has every sample ``times`` over."""
+    """A source with every sample ``times`` times."""
     longer = copy.copy(source)
     for name, value in vars(source).items():
         if isinstance(value, np.ndarray) and value.shape == (len(source),):

@@ -1,8 +1,8 @@
-"""Images per second of the whole training step: on images that lie ready, and fed by each loader.
+"""Images per second of the whole training step: on batches that are ready on the device, and fed by each loader.
 
 The step is the training loop's own (:class:`fastreg.training.train_step.TrainStep`): plan, augment, forward, loss,
-backward, update. A bare loop of the same model on floats that lie ready is the peer that says what the rest costs;
-timm's and torchvision's loops stand beside it where they are installed.
+backward, update. A bare loop of the same model on floats that are ready on the device shows what the rest costs; the
+loops of timm and torchvision run beside it where they are installed.
 """
 
 from __future__ import annotations
@@ -10,104 +10,125 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from fastreg.benchmarks.cases import working
-from fastreg.benchmarks.images import image_batch, photographs
-from fastreg.benchmarks.options import Job
-from fastreg.benchmarks.peers.training import training_peers
+from fastreg.benchmarks.cases import Case, absent, remove_failing, timed_beside
+from fastreg.benchmarks.images import image_batch, image_source
+from fastreg.benchmarks.options import BenchmarkOptions
+from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD
+from fastreg.benchmarks.peers.training import Build, training_peers
 from fastreg.benchmarks.record import OURS, Absent, Row
+from fastreg.benchmarks.suites import Benchmark
 from fastreg.benchmarks.suites.loaders import as_beton
 from fastreg.benchmarks.timing import Call, measure, over
 from fastreg.distributed import World
 from fastreg.errors import InputError
-from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Batch
+from fastreg.kernels.types import Batch
 from fastreg.pipelines import make_loader, open_dataset
 from fastreg.training import Config, make_config
 from fastreg.training.setup import training_switches
 from fastreg.training.train_step import TrainStep
 
-Variants = dict[tuple[str, str], Call]  # by (operation, variant)
+BENCHMARK = Benchmark(
+    help="the whole training step on batches that are ready, and fed by each loader, with the share of waiting",
+    order=3,
+    seconds=115,
+    setup=4.0,
+    needs=("imagenet",),
+)
+
 LOADERS = ("folder", "dali", "ffcv")
-# those of the paper's ImageNet rows first (label smoothing costs nothing), then those with an attack in their step
+# the paper's ImageNet rows first (label smoothing costs nothing), then the methods with an attack in their step
 METHODS = ("none", "mixup", "cutmix", "cutout", "shakedrop", "cutmix+shakedrop", "adversarial", "alp")
-SETS = 4  # batches that lie ready, used in turn
-SAMPLE_SECONDS = 0.4  # of consecutive steps in one sample on a GPU, so that the host may run ahead
-WARM = 3  # steps of a loader that are not counted
+MAIN = ("mixup", "cutmix", "adversarial")
+SETS = 4  # ready batches, used in turn
+SAMPLE_SECONDS = 0.4  # one sample on a GPU, as consecutive steps, so the host may run ahead
+WARM_UP = 3  # steps of a loader that are not counted
+PLAIN = f"step none / {OURS}"
 
 
-def rows(job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
-    config = configure(job)
+def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]:
+    config = configure(options)
     with training_switches(config):  # for all variants alike
-        yield from _rows(config, job, settings)
+        yield from _cases(config, options, settings)
 
 
-def _rows(config: Config, job: Job, settings: dict[str, Any]) -> Iterator[Row | Absent]:
-    source, why = _source(job)
+def _cases(config: Config, options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]:
+    source, reason = (None, "") if options.scope == "main" else _source(options)
     classes = len(source.classes) if source else 1000
     settings |= {"model": config.model, "size": config.size, "batch_size": config.batch_size}
-    settings |= {"images": photographs(job.data_dir)[1], "classes": classes}
-    ready = ready_batches(config, job, classes)
-    yield from _ready_steps(config, job, ready, classes)
+    settings |= {"images": image_source(options.data_dir), "classes": classes}
+    ready = cache(lambda: ready_batches(config, options, classes))
+    yield from _ready_cases(config, options, ready, classes)
+    if options.scope == "main":
+        return
     if source is None:
         for name in LOADERS:
-            yield Absent(f"step mixup, fed by {name}", OURS, why)
+            yield absent(f"step mixup, fed by {name}", OURS, reason)
         return
     settings["data"] = f"{source.name}{' sample' if source.is_sample else ''}, {len(source)} images"
     with tempfile.TemporaryDirectory() as folder:
         for name in LOADERS:
-            stored: Any = source
-            if name == "ffcv":
-                stored, why = as_beton(source, Path(folder), "JPEG")
-            yield _fed_step(config, job, stored, name) if stored else Absent(f"step mixup, fed by {name}", OURS, why)
+            yield Case(f"step mixup, fed by {name}", partial(_fed_step, config, options, source, Path(folder), name))
 
 
-def configure(job: Job, **more: Any) -> Config:
-    """ResNet-50 at 224 px, batch 256 on a GPU; ResNet-18 at 64 px, batch 32 on a CPU; the job's values before those."""
-    model, size, batch = ("resnet50", 224, 256) if job.gpu else ("resnet18", 64, 32)
-    chosen = {"model": job.model or model, "size": job.size or size, "batch_size": job.batch_size or batch, "lr": 1e-3}
-    config, _ = make_config("imagenet", gpu=job.gpu, device=str(job.device), **{**chosen, **more})
+def configure(options: BenchmarkOptions, **more: Any) -> Config:
+    """The training configuration: ResNet-50, 224 px, batch 256 on a GPU; ResNet-18, 64 px, batch 32 on a CPU.
+
+    Args:
+        options: its model, size and batch size come before the defaults of the device.
+        more: further settings of :func:`fastreg.training.make_config`, which come before all others.
+    """
+    model, size, batch = ("resnet50", 224, 256) if options.gpu else ("resnet18", 64, 32)
+    chosen = {
+        "model": options.model or model,
+        "size": options.size or size,
+        "batch_size": options.batch_size or batch,
+        "lr": 1e-3,
+    }
+    config, _ = make_config("imagenet", gpu=options.gpu, device=str(options.device), **{**chosen, **more})
     return config
 
 
-def ready_batches(config: Config, job: Job, classes: int) -> list[Batch]:
-    n = config.batch_size or 0
-    labels = torch.randint(classes, (SETS, n), generator=torch.Generator().manual_seed(0)).to(job.device)
+def ready_batches(config: Config, options: BenchmarkOptions, classes: int) -> list[Batch]:
+    """``SETS`` batches on the device."""
+    n, device = config.batch_size or 0, options.device
+    labels = torch.randint(classes, (SETS, n), generator=torch.Generator().manual_seed(0)).to(device)
     return [
-        Batch(image_batch(n, config.size, job.device, i, job.data_dir), labels[i], torch.arange(i * n, (i + 1) * n))
+        Batch(image_batch(n, config.size, device, i, options.data_dir), labels[i], torch.arange(i * n, (i + 1) * n))
         for i in range(SETS)
     ]
 
 
-def step_of(config: Config, job: Job, classes: int) -> Callable[[Batch], None]:
+def step_of(config: Config, options: BenchmarkOptions, classes: int) -> Callable[[Batch], None]:
     """One training step of fastreg as a function of its batch."""
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
-    engine = TrainStep(config, classes, mean, std, World(0, 1, job.device))
-    engine.net.train()
+    train_step = TrainStep(config, classes, IMAGENET_MEAN, IMAGENET_STD, World(0, 1, options.device))
+    train_step.net.train()
     count = 0
 
     def step(batch: Batch) -> None:
         nonlocal count
-        engine.forward_backward(batch, count, 0, config.size)
-        engine.update(count, 1 << 20)
+        train_step.forward_backward(batch, count, 0, config.size)
+        train_step.update(count, 1 << 20)
         count += 1
 
     return step
 
 
-def bare_step(config: Config, job: Job, ready: list[Batch], classes: int) -> Callable[[int], None]:
-    """A loop as short as it gets: the same model, precision and optimiser on normalised floats that lie ready."""
-    engine = TrainStep(config, classes, (0.0,) * 3, (1.0,) * 3, World(0, 1, job.device))
-    net, optimizer, dtype = engine.net.train(), engine.optimizer, engine.dtype
+def bare_step(config: Config, options: BenchmarkOptions, ready: list[Batch], classes: int) -> Call:
+    """The shortest training loop: the same model, precision and optimizer on normalized floats that are ready."""
+    train_step = TrainStep(config, classes, (0.0,) * 3, (1.0,) * 3, World(0, 1, options.device))
+    net, optimizer, dtype = train_step.net.train(), train_step.optimizer, train_step.dtype
     floats = [((b.images.float() / 255 - 0.45) / 0.225).to(dtype).permute(0, 3, 1, 2) for b in ready]
 
     def step(i: int) -> None:
-        with torch.autocast(job.device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(options.device.type, dtype, enabled=dtype != torch.float32):
             loss = F.cross_entropy(net(floats[i]).float(), ready[i].labels)
         loss.backward()
         optimizer.step()
@@ -116,88 +137,125 @@ def bare_step(config: Config, job: Job, ready: list[Batch], classes: int) -> Cal
     return step
 
 
-def _ready_steps(config: Config, job: Job, ready: list[Batch], classes: int) -> Iterator[Row | Absent]:
-    variants: Variants = {}
-    for reg in METHODS[:2] if job.quick and not job.gpu else METHODS:
-        variants["step " + reg, OURS] = over(step_of(configure(job, reg=reg), job, classes), ready)
-    variants["step none", "bare loop"] = bare_step(config, job, ready, classes)
-    yield from together(job, variants, config.batch_size or 0)
-    if not job.quick:
-        yield from _grown(config, job, classes)
-    if job.gpu and not job.quick and job.model is None:
-        yield from _pyramidnet(job)
-    peers: Variants = {}
-    for name, peer, build in training_peers():
+def _ready_cases(
+    config: Config, options: BenchmarkOptions, ready: Callable[[], list[Batch]], classes: int
+) -> Iterator[Case]:
+    """Each method takes turns with the plain step; the plain step takes turns with the bare loop."""
+    n = config.batch_size or 0
+
+    def method(reg: str, **more: Any) -> Call:
+        return over(step_of(configure(options, reg=reg, **more), options, classes), ready())
+
+    plain = cache(partial(method, "none"))
+
+    def none() -> Iterator[Row | Absent]:
+        variants = {OURS: plain(), "bare loop": bare_step(config, options, ready(), classes)}
+        yield from remove_failing("step none", variants)
+        for variant, timing in (_measure(options, variants) if variants else {}).items():
+            yield Row.of("step none", variant, timing, images=n)
+
+    def beside(name: str, variant: str, build: Callable[[], Call]) -> Iterator[Row | Absent]:
         try:
-            peers[name, peer] = build(config, job, ready, classes)
+            call = build()
         except ImportError as error:
-            yield Absent(name, peer, str(error))
-    if job.gpu and not job.quick:
-        compiled = configure(job, reg="none", torchcompile="default")
-        peers["step none, compiled", OURS] = over(step_of(compiled, job, classes), ready)
-    yield from together(job, peers, config.batch_size or 0)
+            yield Absent(name, variant, str(error))
+            return
+        yield from _pair(options, name, {variant: call}, (PLAIN, plain()), n)
 
-
-def together(job: Job, variants: Variants, batch: int) -> Iterator[Row | Absent]:
-    """Time whole steps interleaved, 3 to 4 seconds for each."""
-    keyed = {f"{name}|{variant}": call for (name, variant), call in variants.items()}
-    for absent in working("", keyed):
-        name, variant = absent.variant.split("|")
-        yield Absent(name, variant, absent.reason)
-    if not keyed:
+    yield Case("step none", none)
+    compiled = Case(
+        "step none, compiled",
+        lambda: beside("step none, compiled", OURS, partial(method, "none", torchcompile="default")),
+    )
+    if options.scope == "main" and options.gpu:
+        yield compiled
+    methods = MAIN if options.scope == "main" else METHODS[1:2] if options.quick and not options.gpu else METHODS[1:]
+    for reg in methods:
+        yield Case(f"step {reg}", partial(beside, f"step {reg}", OURS, partial(method, reg)))
+    if options.scope == "main":
         return
-    seconds = job.seconds(4.0 if job.gpu else 6.0) * len(keyed)
-    timings = measure(keyed, job.device, sets=SETS, seconds=seconds, eager=keyed, sample_seconds=SAMPLE_SECONDS)
-    for name, variant in grouped([key for key in variants if "|".join(key) in timings]):
-        yield Row.of(name, variant, timings[f"{name}|{variant}"], images=batch)
+    if not options.quick:
+        yield from _grown(config, options, classes)
+    if options.gpu and not options.quick and options.model is None:
+        yield Case("step none, pyramidnet200 32 px", partial(_pyramidnet, options))
+    for name, peer, build in training_peers():
+        yield Case(
+            f"{name}, {peer}", partial(beside, name, peer, partial(_peer, build, config, options, ready, classes))
+        )
+    if options.gpu and not options.quick:
+        yield compiled
 
 
-def _grown(config: Config, job: Job, classes: int) -> Iterator[Row | Absent]:
+def _peer(
+    build: Build, config: Config, options: BenchmarkOptions, ready: Callable[[], list[Batch]], classes: int
+) -> Call:
+    return build(config, options, ready(), classes)
+
+
+def _measure(options: BenchmarkOptions, variants: dict[str, Call]) -> dict[str, Any]:
+    seconds = options.seconds(4.0 if options.gpu else 6.0) * len(variants)
+    return measure(variants, options.device, sets=SETS, seconds=seconds, eager=variants, sample_seconds=SAMPLE_SECONDS)
+
+
+def _pair(
+    options: BenchmarkOptions, name: str, variants: dict[str, Call], base: tuple[str, Call], n: int
+) -> Iterator[Row | Absent]:
+    seconds = 4.0 if options.gpu else 6.0
+    yield from timed_beside(
+        options, name, variants, base, sets=SETS, images=n, seconds=seconds, sample_seconds=SAMPLE_SECONDS
+    )
+
+
+def _grown(config: Config, options: BenchmarkOptions, classes: int) -> Iterator[Case]:
     """The plain step with a quarter of the batch, and with 5/7 of the side (160 px for 224)."""
     batch, size = (config.batch_size or 0) // 4, config.size * 5 // 7
     for name, more in ((f"batch {batch}", {"batch_size": batch}), (f"{size} px", {"size": size})):
-        other = configure(job, reg="none", **more)
-        ready = ready_batches(other, job, classes)
-        steps: Variants = {(f"step none, {name}", OURS): over(step_of(other, job, classes), ready)}
-        yield from together(job, steps, other.batch_size or 0)
+        other = configure(options, reg="none", **more)
+        yield Case(f"step none, {name}", partial(_alone, options, f"step none, {name}", other, classes))
 
 
-def _pyramidnet(job: Job) -> Iterator[Row]:
-    """The paper's CIFAR model at its batch of 64: what the cost of those rows is computed from."""
-    config, _ = make_config("cifar100", gpu=True, model="pyramidnet200", size=32, batch_size=64, device=str(job.device))
-    ready = ready_batches(config, job, 100)
-    call = over(step_of(config, job, 100), ready)
-    timing = measure({OURS: call}, job.device, sets=SETS, seconds=5, eager=(OURS,), sample_seconds=SAMPLE_SECONDS)[OURS]
-    yield Row.of("step none, pyramidnet200 32 px", OURS, timing, images=64)
+def _pyramidnet(options: BenchmarkOptions) -> Iterator[Row | Absent]:
+    """The paper's CIFAR model at its batch of 64, from which SCALING.md computes the cost of those rows."""
+    config, _ = make_config(
+        "cifar100", gpu=True, model="pyramidnet200", size=32, batch_size=64, device=str(options.device)
+    )
+    yield from _alone(options, "step none, pyramidnet200 32 px", config, 100)
 
 
-def grouped(keys: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
-    """(operation, variant) pairs with those of one operation together, in order of first appearance."""
-    names = list(dict.fromkeys(name for name, _ in keys))
-    return sorted(keys, key=lambda key: names.index(key[0]))
+def _alone(options: BenchmarkOptions, name: str, config: Config, classes: int) -> Iterator[Row | Absent]:
+    call = over(step_of(config, options, classes), ready_batches(config, options, classes))
+    yield Row.of(name, OURS, _measure(options, {OURS: call})[OURS], images=config.batch_size or 0)
 
 
-def _source(job: Job) -> tuple[Any, str]:
+def _source(options: BenchmarkOptions) -> tuple[Any, str]:
     try:
-        return open_dataset("imagenet", "train", job.data_dir), ""
+        return open_dataset("imagenet", "train", options.data_dir), ""
     except InputError as error:
-        if job.data_dir is not None:
+        if options.data_dir is not None:
             raise
         return None, str(error)
 
 
-def _fed_step(config: Config, job: Job, source: Any, name: str) -> Row | Absent:
+def _fed_step(
+    config: Config, options: BenchmarkOptions, source: Any, folder: Path, name: str
+) -> Iterator[Row | Absent]:
     """A step whose batches come from a loader; ``data_wait`` is the share of the time spent waiting for one."""
-    size, batch = config.size, config.batch_size or 0
+    case, size, batch = f"step mixup, fed by {name}", config.size, config.batch_size or 0
+    if name == "ffcv":
+        source, reason = as_beton(source, folder, "JPEG")
+        if source is None:
+            yield Absent(case, OURS, reason)
+            return
     try:
         loader = make_loader(
-            source, loader=name, train=True, batch_size=batch, size=size, device=job.device, workers=config.workers
+            source, loader=name, train=True, batch_size=batch, size=size, device=options.device, workers=config.workers
         )
         loader_batches = endless(loader)
         next(loader_batches)
     except InputError as error:
-        return Absent(f"step mixup, fed by {name}", OURS, str(error))
-    step = step_of(configure(job, reg="mixup"), job, len(source.classes))
+        yield Absent(case, OURS, str(error))
+        return
+    step = step_of(configure(options, reg="mixup"), options, len(source.classes))
     waits: list[float] = []
 
     def call(i: int) -> None:
@@ -206,16 +264,17 @@ def _fed_step(config: Config, job: Job, source: Any, name: str) -> Row | Absent:
         waits.append(time.perf_counter() - start)
         step(fed)
 
-    for i in range(WARM):
+    for i in range(WARM_UP):
         call(i)
     waits.clear()
     with loader:
-        seconds = job.seconds(16)
-        timing = measure({name: call}, job.device, seconds=seconds, eager=(name,), sample_seconds=SAMPLE_SECONDS)[name]
+        seconds = options.seconds(16)
+        timing = measure({name: call}, options.device, seconds=seconds, eager=(name,), sample_seconds=SAMPLE_SECONDS)[
+            name
+        ]
         loader_batches.close()
     share = min(1.0, 1e6 * math.fsum(waits) / len(waits) / timing.us)
-    more = {"data_wait": round(share, 4)}
-    return Row.of(f"step mixup, fed by {name}", OURS, timing, images=batch, more=more)
+    yield Row.of(case, OURS, timing, images=batch, more={"data_wait": round(share, 4)})
 
 
 def endless(loader: Any) -> Generator[Batch]:

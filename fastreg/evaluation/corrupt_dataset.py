@@ -64,7 +64,7 @@ def corrupt_dataset(
     Args:
         src: a Source, a data set's name, or a folder (class folders, or CIFAR's pickles).
         dst: the folder to write; a call with the same settings continues there.
-        corruptions: "all" 19, or names, also joined by commas.
+        corruptions: "all", or names, also joined by commas.
         severities: "all", or some of 1 to 5, also joined by commas. CIFAR's arrays hold all five.
         split: "train" or "val".
         data_dir: where the data set named ``src`` lies; default: where it is usually found.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastreg import runs
 from fastreg.distributed import resolve_device
 from fastreg.errors import InputError
 from fastreg.evaluation.config import make_config
@@ -20,7 +21,7 @@ from fastreg.pipelines import open_dataset
 
 GPU_BATCH, CPU_BATCH = 256, 64
 # what the card keeps of a training's config
-TRAINING = ("recipe", "model", "reg", "ls", "epochs", "dataset", "data_dir")
+TRAINING = ("recipe", "model", "reg", "ls", "epochs", "dataset", "data_dir", "data_root")
 SAVED = ("checkpoint", "checkpoint_epoch", "weights_key")
 
 
@@ -67,7 +68,7 @@ def run(
         net, trained = load_classifier(checkpoint, weights_key=weights_key, model=model, runs_root=runs_root)
         data = data or trained["dataset"]
         if data_dir is None and data == trained["dataset"]:
-            data_dir = trained.get("data_dir")
+            data_dir = runs.stored_data_dir(trained)
     data = data or "imagenet"
     is_folder = data.startswith("folder:")
     source = open_folder(data) if is_folder else open_dataset(data, "val", data_dir)

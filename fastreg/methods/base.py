@@ -128,7 +128,7 @@ class Method(NamedTuple):
 
 def _recreate(recreate: Callable[[], Method], left_out: Sequence[str]) -> Method:
     """The method made by ``recreate``, without the fields that ``_replace`` had set to None."""
-    return recreate()._replace(**dict.fromkeys(left_out))
+    return recreate()._replace(**dict.fromkeys(left_out))  # type: ignore[arg-type]
 
 
 def join(context: MethodContext, components: Sequence[Component]) -> Method:

@@ -1,11 +1,10 @@
-"""Pure, exact metrics: torch tensors or numpy arrays in, floats out. Inputs in [0, 1], results in percent."""
+"""Metrics as pure functions of torch tensors or numpy arrays. Shares in [0, 1] in, percent out."""
 
+from fastreg.metrics.calibration import expected_calibration_error, reliability_bins
 from fastreg.metrics.classification import (
     average_confidence,
     brier_score,
-    expected_calibration_error,
     negative_log_likelihood,
-    reliability_bins,
     top1_error,
     top5_error,
 )

@@ -1,8 +1,4 @@
-"""Errors, likelihoods and calibration of a classifier's outputs. Inputs in [0, 1], results in percent.
-
-Sources: ECE as Guo et al. 2017 (1706.04599, section 2) with bins (lo, hi], so that a confidence of exactly 1 counts
-once, in the last bin; Brier score summed over classes as Brier 1950.
-"""
+"""Errors, likelihoods and confidence of a classifier's outputs."""
 
 from __future__ import annotations
 
@@ -12,44 +8,63 @@ import torch
 from torch import Tensor
 
 from fastreg.errors import InputError
-from fastreg.metrics._arrays import bin_count, classes, confidences, matrix, probabilities, shares, tensor
+from fastreg.metrics.inputs import classes, matrix, probabilities, shares, tensor
 
-BINS = 20  # the paper's number of bins
-NO_RANK = 1 << 30  # of a label among logits that have no order: never among the first five, however few classes
+NO_RANK = 1 << 30  # rank of a label in a row with NaN: never among the first five, however few classes
 
 
 def rank_of_label(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many classes come before the true one, int64 [B]; a tie goes to the lower class index, on every device.
+    """int64 [B]: number of classes before the label; below 1 is a top-1 hit, below 5 a top-5 hit.
 
-    ``logits`` float [B, K], ``labels`` int64 [B]. 0 is a top-1 hit, below 5 a top-5 hit; a row with a NaN is no hit.
+    ``logits`` float [B, K], ``labels`` int64 [B]. A tie goes to the lower class index on every device. A row with a NaN
+    has ``NO_RANK``.
     """
     own = logits.gather(1, labels[:, None])
     before = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
     rank = ((logits > own) | ((logits == own) & before)).sum(1)
-    return torch.where(logits.isnan().any(1), NO_RANK, rank)  # no comparison with a NaN is true
+    return torch.where(logits.isnan().any(1), NO_RANK, rank)  # comparisons with NaN are false
 
 
 def top1_error(outputs: Any, labels: Any = None) -> float:
-    """Percent of samples that the first guess misses.
+    """Share of samples whose most likely class is not the label.
 
-    ``outputs`` is the logits or probabilities [N, K] or the predicted classes [N], beside ``labels`` [N]; or, alone,
-    the hits [N] in [0, 1]. A row of outputs with a NaN is a miss, whatever its label.
+    Args:
+        outputs: Logits or probabilities, float [N, K], or predicted classes [N]. Without ``labels``: hits [N] in
+            [0, 1]. A tie goes to the lower class index. A row with a NaN is a miss.
+        labels: Class indices, integers [N].
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: A shape does not fit, hits are outside [0, 1], or a label is not a class of ``outputs``.
     """
     return _top_error(outputs, labels, 1)
 
 
 def top5_error(outputs: Any, labels: Any) -> float:
-    """Percent of samples whose class is not among the five largest of ``outputs`` [N, K]; a NaN makes a row a miss."""
+    """Share of samples whose label is not among the five most likely classes.
+
+    Args:
+        outputs: Logits or probabilities, float [N, K]. A tie goes to the lower class index. A row with a NaN is a miss.
+        labels: Class indices, integers [N].
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: A shape does not fit, or a label is not a class of ``outputs``.
+    """
     return _top_error(outputs, labels, 5)
 
 
 def _top_error(outputs: Any, labels: Any, k: int) -> float:
     if labels is None:
-        hits = shares(outputs, "outputs", "without labels they are the hits [N]; logits need labels beside them")
+        hits = shares(outputs, "outputs", "without `labels` give hits [N]; logits need `labels`")
         return 100.0 * float((1 - hits.double()).mean())
     x = matrix(outputs, "outputs") if k > 1 else tensor(outputs, "outputs")
     if x.ndim > 2:
-        raise InputError(f"outputs is {list(x.shape)}: give logits [N, K], or predicted classes [N]")
+        raise InputError(f"`outputs` has shape {list(x.shape)}: give logits [N, K], or predicted classes [N].")
     x = x if x.ndim else x[None]
     y = classes(labels, x)
     hit = rank_of_label(x, y) < k if x.ndim == 2 else x == y
@@ -57,72 +72,60 @@ def _top_error(outputs: Any, labels: Any, k: int) -> float:
 
 
 def average_confidence(confidence: Any) -> float:
-    """Mean top-1 probability [N] in percent (the paper's Figure 1)."""
+    """Mean of the largest softmax probability.
+
+    Args:
+        confidence: Largest softmax probability of each sample, float [N] in [0, 1].
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: ``confidence`` is not [N] or has values outside [0, 1].
+
+    Source:
+        Chun et al. 2020 (arXiv 2003.03879), figure 1.
+    """
     return 100.0 * float(shares(confidence, "confidence", "give the largest softmax probability").double().mean())
 
 
 def negative_log_likelihood(probabilities: Any, labels: Any) -> float:
-    """Mean of -log p(label) in nats (not percent). ``probabilities`` [N, K]."""
+    """Mean of -log p(label).
+
+    Args:
+        probabilities: Softmax, float [N, K] in [0, 1], whose rows sum to 1.
+        labels: Class indices, integers [N].
+
+    Returns:
+        Nats, not percent; infinite if a label has probability 0.
+
+    Raises:
+        InputError: ``probabilities`` are not probabilities, or a label is not one of their classes.
+    """
     return float(-_of_label(probabilities, labels)[1].log().mean())
 
 
 def brier_score(probabilities: Any, labels: Any) -> float:
-    """Mean squared distance of probabilities [N, K] to the one-hot label, summed over classes, in percent (0-200)."""
+    """Mean squared distance between the probabilities and the one-hot label, summed over classes.
+
+    Args:
+        probabilities: Softmax, float [N, K] in [0, 1], whose rows sum to 1.
+        labels: Class indices, integers [N].
+
+    Returns:
+        Percent, from 0 to 200.
+
+    Raises:
+        InputError: ``probabilities`` are not probabilities, or a label is not one of their classes.
+
+    Source:
+        Brier, Verification of forecasts expressed in terms of probability (1950).
+    """
     p, own = _of_label(probabilities, labels)
     return 100.0 * float((p.square().sum(1) - 2 * own + 1).mean())
 
 
 def _of_label(values: Any, labels: Any) -> tuple[Tensor, Tensor]:
     """Probabilities float64 [N, K], and those of the labels [N]."""
-    p = probabilities(values)
-    return p, p.gather(1, classes(labels, p)[:, None]).squeeze(1)
-
-
-def bin_of(confidence: Tensor, bins: int = BINS) -> Tensor:
-    """Bin index int64 of each confidence: bin b holds (b/bins, (b+1)/bins], and 0 falls into the first.
-
-    The edges are numpy's linspace(0, 1, bins + 1), rounded to the confidences' own precision. Made on the device: no
-    host synchronisation.
-    """
-    edges = torch.arange(1, bins, dtype=torch.float64, device=confidence.device) * (1 / bins)
-    return torch.bucketize(confidence, edges.to(confidence.dtype))
-
-
-def reliability_bins(confidence: Any, correct: Any, bins: int = BINS) -> dict[str, list[float]]:
-    """What a reliability diagram draws: per bin its edges, count, mean confidence and accuracy (None when empty)."""
-    p, hit = confidences(confidence, correct)
-    return summarise_bins(*(column.tolist() for column in sum_bins(p, hit, bin_count(bins))))
-
-
-def sum_bins(p: Tensor, hit: Tensor, bins: int) -> Tensor:
-    """float64 [3, bins]: count, sum of confidence, sum of hits."""
-    rows = torch.stack((torch.ones_like(hit), p.double(), hit))
-    return torch.zeros(3, bins, dtype=torch.float64, device=p.device).index_add_(1, bin_of(p, bins), rows)
-
-
-def summarise_bins(count: list[float], confidence: list[float], correct: list[float]) -> dict[str, list]:
-    """Readable columns out of the three sums per bin."""
-    bins = len(count)
-    return {
-        "low": [b / bins for b in range(bins)],
-        "high": [(b + 1) / bins for b in range(bins)],
-        "count": [int(n) for n in count],
-        "confidence": [c / n if n else None for c, n in zip(confidence, count)],
-        "accuracy": [h / n if n else None for h, n in zip(correct, count)],
-    }
-
-
-def expected_calibration_error(confidence: Any, correct: Any, bins: int = BINS) -> float:
-    """ECE in percent: sum over bins of n_b/N |accuracy_b - confidence_b|, bins (lo, hi].
-
-    ``confidence`` float [N] is the largest softmax probability in [0, 1], ``correct`` [N] the hits. Raises InputError
-    for values outside [0, 1], vectors of two lengths and less than one bin.
-    """
-    p, hit = confidences(confidence, correct)
-    return ece_of_bins(sum_bins(p, hit, bin_count(bins)))
-
-
-def ece_of_bins(sums: Tensor) -> float:
-    """ECE in percent from the three sums per bin."""
-    count, confidence, correct = sums
-    return 100.0 * float((correct - confidence).abs().sum() / count.sum().clamp(min=1))
+    p = probabilities(values).double()
+    return p, p.gather(1, classes(labels, p, "probabilities")[:, None]).squeeze(1)

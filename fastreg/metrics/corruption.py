@@ -1,9 +1,14 @@
-"""Corruption errors of ImageNet-C (Hendrycks & Dietterich 2019, 1903.12261, section 4.2), normalized by AlexNet.
+"""Corruption errors of ImageNet-C, divided by AlexNet's.
 
-CE_c is the model's error summed over the five severities, over AlexNet's sum; mCE is the mean of the 15. The noise,
-blur, weather and digital columns of the paper's Table 4 are CE averaged inside the category; those of its Table 2 are
-raw errors. AlexNet's per-severity errors are those the benchmark's author published (torchvision's AlexNet, on the
-distributed JPEG files).
+    CE_c = sum_s E_(s,c) / sum_s E^AlexNet_(s,c)          over the five severities s
+    mCE  = mean of CE_c over the 15 corruptions c
+
+E are top-1 errors. The noise, blur, weather and digital columns of the paper's table 4 are CE averaged over the
+corruptions of a category; those of its table 2 are raw errors. AlexNet's errors are those published with the benchmark
+(torchvision's AlexNet on the distributed JPEG files).
+
+Source: Hendrycks and Dietterich, Benchmarking neural network robustness to common corruptions and perturbations
+(ICLR 2019), section 4.2.
 """
 
 from __future__ import annotations
@@ -38,24 +43,74 @@ Errors = Mapping[str, Sequence[float]]
 
 
 def missing_corruptions(errors: Iterable[str]) -> list[str]:
-    """Which of the 15 are not there; any of them makes every total meaningless."""
+    """The corruptions of the suite that ``errors`` lacks. No total is computed without them.
+
+    Args:
+        errors: Names of corruptions, such as the keys of a mapping of errors.
+
+    Returns:
+        Missing names in the order of the suite.
+    """
     present = set(errors)
     return [name for name in NAMES if name not in present]
 
 
 def corruption_errors(errors: Errors) -> dict[str, float]:
-    """CE of each given corruption in percent of AlexNet's. ``errors[name]``: five top-1 errors in [0, 1]."""
+    """CE of each corruption: the sum of its five errors over the sum of AlexNet's.
+
+    Args:
+        errors: Corruption name to its five top-1 errors in [0, 1], one per severity.
+
+    Returns:
+        Corruption name to CE in percent.
+
+    Raises:
+        InputError: A corruption is unknown, or its value is not five errors in [0, 1].
+
+    Source:
+        Hendrycks and Dietterich (ICLR 2019), section 4.2.
+    """
     return {name: 100.0 * sum(five) / sum(ALEXNET[name]) for name, five in _checked(errors).items()}
 
 
 def mean_corruption_error(errors: Errors) -> float:
-    """mCE in percent. ``errors[name]``: five top-1 errors in [0, 1], for all 15; raises InputError for fewer."""
+    """mCE: the mean CE of the 15 corruptions.
+
+    Args:
+        errors: Corruption name to its five top-1 errors in [0, 1], one per severity. All 15 are required;
+            the four extra corruptions are allowed and ignored.
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: A corruption is unknown or missing, or its value is not five errors in [0, 1].
+
+    Source:
+        Hendrycks and Dietterich (ICLR 2019), section 4.2.
+    """
     return _mean(corruption_errors(_complete(errors)).values())
 
 
 def relative_mean_corruption_error(errors: Errors, clean_error: float) -> float:
-    """Relative mCE in percent: each sum less five clean errors, ours and AlexNet's. ``clean_error`` in [0, 1]."""
-    clean = _unit("the clean error", clean_error)
+    """Relative mCE: as mCE, with five times the clean error subtracted from the model's and from AlexNet's sums.
+
+    Args:
+        errors: Corruption name to its five top-1 errors in [0, 1], one per severity. All 15 are required;
+            the four extra corruptions are allowed and ignored.
+        clean_error: Top-1 error of the model on clean images, in [0, 1].
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: A corruption is unknown or missing, or its value is not five errors in [0, 1];
+            or ``clean_error`` is outside [0, 1].
+
+    Source:
+        Hendrycks and Dietterich (ICLR 2019), section 4.2.
+    """
+    clean = _unit("`clean_error`", clean_error)
     return _mean(
         100.0 * (sum(five) - 5 * clean) / (sum(ALEXNET[name]) - 5 * ALEXNET_CLEAN)
         for name, five in _complete(errors).items()
@@ -63,19 +118,61 @@ def relative_mean_corruption_error(errors: Errors, clean_error: float) -> float:
 
 
 def category_corruption_errors(errors: Errors) -> dict[str, float]:
-    """CE averaged inside noise, blur, weather and digital, in percent (Table 4's columns)."""
+    """Mean CE of the corruptions of each category.
+
+    Args:
+        errors: Corruption name to its five top-1 errors in [0, 1], one per severity. All 15 are required;
+            the four extra corruptions are allowed and ignored.
+
+    Returns:
+        Percent by category: ``noise``, ``blur``, ``weather``, ``digital``.
+
+    Raises:
+        InputError: A corruption is unknown or missing, or its value is not five errors in [0, 1].
+
+    Source:
+        Chun et al. 2020 (arXiv 2003.03879), table 4.
+    """
     ce = corruption_errors(_complete(errors))
     return {category: _mean(ce[name] for name in names) for category, names in CATEGORIES.items()}
 
 
 def category_errors(errors: Errors) -> dict[str, float]:
-    """Raw top-1 error averaged inside noise, blur, weather and digital, in percent (Table 2's columns)."""
+    """Mean raw top-1 error of the corruptions of each category.
+
+    Args:
+        errors: Corruption name to its five top-1 errors in [0, 1], one per severity. All 15 are required;
+            the four extra corruptions are allowed and ignored.
+
+    Returns:
+        Percent by category: ``noise``, ``blur``, ``weather``, ``digital``.
+
+    Raises:
+        InputError: A corruption is unknown or missing, or its value is not five errors in [0, 1].
+
+    Source:
+        Chun et al. 2020 (arXiv 2003.03879), table 2.
+    """
     raw = _complete(errors)
     return {category: _mean(100.0 * _mean(raw[n]) for n in names) for category, names in CATEGORIES.items()}
 
 
 def mean_error(errors: Errors) -> float:
-    """Plain mean over the 75 conditions, in percent (CIFAR-C, and ImageNet-C on other data)."""
+    """Mean raw top-1 error over the 75 conditions: the figure of CIFAR-C, and of ImageNet-C on other data.
+
+    Args:
+        errors: Corruption name to its five top-1 errors in [0, 1], one per severity. All 15 are required;
+            the four extra corruptions are allowed and ignored.
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: A corruption is unknown or missing, or its value is not five errors in [0, 1].
+
+    Source:
+        Chun et al. 2020 (arXiv 2003.03879), table 2.
+    """
     return _mean(100.0 * _mean(five) for five in _complete(errors).values())
 
 
@@ -83,16 +180,16 @@ def _complete(errors: Errors) -> dict[str, list[float]]:
     _named(errors)
     missing = missing_corruptions(errors)
     if missing:
-        raise InputError(f"no total over a partial suite: {', '.join(missing)} missing; evaluate them first")
+        raise InputError(f"`errors` has no {', '.join(missing)}: evaluate all 15 corruptions first.")
     return _checked({name: errors[name] for name in NAMES})
 
 
 def _named(errors: Errors) -> None:
-    """The four extra corruptions belong to no total but may be there; any other name is a slip."""
+    """Raise InputError for a name that is neither one of the 15 nor one of the four extra corruptions."""
     from fastreg.kernels import EXTRA_CORRUPTIONS
 
     if not isinstance(errors, Mapping):
-        raise InputError(f"errors must map each corruption to its five errors, but is {type(errors).__name__}")
+        raise InputError(f"`errors` is {type(errors).__name__}: give a mapping from corruptions to five errors each.")
     for name in errors:
         if name not in ALEXNET and name not in EXTRA_CORRUPTIONS:
             raise unknown("corruption", str(name), [*NAMES, *EXTRA_CORRUPTIONS])
@@ -105,21 +202,21 @@ def _checked(errors: Errors) -> dict[str, list[float]]:
         if name not in ALEXNET:
             raise unknown("corruption", name, NAMES)
         if isinstance(five, str | Mapping) or not isinstance(five, Iterable):
-            raise InputError(f"{name} is {type(five).__name__}: give a list of five errors, one per severity")
+            raise InputError(f"{name} is {type(five).__name__}: give a list of five errors, one per severity.")
         listed = list(five)
         if len(listed) != 5:
-            raise InputError(f"{name} has {len(listed)} errors: give five, one per severity")
+            raise InputError(f"{name} has {len(listed)} errors: give five, one per severity.")
         checked[name] = [_unit(f"{name} at severity {s}", error) for s, error in enumerate(listed, 1)]
     return checked
 
 
-def _unit(what: str, value: Any) -> float:
+def _unit(name: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise InputError(f"{what} is {value!r}: errors are numbers in [0, 1]") from None
+        raise InputError(f"{name} is {value!r}: give a number in [0, 1].") from None
     if not 0 <= number <= 1:
-        raise InputError(f"{what} is {number:g}: errors are shares in [0, 1], divide percentages by 100")
+        raise InputError(f"{name} is {number:g}: give a share in [0, 1]; divide percentages by 100.")
     return number
 
 

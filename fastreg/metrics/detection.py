@@ -1,9 +1,7 @@
-"""How well a score tells in-distribution samples (high) from out-of-distribution ones (low). Results in percent.
+"""Separation of in-distribution scores (high) from out-of-distribution scores (low), in percent.
 
-Each is one sort and one search in it. Ties are treated exactly everywhere: samples of one score fall on one side of a
-threshold together; shares are quotients of counts.
-Sources: detection error as in ODIN (Liang et al. 2018, 1706.02690), at the best threshold, found exactly; AUROC, AUPR
-and FPR95 as Hendrycks & Gimpel 2017 (1610.02136).
+Every metric is exact: samples with equal scores are on the same side of a threshold, and shares are quotients of
+counts. The cost is one sort of each set of scores, and a search in it.
 """
 
 from __future__ import annotations
@@ -15,40 +13,98 @@ import torch
 from torch import Tensor
 
 from fastreg.errors import unknown
-from fastreg.metrics._arrays import scores
+from fastreg.metrics.inputs import scores
 
 
 def detection_error(scores_in: Any, scores_out: Any) -> float:
-    """min over thresholds d of (share of in-scores < d + share of out-scores >= d) / 2: 50 is a useless detector.
+    """Detection error: min over d of (share of in-scores < d + share of out-scores >= d) / 2. Chance is 50.
 
-    ``scores_in`` [N], ``scores_out`` [M], any real scores; raises InputError for empty or NaN scores.
+    Args:
+        scores_in: Scores of in-distribution samples [N], any real numbers without NaN.
+        scores_out: Scores of out-of-distribution samples [M].
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: Scores are empty, have NaN, or are not one number per sample.
+
+    Source:
+        Liang et al., Enhancing the reliability of out-of-distribution image detection (ODIN, ICLR 2018). They scan
+        thresholds; the minimum here is exact.
     """
     inside, outside = _pair(scores_in, scores_out)
     inside, outside = _sorted(inside), _sorted(outside)
-    # raising d to the next in-score loses no in-score, so only those and infinity (error 1/2) can be best; of equal
-    # in-scores the first counts how many lie below, the later ones only come out worse
+    # Raising d to the next in-score loses no in-score, so the best d is an in-score or infinity (error 1/2). Of equal
+    # in-scores the first has the right number below it; the others give larger errors.
     missed = torch.arange(len(inside), dtype=torch.float64, device=inside.device) / len(inside)
     kept = (len(outside) - torch.searchsorted(outside, inside)).double() / len(outside)
     return 100.0 * min(0.5, float((missed + kept).min()) / 2)
 
 
 def auroc(scores_in: Any, scores_out: Any) -> float:
-    """Area under the ROC curve: the chance that an in-sample scores above an out-sample, ties counting one half."""
+    """Area under the ROC curve: probability that an in-score exceeds an out-score; a tie counts one half.
+
+    Args:
+        scores_in: Scores of in-distribution samples [N], any real numbers without NaN.
+        scores_out: Scores of out-of-distribution samples [M].
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: Scores are empty, have NaN, or are not one number per sample.
+
+    Source:
+        Hendrycks and Gimpel, A baseline for detecting misclassified and out-of-distribution examples (ICLR 2017),
+        section 2.
+    """
     inside, outside = _pair(scores_in, scores_out)
-    inside, outside = _sorted(inside), _sorted(outside)  # a search for sorted values stays in the cache
+    inside, outside = _sorted(inside), _sorted(outside)  # searches for sorted values hit the cache
     below = torch.searchsorted(inside, outside).sum() + torch.searchsorted(inside, outside, right=True).sum()
     return 100.0 - 50.0 * int(below) / (len(inside) * len(outside))
 
 
 def fpr95(scores_in: Any, scores_out: Any) -> float:
-    """Share of out-samples kept at the highest threshold that keeps at least 95 % of the in-samples."""
+    """FPR at 95 % recall: share of out-scores at or above the highest threshold that keeps 95 % of the in-scores.
+
+    Args:
+        scores_in: Scores of in-distribution samples [N], any real numbers without NaN.
+        scores_out: Scores of out-of-distribution samples [M].
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: Scores are empty, have NaN, or are not one number per sample.
+
+    Source:
+        Liang et al., Enhancing the reliability of out-of-distribution image detection (ODIN, ICLR 2018).
+    """
     inside, outside = _pair(scores_in, scores_out)
-    dropped = 5 * len(inside) // 100  # at most; a tie at the threshold is kept whole
+    dropped = 5 * len(inside) // 100  # at most; scores equal to the threshold are kept
     return 100.0 * int((outside >= inside.kthvalue(dropped + 1).values).sum()) / len(outside)
 
 
 def aupr(scores_in: Any, scores_out: Any, positive: str = "in") -> float:
-    """Average precision with the in-samples (or, with ``positive="out"``, the out-samples) as the positives."""
+    """Area under the precision-recall curve, as average precision.
+
+    Args:
+        scores_in: Scores of in-distribution samples [N], any real numbers without NaN.
+        scores_out: Scores of out-of-distribution samples [M].
+        positive: ``"in"`` or ``"out"``: the samples that are the positives.
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: Scores are empty, have NaN, or are not one number per sample, or ``positive`` is
+            another word.
+
+    Source:
+        Hendrycks and Gimpel, A baseline for detecting misclassified and out-of-distribution examples (ICLR 2017),
+        section 2.
+    """
     inside, outside = _pair(scores_in, scores_out)
     if positive not in ("in", "out"):
         raise unknown("positive", positive, ("in", "out"))
@@ -61,7 +117,7 @@ def aupr(scores_in: Any, scores_out: Any, positive: str = "in") -> float:
 
 
 def _pair(scores_in: Any, scores_out: Any) -> tuple[Tensor, Tensor]:
-    """Both as flat vectors of one type on one device."""
+    """Both as vectors of one dtype on one device."""
     inside = scores(scores_in, "scores_in")
     outside = scores(scores_out, "scores_out").to(inside.device)
     both = torch.promote_types(inside.dtype, outside.dtype)
@@ -69,7 +125,7 @@ def _pair(scores_in: Any, scores_out: Any) -> tuple[Tensor, Tensor]:
 
 
 def _sorted(values: Tensor) -> Tensor:
-    """Ascending. numpy sorts a quarter as long as torch on the CPU, which also keeps the permutation."""
+    """Ascending. On the CPU numpy's sort takes a quarter of the time of torch's, which also makes the permutation."""
     if values.device.type == "cpu":
         return torch.from_numpy(np.sort(values.numpy()))
     return values.sort().values

@@ -17,7 +17,7 @@ from fastreg.report import figures
 from fastreg.report.figures_table import SECONDARY, Run, load_runs, method, shown
 from fastreg.report.provenance import provenance
 from fastreg.report.scores import cell, comma_separated, markdown, score_table
-from fastreg.runs import newest
+from fastreg.runs import newest, stored_data_dir
 from fastreg.version import __version__
 
 
@@ -119,7 +119,7 @@ def _first_image(run: Run) -> tuple[Any, int]:
     training = run.training
     if "dataset" not in training:
         raise InputError("the scorecard does not say where its images lie.")
-    source = open_dataset(training["dataset"], "val", training.get("data_dir"))
+    source = open_dataset(training["dataset"], "val", stored_data_dir(training))
     _, firsts = np.unique(source.labels, return_index=True)
     stored = [source.read(int(index)) for index in firsts[:: max(1, len(firsts) // 12)][:12]]
     images = [Image.open(io.BytesIO(s)).convert("RGB") if isinstance(s, bytes) else Image.fromarray(s) for s in stored]

@@ -30,7 +30,7 @@ def contact_sheet(
     tile: int = TILE,
     strict: bool = False,
 ) -> tuple[Image.Image, list[str]]:
-    """Draw ``image`` under all 19 corruptions (rows) at severities 0 to 5 (columns).
+    """Draw ``image`` under every corruption (rows) at severities 0 to 5 (columns).
 
     ``image``: a file's path, a PIL image, or uint8 [S, S, 3]; files go through Resize(256/224 size) and
     CenterCrop(size). ``out``: written as the suffix says (.png, .jpg), whole or not at all. Returns the picture and a

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastreg.errors import InputError, unknown
 from fastreg.recipes import resolve
+from fastreg.runs import stored_data_dir
 from fastreg.training.flag_aliases import translate
 
 
@@ -238,7 +239,8 @@ def continue_config(
         The settings, and messages.
 
     Raises:
-        InputError: another data set, an unknown name, a value out of range, or a batch that cannot be shared.
+        InputError: another data set, an unknown name, a value out of range, a batch that cannot be shared, or the run's
+            data are gone.
     """
     check_dataset(dataset)
     base = {name: value for name, value in run.items() if name in Config.__dataclass_fields__}
@@ -246,6 +248,8 @@ def continue_config(
         raise InputError(f"the run to resume trains on {base.get('dataset')}, not on {dataset}: give its data set.")
     base = to_dict(Config(**base))
     given = {key: value for key, value in overrides.items() if value is not None}
+    if "data_dir" not in given:
+        base["data_dir"] = stored_data_dir(run)
     messages = ["settings: those of the resumed run"]
     if given.get("recipe", base["recipe"]) != base["recipe"]:
         recipe, message = resolve(given["recipe"], dataset, gpu=gpu)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from fastreg.training.config import Config, to_dict
 
 # settings that may change without making it another run
 _FREE = {"data_dir", "loader", "workers", "device", "output", "name", "log_interval", "recovery_interval", "profile"}
-_FREE |= {"log_tensorboard", "command", "loader_used"}
+_FREE |= {"log_tensorboard", "command", "loader_used", "data_root"}
 _FREE |= {"world_size", "batch_size", "grad_accum_steps"}  # shares of the global batch, which may not change
 # settings that the weights or the optimizer's state depend on
 _FIXED = {"model", "stem", "opt", "norm_weight_decay"}
@@ -49,26 +49,65 @@ def run_folder(
         RunError: the folder cannot be written.
     """
     with ExitStack() as locked:
-        chosen: list[Any] = [None]
+        claimed: list[Any] = [None]
         with raise_on_all_ranks(world):
             if world.rank == 0:
-                chosen = [choose_folder(config, resume, world.size, allow_changes)]
-                locked.enter_context(files.lock(chosen[0][0]))
+                claimed = [locked.enter_context(claim_folder(config, resume, world.size, allow_changes))]
         if world.size > 1:
-            dist.broadcast_object_list(chosen, src=0)
-        folder, resumed = chosen[0]
+            dist.broadcast_object_list(claimed, src=0)
+        folder, resumed = claimed[0]
         with raise_on_all_ranks(world):
             checkpoint = runs.load_checkpoint(folder / "last.pt") if resumed else None
         yield folder, checkpoint
 
 
-def choose_folder(
+@contextmanager
+def claim_folder(
     config: Config, resume: str | None, world_size: int = 1, allow_changes: bool = False
+) -> Iterator[tuple[Path, bool]]:
+    """:func:`choose_folder`, and hold the folder for the length of the block.
+
+    If another process has taken the folder of a new run without a ``name``, the run takes the next number.
+
+    Raises:
+        InputError: as :func:`choose_folder`; or another process holds the only folder that is possible.
+        RunError: the folder cannot be written.
+    """
+    taken: set[Path] = set()
+    while True:
+        folder, resumed = choose_folder(config, resume, world_size, allow_changes, taken)
+        with ExitStack() as locked:
+            try:
+                locked.enter_context(files.lock(folder))
+            except files.InUseError:
+                if config.name or resumed or (resume == "auto" and not _is_new(folder, config, world_size)):
+                    raise
+                taken.add(folder)
+                continue
+            if choose_folder(config, resume, world_size, allow_changes, taken) != (folder, resumed):
+                continue  # another process has started or finished a run there in the meantime
+            yield folder, resumed
+            return
+
+
+def choose_folder(
+    config: Config,
+    resume: str | None,
+    world_size: int = 1,
+    allow_changes: bool = False,
+    taken: Container[Path] = (),
 ) -> tuple[Path, bool]:
     """The folder of a run, and whether it contains a run to resume.
 
     "auto" is the newest run of the name with these settings; if there is none, or with ``allow_changes``, the newest
     run of the name.
+
+    Args:
+        config: settings of the run.
+        resume: None for a new run, "auto", or the path of a run folder.
+        world_size: number of ranks.
+        allow_changes: whether "auto" takes a run with other settings.
+        taken: folders that other processes hold.
 
     Raises:
         InputError: the path contains no run, or the name is taken.
@@ -81,16 +120,22 @@ def choose_folder(
     while (root / _numbered(base, number + 1)).exists():
         number += 1
     newest = root / _numbered(base, number)
+    following = root / _numbered(base, number + 1)
     if resume == "auto":
         folders = (root / _numbered(base, k) for k in range(0 if allow_changes else number, 0, -1))
-        new = {**to_dict(config), "global_batch": global_batch(config, world_size)}
-        folder = next((one for one in folders if not _differing(_settings(one), new, new.keys())), newest)
-        return folder, (folder / "last.pt").is_file()
+        newest = next((one for one in folders if not _is_new(one, config, world_size)), newest)
+        return (following, False) if newest in taken else (newest, (newest / "last.pt").is_file())
     if (newest / "config.json").exists():
         if config.name:
             raise InputError(f"{newest} exists: continue it with `resume` auto, or give another `name`.")
-        return root / _numbered(base, number + 1), False
-    return newest, False
+        return following, False
+    return following if newest in taken else newest, False
+
+
+def _is_new(folder: Path, config: Config, world_size: int) -> bool:
+    """Whether a folder contains no run with these settings."""
+    new = {**to_dict(config), "global_batch": global_batch(config, world_size)}
+    return bool(_differing(_settings(folder), new, new.keys()))
 
 
 def run_at(path: str) -> Path:
@@ -153,6 +198,7 @@ def describe(config: Config, train_set: Source, val_set: Source, world: World, *
     return {
         **to_dict(config),
         "global_batch": global_batch(config, world.size),
+        "data_root": _absolute(str(config.data_dir or train_set.root)),
         "num_classes": len(train_set.classes),
         "classes": list(train_set.classes),
         "mean": list(train_set.mean),
@@ -163,6 +209,10 @@ def describe(config: Config, train_set: Source, val_set: Source, world: World, *
         "world_size": world.size,
         **more,
     }
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else os.path.abspath(place)
 
 
 def refuse_changes(old: dict[str, Any], new: dict[str, Any], folder: Path, allow_changes: bool) -> None:

@@ -271,7 +271,7 @@ class Trainer:
             log.info("epoch %d: loss %.4f, %s", epoch + 1, row["train_loss"], _errors(row))
             if better:
                 weights = step.model if step.ema is None else step.ema
-                holds = {"weights": "model" if step.ema is None else "average"}
+                holds: dict[str, Any] = {"weights": "model" if step.ema is None else "average"}
                 holds |= {key: row[key] for key in row if key.endswith("top1_error")}
                 state = {**self._header(epoch), **holds, "model": weights.state_dict()}
                 runs.save_checkpoint(self.folder / "best.pt", state)

@@ -11,7 +11,7 @@ a table in cache. About 25 integer instructions per word limit it before memory 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,13 +19,10 @@ from torch import Tensor
 
 from fastreg.kernels import philox
 from fastreg.kernels.corruptions.examples import levels, variant
-from fastreg.kernels.corruptions.pixels import on
+from fastreg.kernels.corruptions.pixels import Textures, on
 from fastreg.kernels.dispatch import tl, triton, use_triton
 from fastreg.kernels.philox import OPERATIONS, signed, triton_normal, triton_poisson, triton_uniform, triton_words
 from fastreg.kernels.registry import Op
-
-if TYPE_CHECKING:
-    from fastreg.kernels.corruptions.frost import Textures
 
 BLOCK = 256
 DTYPES = {

@@ -10,7 +10,7 @@ Source: ImageNet-C's generation script.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,22 +19,13 @@ from torch import Tensor
 from fastreg.kernels import philox
 from fastreg.kernels.corruptions.examples import levels, numbers, variant
 from fastreg.kernels.corruptions.fields import Key
-from fastreg.kernels.corruptions.pixels import on
+from fastreg.kernels.corruptions.pixels import Textures, on
 from fastreg.kernels.corruptions.table import Corruption
 from fastreg.kernels.dispatch import tl, triton, use_triton
 from fastreg.kernels.registry import Op
 
 BLOCK = 1024
 LOADER = "fastreg.pipelines.frost.load_frost()"
-
-
-class Textures(NamedTuple):
-    """The five frost textures, one after the other."""
-
-    pixels: Tensor  # uint8 [sum of rows times columns, 3] on the device
-    start: np.ndarray  # int64 [5], first pixel of each
-    rows: np.ndarray  # int64 [5]
-    columns: np.ndarray  # int64 [5]
 
 
 def frost(images: Tensor, parameter: tuple[float, float], fields: dict) -> Tensor:

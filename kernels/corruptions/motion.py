@@ -58,12 +58,13 @@ def motion_offsets(angle: Tensor | np.ndarray, count: int) -> tuple[Tensor, Tens
     up: so this is its arithmetic. The host uses numpy, whose sine is the C library's; torch's depends on the batch.
     """
     lib: Any = torch if isinstance(angle, Tensor) and angle.is_cuda else np
-    angle = angle.double() if isinstance(angle, Tensor) else angle
+    degrees: Any = angle.double() if isinstance(angle, Tensor) else angle
+    i: Any
     if lib is torch:
-        i = torch.arange(count, device=angle.device)
+        i = torch.arange(count, device=degrees.device)
     else:
-        angle, i = np.asarray(angle, np.float64), np.arange(count)
-    ray = angle[:, None] * math.pi / 180
+        degrees, i = np.asarray(degrees, np.float64), np.arange(count)
+    ray = degrees[:, None] * math.pi / 180
     x, y = count * lib.cos(ray), count * lib.sin(ray)
     length = lib.hypot(y, x)
     dx, dy = (lib.asarray(lib.ceil(i * along / length - 0.5), dtype=lib.int32) for along in (x, y))

@@ -12,7 +12,7 @@ Bytes per value: unit 1 + 4 or 8, quantize 4 or 8 + 1. Last measured: not yet me
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,15 @@ from fastreg.kernels.dispatch import tl, triton, use_triton
 from fastreg.kernels.registry import Op
 
 BLOCK = 1024
+
+
+class Textures(NamedTuple):
+    """The five frost textures, one after the other."""
+
+    pixels: Tensor  # uint8 [sum of rows times columns, 3] on the device
+    start: np.ndarray  # int64 [5], first pixel of each
+    rows: np.ndarray  # int64 [5]
+    columns: np.ndarray  # int64 [5]
 
 
 def on(values: np.ndarray | Tensor, device: torch.device) -> Tensor:

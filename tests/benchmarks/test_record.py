@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 
 from fastreg.benchmarks import record
+from fastreg.benchmarks.compare import compare
 from fastreg.benchmarks.record import Row
-from fastreg.benchmarks.report.terminal import comparable, duration, show, table
+from fastreg.benchmarks.report.readme_tables import suite_block
+from fastreg.benchmarks.report.terminal import comparable, duration, suite_text, table
 from fastreg.benchmarks.timing import Timing
 from fastreg.errors import InputError
 from tests.benchmarks.report.made_up_record import gpu_record, row
@@ -87,14 +90,12 @@ def test_ratios_are_per_image_and_empty_columns_are_left_out():
     assert "launches" not in header
 
 
-def test_the_shown_table_says_what_is_absent(capsys):
+def test_the_shown_table_says_what_is_absent():
     found = gpu_record()
     absent = [record.Absent("loss x", "Liger", "liger_kernel is not installed")]
     rows = [row("loss x", 10.0, 8)]
     found["suites"]["loss"] = record.suite("2026-01-01T00:00:00Z", 1.0, True, {}, rows, absent)
-    said: list[str] = []
-    show("loss", found, said.append)
-    text = "\n".join(said)
+    text = suite_text("loss", found)
     assert "no comparison" in text
     assert "absent: Liger in loss x: liger_kernel is not installed" in text
 
@@ -106,3 +107,25 @@ def test_durations():
 def test_a_row_of_a_timing_keeps_five_digits():
     one = Row.of("x", "fastreg", Timing(12.345678, 12.0, 13.0, 7, "graph"), images=4, more={"launches": 1})
     assert (one.us, one.runs, one.more) == (12.346, 7, {"how": "graph", "launches": 1})
+
+
+OLD = Path(__file__).parent / "old_record.json"
+
+
+def test_an_old_record_is_read_shown_compared_and_tabulated(tmp_path):
+    """Of commit 658d2d8, before a row kept the time of its base."""
+    old = record.read(OLD)
+    assert {suite for suite, _ in record.rows_of(old)} == {
+        "kernels",
+        "loss",
+        "throughput",
+        "corruptions",
+        "loaders",
+        "eval",
+    }
+    for suite in old["suites"]:
+        assert "fastreg" in suite_text(suite, old)
+        assert "AMD EPYC" in suite_block(suite, [old])
+    assert any(c.text.startswith("throughput: step none: time at most 1.03 x bare loop") for c in compare(old, old))
+    record.merge(tmp_path / "copy.json", old)
+    assert record.read(tmp_path / "copy.json") == old

@@ -36,6 +36,7 @@ class Code(NamedTuple):
     shared: int
     instructions: float  # per element; a loop's body counts once
     memory: Counter[str]  # PTX memory instruction: count, "ld.global.v4.b32": 7
+    approximate: Counter[str]  # PTX instruction that is not correctly rounded: count, "sqrt.approx.f32": 4
 
 
 def read(variant: Variant, capability: int, folder: Path) -> Code:
@@ -48,8 +49,9 @@ def read(variant: Variant, capability: int, folder: Path) -> Code:
     registers, stack, shared, local = map(int, usage.groups())
     code = [i for i in _INSTRUCTION.findall(_dump("-sass", cubin)) if i not in ("NOP", "BRA")]
     memory = Counter(re.findall(r"\b(?:ld|st|red|atom)\.(?:global|shared|local)[.\w:]*", compiled.asm["ptx"]))
+    approximate = Counter(re.findall(r"\b\w+\.(?:approx|full)[.\w]*", compiled.asm["ptx"]))
     per_element = len(code) * 32 * variant.warps / variant.elements
-    return Code(registers, stack, local, shared, per_element, memory)
+    return Code(registers, stack, local, shared, per_element, memory, approximate)
 
 
 def variants_in_readme() -> list[Variant]:

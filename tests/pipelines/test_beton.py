@@ -260,7 +260,7 @@ def test_raw_and_jpeg_modes_are_ffcvs(mixed):
     "load",
     [
         "from fastreg.pipelines.decode_ffcv import library; library(); ",
-        "from fastreg.benchmarks.peers.training import need; need('ffcv'); ",
+        "from fastreg.benchmarks.peers import need; need('ffcv'); ",
     ],
 )
 def test_ffcv_leaves_torch_its_threads(load):

@@ -1,8 +1,10 @@
-"""The gate: what it does without a GPU, its time limits, its parity checks."""
+"""The GPU check on a machine without a GPU: its plan, its results, its time limits, its verdict."""
 
 from __future__ import annotations
 
 import json
+import os
+import stat
 import subprocess
 import sys
 import time
@@ -10,163 +12,234 @@ import time
 import pytest
 import torch
 
-from fastreg.benchmarks import RESULTS
-from fastreg.benchmarks.gpu_check import __main__ as gate
-from fastreg.benchmarks.gpu_check import parity
-from tests.benchmarks.report.made_up_record import gpu_record
+from fastreg.benchmarks import RESULTS, record, suites
+from fastreg.benchmarks.cases import Case
+from fastreg.benchmarks.gpu_check import __main__ as gpu_check
+from fastreg.benchmarks.gpu_check import checks, correctness, plan, sanitize, speed, work
+from fastreg.benchmarks.gpu_check.check import Check, Close
+from tests.benchmarks.report.made_up_record import gpu_record, row
 from tests.support import ROOT, environment
 
+BROKEN = "tests.benchmarks.gpu_check.broken_checks:checks"
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so the gate would run")
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so the check would run")
 def test_without_a_gpu_it_says_so_in_one_sentence(tmp_path):
-    words = [sys.executable, "benchmarks/gate.py", "--out", str(tmp_path)]
+    words = [sys.executable, "-m", "fastreg.benchmarks.gpu_check", "correctness", "--out", str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    assert done.stderr.strip() == "gate: this machine has no CUDA device; run it where there is one."
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "gpu_check: this machine has no CUDA device; run it on a machine with one, or rehearse it with --device cpu."
+    )
 
 
-def test_the_parts_fit_into_nine_minutes():
-    assert sum(part.seconds for part in gate.PARTS) < 540
-    assert gate.TOTAL < 540
+@pytest.fixture(scope="module")
+def plans():
+    return {mode: plan.plan(mode) for mode in ("correctness", "speed")}
 
 
-def test_a_part_is_stopped_at_its_limit_and_its_output_is_kept(tmp_path, monkeypatch):
-    code = "import time; print('begun', flush=True); time.sleep(60)"
-    monkeypatch.setattr(gate, "command", lambda *_: [sys.executable, "-c", code])
-    start = time.monotonic()
-    done = gate.run_part(gate.Part("stuck", 5), tmp_path, "cpu", True, limit=2)
-    assert time.monotonic() - start < 20
-    assert (done["status"], done["last_line"]) == ("stopped at its limit", "begun")
+def test_both_plans_fit_into_their_time(plans, capsys, monkeypatch):
+    for lines in plans.values():
+        assert sum(line.seconds for line in lines) < gpu_check.SECONDS < 240
+    assert {line.name for line in plans["correctness"]} >= {"record launches", "compile", "checks"}
+    monkeypatch.setattr(plan, "plan", lambda mode, *_: plans[mode])
+    assert gpu_check.main(["speed", "--dry"]) == 0
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.endswith("s  speed in all")
 
 
-def test_a_part_writes_its_results(tmp_path, monkeypatch):
-    """The gate's own way through one part, on the CPU; the verdict counts what was checked."""
-    monkeypatch.setattr(parity, "checks", lambda quick: parity._attack())
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from fastreg.benchmarks import parity as p\n"
-    code += "p.checks = lambda quick: p._attack(); sys.exit(p.main(sys.argv[1:]))"
-    monkeypatch.setattr(gate, "command", lambda part, out, device, quick: [
-        sys.executable, "-c", code, "--out", str(out / "parity.json"), "--device", device,
-    ])  # fmt: skip
-    assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "parity"]) == 0
-    assert [part["status"] for part in json.loads((tmp_path / "gate.json").read_text())["parts"]] == ["passed"]
-    assert len(json.loads((tmp_path / "parity.json").read_text())) == 2
+def test_a_suite_fits_into_the_limit_that_its_module_names(plans):
+    for name, row_ in suites.benchmarks().items():
+        of_suite = [line.seconds for line in plans["speed"] if line.name.startswith(f"{name}: ")]
+        assert 0 < sum(of_suite) <= row_.seconds, name
 
 
-def test_the_packages_own_records_are_never_its_folder(monkeypatch, capsys):
+def test_the_speed_plan_has_what_only_a_gpu_can_show_first(plans):
+    names = [line.name for line in plans["speed"]]
+    order = [
+        "throughput: step none", "throughput: step none, compiled", "throughput: step mixup", "throughput: step cutmix",
+        "throughput: step adversarial", "kernels: augment mixup", "loss: ", "corruptions: corrupt fog 3",
+        "loaders: load folder", "eval: evaluate clean", "eval: evaluate fgsm",
+    ]  # fmt: skip
+    places = [next(i for i, name in enumerate(names) if name.startswith(word)) for word in order]
+    assert places == sorted(places)
+    assert sum(name.startswith("loss: ") for name in names) == 2
+    assert sum(name.startswith("eval: ") for name in names) == 5
+    assert len([name for name in names if name.startswith("corruptions: corrupt ")]) == 15
+
+
+def test_the_order_of_the_checks():
+    kinds = list(dict.fromkeys(check.name.split()[0] for check in checks.all_checks(quick=True)))
+    assert kinds[:4] == ["step", "graph", "loader", "evaluation"]
+    assert kinds[4] == "registry"
+
+
+def test_checks_are_split_in_order_with_their_group_in_one_process():
+    def check(name, group=""):
+        return Check(name, lambda device: (), Close(0.0), group=group)
+
+    listed = [check("a1", "a"), check("a2", "a"), check("b"), check("c"), check("d")]
+    parts = checks.split(listed, 2)
+    assert parts == [["a1", "a2", "c"], ["b", "d"]]  # each costs a second where its cost is unknown
+
+
+def test_every_reference_has_a_cost():
+    known = json.loads(checks.COSTS.read_text())
+    listed = {check.group or check.name for check in checks.all_checks() if not check.name.startswith("loader dali")}
+    assert len(listed - known.keys()) <= len(listed) // 10  # measured anew when many are missing
+
+
+def test_what_is_recorded_is_what_a_launch_would_compile(monkeypatch):
+    """The same sources and options reach Triton's compiler from the compile pass as from a call on a GPU."""
+    found = dict(work.record_launches(["fgsm_step contiguous_format"], work.CHECKS, True, 90))
+    (key,) = found["fgsm_step contiguous_format"]["keys"]
+    compiled = []
+    monkeypatch.setattr("triton.compile", lambda source, target, options: compiled.append((source, target, options)))
+    assert dict(work.compile_recorded([key]))[key]["error"] == ""
+    ((source, target, options),) = compiled
+    assert "fgsm" in source.fn.fn.__name__
+    assert target.arch == 90
+    assert options["num_warps"] >= 1
+    assert dict(work.record_launches(["fgsm_step contiguous_format"], work.CHECKS, True, 90)) == {
+        "fgsm_step contiguous_format": {"keys": []}
+    }
+
+
+def test_results_tracebacks_and_verdict(tmp_path):
+    found = correctness.run_correctness(tmp_path, "cpu", time.monotonic() + 200, quick=True, processes=2, source=BROKEN)
+    by_name = {result["name"]: result for result in found}
+    assert [name for name, result in by_name.items() if result["ok"]] == ["good", "after the crash", "last"]
+    assert correctness.read_results(tmp_path) == found
+    text = (tmp_path / work.TRACEBACKS).read_text()
+    assert "the cause stands on the second line" in text
+    assert "illegal memory access" in text
+    lines = correctness.summary(found)
+    assert any(line.startswith("FAILED crash: the process ended") for line in lines)
+    assert not correctness.passed(found)
+    assert correctness.passed([by_name["good"]])
+    unchecked = {**by_name["good"], "detail": "not checked: no PIL"}
+    assert correctness.passed([by_name["good"], unchecked])
+    assert not correctness.passed([unchecked])  # nothing was checked
+
+
+def test_a_check_without_time_has_failed(tmp_path):
+    found = correctness.run_correctness(tmp_path, "cpu", time.monotonic() - 1, quick=True, processes=1, source=BROKEN)
+    assert {result["detail"] for result in found} == {"not run: no time was left"}
+    assert not correctness.passed(found)
+
+
+def test_the_packages_own_records_are_never_its_folder(capsys):
     before = {path: path.read_bytes() for path in RESULTS.iterdir()}
-    assert gate.main(["--out", str(RESULTS), "--device", "cpu", "--parts", "loss"]) == 2
-    assert "holds the package's own records: give another folder" in capsys.readouterr().err
+    assert gpu_check.main(["speed", "--out", str(RESULTS), "--device", "cpu"]) == 2
+    assert "the package's own records: give another folder" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in RESULTS.iterdir()} == before
 
 
-def test_without_a_data_set_the_parts_get_the_sample(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("FASTREG_DATA", raising=False)
-    gate.write_sample_data(tmp_path / "out")
-    assert list((tmp_path / "out" / gate.SAMPLE / "train").rglob("*.JPEG"))
-    words = gate.command(gate.PARTS[-1], tmp_path / "out", "cpu", True)
-    assert words[words.index("--data-dir") + 1] == str(tmp_path / "out" / gate.SAMPLE)
-    monkeypatch.setenv("FASTREG_DATA", str(tmp_path / "out" / "data"))
-    gate.write_sample_data(tmp_path / "other")  # found: nothing is written
-    assert not (tmp_path / "other").exists()
-    (tmp_path / "taken" / gate.SAMPLE).mkdir(parents=True)
-    (tmp_path / "taken" / gate.SAMPLE / "note.txt").write_text("mine")
-    monkeypatch.delenv("FASTREG_DATA")
-    monkeypatch.chdir(tmp_path / "taken" / "data" / "imagenet")
-    gate.write_sample_data(tmp_path / "taken")
-    assert "gate: the loaders have no photographs" in capsys.readouterr().out
+@pytest.fixture
+def speed_run(tmp_path, monkeypatch):
+    """``run(cases)`` measures them as the loss suite, in this process."""
+    monkeypatch.setattr(work, "pending", {})
+    work._options.cache_clear()
+    state = tmp_path / "state" / "begun.json"
+    state.parent.mkdir()
+    state.write_text("[]")
+
+    def run(cases):
+        monkeypatch.setattr("fastreg.benchmarks.suites.loss.cases", lambda *_: iter(cases))
+        return list(work.run_suites(["loss"], str(tmp_path), "cpu", None, "main", str(state)))
+
+    return run
 
 
-def test_a_part_may_use_what_the_parts_before_it_left(tmp_path, monkeypatch):
-    limits = []
-
-    def run(part, out, device, quick, limit):
-        limits.append(limit)
-        return {"name": part.name, "status": "passed", "seconds": 0.0, "last_line": ""}
-
-    monkeypatch.setattr(gate, "run_part", run)
-    monkeypatch.setattr(gate, "write_sample_data", lambda out: None)
-    gate.main(["--out", str(tmp_path), "--device", "cpu"])
-    whole = [sum(part.seconds for part in gate.PARTS[: i + 1]) for i in range(len(gate.PARTS))]
-    assert limits == pytest.approx([min(seconds, gate.TOTAL) for seconds in whole], abs=2)
+def rows_of(folder):
+    (path,) = speed.records(folder)
+    return [r.name for _, r in record.rows_of(record.read(path))]
 
 
-def test_an_unknown_part_is_bad_usage(tmp_path, capsys):
-    assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "parity,kernel"]) == 2
-    assert capsys.readouterr().err.startswith("gate: unknown part 'kernel': known are parity, kernels, loss, ")
+def test_a_case_that_fails_costs_its_row_only(tmp_path, speed_run):
+    def broken():
+        raise RuntimeError("no kernel\nsecond line")
+
+    found = speed_run([Case("a", lambda: [row("a", 1.0)]), Case("b", broken), Case("c", lambda: [row("c", 1.0)])])
+    assert found == [("loss", None), ("loss", {"restart": False})]
+    assert rows_of(tmp_path) == ["a", "c"]
+    assert "second line" in (tmp_path / work.TRACEBACKS).read_text()
+    assert any(line.startswith("FAILED loss: b: it fails: RuntimeError: no kernel") for line in speed.summary(tmp_path))
+    assert not speed.passed(tmp_path)
 
 
-def test_no_time_is_no_pass(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gate, "write_sample_data", lambda out: None)
-    monkeypatch.setattr(gate, "TOTAL", 1.0)
-    (tmp_path / "parity.json").write_text(json.dumps([{"name": "old", "ok": True, "detail": ""}]))
-    assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "parity,loss"]) == 1
-    assert "FAILED part parity: not run" in capsys.readouterr().out
-    assert not (tmp_path / "parity.json").exists()
-    assert [p["status"] for p in json.loads((tmp_path / "gate.json").read_text())["parts"]] == ["not run"] * 2
-    assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "loss"]) == 1
-    assert "FAILED no part ran" in capsys.readouterr().out
+def test_a_cuda_error_ends_the_process_and_the_next_one_goes_on(tmp_path, speed_run):
+    calls = []
+
+    def broken():
+        calls.append("b")
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    cases = [Case("a", lambda: [row("a", 1.0)]), Case("b", broken), Case("c", lambda: [row("c", 1.0)])]
+    assert speed_run(cases)[-1] == ("loss", {"restart": True})
+    assert rows_of(tmp_path) == ["a"]
+    assert speed_run(cases)[-1] == ("loss", {"restart": False})
+    assert rows_of(tmp_path) == ["a", "c"]
+    assert calls == ["b"]
 
 
-def test_old_rows_of_a_part_never_count(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gate, "write_sample_data", lambda out: None)
-    path = tmp_path / "nvidia-h200.json"
-    path.write_text(json.dumps(gpu_record()))
-    (tmp_path / "loss.log").write_text("old")
-    monkeypatch.setattr(gate, "command", lambda *_: [sys.executable, "-c", ""])
-    assert gate.main(["--out", str(tmp_path), "--device", "cpu", "--parts", "loss"]) == 1
-    said = capsys.readouterr().out
-    assert "FAILED part loss: it left no results" in said
-    assert "nothing could be judged" in said
-    assert set(json.loads(path.read_text())["suites"]) == gpu_record()["suites"].keys() - {"loss"}
-    assert (tmp_path / "loss.log").read_text() == ""
+def test_a_crash_is_noted_and_the_suite_goes_on(tmp_path, monkeypatch):
+    """The processes are played: the first dies in case b, the second finishes."""
+    whole = gpu_record()
+    whole["suites"] = {"loss": whole["suites"]["loss"]}
+    record.merge(tmp_path / "nvidia-h200.json", whole)
+    state = tmp_path / "begun"
+    played = [("loss: b", {"crash": "the process ended with exit code -11"}), ("loss: c", {"restart": False})]
+
+    class Played:
+        def run(self, requests, answer, deadline):
+            begun, result = played.pop(0)
+            state.write_text(json.dumps([*json.loads(state.read_text()), begun]))
+            answer("loss", result)
+            return True
+
+    state.write_text("[]")
+    assert speed._run_suite(Played(), "loss", (), state, tmp_path, time.monotonic() + 60)
+    assert not played
+    (line,) = [line for line in speed.summary(tmp_path) if line.startswith("FAILED")]
+    assert line == "FAILED loss: b: it fails: the process ended with exit code -11"
 
 
-def test_a_wrong_value_a_race_and_an_exception_are_failures():
-    cpu = torch.device("cpu")
-    answers = iter([torch.tensor([0.0, 1.0, 0.0]), torch.zeros(3), torch.zeros(3)])  # the reference comes first
-    wrong = parity.Check("wrong", lambda device: (next(answers),), parity.Close(1e-6))
-    assert "largest difference 1" in parity.run_check(wrong, cpu)["detail"]
-    numbers = iter(range(3))
-    racing = parity.Check("racing", lambda device: (torch.full((2,), float(next(numbers))),), parity.Close(9.0))
-    assert "a race" in parity.run_check(racing, cpu)["detail"]
-
-    calls = iter(range(3))
-
-    def broken(device):
-        if next(calls):
-            raise RuntimeError("no kernel")
-        return (torch.zeros(1),)
-
-    result = parity.run_check(parity.Check("broken", broken, parity.EXACT), cpu)
-    assert (result["ok"], result["detail"]) == (False, "RuntimeError: no kernel")
+def test_a_rehearsal_of_speed_ends_with_a_verdict(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(speed, "suite_order", lambda: ["loss"])
+    (tmp_path / "nvidia-h200.json").write_text(json.dumps(gpu_record()))  # of an earlier run
+    code = gpu_check.main(["speed", "--out", str(tmp_path), "--device", "cpu"])
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert code == 0, lines
+    assert lines[-1].startswith("VERDICT passed (speed, ")
+    assert any(line.startswith("loss        loss 256 x 1000 mean") for line in lines)
+    assert (tmp_path / gpu_check.SUMMARY).read_text().strip().splitlines() == lines
+    assert not (tmp_path / "nvidia-h200.json").exists()
+    files = list(tmp_path.iterdir())
+    assert len(files) <= 6
+    assert all(path.is_file() and path.stat().st_size <= gpu_check.LARGEST for path in files)
 
 
-def test_a_nan_that_belongs_there_is_no_difference_and_one_that_does_not_is():
-    cpu, close = torch.device("cpu"), parity.Close(1e-7, relative=1e-7)
-    same = parity.Check("nan", lambda device: (torch.tensor([0.5, float("nan")]),), close)
-    assert parity.run_check(same, cpu)["ok"]
-    answers = iter([torch.tensor([0.5, 0.5]), *[torch.tensor([0.5, float("nan")])] * 2])
-    assert not parity.run_check(parity.Check("nan", lambda device: (next(answers),), close), cpu)["ok"]
+def test_a_text_too_large_to_carry_is_cut(tmp_path):
+    (tmp_path / "tracebacks.txt").write_bytes(b"x" * (gpu_check.LARGEST + 9))
+    gpu_check.truncate(tmp_path)
+    assert (tmp_path / "tracebacks.txt").stat().st_size == gpu_check.LARGEST
 
 
-def test_a_reference_that_lacks_a_package_is_not_checked_and_says_so():
-    def needs_more(device):
-        raise ModuleNotFoundError("No module named 'PIL'")
+@pytest.mark.parametrize(("code", "ok", "detail"), [(0, True, ""), (9, False, "ERROR SUMMARY: 2 errors")])
+def test_the_sanitizers_findings_are_failures(code, ok, detail, tmp_path, monkeypatch):
+    program = tmp_path / "compute-sanitizer"
+    program.write_text(f"#!/bin/sh\necho $2\necho 'ERROR SUMMARY: 2 errors'\nexit {code}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    found = sanitize.sanitize(60, tmp_path / "log.txt")
+    assert [(r["name"], r["ok"], r["detail"]) for r in found] == [
+        ("compute-sanitizer memcheck", ok, detail),
+        ("compute-sanitizer racecheck", ok, detail),
+    ]
+    assert "racecheck" in (tmp_path / "log.txt").read_text()
+    assert all("no time was left" in r["detail"] for r in sanitize.sanitize(5, tmp_path / "log.txt"))
 
-    result = parity.run_check(parity.Check("jpeg", needs_more, parity.EXACT), torch.device("cpu"))
-    assert (result["ok"], result["detail"]) == (True, "not checked: No module named 'PIL'")
 
-
-def test_every_kind_of_check_runs():
-    """Every row of the registry, every replay and the first check of each other group, on the CPU."""
-    groups = (
-        parity._augment(True),
-        parity._loss(True),
-        parity._attack(),
-        parity._jpeg(True),
-        parity._corruptions(True),
-    )
-    for check in (*parity._registered(), *parity._graphs(), *(next(iter(group)) for group in groups)):
-        result = parity.run_check(check, torch.device("cpu"))
-        assert result["ok"], result
+def test_the_sanitizer_launches_every_kernel_once():
+    assert sanitize.main("cpu") == 0

@@ -1,29 +1,29 @@
-"""The gate's loader checks: they hold on the CPU, and fail for a loader that brings something else."""
+"""Loader checks of the GPU check: they hold on the CPU, and fail for a loader that delivers other batches."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from fastreg.benchmarks.gpu_check import loaders as arrivals
-from fastreg.benchmarks.gpu_check import parity
+from fastreg.benchmarks.gpu_check import loaders
+from fastreg.benchmarks.gpu_check.check import compare, run_check
 from fastreg.pipelines.staging import Staging
 
 CPU = torch.device("cpu")
-CHECKS = {name: parity.Check(name, make, parity.Close(*close)) for name, make, *close in arrivals.arrivals()}
+CHECKS = {check.name: check for check in loaders.loader_checks()}
 
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_each_holds_on_the_cpu(name):
-    result = parity.run_check(CHECKS[name], CPU)
+    result = run_check(CHECKS[name], CPU)
     assert result["ok"], result["detail"]
     assert not result["detail"]  # not "not checked": what it compares with is here
     images, labels, *_ = CHECKS[name].make(CPU)
-    assert len(images) == len(labels) == arrivals.EPOCHS * arrivals.IMAGES
+    assert len(images) == len(labels) == loaders.EPOCHS * loaders.IMAGES
 
 
 def test_dali_is_really_compared_with_pillow():
-    assert arrivals._dali(CPU)[0].all()
+    assert loaders._dali(CPU)[0].all()
 
 
 @pytest.mark.parametrize("name", ["loader files over the side stream", "loader dali against Pillow"])
@@ -38,4 +38,4 @@ def test_a_buffer_used_again_too_early_fails(name, monkeypatch):
 
     monkeypatch.setattr(Staging, "batch", stale)
     got = CHECKS[name].make(CPU)
-    assert parity._compare(got, got, wanted, CHECKS[name].close)
+    assert compare(got, got, wanted, CHECKS[name])

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastreg.benchmarks.peers.kernels import augment_peers, plain_augment, plain_fgsm, plain_loss
-from fastreg.benchmarks.peers.training import IMAGENET_MEAN, IMAGENET_STD
+from fastreg import methods
+from fastreg.benchmarks import images as photographs
+from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD, normalization_stats
+from fastreg.benchmarks.peers.kernels import augment_peers, compiled, plain_augment, plain_fgsm, plain_loss
 from fastreg.kernels import Plan, Targets, augment, fgsm_attack, fgsm_step, mixed_cross_entropy
 from tests.support import peer
 
@@ -18,6 +20,7 @@ PIXELS = torch.randint(0, 256, (B, SIDE, SIDE, 3), dtype=torch.uint8, generator=
 LABELS = torch.arange(B) * 7
 PEERS = [(case, peer) for case, peer, _ in augment_peers(LABELS, torch.float32)]
 LAM = torch.tensor([0.3, 1.0, 0.9, 0.0, 0.55, 0.2])
+STATS = normalization_stats(torch.device("cpu"))
 BOX = (3, 5, 15, 20)  # y0, x0, y1, x1
 
 
@@ -144,7 +147,7 @@ def test_attacks_are_torchattacks(steps):
 
 
 def test_the_plain_peers_do_the_same():
-    """What stands in the tables as torch eager and torch.compile."""
+    """The rows "torch eager" and "torch.compile" of the tables."""
     fill = torch.tensor([1, 2, 1, 2, 1, 2], dtype=torch.int8)
     mixed = {"flip": LAM > 0.5, "partner": torch.arange(B).roll(2), "lam": LAM}
     for fields in (
@@ -152,8 +155,48 @@ def test_the_plain_peers_do_the_same():
         {"partner": mixed["partner"], "box": boxes(*BOX)},
         {"box": boxes(*BOX), "box_fill": fill},
     ):
-        same(plain_augment(PIXELS, Plan(**fields), torch.float32), ours(**fields))
+        same(plain_augment(PIXELS, Plan(**fields), torch.float32, STATS), ours(**fields))
     logits, targets = torch.randn(B, 9), Targets(LABELS % 9, LABELS % 5, LAM)
     same(plain_loss(logits, targets, 0.1), mixed_cross_entropy(logits, targets, 0.1, "none"))
     x, g = torch.rand(2, 3, 5, 5), torch.randn(2, 3, 5, 5)
     same(plain_fgsm(x, g, 0.1), fgsm_step(x, g, 0.1))
+
+
+@pytest.mark.parametrize("reg", ["none", "mixup", "cutmix", "cutout"])
+@pytest.mark.parametrize("scope", ["batch", "sample"])
+def test_the_plain_peer_does_the_same_work(reg, scope):
+    pixels = photographs.image_batch(6, 32, torch.device("cpu"))
+    method = methods.create(reg, size=32, scope=scope)
+    plan, targets = method.draw(torch.arange(6), torch.arange(6), 3)
+    mine = augment(pixels, plan, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=torch.float32)
+    torch.testing.assert_close(plain_augment(pixels, plan, torch.float32, STATS), mine, rtol=0, atol=3e-6)
+    logits = torch.randn(6, 10)
+    theirs, ours = plain_loss(logits, targets, 0.1), mixed_cross_entropy(logits, targets, 0.1, "none")
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=5e-6)
+
+
+def test_the_plain_peer_occludes_and_attacks_alike():
+    pixels = photographs.image_batch(2, 32, torch.device("cpu"))
+    box = torch.tensor([[8, 8, 24, 24]], dtype=torch.int32).expand(2, 4).contiguous()
+    plan = Plan(box=box, box_fill=torch.ones(2, dtype=torch.int8))
+    mine = augment(pixels, plan, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=torch.float32)
+    torch.testing.assert_close(plain_augment(pixels, plan, torch.float32, STATS), mine, rtol=0, atol=3e-6)
+    x, g = torch.rand(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(plain_fgsm(x, g, 8 / 255), fgsm_step(x, g, 8 / 255), rtol=0, atol=1e-7)
+
+
+def test_the_compiled_peer_never_falls_back_to_eager_code(monkeypatch):
+    """Twelve cases of different shapes, more than torch.compile recompiles one function for."""
+    graphs: list[int] = []
+
+    def count(module, example):
+        graphs.append(1)
+        return module.forward
+
+    whole = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **options: whole(function, backend=count, **options))
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        for n in range(1, 13):
+            double = compiled(lambda x: 2 * x)
+            assert torch.equal(double(torch.ones(n)), torch.full((n,), 2.0))
+    assert len(graphs) == 12

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from fastreg.benchmarks.gpu_check import evaluation as agreement
-from fastreg.benchmarks.gpu_check import parity
+from fastreg.benchmarks.gpu_check import evaluation as gpu_evaluation
+from fastreg.benchmarks.gpu_check.check import run_check
 from fastreg.evaluation import conditions, evaluate
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.cuda_graph import CudaGraphForward
@@ -141,9 +141,9 @@ def test_a_compiled_model_sees_one_shape(monkeypatch):
 
 
 def test_bf16_agrees_with_fp32():
-    """Of 4000 predictions of a model that has learnt; the gate compares the GPU's with the CPU's in the same way."""
-    net, images, labels = agreement.trained()
-    given = {"mean": agreement.MEAN, "std": agreement.STD}
+    """Of 4000 predictions of a model that has learnt; the GPU check compares GPU and CPU alike."""
+    net, images, labels = gpu_evaluation.trained()
+    given = {"mean": gpu_evaluation.MEAN, "std": gpu_evaluation.STD}
     guesses, errors = [], []
     for precision in ("fp32", "bf16"):
         classifier = Classifier(net, device=torch.device("cpu"), precision=precision, **given)
@@ -155,9 +155,9 @@ def test_bf16_agrees_with_fp32():
     assert (guesses[0] != guesses[1]).double().mean() <= 0.001
 
 
-def test_the_gates_evaluation_checks_hold_where_both_sides_are_the_cpu():
-    for name, make, largest, share in agreement.agreements():
-        result = parity.run_check(parity.Check(name, make, parity.Close(largest, share)), torch.device("cpu"))
+def test_the_gpu_checks_of_evaluation_hold_where_both_sides_are_the_cpu():
+    for check in gpu_evaluation.evaluation_checks():
+        result = run_check(check, torch.device("cpu"))
         assert result["ok"], result
 
 

@@ -1,4 +1,4 @@
-"""Where a loader's time goes: what one thread spends on an image, stage by stage, and which stage takes most."""
+"""Time of one loader thread per image, stage by stage, and the stage that takes most."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ from fastreg.pipelines.decode_ffcv import library
 from fastreg.pipelines.decode_pillow import train_crop
 from fastreg.pipelines.image import header, pixels
 
-TRIED = 64  # images
+SAMPLED = 64  # images
 
 
 def bottleneck(name: str, source: Any, size: int, workers: int, us: float) -> str:
-    """One clause about the loader ``name``, which takes ``us`` microseconds per image with ``workers`` threads."""
-    indices = np.linspace(0, len(source) - 1, TRIED).astype(np.int64)
+    """One clause about the slowest stage of a loader.
+
+    Args:
+        name: the loader.
+        source: the data set that it reads.
+        size: pixels of its crops.
+        workers: its threads.
+        us: microseconds that it takes per image with these threads.
+    """
+    indices = np.linspace(0, len(source) - 1, SAMPLED).astype(np.int64)
     runs = [stages(name, source, size, indices) for _ in range(4)][1:]
     spent = {stage: min(run[stage] for run in runs) for stage in runs[0]}
     whole = sum(spent.values())
@@ -29,7 +37,7 @@ def bottleneck(name: str, source: Any, size: int, workers: int, us: float) -> st
 
 
 def stages(name: str, source: Any, size: int, indices: np.ndarray) -> dict[str, float]:
-    """Microseconds per image of each stage on this thread, as the decoder does them."""
+    """Microseconds per image of each stage of the decoder, on this thread."""
     spent: dict[str, float] = {}
     start = time.perf_counter()
 

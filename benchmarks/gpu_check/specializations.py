@@ -1,0 +1,73 @@
+"""Kernel specializations that a call would compile, found without a GPU and compiled without a launch.
+
+A recorded call runs on CPU tensors. ``use_triton`` sends them to the Triton route, whose launcher stops where it would
+compile: it has bound the arguments, and knows types, constants and alignment. Outputs stay uninitialized.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from fastreg.kernels import dispatch
+
+_NO_DEVICE = 77  # a device number of its own, so that nothing recorded is taken for a compiled kernel
+
+
+class Specialization(NamedTuple):
+    """One compilation of a kernel; ``key`` is the same in every process."""
+
+    key: str
+    source: Any  # triton's ASTSource
+    target: Any
+    options: dict[str, Any]
+
+    def compile(self) -> None:
+        """Compile into Triton's cache, the C launcher of older releases included."""
+        import torch
+        import triton
+
+        kernel = triton.compile(self.source, target=self.target, options=self.options)
+        if torch.cuda.is_available():
+            with contextlib.suppress(Exception):  # without it, the first launch builds the launcher
+                triton.runtime.driver.active.launcher_cls(self.source, kernel.metadata)
+
+
+@contextlib.contextmanager
+def recording(capability: int) -> Iterator[dict[str, Specialization]]:
+    """Collect what the calls of the block would compile for a GPU of this capability (90 for an H100), by key."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+    from triton.runtime import driver, jit
+
+    target = GPUTarget("cuda", capability, 32)
+    found: dict[str, Specialization] = {}
+
+    class Driver:
+        """The part of a driver that Triton's launcher asks before it compiles."""
+
+        def get_current_device(self) -> int:
+            return _NO_DEVICE
+
+        def get_current_stream(self, device: int) -> int:
+            return 0
+
+        def get_current_target(self) -> GPUTarget:
+            return target
+
+    def stop(
+        kernel: Any, key: Any, signature: Any, device: Any, constants: Any, options: Any, attrs: Any, *_: Any
+    ) -> None:
+        source = ASTSource(kernel, signature, constants, attrs)
+        text = f"{kernel.fn.__module__}.{kernel.fn.__qualname__} {source.hash()} {options.hash()} {capability}"
+        one = Specialization(hashlib.sha256(text.encode()).hexdigest(), source, target, dict(options.__dict__))
+        found.setdefault(one.key, one)
+
+    before = dispatch.INTERPRETED, driver._active, jit.JITFunction._do_compile
+    dispatch.INTERPRETED, driver._active, jit.JITFunction._do_compile = True, Driver(), stop
+    try:
+        yield found
+    finally:
+        dispatch.INTERPRETED, driver._active, jit.JITFunction._do_compile = before

@@ -1,0 +1,59 @@
+"""The archive of compiled kernels: what is unpacked on another machine is found there, and not compiled again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from fastreg.benchmarks.gpu_check import cache
+from tests.support import ROOT, environment
+
+CODE = """
+import sys, triton
+from fastreg.benchmarks.gpu_check import work
+(key,) = dict(work.record_launches(["fgsm_step contiguous_format"], work.CHECKS, True, 90)).popitem()[1]["keys"]
+if sys.argv[1] == "cached":
+    from triton.backends.nvidia.compiler import CUDABackend
+    CUDABackend.make_cubin = None  # nothing can be compiled
+work._recorded[key].compile()
+print("done")
+"""
+
+
+def run(folder, word: str) -> subprocess.CompletedProcess:
+    words = [sys.executable, "-c", CODE, word]
+    env = environment(TRITON_CACHE_DIR=str(folder / "triton"))
+    return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_kernels_are_found_where_they_are_unpacked(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert run(here, "compile").stdout == "done\n"
+    assert run(there, "cached").returncode != 0  # nothing is there yet
+    size = cache.pack(here, tmp_path / cache.ARCHIVE)
+    assert 0 < size < cache.LIMIT
+    assert size == (tmp_path / cache.ARCHIVE).stat().st_size
+    there = tmp_path / "another machine"
+    names = cache.unpack(tmp_path / cache.ARCHIVE, there)
+    assert names > 0
+    assert not [path for path in there.rglob("*") if path.suffix in (".ttir", ".llir", ".ptx")]
+    for path in here.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    done = run(there, "cached")
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_an_archive_over_the_limit_leaves_out_what_is_less_needed(tmp_path, monkeypatch):
+    for name, content in (("triton/a/k.cubin", b"k" * 100), ("inductor/g", bytes(range(256)) * 999)):
+        path = tmp_path / "cache" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    whole = cache.pack(tmp_path / "cache", tmp_path / "whole")
+    monkeypatch.setattr(cache, "LIMIT", whole - 1)
+    cache.pack(tmp_path / "cache", tmp_path / "less")
+    cache.unpack(tmp_path / "less", tmp_path / "unpacked")
+    assert [path.name for path in (tmp_path / "unpacked").rglob("*") if path.is_file()] == ["k.cubin"]
+    monkeypatch.setattr(cache, "LIMIT", 10)
+    assert cache.pack(tmp_path / "cache", tmp_path / "none") == 0
+    assert not (tmp_path / "none").exists()
