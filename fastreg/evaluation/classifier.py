@@ -128,7 +128,7 @@ class Classifier:
             self.replayed, self.pad_to = CudaGraphForward(self.module.logits, batch_size), batch_size
 
     def images(self, images: Tensor, plan: Plan | None = None) -> Tensor:
-        """Logits of uint8 [B, S, S, 3]; one launch normalises (and occludes) them."""
+        """Logits of uint8 [B, S, S, 3]; one launch normalizes (and occludes) them."""
         dtype = self.dtype if self.dtype != torch.float64 else torch.float32
         x = augment(images, plan or Plan(), mean=self.mean, std=self.std, dtype=dtype)
         return self._logits(x)
@@ -151,9 +151,9 @@ class Classifier:
         return full
 
     def outputs(self, size: int) -> int:
-        """How many classes come out, from one forward pass of two black images (of one, a batch is not to be told).
+        """The number of outputs, probed with two black images (with one, a missing batch dimension would go unnoticed).
 
-        Raises InputError when the model fails on them: it may be made for another size.
+        Raises InputError where the model fails on them: it may be made for another size.
         """
         black = torch.zeros(2, size, size, 3, dtype=torch.uint8, device=self.device)
         try:
@@ -170,7 +170,7 @@ class Classifier:
 
 @contextlib.contextmanager
 def borrowed(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, to be moved and laid out at will; afterwards its modes and memory are what they were.
+    """The model in eval mode, free to be moved and converted; its modes, memory and gradients are restored afterwards.
 
     The tensors that it had are kept and put back, so nothing is copied twice and no device is guessed.
     """

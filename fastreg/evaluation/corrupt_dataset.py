@@ -1,8 +1,8 @@
-"""``fastreg corrupt``: write a set's corrupted versions in the layouts that everyone's loaders read.
+"""``fastreg corrupt``: write the corrupted versions of a data set in the published layouts.
 
-From folders ``<corruption>/<severity>/<class>/*.JPEG`` at quality 85 (ImageNet-C), from CIFAR ``<corruption>.npy``,
-severity-major, and ``labels.npy`` (CIFAR-C). ``corrupted.json`` lists the finished parts with their digests: a run that
-continues reads them back first, and makes again what is lost or changed.
+Folders ``<corruption>/<severity>/<class>/*.JPEG`` at quality 85 (ImageNet-C), or ``<corruption>.npy``, severity-major,
+and ``labels.npy`` (CIFAR-C) for CIFAR. ``corrupted.json`` lists the finished parts with their digests: a run that
+continues reads them back first, and writes the missing and changed ones again.
 """
 
 from __future__ import annotations

@@ -20,10 +20,9 @@ from fastreg.log import log
 from fastreg.pipelines import open_dataset
 
 GPU_BATCH, CPU_BATCH = 256, 64
-TRAINING = (  # of a config, kept on the card
-    *("checkpoint", "checkpoint_epoch", "weights_key", "model", "recipe", "reg", "ls", "epochs", "dataset"),
-    *("data_dir", "data_root"),
-)
+# what the card keeps of a training's config
+TRAINING = ("recipe", "model", "reg", "ls", "epochs", "dataset", "data_dir", "data_root")
+SAVED = ("checkpoint", "checkpoint_epoch", "weights_key")
 
 
 def run(
@@ -93,7 +92,7 @@ def run(
     if trained.get("fixed_size", size) not in (None, size):
         side = trained["fixed_size"]
         raise InputError(f"{model} takes images of {side} px only, not {size}: give {side} as `size`.")
-    facts: dict[str, Any] = {"training": {key: trained[key] for key in TRAINING if key in trained}}
+    facts: dict[str, Any] = {"training": {key: trained[key] for key in (*SAVED, *TRAINING) if key in trained}}
     ours = protocol(size, crop_pct)
     if trained.get("prepared", ours) != ours:  # the protocol stays; the card says so
         facts["published_with"] = str(trained["prepared"])

@@ -61,14 +61,14 @@ def open_imagenet_c_folder(base: Path, eval_data: EvalData, names: Set[str] | No
     if not any(rows):
         return None
     known = set(classes)
-    held = {f"{name}/{os.path.splitext(file)[0]}.JPEG" for name, row in zip(classes, rows) for file, _ in row}
+    stored = {f"{name}/{os.path.splitext(file)[0]}.JPEG" for name, row in zip(classes, rows) for file, _ in row}
     differs = [
         _counted(
             [name for name, row in zip(classes, rows) if not row], "class without images", "classes without images"
         ),
         _counted([name for name in folders if name not in known], "folder that is no class", "folders that are none"),
-        _counted(sorted((names or held) - held), "image lost", "images lost"),
-        _counted(sorted(held - (names or held)), "image that is not the data's", "images that are not the data's"),
+        _counted(sorted((names or stored) - stored), "image lost", "images lost"),
+        _counted(sorted(stored - (names or stored)), "image that is not the data's", "images that are not the data's"),
     ]
     return ImageNetCFolder(base, eval_data.size, classes, rows, ", ".join(filter(None, differs)))
 

@@ -83,6 +83,22 @@ def test_no_code_branches_on_a_suites_name(path):
     assert compared == []
 
 
+def test_modules_import_each_other_in_one_direction():
+    """Imports inside functions and for annotations count too."""
+    prefix = "fastreg.evaluation."
+    uses = {}
+    for path in (ROOT / "fastreg" / "evaluation").glob("[!_]*.py"):
+        found = uses[path.stem] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
+                found |= {name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)}
+    modules = set(uses)
+    while leaves := {name for name in modules if not uses[name] & modules}:
+        modules -= leaves
+    assert not modules
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """A copy of the code with one more suite."""
