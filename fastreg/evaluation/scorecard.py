@@ -22,8 +22,16 @@ from fastreg.files import write_json
 class Scorecard(ScorecardData):
     """The figures of one model on one data set; in percent, but for likelihoods.
 
-    ``summary()`` has the totals, ``results(suite)`` the rows behind them, ``notes()`` what must be said beside them.
+    ``summary()`` returns the totals, ``results(suite)`` the rows behind them, ``notes()`` the warnings beside them.
     ``save`` and ``load`` write and read scorecard.json.
+
+    Args:
+        model: name, digest, mean, std.
+        data: name, split, n, classes, fingerprint, size, crop_pct, sample.
+        settings: precision, tf32, seed, loader.
+        suites: rows by suite and condition, with their settings.
+        provenance: versions, hardware, and how the model was trained.
+        format: version of the file format.
     """
 
     def adopt(self, older: Scorecard | None) -> bool:

@@ -101,6 +101,11 @@ def test_a_decompression_bomb_is_refused_by_name(tmp_path, monkeypatch):
     assert "decompression bomb" in why
 
 
+def test_verify_of_a_folder_that_does_not_exist_is_an_error():
+    with pytest.raises(InputError, match="nowhere"):
+        verify("folder", "nowhere")
+
+
 @pytest.mark.parametrize("beton", [False, True])
 def test_verify_lists_exactly_the_broken_ones(tmp_path, beton):
     for name in ("a/0.jpg", "a/1.jpg", "b/2.jpg", "b/3.jpg"):
