@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from fastreg.log import write_line
 from fastreg.version import __version__
 
 # one module per command, in the order of the work; the help lists them so
@@ -69,9 +70,10 @@ def main() -> None:
     """Run the command line. An error is one sentence; exit code 1: the work failed, 2: wrong usage or bad input."""
     from fastreg.cli.threads import set_thread_defaults
     from fastreg.errors import InputError, RunError
-    from fastreg.log import log_to_terminal
+    from fastreg.log import log_to_terminal, open_closed_streams
 
     set_thread_defaults()
+    open_closed_streams()
 
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
@@ -138,5 +140,5 @@ def _hide_type_of_flags(command: Any, parent: typer.Context | None = None) -> No
 
 
 def _exit(message: str, code: int) -> NoReturn:
-    print(f"fastreg: {message}", file=sys.stderr)
+    write_line(sys.stderr, f"fastreg: {message}")
     sys.exit(code)

@@ -41,6 +41,15 @@ def write_line(stream: TextIO | None, line: str) -> None:
         _discard(stream)
 
 
+def open_closed_streams() -> None:
+    """Open the null device for standard streams that were closed at the start, lest a file be opened in their place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+
+
 def _discard(stream: TextIO) -> None:
     """Send everything to the null device from here on; Python would else fail when it flushes the stream at exit."""
     with contextlib.suppress(OSError, ValueError):

@@ -21,10 +21,18 @@ MAX_NAMES = 100_000  # files that one pattern may stand for
 PROBES = 16  # threads that ask for the sizes of remote files
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])", re.IGNORECASE)
 # What file systems report that changes with a file's content
-_TOKENS = (
-    *("ETag", "etag", "Content-MD5", "Digest", "md5Hash", "sha256", "blob_id", "mtime", "LastModified"),
-    *("Last-Modified", "last_modified", "updated", "created"),
+_TOKENS: tuple[str, ...] = (
+    "ETag",
+    "etag",
+    "Content-MD5",
+    "Digest",
+    "md5Hash",
+    "sha256",
+    "blob_id",
+    "mtime",
+    "LastModified",
 )
+_TOKENS += ("Last-Modified", "last_modified", "updated", "created")
 
 
 class Shard(NamedTuple):
@@ -129,7 +137,7 @@ class RemoteFiles:
         except ValueError as error:
             raise InputError(f"{self.scheme}:// is not a scheme that fsspec knows ({error}).") from None
 
-    def list_folder(self, folder: str) -> list[tuple[str, bool, Shard]]:
+    def entries(self, folder: str) -> list[tuple[str, bool, Shard]]:
         """(name, whether it is a folder, file) of the entries of a remote folder; none if there is no such folder."""
         slash = "/" if self.is_http else ""
         try:
@@ -194,29 +202,21 @@ def matching_files(pattern: str) -> list[Shard]:
         RunError: A remote file system does not answer.
     """
     names = expand_braces(pattern)
-    found: list[Shard] = []
+    plain = [name for name in names if not is_pattern(name)]
+    wild = [name for name in names if is_pattern(name)]
+    found: list[Shard | None] = []
     if is_address(pattern):
         remote = RemoteFiles(pattern)
-        plain = [name for name in names if not is_pattern(name)]
-        described = remote.describe_all(plain)
-        _require_all(plain, described, pattern)
-        found += [shard for shard in described if shard is not None]
-        for name in names:
-            if is_pattern(name):
-                folder, _, last = name.rpartition("/")
-                listed = [
-                    shard.path
-                    for file, is_dir, shard in remote.list_folder(folder)
-                    if not is_dir and fnmatch.fnmatchcase(file, last)
-                ]
-                found += [shard for shard in remote.describe_all(listed) if shard is not None]
+        found += remote.describe_all(plain)
+        for name in wild:
+            folder, _, last = name.rpartition("/")
+            files = [shard for _, is_folder, shard in remote.entries(folder) if not is_folder]
+            found += remote.describe_all(shard.path for shard in files if fnmatch.fnmatchcase(shard.name, last))
     else:
-        for name in names:
-            paths = sorted(glob.glob(name)) if is_pattern(name) else [name]
-            there = [local_shard(path) if os.path.isfile(path) else None for path in paths]
-            _require_all(paths, there, pattern)
-            found += [shard for shard in there if shard is not None]
-    return sorted(set(found))
+        paths = [*plain, *(path for name in wild for path in glob.glob(name))]
+        found += [local_shard(path) if os.path.isfile(path) else None for path in paths]
+    _require_all(plain, found, pattern)
+    return sorted({shard for shard in found if shard is not None})
 
 
 def _require_all(names: Sequence[str], found: Sequence[Shard | None], pattern: str) -> None:

@@ -63,13 +63,19 @@ _KNOWN: dict[tuple[str, str], Any] = {
     ("numpy._core.numeric", "_frombuffer"): _from_buffer,
     ("_codecs", "encode"): _latin1,
 }
-_Unpickler: Any = pickle._Unpickler  # the Python implementation, whose table can be cut
+_Unpickler: Any = pickle._Unpickler  # the Python implementation, whose table of opcodes can be cut
 
 
-_REFUSED = (
-    *(pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4),
-    *(pickle.PERSID, pickle.BINPERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
+_REFUSED: tuple[bytes, ...] = (
+    pickle.INST,
+    pickle.OBJ,
+    pickle.NEWOBJ,
+    pickle.NEWOBJ_EX,
+    pickle.EXT1,
+    pickle.EXT2,
+    pickle.EXT4,
 )
+_REFUSED += (pickle.PERSID, pickle.BINPERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER)
 
 
 class _Reader(_Unpickler):
@@ -153,8 +159,7 @@ def _made(array: _Array) -> np.ndarray:
         raise pickle.UnpicklingError("an array's shape is impossible")
     if not isinstance(data, bytes | bytearray):
         raise pickle.UnpicklingError("an array's content is not bytes")
-    order: Any = "<" if dtype.order == "|" else dtype.order
-    kind = np.dtype(_ITEMS[dtype.text]).newbyteorder(order)
+    kind = np.dtype((">" if dtype.order == ">" else "<") + _ITEMS[dtype.text])
     if math.prod(shape) * kind.itemsize != len(data):
         raise pickle.UnpicklingError(f"an array of {shape} has {len(data):,} bytes")
     return np.frombuffer(data, kind).reshape(shape, order="F" if fortran else "C")

@@ -136,6 +136,8 @@ def open_dataset(
         return ParquetSource(stored.files, root, name, split, spec, **keys, cache=cache, cache_dir=cache_dir)
     if is_address(str(root)) and stored.kind == "folder":
         return RemoteFolderSource(str(stored.path), str(root), name, split, spec, cache=cache)
+    if stored.kind == "folder":
+        return FolderSource(Path(stored.path).parent, name, split, spec)
     if isinstance(root, str):
         raise InputError(f"`data_dir` {root} stands for no {split} data: correct it.")
     return FolderSource(root, name, split, spec)

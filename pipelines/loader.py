@@ -206,6 +206,12 @@ def make_loader(
         )
     window = getattr(source, "window", None)
     order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages, window)
+    if train and not page_order and not getattr(source, "fits_cache", True):
+        log.warning(
+            "%s is larger than the cache: in random order its shards are downloaded again and again; shuffle by pages, "
+            "or enlarge the cache.",
+            source.root,
+        )
     staging = Staging(device)
     settings = DecodeSettings(
         train and random_crop, seed, worker_count(workers), device, on_bad_image, staging.buffer, shift

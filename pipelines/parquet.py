@@ -43,6 +43,7 @@ class ParquetSource(Source):
     Attributes:
         pages: int64 [N], number of the row group of each sample, counted over all files.
         window: Row groups that a page-wise shuffle mixes.
+        fits_cache: Whether all remote files fit into the cache.
 
     Raises:
         InputError: pyarrow is missing, a file is damaged, or a column is missing.
@@ -86,6 +87,7 @@ class ParquetSource(Source):
         self.pages = np.unique(groups, axis=0, return_inverse=True)[1].ravel()
         counts = f"{len(index.labels)} images, {len(index.classes)} classes, {len(self.shards)} parquet files"
         super().__init__(name, split, root, spec, index.labels, index.classes, counts)
+        self.fits_cache = cache.fits(self.shards)
 
     def content(self) -> str:
         return self._index.content
@@ -174,8 +176,8 @@ def _columns(schema: Any, image_key: str | None, label_key: str | None) -> tuple
     features, names = _features(schema), list(schema.names)
 
     def named(key: str | None, parameter: str, kind: str, usual: Sequence[str]) -> str:
-        said = [key] if key else [name for name in names if features.get(name, {}).get("_type") == kind]
-        found = [name for name in said or usual if name in names]
+        candidates = [key] if key else [name for name in names if features.get(name, {}).get("_type") == kind]
+        found = [name for name in candidates or usual if name in names]
         if not found:
             raise WrongKey(
                 f"it has no column {key or ' or '.join(usual)} but {', '.join(names[:20])}; `{parameter}` names it"

@@ -21,7 +21,7 @@ class RemoteFolderSource(Source):
     def __init__(self, address: str, root: str, name: str, split: str, spec: Dataset, *, cache: ShardCache):
         self._cache = cache
         remote = RemoteFiles(address)
-        folders = [(name, shard.path) for name, is_folder, shard in remote.list_folder(address) if is_folder]
+        folders = [(name, shard.path) for name, is_folder, shard in remote.entries(address) if is_folder]
         classes = [name for name, _ in folders if not name.startswith(".")]
         if not classes:
             raise InputError(f"{address} has no class folders: images must lie in {address}/<class>/.")
@@ -32,7 +32,7 @@ class RemoteFolderSource(Source):
             rows.append(
                 [
                     shard
-                    for file, is_folder, shard in remote.list_folder(path)
+                    for file, is_folder, shard in remote.entries(path)
                     if not is_folder and not file.startswith(".") and file.lower().endswith(EXTENSIONS)
                 ]
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,10 @@ class ShardCache:
             ) from None
         self._make_room(0)
         return path
+
+    def fits(self, shards: Iterable[Shard]) -> bool:
+        """Whether copies of all remote ones of some files fit into the limit."""
+        return sum(max(0, shard.size) for shard in shards if is_address(shard.path)) <= self.limit
 
     def read(self, shard: Shard, offset: int, size: int) -> bytes:
         """Bytes of a file. Raises OSError if there are fewer."""

@@ -31,7 +31,7 @@ class ScannedShard(NamedTuple):
     """What an index keeps of one shard."""
 
     where: np.ndarray  # int64 [n, 2]: offset and size of each image; or its row group and row
-    labels: list[int] | list[str]  # numbers or class names
+    labels: Sequence[int | str]  # numbers or class names
     content: str  # hexadecimal digest of some of the images
     classes: Sequence[str] = ()  # class names, if the shard stores them
 
@@ -85,10 +85,10 @@ def open_index(
     listed = _class_list(shards[0], cache)
     state = json.dumps([VERSION, how, spec.classes, listed, [[one.name, one.size, one.token] for one in shards]])
     key = hashlib.sha256(state.encode()).hexdigest()
-    places = [cache_folder(cache_dir) / "indexes"]
+    folders = [cache_folder(cache_dir) / "indexes"]
     if not is_address(shards[0].path):
-        places.insert(0, Path(shards[0].path).parent)
-    paths = [place / f".fastreg-index-{names}" for place in places]
+        folders.insert(0, Path(shards[0].path).parent)
+    paths = [folder / f".fastreg-index-{names}" for folder in folders]
     for path in paths:
         index = _load(path, key, len(shards))
         if index is not None:
@@ -130,12 +130,10 @@ def _make(
     labels, classes = _numbered(shards, scanned, spec, listed)
     where = np.concatenate([one.where for one in scanned]).astype(np.int64)
     digest = hashlib.sha256(json.dumps([shard.name for shard in shards]).encode())
-    for array in (labels, where):
-        digest.update(np.ascontiguousarray(array).data)
-    for one in scanned:
-        digest.update(one.content.encode())
-    shard_of = np.repeat(np.arange(len(shards), dtype=np.int32), counts)
-    return ShardIndex(shard_of, where, labels, classes, digest.hexdigest())
+    for part in (labels.tobytes(), where.tobytes(), *(one.content.encode() for one in scanned)):
+        digest.update(part)
+    numbers = np.repeat(np.arange(len(shards), dtype=np.int32), counts)
+    return ShardIndex(numbers, where, labels, classes, digest.hexdigest())
 
 
 def _class_list(shard: Shard, cache: ShardCache) -> list[str]:
@@ -175,7 +173,7 @@ def _numbered(
             raise InputError(f"{shard.path} stores other class names than the shards before it: write it anew.")
     most = len(classes) or spec.classes or MAX_CLASSES
     for shard, one in zip(shards, scanned):
-        wrong = next((k for k, label in enumerate(one.labels) if not 0 <= int(str(label)) < most), None)
+        wrong = next((k for k, label in enumerate(one.labels) if not 0 <= int(label) < most), None)
         if wrong is not None:
             raise InputError(
                 f"{shard.path} has label {one.labels[wrong]} at sample {wrong}, and labels are 0 to {most - 1:,}: "

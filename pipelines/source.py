@@ -151,7 +151,7 @@ class FolderSource(Source):
         if not base.is_dir():
             raise InputError(
                 f"no folder {base}: a data set lies as {root}/train/<class>/*.JPEG and {root}/val/<class>/*.JPEG"
-                f"{', or as train.beton and val.beton' if name == 'imagenet' else ''}."
+                ", or as train.beton and val.beton, or as shards whose names contain train and val (.tar, .parquet)."
             )
         classes = _folders(base)
         if not classes:

@@ -67,8 +67,11 @@ def _of_pattern(text: str, split: str) -> Stored:
         return _of_files(matching_files(text), split, text)
     for word in SPLIT_WORDS[split]:
         pattern = text.replace("{split}", word)
-        if not is_pattern(pattern) and not is_address(pattern) and Path(pattern).is_dir():
-            return _local(Path(pattern), split, False)
+        folder = Path(pattern)
+        if not is_pattern(pattern) and not is_address(pattern) and folder.is_dir():
+            if folder.name == split and not _only_shards(folder):
+                return Stored("folder", folder)
+            return _of_files(_files_in(folder), "", folder)
         try:
             files = matching_files(pattern)
         except InputError:
@@ -96,8 +99,7 @@ def _local(root: Path, split: str, beton: bool) -> Stored:
         for word in SPLIT_WORDS[split]:
             if (root / word).is_dir():
                 there.append(_of_files(_files_in(root / word), "", root / word))
-        for place in (root, root / "data"):
-            there.append(_of_files(_files_in(place), split, root))
+        there += [_of_files(_files_in(folder), split, root) for folder in (root, root / "data")]
     return next((stored for stored in there if stored.kind), Stored("", root))
 
 
@@ -127,14 +129,14 @@ def _remote(root: str, split: str, beton: bool) -> Stored:
         if shard is None:
             raise InputError(f"{root} does not exist: set `data_dir` to the address of the data.")
         return Stored("beton", root, (shard,)) if suffix == ".beton" else _of_files([shard], split, root)
-    entries = remote.list_folder(root)
+    entries = remote.entries(root)
     if not entries:
         raise InputError(f"{root} does not exist or is empty: set `data_dir` to the address of the data.")
     there = []
     folders = {name: shard.path for name, is_folder, shard in entries if is_folder}
     files = [shard for _, is_folder, shard in entries if not is_folder]
     if split in folders:
-        below = remote.list_folder(folders[split])
+        below = remote.entries(folders[split])
         if any(is_folder for _, is_folder, _ in below):
             there.append(Stored("folder", folders[split]))
     files_beton = [Stored("beton", shard.path, (shard,)) for shard in files if shard.name == f"{split}.beton"]
@@ -154,7 +156,7 @@ def _remote(root: str, split: str, beton: bool) -> Stored:
 
 
 def _remote_files(remote: RemoteFiles, folder: str) -> list[Shard]:
-    return [shard for name, is_folder, shard in remote.list_folder(folder) if not is_folder and _is_shard(name)]
+    return [shard for name, is_folder, shard in remote.entries(folder) if not is_folder and _is_shard(name)]
 
 
 def _of_files(files: Iterable[Shard], split: str, root: Path | str) -> Stored:

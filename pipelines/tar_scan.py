@@ -34,9 +34,8 @@ def scan_tar(descriptor: int, start: int, end: int) -> list[Member]:
         ValueError: The tar is compressed, cut short or damaged, or a member's size is negative or beyond the end.
     """
     found: list[Member] = []
-    at, long_name = start, ""
     extended: dict[str, str] = {}
-    last = "its start"
+    at, long_name, last = start, "", "its start"
     while True:
         head = os.pread(descriptor, BLOCK, at)
         if at + BLOCK > end or len(head) < BLOCK:
@@ -45,7 +44,7 @@ def scan_tar(descriptor: int, start: int, end: int) -> list[Member]:
             return found
         if head[:2] == b"\x1f\x8b" or head[:3] == b"BZh" or head[:4] == b"\x28\xb5\x2f\xfd":
             raise ValueError("it is compressed; decompress it")
-        if _number(head[148:156]) not in _checksums(head):
+        if not _is_header(head):
             raise ValueError(f"it has no valid header after {last}")
         kind = head[156:157]
         name = long_name or extended.get("path") or _name(head)
@@ -76,11 +75,11 @@ def member_name(descriptor: int, offset: int) -> str:
     return _name(os.pread(descriptor, BLOCK, offset - BLOCK))
 
 
-def _checksums(head: bytes) -> tuple[int, int]:
-    """The sum of a header's bytes, its own checksum taken as spaces: unsigned, and signed as some old programs have."""
-    rest = head[:148] + head[156:]
-    total = sum(rest) + 8 * 32
-    return total, total - 256 * sum(byte > 127 for byte in rest)
+def _is_header(head: bytes) -> bool:
+    """Whether a block's checksum is its own: the sum of its bytes, unsigned, or signed as some old programs have it."""
+    stated = _number(head[148:156])
+    total = sum(head) - sum(head[148:156]) + 8 * 32
+    return stated == total or stated == total - 256 * sum(byte > 127 for byte in head[:148] + head[156:])
 
 
 def _number(field: bytes) -> int:

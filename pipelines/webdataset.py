@@ -43,6 +43,7 @@ class WebDatasetSource(Source):
     Attributes:
         pages: int64 [N], number of the shard of each sample.
         window: Shards that a page-wise shuffle mixes.
+        fits_cache: Whether all remote shards fit into the cache.
 
     Raises:
         InputError: A shard is damaged, or a sample has no image or label.
@@ -84,6 +85,7 @@ class WebDatasetSource(Source):
             f"{len(index.labels)} images, {len(index.classes)} classes, {total} bytes, {len(self.shards)} tar shards"
         )
         super().__init__(name, split, root, spec, index.labels, index.classes, counts)
+        self.fits_cache = cache.fits(self.shards)
 
     def content(self) -> str:
         return self._index.content

@@ -13,7 +13,6 @@ from torch import Tensor
 from fastreg import methods
 from fastreg.benchmarks.gpu_check.check import CPU, DTYPES, EXACT, Check, Close, Tensors
 from fastreg.benchmarks.images import frost_textures, image_batch
-from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.kernels import (
     CORRUPTIONS,
     EXTRA_CORRUPTIONS,
@@ -24,7 +23,7 @@ from fastreg.kernels import (
     mixed_cross_entropy,
 )
 from fastreg.kernels.registry import Op, operations
-from fastreg.kernels.types import Plan, Targets
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Plan, Targets
 
 REGS = ("none", "mixup", "cutmix", "cutout", "mixup+cutmix", "gaussian_noise", "cutmix+gaussian_noise")
 

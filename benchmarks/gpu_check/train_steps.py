@@ -14,9 +14,8 @@ import numpy as np
 import torch
 
 from fastreg.benchmarks.gpu_check.check import CPU, Check, Close, Tensors
-from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.distributed import World
-from fastreg.kernels.types import Batch
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Batch
 from fastreg.methods import METHODS
 from fastreg.models.wgan import Generator
 from fastreg.training import make_config

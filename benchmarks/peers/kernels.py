@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STATS, IMAGENET_STD, need, normalization_stats
-from fastreg.kernels.types import Plan, Targets
+from fastreg.benchmarks.peers import IMAGENET_STATS, need, normalization_stats
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Plan, Targets
 
 _numbers = itertools.count()
 EAGER, COMPILED = "torch eager", "torch.compile"

@@ -85,7 +85,7 @@ def corruption_table(rows: list[Row]) -> str:
 
 def suites_block() -> str:
     """The suites and what each one times."""
-    return markdown(["suite", "what is timed"], [[f"`{name}`", row.help] for name, row in benchmarks().items()])
+    return markdown(["suite", "content"], [[f"`{name}`", row.help] for name, row in benchmarks().items()])
 
 
 def targets_block(found: list[Record]) -> str:

@@ -15,7 +15,6 @@ import torch
 from fastreg.benchmarks.cases import Case, remove_failing, timed_beside
 from fastreg.benchmarks.images import frost_textures, image_batch, image_source
 from fastreg.benchmarks.options import BenchmarkOptions
-from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.benchmarks.peers.evaluation import EPSILON, attacks, metric_cases, robustbench_folder
 from fastreg.benchmarks.record import OURS, Absent, Row
 from fastreg.benchmarks.suites import Benchmark
@@ -28,6 +27,7 @@ from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.pixel_cache import Pixels
 from fastreg.kernels import CORRUPTIONS
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.metrics import Tally
 from fastreg.models import create_model
 

@@ -16,7 +16,7 @@ from fastreg import methods
 from fastreg.benchmarks.cases import Case, timed
 from fastreg.benchmarks.images import image_batch, image_source
 from fastreg.benchmarks.options import BenchmarkOptions
-from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD, normalization_stats
+from fastreg.benchmarks.peers import normalization_stats
 from fastreg.benchmarks.peers.copy_kernel import copy, copy_bytes
 from fastreg.benchmarks.peers.kernels import (
     COMPILED,
@@ -32,7 +32,7 @@ from fastreg.benchmarks.suites import Benchmark
 from fastreg.benchmarks.timing import Call, buffer_sets, over
 from fastreg.kernels import augment, fgsm_step
 from fastreg.kernels.registry import Op, operations
-from fastreg.kernels.types import Plan
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Plan
 from fastreg.pipelines.crop import random_boxes
 
 BENCHMARK = Benchmark(

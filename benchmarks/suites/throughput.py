@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from fastreg.benchmarks.cases import Case, absent, remove_failing, timed_beside
 from fastreg.benchmarks.images import image_batch, image_source
 from fastreg.benchmarks.options import BenchmarkOptions
-from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.benchmarks.peers.training import Build, training_peers
 from fastreg.benchmarks.record import OURS, Absent, Row
 from fastreg.benchmarks.suites import Benchmark
@@ -29,7 +28,7 @@ from fastreg.benchmarks.suites.loaders import as_beton
 from fastreg.benchmarks.timing import Call, measure, over
 from fastreg.distributed import World
 from fastreg.errors import InputError
-from fastreg.kernels.types import Batch
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Batch
 from fastreg.pipelines import make_loader, open_dataset
 from fastreg.training import Config, make_config
 from fastreg.training.setup import training_switches

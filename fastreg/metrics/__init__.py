@@ -1,6 +1,12 @@
 """Metrics as pure functions of torch tensors or numpy arrays. Shares in [0, 1] in, percent out."""
 
-from fastreg.metrics.calibration import expected_calibration_error, reliability_bins
+from fastreg.metrics.calibration import (
+    adaptive_calibration_error,
+    classwise_calibration_error,
+    expected_calibration_error,
+    maximum_calibration_error,
+    reliability_bins,
+)
 from fastreg.metrics.classification import (
     average_confidence,
     brier_score,
@@ -18,13 +24,20 @@ from fastreg.metrics.corruption import (
     relative_mean_corruption_error,
 )
 from fastreg.metrics.detection import aupr, auroc, detection_error, fpr95
+from fastreg.metrics.selective import aurc, risk_coverage
+from fastreg.metrics.stability import flip_probability
 from fastreg.metrics.tally import Tally
+from fastreg.metrics.temperature import fit_temperature
 
 __all__ = [
     "top1_error",
     "top5_error",
     "expected_calibration_error",
+    "adaptive_calibration_error",
+    "classwise_calibration_error",
+    "maximum_calibration_error",
     "reliability_bins",
+    "fit_temperature",
     "brier_score",
     "negative_log_likelihood",
     "average_confidence",
@@ -39,5 +52,8 @@ __all__ = [
     "auroc",
     "aupr",
     "fpr95",
+    "risk_coverage",
+    "aurc",
+    "flip_probability",
     "Tally",
 ]

@@ -1,7 +1,8 @@
 """Calibration of a classifier's probabilities, in percent.
 
 Bins of equal width are (low, high]: a confidence of exactly 1 is in the last bin, one of 0 in the first. Bin edges are
-numpy's linspace(0, 1, bins + 1), rounded to the precision of the confidences.
+numpy's linspace(0, 1, bins + 1), rounded to the precision of the confidences. The accuracy of a bin is the share of
+its hits, its confidence the mean of its confidences.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastreg.metrics.inputs import bin_count, confidences
+from fastreg.metrics.inputs import bin_count, classes, confidences
+from fastreg.metrics.inputs import probabilities as check_probabilities
 
 BINS = 20  # of Chun et al. 2020
+ROWS = 4096  # samples at a time where every class of every sample has a bin
 
 
 def bin_of(confidence: Tensor, bins: int = BINS) -> Tensor:
@@ -91,3 +94,93 @@ def ece_of_bins(sums: Tensor) -> float:
     """ECE in percent from the three sums per bin."""
     count, confidence, correct = sums
     return 100.0 * float((correct - confidence).abs().sum() / count.sum().clamp(min=1))
+
+
+def maximum_calibration_error(confidence: Any, correct: Any, bins: int = BINS) -> float:
+    """MCE: max over bins b of |accuracy_b - confidence_b|, empty bins left out.
+
+    Args:
+        confidence: Largest softmax probability of each sample, float [N] in [0, 1].
+        correct: Hits [N], 1 (right) or 0 (wrong).
+        bins: Number of bins of equal width, 1 or more.
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: A value is outside [0, 1], the lengths differ, or ``bins`` is less than 1.
+
+    Source:
+        Naeini et al., Obtaining well calibrated probabilities using Bayesian binning (AAAI 2015); Guo et al., On
+        calibration of modern neural networks (ICML 2017), equation 5.
+    """
+    p, hit = confidences(confidence, correct)
+    count, mean, accuracy = sum_bins(p, hit, bin_count(bins))
+    return 100.0 * float(((accuracy - mean).abs() / count.clamp(min=1)).max())
+
+
+def adaptive_calibration_error(confidence: Any, correct: Any, bins: int = BINS) -> float:
+    """Adaptive ECE: sum over bins b of n_b / N |accuracy_b - confidence_b|, bins of equal count.
+
+    Samples are sorted by ascending confidence; equal confidences keep their order. The bins are consecutive groups as
+    of ``numpy.array_split``: with N = q bins + r, the first r have q + 1 samples and the others q.
+
+    Args:
+        confidence: Largest softmax probability of each sample, float [N] in [0, 1].
+        correct: Hits [N], 1 (right) or 0 (wrong).
+        bins: Number of bins of equal count, 1 or more. Bins beyond N are empty and add nothing.
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: A value is outside [0, 1], the lengths differ, or ``bins`` is less than 1.
+
+    Source:
+        Nguyen and O'Connor, Posterior calibration and exploratory analysis for natural language processing models
+        (EMNLP 2015), for the bins; Nixon et al., Measuring calibration in deep learning (CVPR workshops 2019), for
+        absolute differences. Their weight 1 / bins is n_b / N where ``bins`` divides N.
+    """
+    p, hit = confidences(confidence, correct)
+    bins = bin_count(bins)
+    p, order = p.sort(stable=True)
+    each, more = divmod(len(p), bins)
+    position = torch.arange(len(p), device=p.device)
+    longer = more * (each + 1)  # samples in bins of each + 1
+    index = torch.where(position < longer, position // (each + 1), more + (position - longer) // max(each, 1))
+    return ece_of_bins(_sums(p, hit[order], index, bins))
+
+
+def classwise_calibration_error(probabilities: Any, labels: Any, bins: int = BINS) -> float:
+    """Classwise ECE: mean over classes k of the sum over bins b of n_bk / N |frequency_bk - probability_bk|.
+
+    For each class all N samples are binned by their probability of that class. frequency_bk is the share of label k
+    in the bin, probability_bk the mean probability of k. Classes without a label count as all others.
+
+    Args:
+        probabilities: Softmax, float [N, K] in [0, 1], whose rows sum to 1.
+        labels: Class indices, integers [N].
+        bins: Number of bins of equal width, 1 or more.
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: ``probabilities`` are not probabilities, a label is not one of their classes, or ``bins`` is less
+            than 1.
+
+    Source:
+        Kull et al., Beyond temperature scaling (NeurIPS 2019), section 2; the static calibration error of Nixon et
+        al., Measuring calibration in deep learning (CVPR workshops 2019).
+    """
+    p = check_probabilities(probabilities)
+    y = classes(labels, p, "probabilities")
+    bins, count = bin_count(bins), p.shape[1]
+    first = torch.arange(count, device=p.device) * bins  # of each class in one row of all bins
+    gaps = torch.zeros(count * bins, dtype=torch.float64, device=p.device)
+    for rows, own in zip(p.split(ROWS), y.split(ROWS)):
+        index = bin_of(rows, bins) + first
+        gaps.index_add_(0, index.flatten(), rows.double().flatten())
+        label = index.gather(1, own[:, None]).squeeze(1)
+        gaps.index_add_(0, label, torch.full_like(label, -1, dtype=torch.float64))
+    return 100.0 * float(gaps.abs().sum()) / (count * len(p))

@@ -1,8 +1,9 @@
-"""Graceful shutdown: on SIGINT or SIGTERM all ranks finish the step, save a checkpoint and exit together."""
+"""Graceful shutdown: on SIGINT, SIGTERM or SIGHUP all ranks finish the step, save a checkpoint and exit together."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import torch
 from fastreg.distributed import World
 from fastreg.training.loss_log import AsyncAllReduce
 
-PATIENCE = 5.0  # seconds in which signals count as one: a terminal and torchrun, or a scheduler, send the same twice
+PATIENCE = 5.0  # seconds in which signals count as one: torchrun, or a scheduler, sends the same twice
+TYPED = 1.0  # the same for Ctrl-C in a run of one process, where only a person repeats it
 SECONDS, STEPS = 1.0, 20  # ranks exchange whether to stop about once a second, and at least every 20 steps
 
 
@@ -32,11 +34,16 @@ class GracefulShutdown:
         self.steps, self.every, self.since = 0, 1, time.monotonic()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler. A second signal after the time to save has passed interrupts at once."""
+        """The signal handler. The first signal is acknowledged at once; one after a pause interrupts at once."""
         now = time.monotonic()
-        if self.signalled_at is not None and now - self.signalled_at > PATIENCE:
+        if self.signalled_at is None:
+            self.signalled_at = now
+            if self.world.rank == 0:
+                _acknowledge(number)
+            return
+        typed = number == signal.SIGINT and self.world.size == 1
+        if now - self.signalled_at > (TYPED if typed else PATIENCE):
             raise KeyboardInterrupt
-        self.signalled_at = now if self.signalled_at is None else self.signalled_at
 
     def __call__(self, wait: bool = False) -> bool:
         """Whether all ranks stop after this step.
@@ -61,12 +68,25 @@ class GracefulShutdown:
 
 @contextmanager
 def stop_signals(world: World) -> Iterator[GracefulShutdown]:
-    """Handle signals by a :class:`GracefulShutdown` inside the block, and by the previous handlers after it."""
+    """Handle signals by a :class:`GracefulShutdown` inside the block, and by the previous handlers after it.
+
+    SIGHUP stays ignored if it was (nohup). Outside the main thread Python sets no handlers.
+    """
     stopping, previous = GracefulShutdown(world), {}
-    with contextlib.suppress(ValueError):  # outside the main thread Python sets no handlers
-        previous = {number: signal.signal(number, stopping.receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    with contextlib.suppress(ValueError):
+        previous = {number: signal.signal(number, stopping.receive) for number in numbers}
     try:
         yield stopping
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _acknowledge(number: int) -> None:
+    """Write to standard error past Python's buffers, which a signal handler may not enter."""
+    again = "; press Ctrl-C again to interrupt" if number == signal.SIGINT else ""
+    with contextlib.suppress(OSError):
+        os.write(2, f"\nstopping after this step{again}\n".encode())

@@ -179,10 +179,17 @@ def held(tmp_path: Path) -> list[Path]:
     return [path for path in (tmp_path / "cache" / "shards").iterdir() if not path.name.startswith(".")]
 
 
-def test_the_cache_stays_below_its_limit_and_drops_the_shard_unused_for_longest(small, server, tmp_path):
+def test_the_cache_stays_below_its_limit_and_drops_the_shard_unused_for_longest(small, server, tmp_path, caplog):
     folder = open_dataset("folder", "train", small / "folder")
     size = (small / "tar" / "train-0000.tar").stat().st_size
     limit = 2.5 * size / 1e9
+    source = open_dataset("folder", "train", f"{server.url}/tar", cache_gb=limit)
+    assert not source.fits_cache
+    assert open_dataset("folder", "train", f"{server.url}/tar").fits_cache
+    make_loader(source, train=True, batch_size=4, size=32, page_order=True)
+    assert caplog.text == ""
+    make_loader(source, train=True, batch_size=4, size=32)
+    assert "is larger than the cache" in caplog.text
     source = open_dataset("folder", "train", f"{server.url}/tar", cache_gb=limit)
     assert sum(path.stat().st_size for path in held(tmp_path)) <= limit * 1e9
     for index in (0, 8, 0, 16, 0):  # one of each shard, the first again and again

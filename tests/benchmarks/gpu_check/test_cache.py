@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 from fastreg.benchmarks.gpu_check import cache
+from fastreg.benchmarks.gpu_check.compile_all import compile_all
+from fastreg.benchmarks.gpu_check.pool import Pool
+from fastreg.benchmarks.gpu_check.work import CHECKS
 from tests.support import ROOT, environment
 
 CODE = """
@@ -57,3 +61,24 @@ def test_an_archive_over_the_limit_leaves_out_what_is_less_needed(tmp_path, monk
     monkeypatch.setattr(cache, "LIMIT", 10)
     assert cache.pack(tmp_path / "cache", tmp_path / "none") == 0
     assert not (tmp_path / "none").exists()
+
+
+def test_the_first_pass_compiles_each_specialization_once(tmp_path, monkeypatch):
+    """Two workers record checks that share kernels, and share the compiling."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    names = [f"loss 7x37 smoothing {eps} none float32" for eps in (0.0, 0.1)]  # share the backward pass
+    pool = Pool(2, tmp_path / "crashes.txt")
+    try:
+        count = compile_all(
+            pool,
+            [*names, "fgsm_step channels_last"],
+            "fastreg.benchmarks.gpu_check.work:record_launches",
+            (CHECKS, True),
+            time.monotonic() + 250,
+            capability=90,
+        )
+    finally:
+        pool.close()
+    assert count == 4  # forward and backward; forward without smoothing; the attack
+    assert len(list((tmp_path / "triton").rglob("*.cubin"))) == 4

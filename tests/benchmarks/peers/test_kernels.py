@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from fastreg import methods
 from fastreg.benchmarks import images as photographs
-from fastreg.benchmarks.peers import IMAGENET_MEAN, IMAGENET_STD, normalization_stats
+from fastreg.benchmarks.peers import normalization_stats
 from fastreg.benchmarks.peers.kernels import augment_peers, compiled, plain_augment, plain_fgsm, plain_loss
 from fastreg.kernels import Plan, Targets, augment, fgsm_attack, fgsm_step, mixed_cross_entropy
+from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
 from tests.support import peer
 
 B, SIDE, CLASSES = 6, 24, 1000

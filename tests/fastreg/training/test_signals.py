@@ -24,14 +24,17 @@ from tests.fastreg.training.tiny_runs import ALONE, settings
 from tests.support import train_words, write_tiny_imagenet
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_repeats_are_one_wish_and_a_later_signal_interrupts(number, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "patience"),
+    [(signal.SIGTERM, stopping.PATIENCE), (signal.SIGHUP, stopping.PATIENCE), (signal.SIGINT, stopping.TYPED)],
+)
+def test_repeats_are_one_wish_and_a_later_signal_interrupts(number, patience, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
     before = signal.getsignal(number)
     with stopping.stop_signals(ALONE) as wish:
         assert not wish()
-        for seconds in (0.0, 0.2, stopping.PATIENCE):
+        for seconds in (0.0, 0.2, patience):
             now[0] = 100 + seconds
             signal.raise_signal(number)
             assert wish()
@@ -39,6 +42,39 @@ def test_repeats_are_one_wish_and_a_later_signal_interrupts(number, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_signal_is_acknowledged_at_once_on_rank_0(number, rank, capfd):
+    with stopping.stop_signals(World(rank, 2, torch.device("cpu"))):
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+    again = "; press Ctrl-C again to interrupt" if number == signal.SIGINT else ""
+    assert capfd.readouterr().err == (f"\nstopping after this step{again}\n" if rank == 0 else "")
+
+
+def test_a_terminals_ctrl_c_reaches_several_processes_twice(monkeypatch):
+    """From the terminal and from torchrun, which may take a while."""
+    now = [100.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    shutdown = stopping.GracefulShutdown(World(1, 2, torch.device("cpu")))
+    for seconds in (0.0, stopping.TYPED + 0.1, stopping.PATIENCE):
+        now[0] = 100 + seconds
+        shutdown.receive(signal.SIGINT, None)
+    now[0] += 0.1
+    with pytest.raises(KeyboardInterrupt):
+        shutdown.receive(signal.SIGINT, None)
+
+
+def test_a_run_under_nohup_goes_on_when_its_terminal_closes():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping.stop_signals(ALONE) as wish:
+            signal.raise_signal(signal.SIGHUP)
+            assert not wish()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class Sum:
@@ -94,18 +130,19 @@ def test_all_processes_stop_after_the_same_step_without_meeting_in_each(seconds,
     assert len(meetings) <= size * (2 + last[0] // every)
 
 
-def stop_after(quick, step: int) -> None:
-    """SIGTERM in the update of ``step``, counted from 0."""
+def stop_after(quick, step: int, number: int = signal.SIGTERM) -> None:
+    """A signal in the update of ``step``, counted from 0."""
 
     def update(self, at, steps, update=TrainStep.update):
         if at == step:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
         return update(self, at, steps)
 
     quick.setattr(TrainStep, "update", update)
 
 
-def test_a_wish_in_an_epochs_last_step_is_followed_before_its_validation(quick, data, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_wish_in_an_epochs_last_step_is_followed_before_its_validation(number, quick, data, tmp_path):
     """The validation may outlast what a scheduler grants; a resumed run makes up for it."""
     validated = []
 
@@ -117,7 +154,7 @@ def test_a_wish_in_an_epochs_last_step_is_followed_before_its_validation(quick, 
     whole = train(settings("mixup", tmp_path / "whole", data, epochs=2))
     validated.clear()
     with quick.context() as patch:
-        stop_after(patch, 3)
+        stop_after(patch, 3, number)
         with pytest.raises(RunError, match=r"stopped at step 4; continue with: fastreg train cifar100 --resume .*run$"):
             train(settings("mixup", tmp_path / "cut", data, epochs=2))
     assert not validated
