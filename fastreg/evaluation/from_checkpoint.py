@@ -60,7 +60,8 @@ def run(
     Raises:
         InputError, RunError: see :func:`fastreg.evaluation.evaluate`.
     """
-    crop_pct = make_config({key: value for key, value in options.items() if value is not None}).crop_pct
+    given = {key: value for key, value in options.items() if value is not None or key in ("mean", "std")}
+    crop_pct = make_config(given).crop_pct
     resolve(suites, 0)  # raises for a wrong name, before anything is read
     net = None
     foreign = weights is not None or (checkpoint is None and is_published(model))
@@ -82,7 +83,6 @@ def run(
                 f"it was trained for, or on a folder of some of its classes: give folder:DIR as `data`."
             )
         trained["classes"] = _names(source.classes, outputs, data_dir) if is_folder else source.classes
-    given = {key: value for key, value in options.items() if value is not None or key in ("mean", "std")}
     device = resolve_device(given.setdefault("device", "auto"))
     given.setdefault("batch_size", GPU_BATCH if device.type == "cuda" else CPU_BATCH)
     fixed = source.canvas if source.layout != "folder" else None  # CIFAR's

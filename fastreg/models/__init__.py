@@ -17,7 +17,7 @@ from fastreg.models.normalized import Normalized
 from fastreg.models.pyramidnet import PYRAMIDNETS, PyramidNet
 from fastreg.models.resnet import RESNETS, ResNet
 
-__all__ = ["MODELS", "Normalized", "branch_layers", "create_model", "import_package", "set_fields"]
+__all__ = ["MODELS", "Normalized", "branch_layers", "create_model", "set_fields"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(ResNet, *row) for name, row in RESNETS.items()},
