@@ -78,6 +78,8 @@ def run(given: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     clear(out, given.mode)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // max(given.processes, 1))))
+    if given.mode == "correctness":  # each worker compiles for itself; speed has one worker, and all cores
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
     cache.use()
     lines, faults = [], []
     if given.cache:
