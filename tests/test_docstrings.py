@@ -26,6 +26,7 @@ PACKAGES = (
     "fastreg.methods",
     "fastreg.models",
     "fastreg.metrics",
+    "fastreg.evaluation.scores",
     "fastreg.recipes",
 )
 SECTIONS = ("Args", "Returns", "Yields", "Raises", "Source", "Sources", "Example", "Examples", "Note", "Notes")
