@@ -28,6 +28,7 @@ PACKAGES = (
     "fastreg.methods",
     "fastreg.models",
     "fastreg.metrics",
+    "fastreg.evaluation.scores",
     "fastreg.recipes",
     "fastreg.pipelines",
     "fastreg.training",

@@ -138,5 +138,5 @@ def test_generators_come_back_from_their_checkpoint(tmp_path):
     torch.testing.assert_close(loaded(z), generator.eval()(z))
     assert (loaded.latent, loaded.training) == (7, False)
     runs.save_checkpoint(tmp_path / "other.pt", {"model": {}})
-    with pytest.raises(InputError, match="holds no generator"):
+    with pytest.raises(InputError, match="has no generator"):
         load_generator(tmp_path / "other.pt")
