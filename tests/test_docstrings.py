@@ -27,6 +27,7 @@ PACKAGES = (
     "fastreg.models",
     "fastreg.metrics",
     "fastreg.recipes",
+    "fastreg.report",
 )
 SECTIONS = ("Args", "Returns", "Yields", "Raises", "Source", "Sources", "Example", "Examples", "Note", "Notes")
 DTYPE = re.compile(r"\b(u?int\d+|b?float\d+|bool|complex\d+)\b|``dtype``")
