@@ -49,6 +49,7 @@ SECTIONS = (
     "Examples",
     "Note",
     "Notes",
+    "fastreg.report",
 )
 DTYPE = re.compile(r"\b(u?int\d+|b?float\d+|bool|complex\d+)\b|``dtype``")
 SHAPE = re.compile(r"\[[^\]]*\]")

@@ -1,4 +1,4 @@
-"""What the report draws, from run folders to SVG text and table cells."""
+"""The charts and heat maps of a report, as SVG text and table cells."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from markupsafe import Markup
 from fastreg.evaluation.conditions import SEVERITIES
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import svg
-from fastreg.report.figures_table import Run
+from fastreg.report.run_folder import Run
 from fastreg.report.scores import cell
 from fastreg.runs import selection_error
 
 
 def training(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
-    """(caption, chart) of the loss and of the validation error by epoch; empty without logs."""
+    """(caption, chart) of the training loss and of the validation error by epoch; empty without logs."""
     charts = []
     kinds = (("train_loss", "loss", "Training loss"), ("val_top1_error", "error, %", "Validation top-1 error"))
     for key, y_label, caption in kinds:
@@ -25,7 +25,7 @@ def training(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
             rows = [row for row in run.log if row.get("kind") == "epoch" and row.get(key) is not None]
             if rows:
                 x = [row["epoch"] + 1 for row in rows]
-                series.append(svg.Line(run.name, x, [row[key] for row in rows], run.colour, len(x) < 40))
+                series.append(svg.Line(run.name, x, [row[key] for row in rows], run.color, len(x) < 40))
         if series:
             charts.append((caption, Markup(svg.lines(series, x_label="epoch", y_label=y_label))))
     return charts
@@ -58,7 +58,7 @@ def heat_map(run: Run, suite: str) -> list[dict[str, Any]]:
 
 
 def heat(error: float | None) -> dict[str, str]:
-    """A cell coloured from pale to dark red by an error in percent; the ink is what reads better on it."""
+    """A cell from pale to dark red by an error in percent; text is black or white, whichever has more contrast."""
     if error is None:
         return {"text": "–", "style": ""}
     share = min(max(error / 100, 0.0), 1.0)
@@ -71,13 +71,13 @@ def heat(error: float | None) -> dict[str, str]:
 
 
 def linear(channel: float) -> float:
-    """The light of an 8-bit sRGB value, 0 to 1."""
+    """Linear light in [0, 1] of an 8-bit sRGB value."""
     share = channel / 255
     return share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
 
 
 def severity_curves(runs: Sequence[Run], suite: str) -> list[tuple[str, Markup]]:
-    """(corruption, small chart) of the error by severity, one line per run, severity 0 being the clean images."""
+    """(corruption, small chart) of the error by severity, one line per run; severity 0 is the clean images."""
     names: list[str] = []
     for run in runs:
         names += [row["name"] for row in heat_map(run, suite) if row["name"] not in names]
@@ -89,7 +89,7 @@ def severity_curves(runs: Sequence[Run], suite: str) -> list[tuple[str, Markup]]
             if errors:
                 clean = run.card.summary().get("clean_error")
                 y = [clean, *(errors.get(severity) for severity in SEVERITIES)]
-                series.append(svg.Line(run.name, [0, *SEVERITIES], y, run.colour, True))
+                series.append(svg.Line(run.name, [0, *SEVERITIES], y, run.color, True))
         chart = svg.lines(
             series, x_label="severity", y_label="error, %", y=(0, 100), x_ticks=[0, *SEVERITIES], width=180, height=140
         )
@@ -105,15 +105,15 @@ def calibration(run: Run) -> list[tuple[str, Markup]]:
     reliability = svg.bars(
         bins["accuracy"], x_label="confidence", y_label="accuracy", y=(0, 1), behind=bins["confidence"], diagonal=True
     )
-    histogram = svg.bars(shares, x_label="confidence", y_label="share of images", colour=svg.COLOURS[2])
+    histogram = svg.bars(shares, x_label="confidence", y_label="share of images", color=svg.COLORS[2])
     return [
-        ("Reliability: accuracy by confidence; outlined, what it should be", Markup(reliability)),
+        ("Reliability: accuracy by confidence; outlined: the mean confidence", Markup(reliability)),
         ("Confidence: share of images by top-1 probability", Markup(histogram)),
     ]
 
 
 def detection(run: Run) -> list[tuple[str, Markup]]:
-    """(caption, chart) per out-of-distribution set: scores of both sides as shares."""
+    """(caption, chart) per out-of-distribution set: histograms of the scores of both sets, as shares."""
     charts = []
     for name, row in run.card.results("ood").items():
         inside, outside = (_shares(row[key]) for key in ("histogram_in", "histogram_out"))
@@ -122,7 +122,7 @@ def detection(run: Run) -> list[tuple[str, Markup]]:
             x_label="largest softmax probability",
             y_label="share",
             behind=inside,
-            colour=svg.COLOURS[1],
+            color=svg.COLORS[1],
             width=260,
             height=160,
         )

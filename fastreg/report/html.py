@@ -1,4 +1,4 @@
-"""``fastreg report``: run folders in, one self-contained HTML page out, with Markdown and CSV beside it."""
+"""The report of evaluated runs: one self-contained HTML page, with Markdown and CSV beside it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from fastreg.evaluation.suites import CORRUPTED
 from fastreg.files import atomic_write
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import figures
-from fastreg.report.figures_table import SECONDARY, Run, load_runs, method, shown
+from fastreg.report.figures_table import SECONDARY, shown
 from fastreg.report.provenance import provenance
+from fastreg.report.run_folder import Run, load_runs, method
 from fastreg.report.scores import cell, comma_separated, markdown, score_table
 from fastreg.runs import newest, stored_data_dir
 from fastreg.version import __version__
@@ -24,21 +25,32 @@ from fastreg.version import __version__
 def write_report(
     runs: Sequence[str | Path] = (), out: str | Path | None = None, runs_root: str | Path = "runs"
 ) -> Path:
-    """Write a report of evaluated run folders (none named: the newest) and return the HTML file's path.
+    """Write a report of evaluated runs as HTML, Markdown and CSV.
 
-    ``out``: an .html file, default ``report.html`` in the run's folder, that of several runs in the folder above the
-    first; .md and .csv files go beside it. The page holds its pictures and style, and asks the network for nothing. A
-    folder that cannot be read is left out, which the page says; raises InputError when there is no other.
+    The page contains its images and styles and loads nothing from the network. Folders that cannot be read are left
+    out and named on the page.
+
+    Args:
+        runs: run folders; none: the newest run.
+        out: the .html file; the .md and .csv files are written beside it. Default: ``report.html`` in the run folder,
+            for several runs in the folder above the first.
+        runs_root: the folder in which the newest run is looked for.
+
+    Returns:
+        The path of the .html file.
+
+    Raises:
+        InputError: no folder can be read, or ``out`` is not an .html file.
     """
     loaded, broken = load_runs(runs or [newest(runs_root)])
     if not loaded:
         raise InputError(broken[0])
     first = loaded[0].folder
-    above = Path(os.path.normpath(first / ".."))  # which Path.parent does not know of "."
+    above = Path(os.path.normpath(first / ".."))  # the parent of Path(".") would be "."
     page = Path(out) if out is not None else (first if len(loaded) == 1 else above) / "report.html"
     if page.suffix != ".html":
-        raise InputError(f"{page}: a report is an .html file; give such a name.")
-    table = score_table(loaded, shown(loaded))
+        raise InputError(f"`out` is {page}: give the name of an .html file.")
+    table = score_table(loaded, shown(run.card.summary() for run in loaded))
     atomic_write(page, _render(loaded, broken))
     atomic_write(page.with_suffix(".md"), markdown(loaded, table))
     atomic_write(page.with_suffix(".csv"), comma_separated(loaded, table))
@@ -50,7 +62,7 @@ def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
 
     here = Path(__file__).parent
     environment = Environment(loader=FileSystemLoader(here), autoescape=select_autoescape(["html"]), trim_blocks=True)
-    tables = [score_table(runs, keys) for keys in _split(shown(runs)) if keys]
+    tables = [score_table(runs, keys) for keys in _split(shown(run.card.summary() for run in runs)) if keys]
     environment.filters |= {"cell": cell, "method": method, "epochs": figures.best_and_last}
     return environment.get_template("report.html").render(
         version=__version__,
@@ -69,13 +81,13 @@ def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
 
 
 def _paper_note(runs: Sequence[Run], tables: Sequence[dict[str, Any]]) -> str:
-    """What the grey rows are, and why no difference is shown where none is; empty without such rows."""
+    """The meaning of the gray rows, and of missing differences; empty without such rows."""
     if not any(row["kind"] == "paper" for table in tables for row in table["rows"]):
         return ""
-    said = "what the paper prints for these methods (PyramidNet-200 on CIFAR-100, ResNet-50 on ImageNet, 300 epochs)"
+    note = "what the paper prints for these methods (PyramidNet-200 on CIFAR-100, ResNet-50 on ImageNet, 300 epochs)"
     if not all(run.repeats_paper() for run in runs if run.paper_row()):
-        said += "; no difference is given for a run of another model or of another length"
-    return said
+        note += "; no difference is given for a run of another model or of another length"
+    return note
 
 
 def _split(keys: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -94,23 +106,23 @@ def _suite(runs: Sequence[Run], suite: str) -> dict[str, Any]:
 
 
 def _sheet(run: Run) -> dict[str, str]:
-    """The contact sheet of one validation image as a data URI, or the sentence why there is none."""
+    """The contact sheet of one validation image as a data URI, or the reason why there is none."""
     if not any(run.card.results(suite) for suite in CORRUPTED):
         return {}
     from fastreg.report.sheet import contact_sheet
 
     try:
-        image, size = _first_image(run)
-        picture, notes = contact_sheet(image, size=size, tile=96)
+        source, size = _first_image(run)
+        image, notes = contact_sheet(source, size=size, tile=96)
     except (InputError, ValueError) as error:
         return {"why": f"No contact sheet: {error}"}
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
+    image.save(buffer, "JPEG", quality=85)
     return {"uri": "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(), "why": " ".join(notes)}
 
 
 def _first_image(run: Run) -> tuple[Any, int]:
-    """A validation image of a run's data, as evaluated: of the first of twelve classes, the most colourful."""
+    """(image, size): of the first validation images of twelve classes, the one with the most color and contrast."""
     import numpy as np
     from PIL import Image
 
@@ -118,7 +130,7 @@ def _first_image(run: Run) -> tuple[Any, int]:
 
     training = run.training
     if "dataset" not in training:
-        raise InputError("the scorecard does not say where its images lie.")
+        raise InputError("the scorecard does not name its image folder.")
     source = open_dataset(training["dataset"], "val", stored_data_dir(training))
     _, firsts = np.unique(source.labels, return_index=True)
     stored = [source.read(int(index)) for index in firsts[:: max(1, len(firsts) // 12)][:12]]

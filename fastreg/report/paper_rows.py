@@ -1,4 +1,4 @@
-"""The paper's printed figures, and which of its rows a run repeats."""
+"""The paper's four tables as printed, and the row that has a run's methods."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from fastreg.errors import unknown
 TABLES = {
     "table1": ("table1_cifar100", "CIFAR-100, PyramidNet-200: all methods, without and with label smoothing"),
     "table2": ("table2_noise_augmentation", "CIFAR-100: corruption errors by category (raw)"),
-    "table3": ("table3_well_regularised", "CIFAR-100: well regularised against targeted methods"),
-    "table4": ("table4_imagenet", "ImageNet, ResNet-50: Noise to Digital are AlexNet-normalised"),
+    "table3": ("table3_well_regularised", "CIFAR-100: well regularized against targeted methods"),
+    "table4": ("table4_imagenet", "ImageNet, ResNet-50: Noise to Digital are AlexNet-normalized"),
 }
+DATASET = {"table1": "cifar100", "table2": "cifar100", "table3": "cifar100", "table4": "imagenet"}
 # data set -> (images, classes, pixels per side) of the test set that the paper measures on
 MEASURED = {"imagenet": (50_000, 1000, 224), "cifar100": (10_000, 100, 32)}
 # column of the JSON -> (heading, figure of a scorecard's summary)
@@ -63,7 +64,7 @@ def tables() -> dict[str, Any]:
 
 
 def rows(table: str) -> list[dict[str, Any]]:
-    """The rows of ``table1`` to ``table4`` as printed. Raises InputError for another name."""
+    """The rows of a table ("table1" to "table4") as printed. Raises InputError for another name."""
     if table not in TABLES:
         raise unknown("table", table, [*TABLES, "figure1"])
     return tables()[TABLES[table][0]]
@@ -89,10 +90,9 @@ def label(row: dict[str, Any]) -> str:
 
 
 def match(training: dict[str, Any], table: str) -> dict[str, Any] | None:
-    """The row of ``table`` that a run's training settings (reg, ls) repeat, or None.
+    """The row of ``table`` with the methods and the label smoothing of a run's settings, or None.
 
-    Table 3 is a selection of Table 1; its adversarial rows do not print that they use smoothing, so they are compared
-    by method alone.
+    The adversarial rows use label smoothing and do not print it, so they are compared by method alone.
     """
     methods = frozenset(str(training.get("reg") or "none").split("+"))
     smoothing = float(training.get("ls") or 0) > 0

@@ -1,4 +1,4 @@
-"""``fastreg paper``: the published tables beside whatever runs exist, and Figure 1."""
+"""The paper's tables with the evaluated runs below their rows, and Figure 1."""
 
 from __future__ import annotations
 
@@ -7,35 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from fastreg.errors import InputError
-from fastreg.report import paper_rows as published
-from fastreg.report.figures_table import Run, load_runs, method
+from fastreg.report import paper_rows
+from fastreg.report.run_folder import Run, load_runs, method
 from fastreg.report.scores import cell
 from fastreg.runs import selection_error
 
-DATASET = {"table1": "cifar100", "table2": "cifar100", "table3": "cifar100", "table4": "imagenet"}
-
 
 def paper(table: str, runs_root: str | Path = "runs") -> None:
-    """Print ``table1`` to ``table4`` as published; under each row, the runs with its methods and data set.
+    """Print a table of the paper, with the evaluated runs below the rows that have their methods.
 
-    A run is evaluated at its best epoch, as the paper's; its last one's clean error stands beside its name. Figures
-    that are not what the paper measures (sample data, fewer images, another set, an altered attack) bear a star, and a
-    line below says why. Raises InputError for another name.
+    Runs are evaluated at their best epoch, as the paper's; a higher clean error of the last epoch is printed beside the
+    name. Figures measured otherwise than in the paper have a star, and a line below the table gives the reason.
+
+    Args:
+        table: "table1" to "table4".
+        runs_root: the folder of the run folders.
+
+    Raises:
+        InputError: another table.
     """
     from rich.console import Console
     from rich.table import Table
 
-    columns = published.columns(table)
-    shown = Table(title=published.TABLES[table][1], box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    columns = paper_rows.columns(table)
+    shown = Table(title=paper_rows.TABLES[table][1], box=None, padding=(0, 1, 0, 0), pad_edge=False)
     shown.add_column("method", overflow="fold", min_width=14)
     for heading, _ in columns.values():
         shown.add_column(heading, justify="right", no_wrap=True, min_width=5)
-    runs = evaluated(runs_root, DATASET[table])
+    runs = evaluated(runs_root, paper_rows.DATASET[table])
     figures = [figure for _, figure in columns.values()]
     departures: list[str] = []
-    for row in published.rows(table):
-        shown.add_row(published.label(row), *(f"{row[key]:.2f}" for key in columns), style="dim" if runs else "")
-        for run in (run for run in runs if published.match(run.training, table) is row):
+    for row in paper_rows.rows(table):
+        shown.add_row(paper_rows.label(row), *(f"{row[key]:.2f}" for key in columns), style="dim" if runs else "")
+        for run in (run for run in runs if paper_rows.match(run.training, table) is row):
             summary = run.card.summary()
             cells = [cell(summary.get(figure), bool(run.departs(figure))) for figure in figures]
             stamp = ["sample"] if run.card.sample else []
@@ -51,25 +55,35 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
 
 
 def last_epoch(run: Run) -> list[str]:
-    """What the evaluated best epoch hides: the clean error of the last one, where it is higher."""
+    """The clean error of the last epoch, if it is higher than the best one."""
     errors = [selection_error(row) for row in run.log if row.get("kind") == "epoch"]
     return [f"last epoch {errors[-1]:.2f} clean"] if errors and errors[-1] > min(errors) else []
 
 
 def evaluated(root: str | Path, dataset: str | None = None) -> list[Run]:
-    """The run folders under ``root`` that hold a scorecard, optionally only those trained on one data set.
+    """The runs under ``root`` that have a scorecard, optionally only those trained on one data set.
 
-    Those that cannot be read are named on stderr and left out.
+    Runs that cannot be read are left out with a warning.
     """
     runs, _ = load_runs(path.parent for path in sorted(Path(root).glob("*/scorecard.json")))
     return [run for run in runs if dataset in (None, run.training.get("dataset"))]
 
 
 def figure1(out: str | Path, runs_root: str | Path = "runs", runs: Sequence[Run] | None = None) -> Path:
-    """Draw the average top-1 probability of every evaluated run by method, without and with label smoothing.
+    """Draw the average top-1 probability of evaluated runs by method, without and with label smoothing.
 
-    The paper prints its Figure 1 without numbers, so it shows runs only. ``out``: .png, .svg or .pdf. Returns the path.
-    Raises InputError when no run has been evaluated.
+    The paper's Figure 1 has no printed numbers, so the figure shows runs only.
+
+    Args:
+        out: the file, .png, .svg or .pdf.
+        runs_root: the folder of the run folders.
+        runs: the runs; None: all below ``runs_root``.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        InputError: no run has been evaluated, or another suffix of ``out``.
     """
     import io
 
@@ -83,12 +97,12 @@ def figure1(out: str | Path, runs_root: str | Path = "runs", runs: Sequence[Run]
         raise InputError(f"no evaluated run under {runs_root}: run `fastreg eval --suite confidence` first.")
     figure = Figure(figsize=(max(4.5, 1.1 * len(bars) + 2), 3.6), layout="constrained")
     axes = figure.add_subplot()
-    for side, (smooth, label, colour) in enumerate(
+    for side, (smooth, label, color) in enumerate(
         ((False, "hard labels", "#2563c9"), (True, "label smoothing", "#e0953c"))
     ):
         x = [i + (side - 0.5) * 0.38 for i, pair in enumerate(bars.values()) if smooth in pair]
         y = [pair[smooth] for pair in bars.values() if smooth in pair]
-        axes.bar(x, y, width=0.36, label=label, color=colour)
+        axes.bar(x, y, width=0.36, label=label, color=color)
     axes.set_xticks(range(len(bars)), list(bars), rotation=20, ha="right")
     axes.set_ylabel("average top-1 probability, %")
     axes.set_ylim(0, 100)
@@ -96,20 +110,20 @@ def figure1(out: str | Path, runs_root: str | Path = "runs", runs: Sequence[Run]
     axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.14))
     buffer, path = io.BytesIO(), Path(out)
     if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{path}: figures are written as .png, .svg or .pdf; give such a name.")
+        raise InputError(f"`out` is {path}: give the name of a .png, .svg or .pdf file.")
     figure.savefig(buffer, format=path.suffix[1:], dpi=160)
     atomic_write(path, buffer.getvalue())
     return path
 
 
 def _confidences(runs: Sequence[Run]) -> dict[str, dict[bool, float]]:
-    """Method, data and n -> {smoothed: mean confidence over its runs}; what was measured on other data stays apart."""
+    """Method, data and n -> {label smoothing: mean confidence of the runs}."""
     gathered: dict[str, dict[bool, list[float]]] = {}
     for run in runs:
         confidence: Any = run.card.summary().get("confidence")
         training = run.training
         if confidence is None or "reg" not in training:
-            continue  # not evaluated on clean images, or weights whose training is not known
+            continue  # not evaluated on clean images, or unknown training
         name = method({**training, "ls": 0})
         name += f"\n{run.card.data['name']}{' sample' if run.card.sample else ''}, n = {run.card.data['n']:,}"
         gathered.setdefault(name, {}).setdefault(float(training.get("ls") or 0) > 0, []).append(confidence)

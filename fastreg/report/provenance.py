@@ -1,17 +1,17 @@
-"""Where a run's figures come from, in words: the same facts on the page, in Markdown and in CSV."""
+"""The provenance of a run's figures as text, for HTML, Markdown and CSV."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastreg.evaluation.suites import CORRUPTED
-from fastreg.report.figures_table import Run
+from fastreg.report.run_folder import Run
 
 FACTS = ("data", "split", "size", "fidelity", "precision", "seed", "loader", "fastreg", "torch", "gpu", "date", "notes")
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:
-    """Everything a reader needs to repeat or doubt a figure, as (what, value)."""
+    """Model, data, settings, versions and hardware of a run, as (name, value)."""
     card = run.card
     suites = {s: {**entry["settings"], **entry.get("measured", {})} for s, entry in card.suites.items()}
     known = {"model": card.model, "data": card.data, **card.settings, **suites, **card.provenance}
@@ -19,7 +19,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """What a row of a spreadsheet must say about its figures, by ``FACTS``."""
+    """The provenance columns of a CSV row, by ``FACTS``."""
     card = run.card
     packages = card.provenance.get("packages") or {}
     used = {s: card.suites[s]["settings"].get("fidelity") for s in CORRUPTED if s in card.suites}
@@ -36,7 +36,7 @@ def facts(run: Run) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> str:
-    """A value as words: ``torch 2.13.0; gpu none``."""
+    """A value as text: ``torch 2.13.0; gpu none``."""
     if isinstance(value, dict):
         return "; ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The score table: each run and the paper's row for its methods, as cells, as Markdown and as CSV."""
+"""The score table: runs and the paper's rows with their methods, as cells, as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from fastreg.report.figures_table import FIGURES, Run, legend, method
+from fastreg.report.figures_table import FIGURES, legend
 from fastreg.report.paper_rows import MEASURED
 from fastreg.report.provenance import FACTS, facts, provenance
+from fastreg.report.run_folder import Run
 
 
 def score_table(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
-    """Headings and rows: each run, then what the paper prints for its methods where it measures the same thing.
+    """Headings and rows: each run, followed by the paper's row with its methods.
 
-    ``keys`` are the summary's figures to show. Cells are floats or None. A figure that the paper prints for these
-    methods but measures otherwise is in the row's ``marked``, has nothing of the paper's beside it, and is explained in
-    ``departures``. Differences are given for runs that were also trained as the paper's.
+    A figure that the paper measures otherwise is marked in ``marked``, explained in ``departures``, and left out of the
+    paper's row. Differences need the paper's training too.
+
+    Args:
+        runs: the runs.
+        keys: summary keys of the columns.
     """
     rows: list[dict[str, Any]] = []
     departures: list[str] = []
@@ -31,7 +35,7 @@ def score_table(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
             {
                 "kind": "run",
                 "name": run.name,
-                "method": method(run.training),
+                "method": run.method,
                 "n": run.card.data["n"],
                 "sample": run.card.sample,
                 "cells": [summary.get(key) for key in keys],
@@ -62,12 +66,12 @@ def score_table(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
 
 
 def cell(value: float | None, marked: bool = False) -> str:
-    """A figure as tables print it; the star is explained by ``departures``."""
+    """A figure as text, with a star if it is marked."""
     return "–" if value is None else f"{value:.2f}{'*' if marked else ''}"
 
 
 def markdown(runs: Sequence[Run], table: dict[str, Any]) -> str:
-    """The score table, the notes and where the figures come from, as Markdown."""
+    """The score table, the notes and the provenance as Markdown."""
     headings = [heading for heading, _ in table["headings"]]
     text = [_row("run", "method", "n", *headings), "|---|---|---:|" + "---:|" * len(headings)]
     for row in table["rows"]:
@@ -88,7 +92,7 @@ def _row(*cells: str) -> str:
 
 
 def comma_separated(runs: Sequence[Run], table: dict[str, Any]) -> str:
-    """The score table as CSV, full precision, with the summary's own names as headings, and each row's provenance."""
+    """The score table as CSV in full precision, with summary keys as headings and the provenance of each row."""
     known = {run.name: facts(run) for run in runs}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Contact sheets: one photograph under every corruption and severity."""
+"""Contact sheets: one image under every corruption and severity."""
 
 from __future__ import annotations
 
@@ -30,13 +30,27 @@ def contact_sheet(
     tile: int = TILE,
     strict: bool = False,
 ) -> tuple[Image.Image, list[str]]:
-    """Draw ``image`` under every corruption (rows) at severities 0 to 5 (columns).
+    """Draw an image under every corruption (rows) at severities 0 to 5 (columns).
 
-    ``image``: a file's path, a PIL image, or uint8 [S, S, 3]; files go through Resize(256/224 size) and
-    CenterCrop(size). ``out``: written as the suffix says (.png, .jpg), whole or not at all. Returns the picture and a
-    sentence per corruption that could not be drawn: frost, whose photographs are missing or smaller than the image;
-    with ``strict`` that is an InputError, before anything is drawn. Raises InputError for an unreadable image, unknown
-    names and a size that no constants fit, RunError when ``out`` cannot be written.
+    Args:
+        image: path of a file, a PIL image, or uint8 [S, S, 3]. Files and PIL images are resized to 256/224 of ``size``
+            and center-cropped to ``size``; arrays are drawn as they are.
+        out: the file to write, .png or .jpg; None: no file.
+        size: side of the images in pixels.
+        constants: name of a set of severity constants; "auto": by size.
+        corruptions: names, as a list or joined by commas; None: all.
+        frost_dir: folder of the frost images.
+        jpeg: add the final JPEG step of ImageNet-C.
+        seed: of the random draws.
+        tile: side of a drawn image in pixels.
+        strict: raise an InputError if frost cannot be drawn, instead of leaving it out.
+
+    Returns:
+        The contact sheet, and one sentence for each corruption that is left out.
+
+    Raises:
+        InputError: no such image file, an unknown corruption, a size without constants, or another suffix of ``out``.
+        RunError: the image cannot be decoded, or ``out`` cannot be written.
     """
     import torch
 
@@ -44,7 +58,7 @@ def contact_sheet(
     from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 
     if size < 1:
-        raise InputError(f"--size {size}: images have 1 pixel or more per side.")
+        raise InputError(f"`size` is {size}: give 1 pixel or more.")
     if isinstance(corruptions, str):
         corruptions = [name.strip() for name in corruptions.split(",")]
     names = list(
@@ -77,35 +91,35 @@ def contact_sheet(
             )
             row.append(done[0].numpy())
         rows.append((name, row))
-    picture = _assemble(rows, tile)
+    drawn = _assemble(rows, tile)
     if out is not None:
-        save(picture, out)
-    return picture, notes
+        save(drawn, out)
+    return drawn, notes
 
 
-def save(picture: Image.Image, out: str | Path) -> None:
-    """Write a picture in the format of its suffix, whole or not at all."""
+def save(image: Image.Image, out: str | Path) -> None:
+    """Write an image atomically, in the format of its suffix."""
     buffer = io.BytesIO()
     try:
-        picture.save(buffer, format=Image.registered_extensions()[Path(out).suffix.lower()], quality=90)
+        image.save(buffer, format=Image.registered_extensions()[Path(out).suffix.lower()], quality=90)
     except (KeyError, OSError) as error:
-        raise InputError(f"{out}: pictures are written as .png or .jpg; give such a name.") from error
+        raise InputError(f"`out` is {out}: give the name of a .png or .jpg file.") from error
     atomic_write(out, buffer.getvalue())
 
 
 def _square(image: Any, size: int) -> np.ndarray:
-    """uint8 [S, S, 3] of a file, a PIL image or an array, by the protocol of ImageNet's validation."""
+    """uint8 [S, S, 3] of a file, a PIL image or an array, by the validation protocol of ImageNet."""
     if isinstance(image, np.ndarray):
         return np.ascontiguousarray(image)
     if not isinstance(image, Image.Image):
         path = Path(image)
         if not path.is_file():
-            raise InputError(f"no image at {path}: give a photograph.")
+            raise InputError(f"no image at {path}: give the path of an image file.")
         try:
             image = Image.open(path)
             image.load()
         except OSError as error:
-            raise RunError(f"cannot read {path} as an image ({error}): give another photograph.") from error
+            raise RunError(f"cannot read {path} as an image ({error}): give another file.") from error
     rgb = image.convert("RGB")
     short, (width, height) = int(size * 256 / 224), rgb.size
     if width <= height:
@@ -129,7 +143,7 @@ def _assemble(rows: list[tuple[str, list[np.ndarray]]], tile: int) -> Image.Imag
         y = HEAD + index * (tile + GAP)
         pen.multiline_text((LABEL - 10, y + tile / 2), name.replace("_", "\n"), _INK, plain, anchor="rm", align="right")
         for column, pixels in enumerate(images):
-            # small pictures grow in whole steps, so that their pixels stay visible as they are
+            # nearest neighbor keeps the pixels of small images visible
             grow = pixels.shape[0] < tile
             shown = Image.fromarray(pixels).resize(
                 (tile, tile), Image.Resampling.NEAREST if grow else Image.Resampling.LANCZOS

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG text: lines and bars, no scripts, coloured by the page's own style."""
+"""Line and bar charts as inline SVG text, without scripts; axes take their colors from the style of the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-COLOURS = ("#2563c9", "#d1493f", "#23855f", "#8a5cc2", "#c07a12", "#4a6572")
+COLORS = ("#2563c9", "#d1493f", "#23855f", "#8a5cc2", "#c07a12", "#4a6572")
 
 
 class Line(NamedTuple):
@@ -16,7 +16,7 @@ class Line(NamedTuple):
     name: str
     x: Sequence[float]
     y: Sequence[float | None]
-    colour: str
+    color: str
     dots: bool = False
 
 
@@ -51,7 +51,7 @@ class Frame:
         middle = (self.left + self.width - self.right) / 2
         at = f'x="{middle:g}" y="{self.height - 4:g}" text-anchor="middle"'
         parts.append(f'<text class="label" {at}>{escape(self.x_label)}</text>')
-        parts.append(f'<text class="label" x="0" y="11">{escape(self.y_label)}</text>')  # above its axis, to be read
+        parts.append(f'<text class="label" x="0" y="11">{escape(self.y_label)}</text>')
         return "".join([*parts, *body, "</svg>"])
 
     def title(self) -> str:
@@ -59,7 +59,7 @@ class Frame:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers inside [low, high], some ``about`` of them."""
+    """About ``about`` round numbers in [low, high]."""
     if not high > low:
         return [low]
     step = 10 ** math.floor(math.log10((high - low) / about))
@@ -90,17 +90,17 @@ def lines(
     body = []
     for index, (line, kept, at) in enumerate(zip(series, clean, placed)):
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in at)
-        # what lies on an earlier line is dashed, and a dot below later ones is larger: each colour is seen
+        # what lies on an earlier line is dashed, and a dot below later ones is larger: each color is seen
         dash = ' stroke-dasharray="5 5"' if any(set(at) <= set(earlier) for earlier in placed[:index]) else ""
         if path:
             body.append(
-                f'<path class="line" stroke="{line.colour}"{dash} d="M{path}"><title>{escape(line.name)}</title></path>'
+                f'<path class="line" stroke="{line.color}"{dash} d="M{path}"><title>{escape(line.name)}</title></path>'
             )
         if line.dots:
             for (_, value), point in zip(kept, at):
                 radius = 2.4 + 1.6 * sum(point in later for later in placed[index + 1 :])
                 body.append(
-                    f'<circle r="{radius:.1f}" fill="{line.colour}" cx="{point[0]:.1f}" cy="{point[1]:.1f}">'
+                    f'<circle r="{radius:.1f}" fill="{line.color}" cx="{point[0]:.1f}" cy="{point[1]:.1f}">'
                     f"<title>{escape(line.name)}: {value:.2f}</title></circle>"
                 )
     return frame.draw(body, x_ticks)
@@ -112,7 +112,7 @@ def bars(
     x_label: str,
     y_label: str,
     y: tuple[float, float] | None = None,
-    colour: str = COLOURS[0],
+    color: str = COLORS[0],
     behind: Sequence[float | None] = (),
     diagonal: bool = False,
     width: float = 340,
@@ -121,7 +121,7 @@ def bars(
     """Bars over equal bins of [0, 1]; ``behind`` draws a second, outlined set, ``diagonal`` the line y = x."""
     present = [h for h in (*heights, *behind) if h is not None]
     frame = Frame((0, 1), y or (0, max(present or [1]) or 1), width, height, x_label, y_label)
-    body = [_bar(frame, i, len(heights), h, f'fill="{colour}"') for i, h in enumerate(heights) if h]
+    body = [_bar(frame, i, len(heights), h, f'fill="{color}"') for i, h in enumerate(heights) if h]
     body += [_bar(frame, i, len(behind), h, 'class="outline"') for i, h in enumerate(behind) if h]
     if diagonal:
         top = min(1, frame.y[1])

@@ -12,14 +12,17 @@ from fastreg.report.figures_table import FIGURES
 
 
 def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) -> None:
-    """Print a card's totals and notes, and the tables of some suites.
+    """Print the totals and notes of a scorecard, and the tables of some suites.
 
     Args:
         card: the scorecard.
-        suites: the suites whose tables are printed, as for ``evaluate``.
+        suites: names of the suites whose tables are printed; a list, or one string joined by commas.
+
+    Raises:
+        InputError: an unknown suite.
     """
     if os.environ.get("RANK", "0") != "0":
-        return  # one of several processes prints
+        return  # rank 0 prints
     from rich.console import Console
     from rich.table import Table as RichTable
 

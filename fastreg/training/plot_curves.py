@@ -1,4 +1,4 @@
-"""curves.png of a run: loss by step, validation error by epoch, learning rate by step."""
+"""curves.png of a run: loss, validation error and learning rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run folders whose figures are chosen by formula, and a reader of the page, that the report tests share."""
+"""Helpers of the report tests: run folders with figures given by formulas, and a reader of the HTML page."""
 
 import html.parser
 import json
@@ -6,7 +6,7 @@ import json
 from fastreg.evaluation import Scorecard
 from fastreg.files import write_json
 from fastreg.metrics.corruption import NAMES
-from fastreg.report import paper_rows as published
+from fastreg.report import paper_rows
 
 BINS = {
     "low": [b / 20 for b in range(20)],
@@ -20,12 +20,12 @@ BINS = {
 def make_run(
     root, name, *, sample=False, dataset="imagenet", skip=(), data=None, settings=None, decoder="folder", **config
 ):
-    """A run folder with a card, a config and a log, whose errors are chosen by formula.
+    """A run folder with a scorecard, a config and a log, whose errors are given by formulas.
 
-    It is the whole test set of ``dataset`` (100 images of the sample), but for what ``data`` says; ``settings`` are
-    those of suites that were altered.
+    The scorecard is of the whole test set of ``dataset`` (of 100 images with ``sample``); ``data`` and ``settings``
+    change its data and the settings of its suites, ``config`` the training settings.
     """
-    n, classes, size = published.MEASURED[dataset]
+    n, classes, size = paper_rows.MEASURED[dataset]
     n = (data or {}).get("n", 100 if sample else n)
     clean = {"n": n, "nonfinite": 0, "error": 20.0, "top5_error": 5.0, "nll": 0.9, "ece": 3.0, "brier": 30.0}
     clean |= {"confidence": 77.0, "bins": BINS, "seconds": 1.0}

@@ -1,4 +1,4 @@
-"""What makes the page readable: contrast, labels, and every run seen where curves meet. Look at it in a browser too."""
+"""The layout of the page: contrast, labels, and visible curves where several coincide."""
 
 import re
 from pathlib import Path
@@ -12,12 +12,12 @@ from tests.fastreg.report.make_runs import make_run
 CSS = (Path(fastreg.report.__file__).parent / "report.css").read_text()
 
 
-def light(colour):
+def light(color):
     """Relative luminance by WCAG 2.1 of #rgb, #rrggbb or rgb(r,g,b)."""
-    if colour.startswith("rgb"):
-        channels = [int(word) for word in re.findall(r"\d+", colour)]
+    if color.startswith("rgb"):
+        channels = [int(word) for word in re.findall(r"\d+", color)]
     else:
-        digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+        digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
         channels = [int(digits[i : i + 2], 16) for i in (0, 2, 4)]
     r, g, b = (c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels)
     return 0.2126 * r + 0.7152 * g + 0.0722 * b
@@ -28,18 +28,18 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-def test_every_grey_is_read_on_its_ground():
-    colours = dict(re.findall(r"--(\w+): (#\w+);", CSS))
+def test_every_gray_has_contrast_to_its_background():
+    colors = dict(re.findall(r"--(\w+): (#\w+);", CSS))
     for name in ("ink", "soft", "faint"):
-        assert contrast(colours[name], colours["paper"]) >= 4.5, name
+        assert contrast(colors[name], colors["paper"]) >= 4.5, name
     assert contrast("#7a4b00", "#fbe7c2") >= 4.5  # the badge
-    assert contrast(colours["ink"], "#fdf8ee") >= 4.5  # notes
+    assert contrast(colors["ink"], "#fdf8ee") >= 4.5  # notes
 
 
 @pytest.mark.parametrize("error", range(101))
-def test_every_cell_of_a_heat_map_is_read(error):
-    ground, ink = re.fullmatch(r"background:(.*);color:(.*)", figures.heat(error)["style"]).groups()
-    assert contrast(ground, ink) >= 4.5
+def test_every_cell_of_a_heat_map_has_contrast(error):
+    background, ink = re.fullmatch(r"background:(.*);color:(.*)", figures.heat(error)["style"]).groups()
+    assert contrast(background, ink) >= 4.5
 
 
 def test_the_run_stays_in_sight_and_says_its_methods_sample_and_n(tmp_path):
@@ -61,7 +61,7 @@ def test_every_chart_names_both_axes(tmp_path):
 
 def test_curves_that_coincide_are_all_seen():
     x, y = [0, 1, 2], [3.0, 2.0, 1.0]
-    same = [svg.Line(name, x, y, colour, True) for name, colour in (("a", "#111111"), ("b", "#222222"))]
+    same = [svg.Line(name, x, y, color, True) for name, color in (("a", "#111111"), ("b", "#222222"))]
     other = svg.Line("c", x, [1.0, 2.0, 3.0], "#333333", True)
     chart = svg.lines([*same, other], x_label="x", y_label="y")
     assert [bool(dash) for dash in re.findall(r'stroke="#\d+"( stroke-dasharray="[\d ]+")? d=', chart)] == [
@@ -72,7 +72,7 @@ def test_curves_that_coincide_are_all_seen():
     radii = {(c, x): float(r) for r, c, x in re.findall(r'<circle r="(.*?)" fill="(.*?)" cx="(.*?)"', chart)}
     left, middle, _ = sorted({float(x) for _, x in radii})
     assert radii["#111111", f"{left:.1f}"] > radii["#222222", f"{left:.1f}"] == radii["#333333", f"{left:.1f}"]
-    at = [radii[colour, f"{middle:.1f}"] for colour in ("#111111", "#222222", "#333333")]
+    at = [radii[color, f"{middle:.1f}"] for color in ("#111111", "#222222", "#333333")]
     assert at == sorted(at, reverse=True)
     assert len(set(at)) == 3
 

@@ -1,4 +1,4 @@
-"""Published figures stand only beside what was measured as the paper measures, and everything says its n."""
+"""The paper's figures stand only beside figures that are measured as the paper measures."""
 
 import csv
 import re
@@ -6,8 +6,8 @@ import re
 import pytest
 
 from fastreg.report import paper, write_report
-from fastreg.report.figures_table import load_run
 from fastreg.report.paper_rows import COLUMNS
+from fastreg.report.run_folder import load_run
 from tests.fastreg.report.make_runs import make_run, read_page
 
 CORRUPTED = {"ce_noise", "ce_blur", "ce_weather", "ce_digital", "mce"}

@@ -1,4 +1,4 @@
-"""The page, its tables and its pictures, from run folders made here; and the paper's tables."""
+"""The report of run folders, its tables and images, and the paper's tables."""
 
 import csv
 import re
@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from fastreg.errors import InputError, RunError
-from fastreg.report import contact_sheet, figure1, paper, print_scorecard, svg, write_report
-from fastreg.report import paper_rows as published
-from fastreg.report.figures_table import load_run
+from fastreg.report import contact_sheet, figure1, paper, paper_rows, print_scorecard, svg, write_report
+from fastreg.report.run_folder import load_run
 from tests.fastreg.report.make_runs import make_run, read_page
 
 
@@ -28,7 +27,7 @@ def test_the_page_is_whole_and_asks_for_nothing(tmp_path):
     assert "No contact sheet" in text  # its images are not there, and the page says so
 
 
-def test_the_table_has_the_paper_in_grey_and_differences_only_where_they_mean_something(tmp_path):
+def test_the_table_has_the_papers_row_in_gray_and_differences_only_for_the_same_training(tmp_path):
     same = make_run(tmp_path, "same", reg="mixup", ls=0.1)
     short = make_run(tmp_path, "short", reg="mixup", ls=0.1, epochs=12)
     small = make_run(tmp_path, "small", reg="cutmix", sample=True)
@@ -76,21 +75,21 @@ def test_reports_of_what_is_not_there(tmp_path):
     (tmp_path / "scorecard.json").write_text('{"format": "fastreg-scorecard-1"}')
     with pytest.raises(InputError, match="lacks 'model'"):
         write_report([tmp_path])
-    with pytest.raises(InputError, match=r"\.html"):
+    with pytest.raises(InputError, match=r"`out` is .*report\.pdf: give the name of an \.html file"):
         write_report([make_run(tmp_path, "x")], tmp_path / "report.pdf")
 
 
 def test_every_printed_row_has_its_own_methods():
     for table in ("table1", "table4"):
-        found = [published.identity(row) for row in published.rows(table)]
+        found = [paper_rows.identity(row) for row in paper_rows.rows(table)]
         assert len(set(found)) == len(found)
-        for row in published.rows(table):
-            methods, smoothing = published.identity(row)
+        for row in paper_rows.rows(table):
+            methods, smoothing = paper_rows.identity(row)
             training = {"reg": "+".join(sorted(methods)), "ls": 0.1 if smoothing else 0.0}
-            assert published.match(training, table) is row
-    assert published.match({"reg": "mixup+cutmix", "ls": 0}, "table4") is None
-    assert len(published.rows("table1")) == 22
-    assert len(published.rows("table4")) == 12
+            assert paper_rows.match(training, table) is row
+    assert paper_rows.match({"reg": "mixup+cutmix", "ls": 0}, "table4") is None
+    assert len(paper_rows.rows("table1")) == 22
+    assert len(paper_rows.rows("table4")) == 12
 
 
 def test_the_paper_command_prints_runs_below_their_rows(tmp_path, capsys, monkeypatch):
@@ -114,11 +113,11 @@ def test_figure1_draws_runs_or_says_that_there_are_none(tmp_path):
         figure1(tmp_path / "f.png", tmp_path)
     make_run(tmp_path, "a")
     make_run(tmp_path, "b", ls=0.1)
-    with pytest.raises(InputError, match="such a name"):
+    with pytest.raises(InputError, match=r"`out` is .*f\.gif"):
         figure1(tmp_path / "f.gif", tmp_path)
-    with Image.open(figure1(tmp_path / "f.png", tmp_path)) as picture:
-        assert min(picture.size) > 300
-        assert len(np.unique(np.asarray(picture).reshape(-1, len(picture.getbands())), axis=0)) > 20
+    with Image.open(figure1(tmp_path / "f.png", tmp_path)) as image:
+        assert min(image.size) > 300
+        assert len(np.unique(np.asarray(image).reshape(-1, len(image.getbands())), axis=0)) > 20
 
 
 def test_the_terminal_table(tmp_path, capsys, monkeypatch):
@@ -129,10 +128,13 @@ def test_the_terminal_table(tmp_path, capsys, monkeypatch):
     assert "n = 100" in out
     assert "mCE" not in out
     assert re.search(r"gaussian_noise .* 35\.0 .* 55\.0 .* 45\.0", out)
+    with pytest.raises(InputError, match="unknown suite 'clear'"):
+        print_scorecard(load_run(tmp_path / "a").card, "clear")
+    capsys.readouterr()
     print_scorecard(load_run(tmp_path / "a").card, "clean")
     out = capsys.readouterr().out
     assert "n = 100" in out
-    assert "gaussian_noise" not in out  # measured before, and not what was asked now
+    assert "gaussian_noise" not in out  # measured, but not asked for
 
 
 def test_a_page_about_several_runs_lies_above_them(tmp_path, monkeypatch):
@@ -146,45 +148,47 @@ def test_a_page_about_several_runs_lies_above_them(tmp_path, monkeypatch):
 def test_a_contact_sheet_of_every_corruption(tmp_path):
     gradient = np.linspace(0, 255, 300, dtype=np.uint8)
     pixels = np.stack(np.broadcast_arrays(gradient[:, None], gradient[None, :200], np.uint8(90)), axis=-1)
-    source = tmp_path / "photo.png"
+    source = tmp_path / "image.png"
     Image.fromarray(pixels).save(source)
     names = "gaussian_noise,brightness,saturate"
-    picture, notes = contact_sheet(source, tmp_path / "sheet.png", corruptions=names, size=64)
+    sheet, notes = contact_sheet(source, tmp_path / "sheet.png", corruptions=names, size=64)
     assert notes == []
-    assert picture.size == (128 + 6 * 116 + 4, 26 + 3 * 116 + 4)
+    assert sheet.size == (128 + 6 * 116 + 4, 26 + 3 * 116 + 4)
     with Image.open(tmp_path / "sheet.png") as saved:
-        assert np.array_equal(np.asarray(saved), np.asarray(picture))
-    tiles = np.asarray(picture)[26 + 116 : 26 + 116 + 112, 128:].astype(int)
+        assert np.array_equal(np.asarray(saved), np.asarray(sheet))
+    tiles = np.asarray(sheet)[26 + 116 : 26 + 116 + 112, 128:].astype(int)
     brightness = [tiles[:, c * 116 : c * 116 + 112].mean() for c in range(6)]
     assert brightness == sorted(brightness)
     assert brightness[5] > brightness[0] + 40
-    (tmp_path / "text.jpg").write_text("not a picture")
+    with pytest.raises(InputError, match="`size` is 0"):
+        contact_sheet(source, size=0)
+    (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(RunError, match=r"text\.jpg"):
         contact_sheet(tmp_path / "text.jpg")
     with pytest.raises(InputError, match="no image at"):
         contact_sheet(tmp_path / "absent.png")
-    with pytest.raises(InputError, match="such a name"):
+    with pytest.raises(InputError, match=r"`out` is .*sheet\.txt"):
         contact_sheet(source, tmp_path / "sheet.txt", corruptions="brightness", size=64)
 
 
-def test_a_sheet_without_frost_photographs_says_so(tmp_path):
+def test_a_sheet_without_frost_images_says_so(tmp_path):
     pixels = np.full((32, 32, 3), 90, np.uint8)
-    picture, notes = contact_sheet(pixels, corruptions="frost,fog", size=32, frost_dir=tmp_path)
-    assert picture.size[1] == 26 + 116 + 4
+    sheet, notes = contact_sheet(pixels, corruptions="frost,fog", size=32, frost_dir=tmp_path)
+    assert sheet.size[1] == 26 + 116 + 4
     assert len(notes) == 1
     assert "frost is left out" in notes[0]
     with pytest.raises(InputError, match=r"frost1\.png.* or leave frost out"):
         contact_sheet(pixels, corruptions="frost,fog", size=32, frost_dir=tmp_path, strict=True)
 
 
-def test_a_sheet_with_frost_photographs_smaller_than_the_image_says_so(monkeypatch):
+def test_a_sheet_with_frost_images_smaller_than_the_image_says_so(monkeypatch):
     from fastreg.pipelines import frost
     from tests.kernels.corruptions.golden_cases import frost_textures
 
     monkeypatch.setattr(frost, "load_frost", lambda folder: frost_textures())
     pixels = np.full((70, 70, 3), 90, np.uint8)
-    picture, notes = contact_sheet(pixels, corruptions="frost,contrast", constants="cifar32")
-    assert picture.size[1] == 26 + 116 + 4
+    sheet, notes = contact_sheet(pixels, corruptions="frost,contrast", constants="cifar32")
+    assert sheet.size[1] == 26 + 116 + 4
     assert "frost is left out: images of 70 px: frost texture 2 in `textures` is 63 x 112 (scaled by 0.2)" in notes[0]
 
 

@@ -1,0 +1,154 @@
+"""Evaluated runs: the scorecard, the settings and the log of a run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastreg.errors import InputError
+from fastreg.evaluation.scorecard import Scorecard
+from fastreg.log import log
+from fastreg.report import paper_rows, svg
+from fastreg.report.figures_table import FIGURES
+from fastreg.runs import read_rows
+
+
+class Run(NamedTuple):
+    """One evaluated run.
+
+    Args:
+        name: unique among the runs of a report.
+        folder: the run folder.
+        card: the scorecard.
+        config: the training settings; empty for weights of unknown training.
+        log: the rows of log.jsonl.
+        color: of the run's lines and bars.
+    """
+
+    name: str
+    folder: Path
+    card: Scorecard
+    config: dict[str, Any]
+    log: list[dict[str, Any]]
+    color: str = svg.COLORS[0]
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The training settings: config.json, else those that the scorecard contains."""
+        return self.config or self.card.provenance.get("training", {})
+
+    @property
+    def dataset(self) -> str:
+        """The training data set; the evaluated one if the training is unknown."""
+        return self.training.get("dataset", self.card.data["name"])
+
+    @property
+    def method(self) -> str:
+        """Methods and label smoothing: ``mixup + LS 0.1``; ``-`` if unknown."""
+        return method(self.training)
+
+    def paper_row(self) -> tuple[str, dict[str, Any]] | None:
+        """The paper's row with this run's methods: (its name, its figures by summary key)."""
+        tables = {"imagenet": ("table4",), "cifar100": ("table1", "table2")}.get(self.dataset, ())
+        if "reg" not in self.training:
+            return None
+        found: dict[str, Any] = {}
+        title = ""
+        for table in tables:
+            row = paper_rows.match(self.training, table)
+            if row is not None:
+                title = title or paper_rows.label(row)
+                found |= {figure: row[key] for key, (_, figure) in paper_rows.columns(table).items()}
+        return (title, found) if found else None
+
+    def departs(self, key: str) -> str:
+        """How the measurement of a figure differs from the paper's; empty if it does not.
+
+        Compared: the data's name, number of images and classes, size, decoding, precision, and the settings of the
+        suites that the figure is computed from.
+        """
+        data, paper = self.card.data, paper_rows.MEASURED.get(self.dataset)
+        reasons = ["sample data"] if self.card.sample else []
+        if paper is None or data["name"] != self.dataset:
+            reasons.append(f"on {data['name']} {data['split']}")
+        elif (data["n"], data["classes"]) != paper[:2]:
+            reasons.append(f"{data['n']:,} images of {data['classes']} classes instead of {paper[0]:,} of {paper[1]}")
+        if paper is not None and data["size"] != paper[2]:
+            reasons.append(f"{data['size']} px instead of {paper[2]}")
+        altered = [self.card.measuring, *(self.card.altered(suite) for suite in FIGURES[key][2])]
+        return "; ".join([*reasons, *filter(None, altered)])
+
+    def departures(self, keys: Sequence[str]) -> list[str]:
+        """One sentence for each way in which figures are measured otherwise than in the paper."""
+        summary = self.card.summary()
+        by_reason: dict[str, list[str]] = {}
+        for key in keys:
+            if key in summary:
+                by_reason.setdefault(self.departs(key), []).append(FIGURES[key][0])
+        if len(by_reason) == 1:
+            return [f"{self.name}: {why}" for why in by_reason if why]
+        return [f"{self.name}, {', '.join(headings)}: {why}" for why, headings in by_reason.items() if why]
+
+    def repeats_paper(self) -> bool:
+        """Whether the run has the paper's model and number of epochs."""
+        model = {"imagenet": "resnet50", "cifar100": "pyramidnet200"}.get(self.dataset)
+        return self.training.get("model") == model and self.training.get("epochs") == 300
+
+
+def method(training: dict[str, Any]) -> str:
+    """Methods and label smoothing of training settings: ``mixup + LS 0.1``; ``-`` if unknown."""
+    if "reg" not in training:
+        return "-"
+    smoothing = float(training.get("ls") or 0)
+    return training["reg"] + (f" + LS {smoothing:g}" if smoothing else "")
+
+
+def load_runs(folders: Iterable[Path | str]) -> tuple[list[Run], list[str]]:
+    """Read run folders, each once. Runs whose folders have one name are named with the folders above.
+
+    Returns:
+        The runs, and one sentence for each folder that cannot be read. If there is a run, the sentences are logged too.
+    """
+    found: dict[Path, Run] = {}
+    broken = []
+    for folder in folders:
+        try:
+            found[Path(folder).resolve()] = load_run(folder)
+        except InputError as error:
+            broken.append(str(error))
+    for sentence in broken if found else ():  # without any run the caller raises the first
+        log.warning("left out: %s", sentence)
+    paths = [path.parts for path in found]
+
+    def name(own: tuple[str, ...]) -> str:
+        depth = next(d for d in range(1, len(own) + 1) if sum(path[-d:] == own[-d:] for path in paths) == 1)
+        return "/".join(own[-depth:])
+
+    runs = [
+        run._replace(name=name(path), color=svg.COLORS[index % len(svg.COLORS)])
+        for index, (run, path) in enumerate(zip(found.values(), paths))
+    ]
+    return runs, broken
+
+
+def load_run(folder: Path | str) -> Run:
+    """Read a run folder.
+
+    Raises:
+        InputError: it has no scorecard, or one of its files cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"no run folder at {folder}: give the path of one, such as runs/NAME.")
+    card = Scorecard.load(folder / "scorecard.json")
+    config = folder / "config.json"
+    try:
+        settings = json.loads(config.read_text()) if config.is_file() else {}
+    except (ValueError, OSError) as error:
+        raise InputError(f"{config} cannot be read ({error}): restore it, or move it away.") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{config} does not contain the settings of a run: restore it, or move it away.")
+    rows = [row for row in read_rows(folder / "log.jsonl") if isinstance(row, dict)]
+    return Run(folder.resolve().name, folder, card, settings, rows)
