@@ -1,4 +1,4 @@
-"""Benchmarks of fastreg beside peers and the limit of a copy; :func:`run` measures a suite and is imported when used."""
+"""Benchmarks of fastreg beside peers and the limit of a copy: :func:`run` measures a suite. Imports are lazy."""
 
 from __future__ import annotations
 

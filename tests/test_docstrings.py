@@ -28,12 +28,12 @@ PACKAGES = (
     "fastreg.methods",
     "fastreg.models",
     "fastreg.metrics",
-    "fastreg.evaluation.scores",
     "fastreg.recipes",
     "fastreg.pipelines",
     "fastreg.training",
     "fastreg.evaluation",
     "fastreg.evaluation.scores",
+    "fastreg.report",
     "fastreg.distributed",
     "fastreg.benchmarks",
 )

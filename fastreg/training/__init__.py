@@ -1,4 +1,4 @@
-"""Training: :func:`make_config` chooses the settings, :func:`train` runs them. ``train`` is imported when it is used."""
+"""Training: :func:`make_config` chooses the settings, :func:`train` runs them. Imports are lazy."""
 
 from __future__ import annotations
 

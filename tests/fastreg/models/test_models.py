@@ -221,7 +221,7 @@ def test_bad_arguments_are_told():
     for name in ("timm:resnet18", "torchvision:resnet18", "cifarnet"):
         with pytest.raises(InputError, match=r"stochastic depth works on resnet18, .*: leave it out"):
             create_model(name, 10, stochastic_depth=0.1)
-    with pytest.raises(InputError, match="`stochastic_depth` is 1.0: give"):
+    with pytest.raises(InputError, match=r"`stochastic_depth` is 1\.0: give"):
         create_model("resnet18", 10, stochastic_depth=1.0)
 
 
