@@ -133,8 +133,9 @@ pending: dict[str, list[Any]] = {}  # captured rows of this process by suite, wh
 def count_launches(names: list[str], out: str) -> Iterator[tuple[str, Any]]:
     """Count the launches of the captured rows of all suites: the profiler comes last."""
     from fastreg.benchmarks import runner
+    from fastreg.benchmarks.gpu_check.speed import records
 
-    (path,) = Path(out).glob("*.json")
+    (path,) = records(Path(out))
     for name in names:
         yield name, None
         runner.add_launches(path, name, pending.get(name, []))
