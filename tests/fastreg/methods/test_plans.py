@@ -278,17 +278,17 @@ def test_a_method_survives_pickling_with_its_parameters(name):
         ({"name": "alp+ood_svhn"}, "both change the training step"),
         ({"name": "shakedrop+stochastic_depth"}, "residual branches"),
         ({"name": "adversarial+cutout"}, "do not fit"),
-        ({"name": "mixup", "scope": "image"}, "unknown scope"),
+        ({"name": "mixup", "scope": "image"}, "unknown `scope`"),
         ({"name": "mixup", "alhpa": 1.0}, "it takes alpha, prob"),
-        ({"name": "mixup", "alpha": 0}, "`alpha` must be a number greater than 0"),
-        ({"name": "mixup", "alpha": float("nan")}, "`alpha` must be"),
+        ({"name": "mixup", "alpha": 0}, "`alpha` is 0: give a number greater than 0"),
+        ({"name": "mixup", "alpha": float("nan")}, "`alpha` is nan: give"),
         ({"name": "cutmix", "prob": 1.5}, "at most 1"),
-        ({"name": "cutout", "length": "half"}, "`length` must be"),
-        ({"name": "cutout", "size": 0}, "`size` must be positive"),
-        ({"name": "gaussian_noise", "sigma": ()}, "at least one strength"),
-        ({"name": "adversarial", "epsilon": -1}, "`epsilon` must be"),
+        ({"name": "cutout", "length": "half"}, "`length` is 'half': give"),
+        ({"name": "cutout", "size": 0}, "`size` is 0: give 1 or more pixels"),
+        ({"name": "gaussian_noise", "sigma": ()}, "`sigma` is empty: give at least one strength"),
+        ({"name": "adversarial", "epsilon": -1}, "`epsilon` is -1: give"),
     ],
 )
 def test_bad_input_is_one_clear_error(arguments, part):
     with pytest.raises(InputError, match=part):
-        methods.create(**arguments)
+        methods.create_method(**arguments)

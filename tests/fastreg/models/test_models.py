@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastreg.errors import InputError
-from fastreg.models import MODELS, Normalized, create_model
+from fastreg.models import MODELS, Normalized, create_model, import_package
 from fastreg.models.blurpool import BlurConv2d
 
 PARAMETERS = {
@@ -230,6 +230,8 @@ def test_a_missing_package_names_the_line_that_installs_it(package, monkeypatch)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match="pip install"):
         create_model(f"{package}:resnet18", 10)
+    with pytest.raises(InputError, match=rf"model mine needs {package}, which is not installed: pip install it"):
+        import_package(package, "mine", "pip install it")
 
 
 def test_known_names():
