@@ -17,13 +17,13 @@ BARE = {"none", "no_crop_flip"}  # without a formula and parameters
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
-def test_a_page_names_source_defaults_cost_and_example(name):
-    page = inspect.getdoc(inspect.getmodule(methods.METHODS[name]))
+def test_a_head_names_source_defaults_cost_and_example(name):
+    head = inspect.getdoc(inspect.getmodule(methods.METHODS[name]))
     for part in ("Source:", "Cost:", "Example:", *(() if name in BARE else ("Defaults:",))):
-        assert part in page, f"{name} has no {part}"
+        assert part in head, f"{name} has no {part}"
     if name not in BARE:
-        assert re.search(r"^    \S", page, re.MULTILINE), f"{name} has no formula"
-    examples = re.findall(r"``(.*?)``", page.split("Example:")[1], re.DOTALL)
+        assert re.search(r"^    \S", head, re.MULTILINE), f"{name} has no formula"
+    examples = re.findall(r"``(.*?)``", head.split("Example:")[1], re.DOTALL)
     assert any(example.startswith(("fastreg train", "methods.create")) for example in examples)
     for example in examples:
         if example.startswith("fastreg train"):
@@ -38,7 +38,7 @@ def test_a_page_names_source_defaults_cost_and_example(name):
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
-def test_no_page_reads_torchs_or_numpys_global_generators(name):
+def test_no_method_reads_torchs_or_numpys_global_generators(name):
     """A run is resumed from its step alone, so all random numbers come from Philox."""
     module = inspect.getmodule(methods.METHODS[name])
     nodes = ast.walk(ast.parse(inspect.getsource(module)))

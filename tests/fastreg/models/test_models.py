@@ -208,12 +208,12 @@ def test_models_repeat_from_the_seed():
         (("timm:resnet18", 10, True), "ShakeDrop works on"),
     ],
 )
-def test_bad_names_are_told(arguments, part):
+def test_bad_names_are_input_errors(arguments, part):
     with pytest.raises(InputError, match=part):
         create_model(*arguments)
 
 
-def test_bad_arguments_are_told():
+def test_bad_arguments_are_input_errors():
     with pytest.raises(InputError, match="does not take"):
         create_model("pyramidnet110", 10, blurpool=True)
     with pytest.raises(InputError, match="choose one"):
