@@ -49,7 +49,6 @@ SECTIONS = (
     "Examples",
     "Note",
     "Notes",
-    "fastreg.report",
 )
 DTYPE = re.compile(r"\b(u?int\d+|b?float\d+|bool|complex\d+)\b|``dtype``")
 SHAPE = re.compile(r"\[[^\]]*\]")

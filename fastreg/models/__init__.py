@@ -93,15 +93,24 @@ def _torchvision(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
 
 
 def import_package(package: str, model: str, install: str) -> Any:
-    """The imported package. Raises InputError if it is missing, or was built for another version of torch."""
+    """Import a package of models.
+
+    Args:
+        package: Name of the package.
+        model: The model that needs it, for the error.
+        install: Command that installs it, for the error.
+
+    Returns:
+        The module.
+
+    Raises:
+        InputError: The package is missing, or was built for another version of torch.
+    """
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise InputError(f"model {model} needs {error.name}, which is not installed: {install}.") from error
-    except (
-        ImportError,
-        RuntimeError,
-    ) as error:  # torchvision built for another torch fails on import
+    except (ImportError, RuntimeError) as error:  # torchvision that was built for another torch fails on import
         raise InputError(
             f"model {model} needs a torchvision built for this torch ({type(error).__name__}: {error}): "
             "pip install torchvision, from the same index as torch."

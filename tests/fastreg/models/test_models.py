@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastreg.errors import InputError
-from fastreg.models import MODELS, Normalized, create_model
+from fastreg.models import MODELS, Normalized, create_model, import_package
 from fastreg.models.blurpool import BlurConv2d
 
 PARAMETERS = {
@@ -208,12 +208,12 @@ def test_models_repeat_from_the_seed():
         (("timm:resnet18", 10, True), "ShakeDrop works on"),
     ],
 )
-def test_bad_names_are_told(arguments, part):
+def test_bad_names_are_input_errors(arguments, part):
     with pytest.raises(InputError, match=part):
         create_model(*arguments)
 
 
-def test_bad_arguments_are_told():
+def test_bad_arguments_are_input_errors():
     with pytest.raises(InputError, match="does not take"):
         create_model("pyramidnet110", 10, blurpool=True)
     with pytest.raises(InputError, match="choose one"):
@@ -230,6 +230,8 @@ def test_a_missing_package_names_the_line_that_installs_it(package, monkeypatch)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match="pip install"):
         create_model(f"{package}:resnet18", 10)
+    with pytest.raises(InputError, match=rf"model mine needs {package}, which is not installed: pip install it"):
+        import_package(package, "mine", "pip install it")
 
 
 def test_known_names():
