@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -89,15 +90,16 @@ def label(row: dict[str, Any]) -> str:
     return row["method"] + (" + LS" if row.get("label_smoothing") and not plain else "")
 
 
-def match(training: dict[str, Any], table: str) -> dict[str, Any] | None:
+def match(training: Mapping[str, Any], table: str) -> dict[str, Any] | None:
     """The row of ``table`` with the methods and the label smoothing of a run's settings, or None.
 
     The adversarial rows use label smoothing and do not print it, so they are compared by method alone.
     """
-    methods = frozenset(str(training.get("reg") or "none").split("+"))
-    smoothing = float(training.get("ls") or 0) > 0
-    for row in rows(table):
-        named, smoothed = identity(row)
-        if named == methods and (smoothed == smoothing or named & {"alp", "adversarial"}):
-            return row
-    return None
+    return next((row for row in rows(table) if has_methods(training, *identity(row))), None)
+
+
+def has_methods(training: Mapping[str, Any], methods: frozenset[str], smoothing: bool) -> bool:
+    """Whether a run's settings (reg, ls) have these methods, and label smoothing or not."""
+    own = frozenset(str(training.get("reg") or "none").split("+"))
+    smoothed = float(training.get("ls") or 0) > 0
+    return own == methods and (smoothed == smoothing or bool(own & {"alp", "adversarial"}))

@@ -19,6 +19,7 @@ KINDS = {
     "wide": ({"data": {"size": 288}}, ALL, "288 px instead of 224"),
     "memory": ({"settings": {"imagenet-c": {"fidelity": "memory"}}}, {"average", *CORRUPTED}, "fidelity memory"),
     "dali": ({"decoder": "dali"}, ALL, "decoded by dali, to other pixels than Pillow's"),
+    "bf16": ({"precision": "bf16"}, ALL, "precision bf16 instead of fp32"),
     "strong": ({"settings": {"fgsm": {"epsilon": 4 / 255}}}, {"average", "fgsm_error"}, "epsilon 0.01569"),
     "both": (
         {"settings": {"fgsm": {"epsilon": 4 / 255, "clip": False}, "imagenet-c": {"constants": "tiny64"}}},
@@ -37,7 +38,9 @@ def test_a_published_figure_and_a_difference_need_the_same_measurement(tmp_path,
     rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
     beside = rows[1] if len(rows) > 1 else {}
     summary = run.card.summary()
-    assert ("average" in summary) == (kind in ("subset", "dali"))  # of 1000 classes, at 224 px, with nothing altered
+    assert ("average" in summary) == (
+        kind in ("subset", "dali", "bf16")
+    )  # of 1000 classes, at 224 px, with nothing altered
     assert {key for key in ALL & set(summary) if beside.get(key)} == (ALL - departing) & set(summary)
     assert page.read_text().count("<small>-") + page.read_text().count("<small>+") == len(
         (ALL - departing) & set(summary)
@@ -67,18 +70,21 @@ def test_the_paper_command_marks_what_is_not_its_measurement(tmp_path, capsys, m
     make_run(tmp_path, "short", reg="mixup", ls=0.1, epochs=12, model="resnet18")
     paper("table4", tmp_path)
     out = capsys.readouterr().out
-    lines = {line.split("(")[0].strip(): line for line in out.splitlines() if line.startswith("  ")}
+    lines = {line.split("(")[0].strip(" *"): line for line in out.splitlines() if line.startswith("  ")}
     clean = {kind: "20.00*" in lines[kind] for kind in KINDS}
     assert clean == {kind: "clean_error" in departing for kind, (_, departing, _) in KINDS.items()}
     assert "80.00*" in lines["strong"]
     assert lines["memory"].count("*") == 5
-    assert "*" not in lines["same"] + lines["short"]
+    assert "*" not in lines["same"]
     assert "n = 50,000" in lines["same"]
     assert "(sample, n = 100, last epoch 47.50 clean)" in lines["sample"]
-    assert "(resnet18, 12 epochs, n = 50,000, last epoch 47.50 clean)" in lines["short"]
+    assert lines["short"].startswith("  short* (n = 50,000, last epoch 47.50 clean)")
+    assert lines["short"].count("*") == 1
+    assert "* trained otherwise than the paper's Mixup + LS: short: model resnet18 instead of resnet50; epochs" in out
     for kind, (_, _, why) in KINDS.items():
         assert any(
-            line.startswith(f"* not what the paper measures: {kind}") and why in line for line in out.splitlines()
+            line.startswith(f"* measured otherwise than in the paper: {kind}") and why in line
+            for line in out.splitlines()
         )
 
 
