@@ -87,7 +87,7 @@ def training_differences(training: Mapping[str, Any], rows: Sequence[Mapping[str
     found += _reg_args(training, reference)
     found += _batch_norm(training)
     found += _n_train(training, reference.dataset)
-    unknown += ["n_train"] if training.get("n_train") is None else []
+    unknown += [key for key in ("reg_args", "n_train") if training.get(key) is None]
     trained = [row["epoch"] + 1 for row in rows if row.get("kind") == "epoch" and isinstance(row.get("epoch"), int)]
     if trained and max(trained) < training.get("epochs", 0):
         found.append(f"stopped after {max(trained)} of {training['epochs']} epochs")
@@ -113,7 +113,7 @@ def _equal(field: str, given: Any, expected: Any) -> bool:
 
 def _reg_args(training: Mapping[str, Any], reference: Config) -> list[str]:
     """The parameters of the methods that are not the defaults, which the recipes use."""
-    arguments = training.get("reg_args", {})
+    arguments = training.get("reg_args") or {}
     if not isinstance(arguments, Mapping):
         return [f"reg_args {arguments}"]
     names = str(training["reg"]).split("+")

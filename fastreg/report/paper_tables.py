@@ -53,6 +53,8 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
             departures += [f"measured otherwise than in the paper: {why}" for why in run.departures(figures)]
     console = Console()
     console.print(shown)
+    if contradiction := paper_rows.contradictions(table):
+        console.print(contradiction, soft_wrap=True, markup=False, highlight=False)
     for why in departures:
         console.print(f"* {why}.", soft_wrap=True, markup=False, highlight=False)
 

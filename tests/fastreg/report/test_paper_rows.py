@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from fastreg.report import paper, write_report
+from fastreg.report import paper, paper_rows, write_report
 from fastreg.report.paper_rows import COLUMNS
 from fastreg.report.run_folder import load_run
 from tests.fastreg.report.make_runs import make_run, read_page
@@ -38,9 +38,8 @@ def test_a_published_figure_and_a_difference_need_the_same_measurement(tmp_path,
     rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
     beside = rows[1] if len(rows) > 1 else {}
     summary = run.card.summary()
-    assert ("average" in summary) == (
-        kind in ("subset", "dali", "bf16")
-    )  # of 1000 classes, at 224 px, with nothing altered
+    # of 1000 classes, at 224 px, with no suite altered
+    assert ("average" in summary) == (kind in ("subset", "dali", "bf16"))
     assert {key for key in ALL & set(summary) if beside.get(key)} == (ALL - departing) & set(summary)
     assert page.read_text().count("<small>-") + page.read_text().count("<small>+") == len(
         (ALL - departing) & set(summary)
@@ -82,10 +81,29 @@ def test_the_paper_command_marks_what_is_not_its_measurement(tmp_path, capsys, m
     assert lines["short"].count("*") == 1
     assert "* trained otherwise than the paper's Mixup + LS: short: model resnet18 instead of resnet50; epochs" in out
     for kind, (_, _, why) in KINDS.items():
-        assert any(
-            line.startswith(f"* measured otherwise than in the paper: {kind}") and why in line
-            for line in out.splitlines()
-        )
+        start = f"* measured otherwise than in the paper: {kind}"
+        reasons = [line for line in out.splitlines() if line.startswith(start)]
+        assert any(why in line for line in reasons)
+
+
+def test_table2_prints_the_papers_own_contradiction(tmp_path, capsys):
+    paper("table2", tmp_path)
+    sentence = (
+        "The paper contradicts itself: its categories, weighted 3/4/4/4, give CIFAR-C 45.88 / 50.54 / 52.31 / 42.51; "
+        "it prints 45.11 / 50.04 / 51.65 / 42.01."
+    )
+    assert sentence in capsys.readouterr().out
+    for table in ("table1", "table3", "table4"):
+        paper(table, tmp_path)
+        assert "contradicts" not in capsys.readouterr().out
+
+
+def test_a_table_without_a_contradiction_has_no_such_sentence(monkeypatch):
+    rows = paper_rows.rows("table2")
+    weighted = [(3 * r["noise_err"] + 4 * (r["blur_err"] + r["weather_err"] + r["digital_err"])) / 15 for r in rows]
+    agreeing = [row | {"cifar_c_err": round(mean, 2)} for row, mean in zip(rows, weighted)]
+    monkeypatch.setattr(paper_rows, "rows", lambda table: agreeing)
+    assert paper_rows.contradictions("table2") == ""
 
 
 def test_cifars_columns_depend_on_their_own_suites(tmp_path):
