@@ -20,9 +20,7 @@ from fastreg.log import log
 from fastreg.pipelines import open_dataset
 
 GPU_BATCH, CPU_BATCH = 256, 64
-# what the card keeps of a training's config
-TRAINING = ("recipe", "model", "reg", "ls", "epochs", "dataset", "data_dir", "data_root")
-SAVED = ("checkpoint", "checkpoint_epoch", "weights_key")
+ELSEWHERE = ("classes", "mean", "std", "fixed_size", "prepared", "weights_note")  # not in the card's training settings
 
 
 def run(
@@ -92,7 +90,7 @@ def run(
     if trained.get("fixed_size", size) not in (None, size):
         side = trained["fixed_size"]
         raise InputError(f"{model} takes images of {side} px only, not {size}: give {side} as `size`.")
-    facts: dict[str, Any] = {"training": {key: trained[key] for key in (*SAVED, *TRAINING) if key in trained}}
+    facts: dict[str, Any] = {"training": {key: value for key, value in trained.items() if key not in ELSEWHERE}}
     ours = protocol(size, crop_pct)
     if trained.get("prepared", ours) != ours:  # the protocol stays; the card says so
         facts["published_with"] = str(trained["prepared"])

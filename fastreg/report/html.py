@@ -71,7 +71,7 @@ def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
         broken=broken,
         tables=tables,
         training=figures.training(runs),
-        paper=_paper_note(runs, tables),
+        paper=_paper_note(tables),
         suites=[_suite(runs, suite) for suite in CORRUPTED if any(run.card.results(suite) for run in runs)],
         calibration=[(run, figures.calibration(run)) for run in runs if run.card.results("clean")],
         ood=[(run, figures.detection(run)) for run in runs if run.card.results("ood")],
@@ -80,14 +80,12 @@ def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
     )
 
 
-def _paper_note(runs: Sequence[Run], tables: Sequence[dict[str, Any]]) -> str:
-    """The meaning of the gray rows, and of missing differences; empty without such rows."""
+def _paper_note(tables: Sequence[dict[str, Any]]) -> str:
+    """The meaning of the gray rows; empty without them."""
     if not any(row["kind"] == "paper" for table in tables for row in table["rows"]):
         return ""
     note = "what the paper prints for these methods (PyramidNet-200 on CIFAR-100, ResNet-50 on ImageNet, 300 epochs)"
-    if not all(run.repeats_paper() for run in runs if run.paper_row()):
-        note += "; no difference is given for a run of another model or of another length"
-    return note
+    return note + "; differences are given for runs without a star, trained as the row's recipe"
 
 
 def _split(keys: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fastreg.errors import unknown
+from fastreg.metrics.corruption import CATEGORIES
 
 TABLES = {
     "table1": ("table1_cifar100", "CIFAR-100, PyramidNet-200: all methods, without and with label smoothing"),
@@ -55,6 +57,7 @@ _REGS = {
     "OOD augment (SVHN)": "ood_svhn",
     "OOD augment (GAN)": "ood_gan",
 }
+ROUNDING = 0.011  # between a printed error and the mean of printed errors
 _SMOOTHING = ("LS", "Label Smoothing")
 
 
@@ -89,15 +92,36 @@ def label(row: dict[str, Any]) -> str:
     return row["method"] + (" + LS" if row.get("label_smoothing") and not plain else "")
 
 
-def match(training: dict[str, Any], table: str) -> dict[str, Any] | None:
+def match(training: Mapping[str, Any], table: str) -> dict[str, Any] | None:
     """The row of ``table`` with the methods and the label smoothing of a run's settings, or None.
 
     The adversarial rows use label smoothing and do not print it, so they are compared by method alone.
     """
-    methods = frozenset(str(training.get("reg") or "none").split("+"))
-    smoothing = float(training.get("ls") or 0) > 0
-    for row in rows(table):
-        named, smoothed = identity(row)
-        if named == methods and (smoothed == smoothing or named & {"alp", "adversarial"}):
-            return row
-    return None
+    return next((row for row in rows(table) if has_methods(training, *identity(row))), None)
+
+
+def contradictions(table: str) -> str:
+    """A sentence about CIFAR-C errors that are not the mean of the table's own categories; empty without any.
+
+    CIFAR-C's error is the mean over its corruptions, so it is the mean of its categories weighted by their size.
+    """
+    printed = rows(table)
+    by_category = {key: name.removeprefix("cifar_c_") for key, (_, name) in columns(table).items()}
+    weights = {key: len(CATEGORIES[name]) for key, name in by_category.items() if name in CATEGORIES}
+    total = next((key for key, (_, name) in columns(table).items() if name == "cifar_c_error"), None)
+    if total is None or len(weights) < len(CATEGORIES):
+        return ""
+    means = [sum(n * row[key] for key, n in weights.items()) / sum(weights.values()) for row in printed]
+    if all(abs(mean - row[total]) <= ROUNDING for mean, row in zip(means, printed)):
+        return ""
+    return (
+        f"The paper contradicts itself: its categories, weighted {'/'.join(map(str, weights.values()))}, give CIFAR-C "
+        f"{' / '.join(f'{mean:.2f}' for mean in means)}; it prints {' / '.join(f'{row[total]:.2f}' for row in printed)}."
+    )
+
+
+def has_methods(training: Mapping[str, Any], methods: frozenset[str], smoothing: bool) -> bool:
+    """Whether a run's settings (reg, ls) have these methods, and label smoothing or not."""
+    own = frozenset(str(training.get("reg") or "none").split("+"))
+    smoothed = float(training.get("ls") or 0) > 0
+    return own == methods and (smoothed == smoothing or bool(own & {"alp", "adversarial"}))

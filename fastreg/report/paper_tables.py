@@ -17,7 +17,8 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
     """Print a table of the paper, with the evaluated runs below the rows that have their methods.
 
     Runs are evaluated at their best epoch, as the paper's; a higher clean error of the last epoch is printed beside the
-    name. Figures measured otherwise than in the paper have a star, and a line below the table gives the reason.
+    name. Figures measured otherwise than in the paper and runs trained otherwise have a star, and a line below the
+    table gives the reason.
 
     Args:
         table: "table1" to "table4".
@@ -39,19 +40,23 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
     departures: list[str] = []
     for row in paper_rows.rows(table):
         shown.add_row(paper_rows.label(row), *(f"{row[key]:.2f}" for key in columns), style="dim" if runs else "")
+        label = paper_rows.label(row)
         for run in (run for run in runs if paper_rows.match(run.training, table) is row):
             summary = run.card.summary()
             cells = [cell(summary.get(figure), bool(run.departs(figure))) for figure in figures]
             stamp = ["sample"] if run.card.sample else []
-            if not run.repeats_paper():
-                stamp += [str(run.training.get("model")), f"{run.training.get('epochs')} epochs"]
+            differs = run.trained_otherwise()
+            if differs:
+                departures.append(f"trained otherwise than the paper's {label}: {run.name}: {differs}")
             stamp += [f"n = {run.card.data['n']:,}", *last_epoch(run)]
-            shown.add_row(f"  {run.name} ({', '.join(stamp)})", *cells)
-            departures += run.departures(figures)
+            shown.add_row(f"  {run.name}{'*' if differs else ''} ({', '.join(stamp)})", *cells)
+            departures += [f"measured otherwise than in the paper: {why}" for why in run.departures(figures)]
     console = Console()
     console.print(shown)
+    if contradiction := paper_rows.contradictions(table):
+        console.print(contradiction, soft_wrap=True, markup=False, highlight=False)
     for why in departures:
-        console.print(f"* not what the paper measures: {why}.", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"* {why}.", soft_wrap=True, markup=False, highlight=False)
 
 
 def last_epoch(run: Run) -> list[str]:

@@ -12,6 +12,7 @@ from fastreg.evaluation.scorecard import Scorecard
 from fastreg.log import log
 from fastreg.report import paper_rows, svg
 from fastreg.report.figures_table import FIGURES
+from fastreg.report.paper_comparison import training_differences
 from fastreg.runs import read_rows
 
 
@@ -91,10 +92,13 @@ class Run(NamedTuple):
             return [f"{self.name}: {why}" for why in by_reason if why]
         return [f"{self.name}, {', '.join(headings)}: {why}" for why, headings in by_reason.items() if why]
 
-    def repeats_paper(self) -> bool:
-        """Whether the run has the paper's model and number of epochs."""
-        model = {"imagenet": "resnet50", "cifar100": "pyramidnet200"}.get(self.dataset)
-        return self.training.get("model") == model and self.training.get("epochs") == 300
+    def trained_otherwise(self) -> str:
+        """The settings that differ from the recipe of the paper's row; empty if none does, or without a row."""
+        return "; ".join(training_differences(self.training, self.log))
+
+    def measured_otherwise(self, keys: Sequence[str]) -> str:
+        """The differences of measurement of some figures, in one line; empty if there is none."""
+        return " | ".join(self.departures(keys)).replace(f"{self.name}: ", "").replace(f"{self.name}, ", "")
 
 
 def method(training: dict[str, Any]) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import ROWS, resolve
 from fastreg.evaluation.types import Table
 from fastreg.report.figures_table import FIGURES
+from fastreg.report.run_folder import Run
+from fastreg.report.scores import cell
 
 
 def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) -> None:
@@ -34,10 +37,22 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("meaning", style="dim")
+    run = Run(model, Path(), card, {}, [])
+    label, printed = run.paper_row() or ("", {})
+    printed = {key: value for key, value in printed.items() if key in summary}
+    if printed:
+        table.add_column(f"paper: {label}", justify="right", style="dim")
     for key, (heading, meaning, _) in FIGURES.items():
         if key in summary:
-            table.add_row(heading, f"{summary[key]:.2f}", meaning)
+            departs = key in printed and run.departs(key)
+            beside = [cell(None if departs else printed.get(key))] if printed else []
+            table.add_row(heading, cell(summary[key], bool(departs)), meaning, *beside)
     console.print(table)
+    reasons = [f"measured otherwise than in the paper: {why}" for why in run.departures(list(printed))]
+    if printed and (differs := run.trained_otherwise()):
+        reasons.append(f"trained otherwise than the paper's {label}: {differs}")
+    for why in reasons:
+        console.print(f"* {why}.", soft_wrap=True, markup=False, highlight=False)
     for suite in resolve(suites, data["size"], data["name"]):
         for rows in ROWS[suite].tables(card, suite):
             table = RichTable(title=rows.title)

@@ -7,6 +7,9 @@ from fastreg.evaluation import Scorecard
 from fastreg.files import write_json
 from fastreg.metrics.corruption import NAMES
 from fastreg.report import paper_rows
+from fastreg.report.paper_comparison import N_TRAIN, recipe
+from fastreg.training.config import to_dict
+from fastreg.training.recipe_table import recipe_config
 
 BINS = {
     "low": [b / 20 for b in range(20)],
@@ -17,8 +20,26 @@ BINS = {
 }
 
 
+def paper_settings(dataset, data_dir, reg="none", ls=0.0, **_):
+    """config.json of the paper's run with these methods; of one with the baseline's settings if there is none."""
+    name = recipe({"dataset": dataset, "reg": reg, "ls": ls}) or f"paper/{dataset}/baseline"
+    settings = to_dict(recipe_config(name)) | {"reg": reg, "ls": ls, "data_dir": str(data_dir)}
+    settings |= {"batch_size": settings["global_batch"], "precision_used": "fp32", "n_train": N_TRAIN[dataset]}
+    return settings | {"loader_used": "folder" if dataset == "imagenet" else "resident"}
+
+
 def make_run(
-    root, name, *, sample=False, dataset="imagenet", skip=(), data=None, settings=None, decoder="folder", **config
+    root,
+    name,
+    *,
+    sample=False,
+    dataset="imagenet",
+    skip=(),
+    data=None,
+    settings=None,
+    decoder="folder",
+    precision="fp32",
+    **config,
 ):
     """A run folder with a scorecard, a config and a log, whose errors are given by formulas.
 
@@ -56,20 +77,19 @@ def make_run(
     card = Scorecard(
         model={"name": "resnet50", "digest": "0" * 12},
         data={**described, "fingerprint": "100 images <&>", **(data or {})},
-        settings={"precision": "fp32", "seed": 0, "loader": decoder},
+        settings={"precision": precision, "seed": 0, "loader": decoder},
         suites=suites,
         provenance={"gpu": None, "packages": {"torch": "2.13.0"}},
     )
     folder = root / name
     folder.mkdir(parents=True)
     card.save(folder / "scorecard.json")
-    base = {"dataset": dataset, "model": "resnet50", "epochs": 300, "reg": "none", "ls": 0.0}
-    base["data_dir"] = str(root / "absent")
-    write_json(folder / "config.json", {**base, **config})
+    write_json(folder / "config.json", {**paper_settings(dataset, root / "absent", **config), **config})
     log = [
         {"kind": "epoch", "epoch": e, "step": e, "train_loss": 2 - e / 9, "val_top1_error": 50 - e} for e in range(5)
     ]
-    log.append({"kind": "epoch", "epoch": 5, "step": 5, "train_loss": 1.4, "val_top1_error": 47.5})
+    last = config.get("epochs", 300) - 1
+    log.append({"kind": "epoch", "epoch": last, "step": last, "train_loss": 1.4, "val_top1_error": 47.5})
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
     return folder
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from fastreg.report import paper, write_report
+from fastreg.report import paper, paper_rows, write_report
 from fastreg.report.paper_rows import COLUMNS
 from fastreg.report.run_folder import load_run
 from tests.fastreg.report.make_runs import make_run, read_page
@@ -19,6 +19,7 @@ KINDS = {
     "wide": ({"data": {"size": 288}}, ALL, "288 px instead of 224"),
     "memory": ({"settings": {"imagenet-c": {"fidelity": "memory"}}}, {"average", *CORRUPTED}, "fidelity memory"),
     "dali": ({"decoder": "dali"}, ALL, "decoded by dali, to other pixels than Pillow's"),
+    "bf16": ({"precision": "bf16"}, ALL, "precision bf16 instead of fp32"),
     "strong": ({"settings": {"fgsm": {"epsilon": 4 / 255}}}, {"average", "fgsm_error"}, "epsilon 0.01569"),
     "both": (
         {"settings": {"fgsm": {"epsilon": 4 / 255, "clip": False}, "imagenet-c": {"constants": "tiny64"}}},
@@ -37,7 +38,8 @@ def test_a_published_figure_and_a_difference_need_the_same_measurement(tmp_path,
     rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
     beside = rows[1] if len(rows) > 1 else {}
     summary = run.card.summary()
-    assert ("average" in summary) == (kind in ("subset", "dali"))  # of 1000 classes, at 224 px, with nothing altered
+    # of 1000 classes, at 224 px, with no suite altered
+    assert ("average" in summary) == (kind in ("subset", "dali", "bf16"))
     assert {key for key in ALL & set(summary) if beside.get(key)} == (ALL - departing) & set(summary)
     assert page.read_text().count("<small>-") + page.read_text().count("<small>+") == len(
         (ALL - departing) & set(summary)
@@ -67,19 +69,41 @@ def test_the_paper_command_marks_what_is_not_its_measurement(tmp_path, capsys, m
     make_run(tmp_path, "short", reg="mixup", ls=0.1, epochs=12, model="resnet18")
     paper("table4", tmp_path)
     out = capsys.readouterr().out
-    lines = {line.split("(")[0].strip(): line for line in out.splitlines() if line.startswith("  ")}
+    lines = {line.split("(")[0].strip(" *"): line for line in out.splitlines() if line.startswith("  ")}
     clean = {kind: "20.00*" in lines[kind] for kind in KINDS}
     assert clean == {kind: "clean_error" in departing for kind, (_, departing, _) in KINDS.items()}
     assert "80.00*" in lines["strong"]
     assert lines["memory"].count("*") == 5
-    assert "*" not in lines["same"] + lines["short"]
+    assert "*" not in lines["same"]
     assert "n = 50,000" in lines["same"]
     assert "(sample, n = 100, last epoch 47.50 clean)" in lines["sample"]
-    assert "(resnet18, 12 epochs, n = 50,000, last epoch 47.50 clean)" in lines["short"]
+    assert lines["short"].startswith("  short* (n = 50,000, last epoch 47.50 clean)")
+    assert lines["short"].count("*") == 1
+    assert "* trained otherwise than the paper's Mixup + LS: short: model resnet18 instead of resnet50; epochs" in out
     for kind, (_, _, why) in KINDS.items():
-        assert any(
-            line.startswith(f"* not what the paper measures: {kind}") and why in line for line in out.splitlines()
-        )
+        start = f"* measured otherwise than in the paper: {kind}"
+        reasons = [line for line in out.splitlines() if line.startswith(start)]
+        assert any(why in line for line in reasons)
+
+
+def test_table2_prints_the_papers_own_contradiction(tmp_path, capsys):
+    paper("table2", tmp_path)
+    sentence = (
+        "The paper contradicts itself: its categories, weighted 3/4/4/4, give CIFAR-C 45.88 / 50.54 / 52.31 / 42.51; "
+        "it prints 45.11 / 50.04 / 51.65 / 42.01."
+    )
+    assert sentence in capsys.readouterr().out
+    for table in ("table1", "table3", "table4"):
+        paper(table, tmp_path)
+        assert "contradicts" not in capsys.readouterr().out
+
+
+def test_a_table_without_a_contradiction_has_no_such_sentence(monkeypatch):
+    rows = paper_rows.rows("table2")
+    weighted = [(3 * r["noise_err"] + 4 * (r["blur_err"] + r["weather_err"] + r["digital_err"])) / 15 for r in rows]
+    agreeing = [row | {"cifar_c_err": round(mean, 2)} for row, mean in zip(rows, weighted)]
+    monkeypatch.setattr(paper_rows, "rows", lambda table: agreeing)
+    assert paper_rows.contradictions("table2") == ""
 
 
 def test_cifars_columns_depend_on_their_own_suites(tmp_path):

@@ -21,7 +21,7 @@ def test_the_page_is_whole_and_asks_for_nothing(tmp_path):
     assert not re.search(r"url\(|@import|<script", page.read_text())
     assert "20.00" in text
     assert "Mixup + LS" in text
-    assert "best epoch (5), 47.50 at the last (6)" in text
+    assert "best epoch (5), 47.50 at the last (300)" in text
     assert "100 images <&>" in text  # escaped in the page, whole when read
     assert text.count("gaussian noise") >= 3  # two heat maps and a curve
     assert "No contact sheet" in text  # its images are not there, and the page says so
