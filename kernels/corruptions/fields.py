@@ -4,7 +4,7 @@ Formula: value j of a sample comes from word j % 4 of Philox at (j // 4, sample,
 row-major order. Words and integers are bit-equal on host and device, normals agree to 1e-6. A program of the kernel
 draws BLOCK elements of one sample, four values each.
 
-Bytes per value: what is written (4 for floats, 2 for shifts and counts, 1 for impulses); counts also read a level, and
+Bytes per value: the result (4 for floats, 2 for shifts and counts, 1 for impulses); counts also read a level, and
 a table in cache. About 25 integer instructions per word limit it before memory does. Last measured: not yet measured.
 """
 

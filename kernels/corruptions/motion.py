@@ -138,7 +138,7 @@ OPS = (
         "motion_taps", motion_triton, motion_reference, _example, touched,
         (
             variant("motion_taps", motion_kernel, BLOCK, types=_OFFSETS, CHANNELS=3),
-            variant("motion_taps, grey", motion_kernel, BLOCK, types=_OFFSETS, CHANNELS=1),
+            variant("motion_taps, gray", motion_kernel, BLOCK, types=_OFFSETS, CHANNELS=1),
         ),
     ),
 )  # fmt: skip

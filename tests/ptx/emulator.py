@@ -80,7 +80,7 @@ class Emulator:
 
     def __init__(self, capability: int = 90, mutate: Callable[[str], str] | None = None):
         self.target = GPUTarget("cuda", capability, 32)
-        self.number = next(self._numbers)  # of the device: what is compiled for one emulator is not for another
+        self.number = next(self._numbers)  # of the device: another emulator compiles for itself
         self.mutate = mutate  # of the PTX, to test that errors are noticed
         self.report = Report()
         self.mode = EXACT

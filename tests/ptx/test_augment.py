@@ -1,4 +1,4 @@
-"""``augment`` on its three routes (streamed, odd rows, resampled) and with what is not checked on a GPU."""
+"""``augment`` on its three routes (streamed, odd rows, resampled), and with values that a GPU run does not check."""
 
 from __future__ import annotations
 
