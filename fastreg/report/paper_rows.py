@@ -116,7 +116,8 @@ def contradictions(table: str) -> str:
         return ""
     return (
         f"The paper contradicts itself: its categories, weighted {'/'.join(map(str, weights.values()))}, give CIFAR-C "
-        f"{' / '.join(f'{mean:.2f}' for mean in means)}; it prints {' / '.join(f'{row[total]:.2f}' for row in printed)}."
+        f"{' / '.join(f'{mean:.2f}' for mean in means)}; "
+        f"it prints {' / '.join(f'{row[total]:.2f}' for row in printed)}."
     )
 
 
