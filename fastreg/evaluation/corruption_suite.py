@@ -77,8 +77,11 @@ def build(
 def figures(suite: str, heading: str) -> dict[str, Figure]:
     """The raw errors: by category, and the mean."""
     key = suite.replace("-", "_")
-    beside = {f"{key}_{kind}": Figure(f"{name} err", "raw top-1 error", unless="mce") for kind, name in _KINDS.items()}
-    return {**beside, f"{key}_error": Figure(heading, "raw top-1 error, mean of 75 conditions")}
+    beside = {
+        f"{key}_{kind}": Figure(f"{name} err", "raw top-1 error", unless="mce", share=True)
+        for kind, name in _KINDS.items()
+    }
+    return {**beside, f"{key}_error": Figure(heading, "raw top-1 error, mean of 75 conditions", share=True)}
 
 
 def normalized_figures() -> dict[str, Figure]:

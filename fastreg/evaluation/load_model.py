@@ -96,4 +96,5 @@ def load_run(path: Path | str) -> tuple[Any, dict[str, Any]]:
         model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise InputError(f"{path} does not fit the model its own config names ({config['model']}).") from error
-    return model.eval(), {**config, "checkpoint": str(path), "checkpoint_epoch": state.get("epoch")}
+    epoch = state["epoch"] + 1 if "epoch" in state else None  # counted from 1
+    return model.eval(), {**config, "checkpoint": str(path), "checkpoint_epoch": epoch}

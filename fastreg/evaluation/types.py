@@ -60,6 +60,7 @@ class Figure(NamedTuple):
         of: the suites that it is computed from, where this is not its own suite alone.
         secondary: shown in the second table of a report.
         unless: not shown beside the figure of this key.
+        share: a share of the data's n images, or a mean of such shares; printed with its binomial interval.
     """
 
     heading: str
@@ -69,6 +70,7 @@ class Figure(NamedTuple):
     of: tuple[str, ...] = ()
     secondary: bool = False
     unless: str = ""
+    share: bool = False
 
     @property
     def meaning(self) -> str:

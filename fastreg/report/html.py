@@ -17,7 +17,7 @@ from fastreg.report import figures
 from fastreg.report.figures_table import SECONDARY, shown
 from fastreg.report.provenance import provenance
 from fastreg.report.run_folder import Run, load_runs, method
-from fastreg.report.scores import cell, comma_separated, markdown, score_table
+from fastreg.report.scores import INTERVALS, OVER_SEEDS, ScoreTable, cell, comma_separated, markdown, score_table
 from fastreg.runs import newest, stored_data_dir
 from fastreg.version import __version__
 
@@ -72,6 +72,8 @@ def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
         tables=tables,
         training=figures.training(runs),
         paper=_paper_note(tables),
+        intervals=INTERVALS,
+        over_seeds=OVER_SEEDS if any(row.kind == "seeds" for table in tables for row in table.rows) else "",
         suites=[_suite(runs, suite) for suite in CORRUPTED if any(run.card.results(suite) for run in runs)],
         calibration=[(run, figures.calibration(run)) for run in runs if run.card.results("clean")],
         ood=[(run, figures.detection(run)) for run in runs if run.card.results("ood")],
@@ -80,9 +82,9 @@ def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
     )
 
 
-def _paper_note(tables: Sequence[dict[str, Any]]) -> str:
+def _paper_note(tables: Sequence[ScoreTable]) -> str:
     """The meaning of the gray rows; empty without them."""
-    if not any(row["kind"] == "paper" for table in tables for row in table["rows"]):
+    if not any(row.kind == "paper" for table in tables for row in table.rows):
         return ""
     note = "what the paper prints for these methods (PyramidNet-200 on CIFAR-100, ResNet-50 on ImageNet, 300 epochs)"
     return note + "; differences are given for runs without a star, trained as the row's recipe"

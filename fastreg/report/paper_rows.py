@@ -114,10 +114,10 @@ def contradictions(table: str) -> str:
     means = [sum(n * row[key] for key, n in weights.items()) / sum(weights.values()) for row in printed]
     if all(abs(mean - row[total]) <= ROUNDING for mean, row in zip(means, printed)):
         return ""
+    given, found = (" / ".join(f"{value:.2f}" for value in values) for values in ([r[total] for r in printed], means))
+    weighted = "/".join(map(str, weights.values()))
     return (
-        f"The paper contradicts itself: its categories, weighted {'/'.join(map(str, weights.values()))}, give CIFAR-C "
-        f"{' / '.join(f'{mean:.2f}' for mean in means)}; "
-        f"it prints {' / '.join(f'{row[total]:.2f}' for row in printed)}."
+        f"The paper contradicts itself: its categories, weighted {weighted}, give CIFAR-C {found}; it prints {given}."
     )
 
 

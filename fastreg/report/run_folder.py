@@ -64,6 +64,16 @@ class Run(NamedTuple):
                 found |= {figure: row[key] for key, (_, figure) in paper_rows.columns(table).items()}
         return (title, found) if found else None
 
+    def paper_title(self) -> str:
+        """The name of the paper's row with this run's methods; empty without one."""
+        row = self.paper_row()
+        return row[0] if row else ""
+
+    @property
+    def data_name(self) -> str:
+        """The name and the split of the evaluated data."""
+        return f"{self.card.data['name']} {self.card.data['split']}"
+
     def departs(self, key: str) -> str:
         """How the measurement of a figure differs from the paper's; empty if it does not.
 

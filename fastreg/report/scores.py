@@ -1,79 +1,153 @@
-"""The score table: runs and the paper's rows with their methods, as cells, as Markdown and as CSV."""
+"""The score table: runs, means over seeds and the paper's rows, as cells, as Markdown and as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from fastreg.report.figures_table import FIGURES, legend
+from fastreg.report.figures_table import COLUMNS, FIGURES, legend
 from fastreg.report.paper_rows import MEASURED
 from fastreg.report.provenance import FACTS, facts, provenance
 from fastreg.report.run_folder import Run
+from fastreg.report.spread import by_seed, intervals, over_seeds, seeds_name
 
 OTHERWISE = ("trained_otherwise", "measured_otherwise")  # than in the paper: columns of the CSV
+INTERVALS = "Wilson's 95 % interval of a share of n images; of a mean over corruptions an upper bound of its width"
+OVER_SEEDS = "mean and sample standard deviation of runs that differ in the training seed alone"
 
 
-def score_table(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
-    """Headings and rows: each run, followed by the paper's row with its methods.
+class ScoreRow(NamedTuple):
+    """A row of the score table. Lists have one entry per column.
 
-    A figure that the paper measures otherwise is marked in ``marked`` and left out of the paper's row. A run that was
-    trained otherwise has the differing settings in ``trained``, and no differences from the paper's figures.
-    ``departures`` explains both.
+    Args:
+        kind: "run", "seeds" (a mean over seeds) or "paper".
+        name: of the run.
+        method: methods and label smoothing.
+        n: number of images.
+        data: name and split of the data.
+        cells: the figures.
+        marked: whether the paper measures the figure otherwise.
+        intervals: 95 % intervals.
+        deviations: standard deviations over seeds.
+        differences: from the paper's figures.
+        sample: whether the data is sample data.
+        trained: the settings that differ from the recipe of the paper's row.
+        measured: the differences of measurement from the paper.
+    """
+
+    kind: str
+    name: str
+    method: str
+    n: int
+    data: str
+    cells: Sequence[float | None]
+    marked: Sequence[bool] = ()
+    intervals: Sequence[tuple[float, float] | None] = ()
+    deviations: Sequence[float | None] = ()
+    differences: Sequence[float | None] = ()
+    sample: bool = False
+    trained: str = ""
+    measured: str = ""
+
+    def small(self, column: int) -> str:
+        """The interval or the standard deviation of a figure as text; empty without one."""
+        if self.deviations and self.deviations[column] is not None:
+            return f"± {self.deviations[column]:.2f}"
+        return interval_text(self.intervals[column]) if self.intervals else ""
+
+
+class ScoreTable(NamedTuple):
+    """Rows with the summary keys, the headings and the legend of their columns, and the reasons of the stars."""
+
+    keys: Sequence[str]
+    headings: Sequence[tuple[str, str]]
+    legend: Sequence[tuple[str, str]]
+    rows: Sequence[ScoreRow]
+    departures: Sequence[str]
+
+
+def score_table(runs: Sequence[Run], keys: Sequence[str]) -> ScoreTable:
+    """Each run, the mean of runs that differ in the seed alone, and below them the paper's row with their methods.
+
+    A figure that the paper measures otherwise is marked and left out of the paper's row. A run that was trained
+    otherwise has no differences from the paper's figures.
 
     Args:
         runs: the runs.
         keys: summary keys of the columns.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[ScoreRow] = []
     departures: list[str] = []
-    for run in runs:
-        summary, published = run.card.summary(), run.paper_row()
-        printed = {key: value for key, value in (published[1] if published else {}).items() if key in keys}
-        same = {key: value for key, value in printed.items() if not run.departs(key)}
-        departures += [f"measured otherwise than in the paper: {why}" for why in run.departures(list(printed))]
-        differs = run.trained_otherwise() if printed else ""
-        if differs and published:
-            departures.append(f"trained otherwise than the paper's {published[0]}: {run.name}: {differs}")
-        rows.append(
-            {
-                "kind": "run",
-                "name": run.name,
-                "method": run.method,
-                "n": run.card.data["n"],
-                "sample": run.card.sample,
-                "trained": differs,
-                "measured": run.measured_otherwise(list(printed)),
-                "cells": [summary.get(key) for key in keys],
-                "marked": [key in summary and key in printed and key not in same for key in keys],
-                "differences": [
-                    summary[k] - same[k] if not differs and k in summary and k in same else None for k in keys
-                ],
-            }
-        )
-        if published and same:
-            rows.append(
-                {
-                    "kind": "paper",
-                    "name": "paper",
-                    "method": published[0],
-                    "n": MEASURED[run.dataset][0],
-                    "sample": False,
-                    "trained": "",
-                    "measured": "",
-                    "cells": [same.get(key) for key in keys],
-                    "marked": [False] * len(keys),
-                    "differences": [],
-                }
-            )
-    return {
-        "keys": keys,
-        "headings": [FIGURES[key][:2] for key in keys],
-        "legend": legend(keys),
-        "departures": departures,
-        "rows": rows,
-    }
+    for group in by_seed(runs):
+        own = [_run_row(run, keys, alone=len(group) == 1) for run in group]
+        rows += own
+        for run, row in zip(group, own):
+            printed = _printed(run, keys)
+            departures += [f"measured otherwise than in the paper: {why}" for why in run.departures(list(printed))]
+            if row.trained:
+                departures.append(f"trained otherwise than {_label(run)}: {run.name}: {row.trained}")
+        if len(group) > 1:
+            rows.append(_seeds_row(group, own, keys))
+        same = _measured_alike(group[0], keys)
+        if same:
+            title, n = group[0].paper_title(), MEASURED[group[0].dataset][0]
+            rows.append(ScoreRow("paper", "paper", title, n, "", [same.get(key) for key in keys]))
+    return ScoreTable(keys, [FIGURES[key][:2] for key in keys], legend(keys), rows, departures)
+
+
+def _run_row(run: Run, keys: Sequence[str], alone: bool) -> ScoreRow:
+    """``alone``: the differences from the paper are in this row, not in that of the mean over seeds."""
+    summary, printed, same = run.card.summary(), _printed(run, keys), _measured_alike(run, keys)
+    trained = run.trained_otherwise() if printed else ""
+    compared = alone and not trained
+    return ScoreRow(
+        "run",
+        run.name,
+        run.method,
+        run.card.data["n"],
+        run.data_name,
+        [summary.get(key) for key in keys],
+        [key in summary and key in printed and key not in same for key in keys],
+        intervals(run, keys),
+        differences=[summary[k] - same[k] if compared and k in summary and k in same else None for k in keys],
+        sample=run.card.sample,
+        trained=trained,
+        measured=run.measured_otherwise(list(printed)),
+    )
+
+
+def _seeds_row(group: Sequence[Run], own: Sequence[ScoreRow], keys: Sequence[str]) -> ScoreRow:
+    found = over_seeds(group, keys)
+    cells = [pair and pair[0] for pair in found]
+    same = _measured_alike(group[0], keys)
+    compared = not any(row.trained for row in own)
+    differences = [c - same[k] if compared and c is not None and k in same else None for k, c in zip(keys, cells)]
+    return own[0]._replace(
+        kind="seeds",
+        name=seeds_name(group),
+        cells=cells,
+        marked=[any(marks) for marks in zip(*(row.marked for row in own))],
+        intervals=(),
+        deviations=[pair and pair[1] for pair in found],
+        differences=differences,
+        trained="; ".join(dict.fromkeys(row.trained for row in own if row.trained)),
+    )
+
+
+def _printed(run: Run, keys: Sequence[str]) -> dict[str, float]:
+    """The figures of the paper's row with a run's methods."""
+    row = run.paper_row()
+    return {key: value for key, value in row[1].items() if key in keys} if row else {}
+
+
+def _measured_alike(run: Run, keys: Sequence[str]) -> dict[str, float]:
+    return {key: value for key, value in _printed(run, keys).items() if not run.departs(key)}
+
+
+def _label(run: Run) -> str:
+    return f"the paper's {run.paper_title()}"
 
 
 def cell(value: float | None, marked: bool = False) -> str:
@@ -81,17 +155,23 @@ def cell(value: float | None, marked: bool = False) -> str:
     return "–" if value is None else f"{value:.2f}{'*' if marked else ''}"
 
 
-def markdown(runs: Sequence[Run], table: dict[str, Any]) -> str:
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """``19.65–20.35``; empty without an interval."""
+    return f"{interval[0]:.2f}–{interval[1]:.2f}" if interval else ""
+
+
+def markdown(runs: Sequence[Run], table: ScoreTable) -> str:
     """The score table, the notes and the provenance as Markdown."""
-    headings = [heading for heading, _ in table["headings"]]
-    text = [_row("run", "method", "n", *headings), "|---|---|---:|" + "---:|" * len(headings)]
-    for row in table["rows"]:
-        name = f"*{row['name']}*" if row["kind"] == "paper" else row["name"] + "\\*" * bool(row["trained"])
-        name += " (sample)" if row["sample"] else ""
-        cells = [cell(*pair) for pair in zip(row["cells"], row["marked"])]
-        text.append(_row(name, row["method"], f"{row['n']:,}", *cells))
-    text += ["", *(f"* {headings}: {meaning}" for headings, meaning in table["legend"]), ""]
-    text += [f"* \\* {why}" for why in table["departures"]]
+    headings = [heading for heading, _ in table.headings]
+    text = [_row("run", "method", "data", "n", *headings), "|---|---|---|---:|" + "---:|" * len(headings)]
+    for row in table.rows:
+        name = f"*{row.name}*" if row.kind == "paper" else row.name + "\\*" * bool(row.trained)
+        name += " (sample)" if row.sample else ""
+        cells = [_with_spread(row, column) for column in range(len(headings))]
+        text.append(_row(name, row.method, row.data, f"{row.n:,}", *cells))
+    text += ["", *(f"* {headings}: {meaning}" for headings, meaning in table.legend), f"* in brackets: {INTERVALS}"]
+    text += [f"* ±: {OVER_SEEDS}"] * any(row.kind == "seeds" for row in table.rows) + [""]
+    text += [f"* \\* {why}" for why in table.departures]
     text += [f"* {run.name}: {note}" for run in runs for note in run.card.notes()]
     for run in runs:
         known = [_row(what, value) for what, value in provenance(run)]
@@ -99,18 +179,33 @@ def markdown(runs: Sequence[Run], table: dict[str, Any]) -> str:
     return "\n".join(text) + "\n"
 
 
+def _with_spread(row: ScoreRow, column: int) -> str:
+    value = cell(row.cells[column], bool(row.marked) and row.marked[column])
+    small = row.small(column)
+    return f"{value} {small}" if small.startswith("±") else f"{value} ({small})" if small else value
+
+
 def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
-def comma_separated(runs: Sequence[Run], table: dict[str, Any]) -> str:
-    """The score table as CSV in full precision, with summary keys as headings and the provenance of each row."""
+def comma_separated(runs: Sequence[Run], table: ScoreTable) -> str:
+    """The score table as CSV in full precision, with summary keys as headings and the provenance of each row.
+
+    ``<key>_low`` and ``<key>_high`` bound the interval of a figure, ``<key>_std`` is its deviation over seeds.
+    """
     known = {run.name: facts(run) for run in runs}
+    shares = [index for index, key in enumerate(table.keys) if COLUMNS[key][0].share]
+    seeds = any(row.kind == "seeds" for row in table.rows)
+    bounds = [f"{table.keys[index]}_{side}" for index in shares for side in ("low", "high")]
+    deviations = [f"{key}_std" for key in table.keys if seeds]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["run", "method", "n", "sample", *table["keys"], *OTHERWISE, *FACTS])
-    for row in table["rows"]:
-        own = known[row["name"]] if row["kind"] == "run" else {}
-        cells = [*row["cells"], row["trained"], row["measured"], *(own.get(fact) for fact in FACTS)]
-        writer.writerow([row["name"], row["method"], row["n"], row["sample"], *("" if c is None else c for c in cells)])
+    writer.writerow(["run", "method", "n", "sample", *table.keys, *bounds, *deviations, *OTHERWISE, *FACTS])
+    for row in table.rows:
+        own: dict[str, Any] = known.get(row.name, {}) if row.kind == "run" else {}
+        low_high = [bound for i in shares for bound in (row.intervals and row.intervals[i]) or (None, None)]
+        spread = [*low_high, *(row.deviations or [None] * len(deviations))]
+        cells = [*row.cells, *spread, row.trained, row.measured, *(own.get(fact) for fact in FACTS)]
+        writer.writerow([row.name, row.method, row.n, row.sample, *("" if c is None else c for c in cells)])
     return buffer.getvalue()

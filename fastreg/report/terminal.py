@@ -11,7 +11,8 @@ from fastreg.evaluation.suites import ROWS, resolve
 from fastreg.evaluation.types import Table
 from fastreg.report.figures_table import FIGURES
 from fastreg.report.run_folder import Run
-from fastreg.report.scores import cell
+from fastreg.report.scores import cell, interval_text
+from fastreg.report.spread import intervals
 
 
 def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) -> None:
@@ -36,6 +37,7 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
     table = RichTable(title=f"{model} on {data['name']} {data['split']}{stamp}, n = {data['n']:,}, {data['size']} px")
     table.add_column("figure")
     table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
     table.add_column("meaning", style="dim")
     run = Run(model, Path(), card, {}, [])
     label, printed = run.paper_row() or ("", {})
@@ -46,7 +48,8 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
         if key in summary:
             departs = key in printed and run.departs(key)
             beside = [cell(None if departs else printed.get(key))] if printed else []
-            table.add_row(heading, cell(summary[key], bool(departs)), meaning, *beside)
+            spread = interval_text(*intervals(run, [key]))
+            table.add_row(heading, cell(summary[key], bool(departs)), spread, meaning, *beside)
     console.print(table)
     reasons = [f"measured otherwise than in the paper: {why}" for why in run.departures(list(printed))]
     if printed and (differs := run.trained_otherwise()):

@@ -250,6 +250,8 @@ def test_the_command_finds_the_newest_run_its_data_and_its_normalization(imagene
     assert card.results("clean")["clean"]["nll"] == pytest.approx(direct.results("clean")["clean"]["nll"], rel=1e-5)
     assert card.data["size"] == 32
     assert card.provenance["training"]["reg"] == "mixup"
+    assert card.provenance["training"]["checkpoint_epoch"] == 3  # counted from 1
+    assert card.provenance["training"]["eval_size"] == 32  # all settings of the training
     other, elsewhere = run(folder, data=f"folder:{imagenet.root}/val", device="cpu")
     assert elsewhere != folder
     assert elsewhere.parent == folder

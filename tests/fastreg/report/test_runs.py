@@ -85,7 +85,7 @@ def test_markdown_and_csv_have_the_provenance_of_their_figures(tmp_path):
     assert "missing: fog" in second["notes"]
     lines = page.with_suffix(".md").read_text().splitlines()
     row = next(line for line in lines if line.startswith("| a"))
-    assert row.startswith("| a\\|b (sample) | none | 100 | ")
+    assert row.startswith("| a\\|b (sample) | none | imagenet val | 100 | ")
     table = lines[: lines.index("")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1  # as many cells in every row
     text = "\n".join(lines)
