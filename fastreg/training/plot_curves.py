@@ -43,10 +43,10 @@ def draw_curves(folder: Path) -> Path:
     }
     for name, (at, values, style) in losses.items():
         loss.plot(at, values, label=name, **style)
-    limit, highest = loss_limit([value for _, values, _ in losses.values() for value in values])
-    loss.set(title="loss" if limit is None else f"loss (cut off: up to {highest:.4g})")
-    if limit is not None:
-        loss.set_ylim(top=limit)
+    limits, highest = loss_limits([value for _, values, _ in losses.values() for value in values])
+    loss.set(title="loss" if limits is None else f"loss (cut off: up to {highest:.4g})")
+    if limits is not None:
+        loss.set_ylim(limits)
     loss.legend(frameon=False)
     error.plot(ended, [runs.selection_error(row) for row in epochs], color="#c55a11", marker=".")
     error.set(title=f"validation top-1 error{' of the averaged weights' if averaged else ''} (%)", ylim=(0, 100))
@@ -70,12 +70,14 @@ def epochs_of_steps(steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, 
     return np.interp([row["step"] for row in steps], ends, done).tolist()
 
 
-def loss_limit(losses: Sequence[float]) -> tuple[float | None, float]:
-    """The top of the loss axis, None without outliers, which would flatten the other losses; and the highest loss."""
+def loss_limits(losses: Sequence[float]) -> tuple[tuple[float, float] | None, float]:
+    """The limits of the loss axis, None without outliers, which would flatten the others; and the highest loss."""
     finite = [value for value in losses if value is not None and np.isfinite(value)]
     if not finite:
         return None, 0.0
     highest, bound = max(finite), OUTLIER * median(finite)
     if bound <= 0 or highest <= bound:
         return None, highest
-    return 1.05 * max(value for value in finite if value <= bound), highest
+    low, high = min(finite), max(value for value in finite if value <= bound)
+    margin = 0.05 * max(high - low, 0.1 * high)
+    return (low - margin, high + margin), highest
