@@ -14,9 +14,12 @@ from fastreg.report.run_folder import Run
 from fastreg.report.scores import cell
 from fastreg.runs import selection_error
 
+Chart = tuple[str, Markup]  # caption, SVG
+SMALL = {"width": 180, "height": 140}
 
-def training(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
-    """(caption, chart) of the training loss and of the validation error by epoch; empty without logs."""
+
+def training(runs: Sequence[Run]) -> list[Chart]:
+    """The training loss and the validation error by epoch; empty without logs."""
     charts = []
     kinds = (("train_loss", "loss", "Training loss"), ("val_top1_error", "error, %", "Validation top-1 error"))
     for key, y_label, caption in kinds:
@@ -25,10 +28,32 @@ def training(runs: Sequence[Run]) -> list[tuple[str, Markup]]:
             rows = [row for row in run.log if row.get("kind") == "epoch" and row.get(key) is not None]
             if rows:
                 x = [row["epoch"] + 1 for row in rows]
-                series.append(svg.Line(run.name, x, [row[key] for row in rows], run.color, len(x) < 40))
-        if series:
-            charts.append((caption, Markup(svg.lines(series, x_label="epoch", y_label=y_label))))
+                series.append(svg.Line(run.name, x, [row[key] for row in rows], run.series, len(x) < 40))
+        charts += _charts(series, f"{caption} by epoch", caption, x_label="epoch", y_label=y_label, whole_x=True)
     return charts
+
+
+def _charts(series: Sequence[svg.Line], about: str, caption: str, **axes: Any) -> list[Chart]:
+    """One chart of all lines; of more lines than there are styles, a chart for each with the others in gray."""
+    if not series:
+        return []
+    if len(series) <= svg.N_SERIES:
+        return [(caption, Markup(svg.lines(series, alt=_alt(about, series), **axes)))]
+    gray = [line._replace(series=None, dots=False) for line in series]
+    return [
+        (f"{caption}: {own.name}", Markup(svg.lines([*others, own], alt=_alt(about, [own]), **axes)))
+        for own, others in ((own, [line for line in gray if line.name != own.name]) for own in series)
+    ]
+
+
+def _alt(about: str, series: Sequence[svg.Line]) -> str:
+    """What a chart shows: each line's first and last value."""
+    ends = []
+    for line in series:
+        kept = [value for value in line.y if value is not None]
+        if kept:
+            ends.append(f"{line.name} from {kept[0]:.4g} to {kept[-1]:.4g}")
+    return f"{about}: {'; '.join(ends) or 'no values'}"
 
 
 def best_and_last(run: Run) -> str:
@@ -37,8 +62,9 @@ def best_and_last(run: Run) -> str:
     if not rows:
         return ""
     best, last = min(rows, key=selection_error), rows[-1]
+    averaged = " of the averaged weights" if "ema_val_top1_error" in last else ""
     return (
-        f"validation top-1 error {selection_error(best):.2f} at the best epoch ({best['epoch'] + 1}), "
+        f"validation top-1 error{averaged} {selection_error(best):.2f} at the best epoch ({best['epoch'] + 1}), "
         f"{selection_error(last):.2f} at the last ({last['epoch'] + 1})"
     )
 
@@ -76,61 +102,103 @@ def linear(channel: float) -> float:
     return share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
 
 
-def severity_curves(runs: Sequence[Run], suite: str) -> list[tuple[str, Markup]]:
-    """(corruption, small chart) of the error by severity, one line per run; severity 0 is the clean images."""
+def severity_curves(runs: Sequence[Run], suite: str) -> list[Chart]:
+    """A chart per corruption: error by severity, one line per run. Severity 0 is the clean images, if measured.
+
+    More runs than there are line styles: a chart per run, of the mean over its corruptions.
+    """
+    measured = [run for run in runs if run.card.results(suite)]
+    steps = [0, *SEVERITIES] if has_clean(measured) else list(SEVERITIES)
+    axes: dict[str, Any] = {"x_label": "severity", "y_label": "error, %", "y": (0, 100), "x_ticks": steps, **SMALL}
+    if len(measured) > svg.N_SERIES:
+        series = [svg.Line(run.name, steps, _by_severity(run, suite, None), run.series, True) for run in measured]
+        return _charts(series, f"{suite}: mean top-1 error of the corruptions by severity", "mean", **axes)
     names: list[str] = []
-    for run in runs:
+    for run in measured:
         names += [row["name"] for row in heat_map(run, suite) if row["name"] not in names]
     charts = []
     for name in names:
-        series = []
-        for run in runs:
-            errors = run.card.severity_errors(suite).get(name, {})
-            if errors:
-                clean = run.card.summary().get("clean_error")
-                y = [clean, *(errors.get(severity) for severity in SEVERITIES)]
-                series.append(svg.Line(run.name, [0, *SEVERITIES], y, run.color, True))
-        chart = svg.lines(
-            series, x_label="severity", y_label="error, %", y=(0, 100), x_ticks=[0, *SEVERITIES], width=180, height=140
-        )
-        charts.append((name.replace("_", " "), Markup(chart)))
+        having = [run for run in measured if name in run.card.severity_errors(suite)]
+        series = [svg.Line(run.name, steps, _by_severity(run, suite, name), run.series, True) for run in having]
+        caption = name.replace("_", " ")
+        charts += _charts(series, f"{suite}, {caption}: top-1 error by severity", caption, **axes)
     return charts
 
 
-def calibration(run: Run) -> list[tuple[str, Markup]]:
-    """(caption, chart): the reliability diagram and the histogram of confidence, from the clean images."""
-    bins = run.card.results("clean")["clean"]["bins"]
-    total = max(sum(bins["count"]), 1)
-    shares = [count / total for count in bins["count"]]
-    reliability = svg.bars(
-        bins["accuracy"], x_label="confidence", y_label="accuracy", y=(0, 1), behind=bins["confidence"], diagonal=True
-    )
-    histogram = svg.bars(shares, x_label="confidence", y_label="share of images", color=svg.COLORS[2])
-    return [
-        ("Reliability: accuracy by confidence; outlined: the mean confidence", Markup(reliability)),
-        ("Confidence: share of images by top-1 probability", Markup(histogram)),
-    ]
+def has_clean(runs: Sequence[Run]) -> bool:
+    """Whether any of the runs has the error on the clean images."""
+    return any(run.card.summary().get("clean_error") is not None for run in runs)
 
 
-def detection(run: Run) -> list[tuple[str, Markup]]:
-    """(caption, chart) per out-of-distribution set: histograms of the scores of both sets, as shares."""
-    charts = []
-    for name, row in run.card.results("ood").items():
-        inside, outside = (_shares(row[key]) for key in ("histogram_in", "histogram_out"))
-        chart = svg.bars(
-            outside,
-            x_label="largest softmax probability",
-            y_label="share",
-            behind=inside,
-            color=svg.COLORS[1],
-            width=260,
-            height=160,
+def _by_severity(run: Run, suite: str, name: str | None) -> list[float | None]:
+    """The errors of a corruption (None: of all, their mean) by severity, with the clean error first where it is."""
+    table = run.card.severity_errors(suite)
+    rows = list(table.values()) if name is None else [table[name]]
+    errors: list[float | None] = []
+    for severity in SEVERITIES:
+        found = [row[severity] for row in rows if severity in row]
+        errors.append(sum(found) / len(found) if found else None)
+    clean = run.card.summary().get("clean_error")
+    return [clean, *errors] if clean is not None else errors
+
+
+def calibration(runs: Sequence[Run]) -> list[tuple[Run, list[Chart]]]:
+    """For each run the reliability diagram and the histogram of confidence on clean images, on the same axes."""
+    found = [(run, run.card.results("clean")["clean"]["bins"]) for run in runs if run.card.results("clean")]
+    shares = [_shares(bins["count"]) for _, bins in found]
+    top = svg.top_tick(0, max((max(own) for own in shares), default=1), 5)
+    rows = []
+    for (run, bins), own in zip(found, shares):
+        axes: dict[str, Any] = {"x_label": "confidence", "series": run.series}
+        ece = cell(run.card.summary().get("ece"))
+        reliability = svg.bars(
+            bins["accuracy"],
+            y_label="accuracy",
+            alt=f"Reliability diagram of {run.name}: accuracy by confidence, expected calibration error {ece} %",
+            y=(0, 1),
+            behind=bins["confidence"],
+            diagonal=True,
+            **axes,
         )
-        caption = (
-            f"{name.replace('_', ' ')}: detection error {cell(row['detection_error'])}, AUROC {cell(row['auroc'])}"
+        confident = 100 * sum(own[len(own) // 2 :])
+        about = f"{confident:.0f} % of the images above 0.5"
+        histogram = svg.bars(
+            own, y_label="share of images", alt=f"Confidence histogram of {run.name}: {about}", y=(0, top), **axes
         )
-        charts.append((caption, Markup(chart)))
-    return charts
+        charts = [
+            ("Reliability: accuracy by confidence; outlined: the mean confidence", Markup(reliability)),
+            ("Confidence: share of images by top-1 probability", Markup(histogram)),
+        ]
+        rows.append((run, charts))
+    return rows
+
+
+def detection(runs: Sequence[Run]) -> list[tuple[Run, list[Chart]]]:
+    """For each run and out-of-distribution set the histograms of the scores of both sets, on the same axes."""
+    sides = ("histogram_in", "histogram_out")
+    every = [_shares(row[side]) for run in runs for row in run.card.results("ood").values() for side in sides]
+    top = svg.top_tick(0, max((max(shares) for shares in every), default=1), 5)
+    found = []
+    for run in (run for run in runs if run.card.results("ood")):
+        charts = []
+        for name, row in run.card.results("ood").items():
+            inside, outside = (_shares(row[side]) for side in sides)
+            error, auroc = cell(row["detection_error"]), cell(row["auroc"])
+            caption = f"{name.replace('_', ' ')}: detection error {error}, AUROC {auroc}"
+            chart = svg.bars(
+                outside,
+                x_label="largest softmax probability",
+                y_label="share",
+                alt=f"Scores of {run.name} on {caption}",
+                series=run.series,
+                y=(0, top),
+                behind=inside,
+                width=260,
+                height=160,
+            )
+            charts.append((caption, Markup(chart)))
+        found.append((run, charts))
+    return found
 
 
 def _shares(counts: Sequence[int]) -> list[float]:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from fastreg.errors import InputError
 from fastreg.evaluation.suites import CORRUPTED
 from fastreg.files import atomic_write
-from fastreg.metrics.corruption import CATEGORIES
-from fastreg.report import figures
+from fastreg.report import figures, svg
 from fastreg.report.figures_table import SECONDARY, shown
 from fastreg.report.provenance import provenance
 from fastreg.report.run_folder import Run, load_runs, method
@@ -64,22 +65,30 @@ def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
     environment = Environment(loader=FileSystemLoader(here), autoescape=select_autoescape(["html"]), trim_blocks=True)
     tables = [score_table(runs, keys) for keys in _split(shown(run.card.summary() for run in runs)) if keys]
     environment.filters |= {"cell": cell, "method": method, "epochs": figures.best_and_last}
+    environment.globals["key"] = lambda run: Markup(svg.key(run.series))
     return environment.get_template("report.html").render(
         version=__version__,
         style=(here / "report.css").read_text(),
+        title=_title(runs),
         runs=runs,
         broken=broken,
         tables=tables,
         training=figures.training(runs),
+        legend=runs if 1 < len(runs) <= svg.N_SERIES else [],
         paper=_paper_note(tables),
         intervals=INTERVALS,
         over_seeds=OVER_SEEDS if any(row.kind == "seeds" for table in tables for row in table.rows) else "",
         suites=[_suite(runs, suite) for suite in CORRUPTED if any(run.card.results(suite) for run in runs)],
-        calibration=[(run, figures.calibration(run)) for run in runs if run.card.results("clean")],
-        ood=[(run, figures.detection(run)) for run in runs if run.card.results("ood")],
+        calibration=figures.calibration(runs),
+        ood=figures.detection(runs),
         sheet=_sheet(runs[0]),
         provenance=[(run, provenance(run)) for run in runs],
     )
+
+
+def _title(runs: Sequence[Run]) -> str:
+    """The names of the runs; of many their number."""
+    return ", ".join(run.name for run in runs) if len(runs) <= 3 else f"{len(runs)} runs"
 
 
 def _paper_note(tables: Sequence[ScoreTable]) -> str:
@@ -97,28 +106,34 @@ def _split(keys: Sequence[str]) -> tuple[list[str], list[str]]:
 def _suite(runs: Sequence[Run], suite: str) -> dict[str, Any]:
     """Heat maps (one per run) and severity curves of a corruption suite."""
     maps = [(run, figures.heat_map(run, suite)) for run in runs if run.card.results(suite)]
+    shared = 1 < len(maps) <= svg.N_SERIES
     return {
         "name": suite,
         "maps": maps,
         "curves": figures.severity_curves(runs, suite),
-        "categories": CATEGORIES,
+        "has_clean": figures.has_clean([run for run, _ in maps]),
+        "legend": [run for run, _ in maps] if shared else [],
     }
 
 
-def _sheet(run: Run) -> dict[str, str]:
+def _sheet(run: Run) -> dict[str, Any]:
     """The contact sheet of one validation image as a data URI, or the reason why there is none."""
-    if not any(run.card.results(suite) for suite in CORRUPTED):
+    measured = [run.card.suite_settings(suite) for suite in CORRUPTED if run.card.results(suite)]
+    if not measured:
         return {}
+    constants = "auto" if "frost_scale" in measured[0] else measured[0].get("constants") or "auto"
     from fastreg.report.sheet import contact_sheet
 
     try:
         source, size = _first_image(run)
-        image, notes = contact_sheet(source, size=size, tile=96)
+        image, notes = contact_sheet(source, size=size, constants=constants, tile=96)
     except (InputError, ValueError) as error:
         return {"why": f"No contact sheet: {error}"}
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return {"uri": "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(), "why": " ".join(notes)}
+    image.save(buffer, "JPEG", quality=90, subsampling=0)  # full color resolution, for single pixels
+    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    alt = f"A validation image of {run.data_name} under every corruption (rows) at severities 1 to 5 (columns)"
+    return {"uri": uri, "alt": alt, "width": image.width, "height": image.height, "why": " ".join(notes)}
 
 
 def _first_image(run: Run) -> tuple[Any, int]:

@@ -25,7 +25,7 @@ class Run(NamedTuple):
         card: the scorecard.
         config: the training settings; empty for weights of unknown training.
         log: the rows of log.jsonl.
-        color: of the run's lines and bars.
+        series: its line style and color, below ``svg.N_SERIES``.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Run(NamedTuple):
     card: Scorecard
     config: dict[str, Any]
     log: list[dict[str, Any]]
-    color: str = svg.COLORS[0]
+    series: int = 0
 
     @property
     def training(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def load_runs(folders: Iterable[Path | str]) -> tuple[list[Run], list[str]]:
         return "/".join(own[-depth:])
 
     runs = [
-        run._replace(name=name(path), color=svg.COLORS[index % len(svg.COLORS)])
+        run._replace(name=name(path), series=index % svg.N_SERIES)
         for index, (run, path) in enumerate(zip(found.values(), paths))
     ]
     return runs, broken

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fastreg.errors import InputError, RunError
 from fastreg.files import atomic_write
+from fastreg.metrics.corruption import CATEGORIES
 
-TILE, GAP, LABEL, HEAD = 112, 4, 128, 26  # pixels
-_INK, _FAINT, _PAPER = (28, 30, 34), (120, 124, 130), (255, 255, 255)
+TILE, GAP, LABEL, HEAD, TITLE = 112, 4, 128, 26, 40  # pixels
+_INK, _FAINT, _RULE, _PAPER = (28, 30, 34), (105, 111, 120), (227, 229, 233), (255, 255, 255)
 
 
 def contact_sheet(
@@ -30,31 +31,31 @@ def contact_sheet(
     tile: int = TILE,
     strict: bool = False,
 ) -> tuple[Image.Image, list[str]]:
-    """Draw an image under every corruption (rows) at severities 0 to 5 (columns).
+    """Draw an image under every corruption (rows, by category) at severities 0 to 5 (columns).
 
     Args:
         image: path of a file, a PIL image, or uint8 [S, S, 3]. Files and PIL images are resized to 256/224 of ``size``
             and center-cropped to ``size``; arrays are drawn as they are.
         out: the file to write, .png or .jpg; None: no file.
         size: side of the images in pixels.
-        constants: name of a set of severity constants; "auto": by size.
+        constants: name of a set of severity constants; "auto": the set of the nearest size.
         corruptions: names, as a list or joined by commas; None: all.
         frost_dir: folder of the frost images.
         jpeg: add the final JPEG step of ImageNet-C.
         seed: of the random draws.
-        tile: side of a drawn image in pixels.
+        tile: side of a drawn image in pixels; smaller images are enlarged by the nearest whole factor.
         strict: raise an InputError if frost cannot be drawn, instead of leaving it out.
 
     Returns:
         The contact sheet, and one sentence for each corruption that is left out.
 
     Raises:
-        InputError: no such image file, an unknown corruption, a size without constants, or another suffix of ``out``.
+        InputError: no such image file, an unknown name, or another suffix of ``out``.
         RunError: the image cannot be decoded, or ``out`` cannot be written.
     """
     import torch
 
-    from fastreg.evaluation.conditions import SEVERITIES, constants_for, corruption_conditions, frost_photographs
+    from fastreg.evaluation.conditions import SEVERITIES, corruption_conditions, frost_photographs, nearest_constants
     from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 
     if size < 1:
@@ -65,17 +66,20 @@ def contact_sheet(
         dict.fromkeys(n for n, _ in corruption_conditions(corruptions or (*CORRUPTIONS, *EXTRA_CORRUPTIONS), None))
     )
     pixels = _square(image, size)
-    batch, constants = torch.from_numpy(pixels.copy())[None], constants_for(constants, len(pixels))
+    batch = torch.from_numpy(pixels.copy())[None]
+    constants, scale = nearest_constants(constants, len(pixels))
+    category = {name: group for group, members in CATEGORIES.items() for name in members}
+    names.sort(key=[*category, *names].index)  # category by category
     textures, notes = None, []
     if "frost" in names:
         try:
-            textures = frost_photographs(frost_dir, len(pixels), constants)
+            textures = frost_photographs(frost_dir, len(pixels), constants, scale)
         except InputError as error:
             if strict:
                 raise
             names.remove("frost")
             notes.append(f"frost is left out: {error}")
-    rows = []
+    groups: dict[str, list[tuple[str, list[np.ndarray]]]] = {}
     for name in names:
         row = [pixels]
         for severity in SEVERITIES:
@@ -90,8 +94,8 @@ def contact_sheet(
                 textures=textures,
             )
             row.append(done[0].numpy())
-        rows.append((name, row))
-    drawn = _assemble(rows, tile)
+        groups.setdefault(category.get(name, "extra"), []).append((name, row))
+    drawn = _assemble(groups, f"Corruptions at severities 1 to 5, {len(pixels)} px, constants {constants}", tile)
     if out is not None:
         save(drawn, out)
     return drawn, notes
@@ -130,23 +134,34 @@ def _square(image: Any, size: int) -> np.ndarray:
     return np.array(rgb.crop((left, top, left + size, top + size)))
 
 
-def _assemble(rows: list[tuple[str, list[np.ndarray]]], tile: int) -> Image.Image:
+def _assemble(groups: Mapping[str, Sequence[tuple[str, Sequence[np.ndarray]]]], title: str, tile: int) -> Image.Image:
+    """Draw groups of rows below their names. Images smaller than a tile are enlarged by a whole factor."""
+    rows = [row for group in groups.values() for row in group]
     columns = len(rows[0][1]) if rows else 1
-    width, height = LABEL + columns * (tile + GAP) + GAP, HEAD + len(rows) * (tile + GAP) + GAP
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    side = rows[0][1][0].shape[0] if rows else tile
+    if side < tile:
+        tile = side * round(tile / side)
+    height = TITLE + HEAD + sum(HEAD + len(group) * (tile + GAP) for group in groups.values()) + GAP
+    sheet = Image.new("RGB", (LABEL + columns * (tile + GAP) + GAP, height), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    small, plain = ImageFont.load_default(13), ImageFont.load_default(14)
+    small, plain, large = (ImageFont.load_default(points) for points in (13, 14, 18))
+    pen.text((GAP * 2, TITLE / 2), title, _INK, large, anchor="lm")
     for column in range(columns):
         x = LABEL + column * (tile + GAP) + tile / 2
-        pen.text((x, HEAD / 2), "original" if column == 0 else str(column), _FAINT, small, anchor="mm")
-    for index, (name, images) in enumerate(rows):
-        y = HEAD + index * (tile + GAP)
-        pen.multiline_text((LABEL - 10, y + tile / 2), name.replace("_", "\n"), _INK, plain, anchor="rm", align="right")
-        for column, pixels in enumerate(images):
-            # nearest neighbor keeps the pixels of small images visible
-            grow = pixels.shape[0] < tile
-            shown = Image.fromarray(pixels).resize(
-                (tile, tile), Image.Resampling.NEAREST if grow else Image.Resampling.LANCZOS
-            )
-            sheet.paste(shown, (LABEL + column * (tile + GAP), y))
+        pen.text((x, TITLE + HEAD / 2), "original" if column == 0 else str(column), _FAINT, small, anchor="mm")
+    y = TITLE + HEAD
+    for category, group in groups.items():
+        pen.text((GAP * 2, y + HEAD / 2), category, _FAINT, plain, anchor="lm")
+        pen.line((LABEL, y + HEAD / 2, sheet.width - GAP, y + HEAD / 2), _RULE)
+        y += HEAD
+        for name, images in group:
+            at = (LABEL - 10, y + tile / 2)
+            pen.multiline_text(at, name.replace("_", "\n"), _INK, plain, anchor="rm", align="right")
+            for column, pixels in enumerate(images):
+                drawn = Image.fromarray(pixels)
+                if drawn.width != tile:
+                    nearest, smooth = Image.Resampling.NEAREST, Image.Resampling.LANCZOS
+                    drawn = drawn.resize((tile, tile), nearest if drawn.width < tile else smooth)
+                sheet.paste(drawn, (LABEL + column * (tile + GAP), y))
+            y += tile + GAP
     return sheet

@@ -153,11 +153,15 @@ def test_a_contact_sheet_of_every_corruption(tmp_path):
     names = "gaussian_noise,brightness,saturate"
     sheet, notes = contact_sheet(source, tmp_path / "sheet.png", corruptions=names, size=64)
     assert notes == []
-    assert sheet.size == (128 + 6 * 116 + 4, 26 + 3 * 116 + 4)
+    tile = 128  # 64 px, enlarged twice
+    assert sheet.size == (128 + 6 * (tile + 4) + 4, 40 + 26 + 3 * (26 + tile + 4) + 4)  # three categories
     with Image.open(tmp_path / "sheet.png") as saved:
         assert np.array_equal(np.asarray(saved), np.asarray(sheet))
-    tiles = np.asarray(sheet)[26 + 116 : 26 + 116 + 112, 128:].astype(int)
-    brightness = [tiles[:, c * 116 : c * 116 + 112].mean() for c in range(6)]
+    top = 40 + 26 + 26 + tile + 4 + 26  # below the title, the severities and the group of noise
+    tiles = [np.asarray(sheet)[top : top + tile, 128 + c * (tile + 4) :][:, :tile].astype(int) for c in range(6)]
+    for drawn in tiles:  # each pixel is a square of four
+        assert np.array_equal(drawn, drawn[::2, ::2].repeat(2, 0).repeat(2, 1))
+    brightness = [drawn.mean() for drawn in tiles]
     assert brightness == sorted(brightness)
     assert brightness[5] > brightness[0] + 40
     with pytest.raises(InputError, match="`size` is 0"):
@@ -174,7 +178,7 @@ def test_a_contact_sheet_of_every_corruption(tmp_path):
 def test_a_sheet_without_frost_images_says_so(tmp_path):
     pixels = np.full((32, 32, 3), 90, np.uint8)
     sheet, notes = contact_sheet(pixels, corruptions="frost,fog", size=32, frost_dir=tmp_path)
-    assert sheet.size[1] == 26 + 116 + 4
+    assert sheet.size[1] == 40 + 26 + 26 + 128 + 4 + 4  # fog alone
     assert len(notes) == 1
     assert "frost is left out" in notes[0]
     with pytest.raises(InputError, match=r"frost1\.png.* or leave frost out"):
@@ -188,7 +192,7 @@ def test_a_sheet_with_frost_images_smaller_than_the_image_says_so(monkeypatch):
     monkeypatch.setattr(frost, "load_frost", lambda folder: frost_textures())
     pixels = np.full((70, 70, 3), 90, np.uint8)
     sheet, notes = contact_sheet(pixels, corruptions="frost,contrast", constants="cifar32")
-    assert sheet.size[1] == 26 + 116 + 4
+    assert sheet.size[1] == 40 + 26 + 26 + 140 + 4 + 4  # contrast alone
     assert "frost is left out: images of 70 px: frost texture 2 in `textures` is 63 x 112 (scaled by 0.2)" in notes[0]
 
 
@@ -201,9 +205,9 @@ def test_ticks_are_round_and_inside(span):
 
 
 def test_charts_leave_out_what_is_not_a_number():
-    line = svg.Line("a <run>", [0, 1, 2, 3], [1.0, None, float("nan"), 4.0], "#000", True)
-    chart = svg.lines([line], x_label="x", y_label="y")
+    line = svg.Line("a <run>", [0, 1, 2, 3], [1.0, None, float("nan"), 4.0], 0, True)
+    chart = svg.lines([line], x_label="x", y_label="y", alt="")
     assert chart.count("<circle") == 2
     assert "nan" not in chart
     assert "a &lt;run&gt;" in chart
-    assert svg.lines([], x_label="x", y_label="y").endswith("</svg>")
+    assert svg.lines([], x_label="x", y_label="y", alt="").endswith("</svg>")

@@ -26,17 +26,18 @@ def test_runs_with_one_folder_name_keep_their_own_facts(tmp_path):
     assert [row["run"] for row in rows if row["run"] != "paper"] == ["a/mine/on-v2", "b/mine/on-v2", "lone"]
     source = page.read_text()
     lines = re.findall(
-        r'<p class="subtitle"><i class="key" style="background:(.*?)">.*?on folder (\w+).*?; (.*?)\.</p>', source
+        r'<p class="subtitle">.*?class="line (s\d+)".*?<b>(.*?)</b>.*?on folder (\w+).*?; (.*?)\.</p>', source
     )
-    assert [split for _, split, _ in lines] == ["first", "second"]
+    assert [split for _, _, split, _ in lines] == ["first", "second"]
+    assert [name for _, name, _, _ in lines] == ["a/mine/on-v2", "b/mine/on-v2"]
     assert lines[0][0] != lines[1][0]
-    assert "47.50 at the last" in lines[0][2]
-    assert "31.25 at the best" in lines[1][2]
+    assert "47.50 at the last" in lines[0][3]
+    assert "31.25 at the best" in lines[1][3]
     captions = re.findall(r"<figcaption>(\S+)\. Percent of .*?constants (\w+)", source)
     assert captions == [("a/mine/on-v2", "imagenet224"), ("b/mine/on-v2", "tiny64"), ("lone", "imagenet224")]
-    for name, (color, _, _) in zip(("a/mine/on-v2", "b/mine/on-v2"), lines):
-        assert f'<i class="key" style="background:{color}"></i>{name}</h3>' in source
-        assert f'stroke="{color}" d="M' in source
+    for style, name, _, _ in lines:
+        assert re.search(rf'<h3><svg class="key".*?class="line {style}".*?</svg>{name}</h3>', source)
+        assert f'<path class="line {style}" d="M' in source
 
 
 BROKEN = {
