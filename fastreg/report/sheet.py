@@ -54,7 +54,7 @@ def contact_sheet(
     """
     import torch
 
-    from fastreg.evaluation.conditions import SEVERITIES, constants_for, corruption_conditions, frost_photographs
+    from fastreg.evaluation.conditions import SEVERITIES, constants_for, corruption_conditions, frost_textures
     from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 
     if size < 1:
@@ -69,7 +69,7 @@ def contact_sheet(
     textures, notes = None, []
     if "frost" in names:
         try:
-            textures = frost_photographs(frost_dir, len(pixels), constants)
+            textures = frost_textures(frost_dir, len(pixels), constants)
         except InputError as error:
             if strict:
                 raise
