@@ -74,9 +74,9 @@ def test_flags_reach_the_evaluation(given, words, expected):
     ("words", "said"),
     [
         ("--batch-size 0", "--batch-size is 0: give 1 or more"),
-        ("--epsilon 8", "--epsilon is 8, but pixels lie in [0, 1]"),
+        ("--epsilon 8", "--epsilon is 8, but pixels are in [0, 1]"),
         ("--precision int8", "unknown --precision 'int8'"),
-        ("--mean 123,117,104 --std 58", "--mean holds 123, but pixels lie in [0, 1]"),
+        ("--mean 123,117,104 --std 58", "--mean holds 123, but pixels are in [0, 1]"),
         ("--mean none", "--mean is None but --std is 'data'"),
         ("--std imagenet", "--std is 'imagenet': give"),
         ("--fidelity jpeg", "unknown --fidelity 'jpeg'"),

@@ -22,8 +22,8 @@ def opcode(text: str) -> bytes:
     return b"c" + text.replace(" ", "\n").encode() + b"\n"
 
 
-def tup(*parts: bytes) -> bytes:
-    return b"(" + b"".join(parts) + b"t"
+def tup(*items: bytes) -> bytes:
+    return b"(" + b"".join(items) + b"t"
 
 
 def raw(data: bytes) -> bytes:

@@ -24,16 +24,16 @@ def element(kind: int, content: bytes) -> bytes:
 
 
 def matrix(kind: int, shape: list[int], *content: bytes) -> bytes:
-    parts = (
+    header = (
         element(6, struct.pack("<II", kind, 0)),
         element(5, struct.pack(f"<{len(shape)}i", *shape)),
         element(1, b"x"),
     )
-    return element(14, b"".join([*parts, *content]))
+    return element(14, b"".join([*header, *content]))
 
 
-def mat(*parts: bytes) -> bytes:
-    return b"MATLAB 5.0".ljust(124) + b"\x00\x01IM" + b"".join(parts)
+def mat(*elements: bytes) -> bytes:
+    return b"MATLAB 5.0".ljust(124) + b"\x00\x01IM" + b"".join(elements)
 
 
 def packed(data: bytes) -> bytes:
@@ -63,15 +63,15 @@ MATS = {
     "fewer numbers than the shape": (mat(matrix(6, [1 << 20, 4], element(9, bytes(32)))), "4,194,304 numbers has 4"),
     "deep cells": (mat(nest(5000)), "more than 16 deep"),
     "an unknown type": (mat(matrix(6, [1], element(99, bytes(8)))), "99"),
-    "a part that is cut short": (mat(packed(bytes(1000))[:-4]), "cut short"),
+    "an element that is cut short": (mat(packed(bytes(1000))[:-4]), "cut short"),
     "text beyond Unicode": (mat(matrix(4, [1], element(13, struct.pack("<Q", 2**40)))), "whole MATLAB 5 file"),
 }
 
 
-@pytest.mark.parametrize(("content", "said"), MATS.values(), ids=MATS)
-def test_hostile_matlab_files_are_refused_within_their_own_memory(content, said):
+@pytest.mark.parametrize(("content", "message"), MATS.values(), ids=MATS)
+def test_hostile_matlab_files_are_refused_within_their_own_memory(content, message):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         parse_mat(content, "x.mat")
     assert "x.mat" in str(caught.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10  # KiB; the bomb's room is 64 MiB
@@ -118,11 +118,11 @@ BETONS = {
 }
 
 
-@pytest.mark.parametrize(("change", "said"), BETONS.values(), ids=BETONS)
-def test_hostile_beton_files_are_refused(beton, tmp_path, change, said):
+@pytest.mark.parametrize(("change", "message"), BETONS.values(), ids=BETONS)
+def test_hostile_beton_files_are_refused(beton, tmp_path, change, message):
     path = tmp_path / "val.beton"
     path.write_bytes(change(beton.read_bytes()))
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         open_dataset("folder", "val", path)
     assert "val.beton" in str(caught.value)
 
