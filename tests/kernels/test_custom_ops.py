@@ -66,7 +66,7 @@ def test_fgsm_step_operator():
 
 def test_a_compiled_step_is_one_graph_and_the_same_numbers():
     plan, targets = draw_plan(("flip", "partner", "lam"), 4, 16, 16, (16, 16), "cpu"), labels(4, 5)
-    weight = torch.randn(3 * 16 * 16, 5) * 0.01
+    weight, classes = torch.randn(3 * 16 * 16, 5) * 0.01, torch.rand(5)
 
     def step(images, weight):
         x = augment(images, plan, mean=MEAN, std=STD, dtype=torch.float32)
@@ -74,7 +74,12 @@ def test_a_compiled_step_is_one_graph_and_the_same_numbers():
         loss = mixed_cross_entropy(logits, targets, 0.1)
         rows, hit, confidence = scored_cross_entropy(logits, targets)
         loss = loss + mixed_binary_cross_entropy(logits, targets, 0.1, 0.2)
-        loss = loss + mixed_binary_cross_entropy(logits, logits.detach().sigmoid(), reduction="none").mean()
+        loss = (
+            loss
+            + mixed_binary_cross_entropy(
+                logits, logits.detach().sigmoid(), reduction="none", class_weight=classes
+            ).mean()
+        )
         return loss + rows.mean(), hit, confidence, fgsm_step(x.clamp(0, 1), x, 0.1)
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
