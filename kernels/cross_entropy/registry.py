@@ -201,7 +201,7 @@ def _binary_variant(label: str, kernel, elements: int, warps: int, kind: str = "
     return Variant(label, kernel, signature, switches, elements, warps, ("B", "grad_stride"), kind, fusion=fusion)
 
 
-_TILE = {"C": 1000, "ROWS": 1, "BLOCK": 1024}
+_TILE: dict[str, Any] = {"C": 1000, "ROWS": 1, "BLOCK": 1024}
 _BINARY_AOT = {
     "1000": (
         _binary_variant("binary_rows 1000", binary_rows_kernel, 1000, 4, COUNT=1000, **_TILE),
