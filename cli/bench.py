@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,6 +34,12 @@ def bench(
     from fastreg.benchmarks import run
     from fastreg.benchmarks.report.terminal import suite_text
 
-    flags = {"model": model, "size": size, "batch_size": batch_size, "device": device, "data_dir": data_dir}
+    flags: dict[str, Any] = {
+        "model": model,
+        "size": size,
+        "batch_size": batch_size,
+        "device": device,
+        "data_dir": data_dir,
+    }
     for name in select(what):
         typer.echo(suite_text(name, run(name, out=out, quick=quick, **flags)))

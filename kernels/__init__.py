@@ -7,7 +7,7 @@ fastreg, and opens no files. Exports are lazy: an operation's module is imported
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastreg.kernels.attacks import fgsm_attack, fgsm_step, zero_sign_share
@@ -61,7 +61,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'fastreg.kernels' has no attribute {name!r}")
     return getattr(importlib.import_module(f"fastreg.kernels.{_HOME[name]}"), name)

@@ -69,7 +69,7 @@ class BatchAugment(nn.Module):
         self.options: dict[str, Any] = {"mean": mean, "std": std, "dtype": dtype, "size": size}
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
         return self  # the host draws, so the step stays on the CPU: reading it must not wait for a GPU
 
     def forward(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 _EXPORTS = {
     "DATASETS": "datasets",
@@ -26,7 +27,7 @@ _EXPORTS = {
 __all__ = [*_EXPORTS]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         return getattr(importlib.import_module(f"fastreg.pipelines.{_EXPORTS[name]}"), name)
     raise AttributeError(f"module 'fastreg.pipelines' has no attribute {name!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ _LAYOUT: dict[str, tuple[str, dict[str, tuple[str, ...]], str, str, str]] = {
 class ArraySource(Source):
     """A whole split of small images in memory: ``images`` uint8 [N, H, W, 3]."""
 
-    def __init__(self, images: np.ndarray, *about):
+    def __init__(self, images: np.ndarray, *about: Any):
         self.images = images
         super().__init__(*about)
         self.canvas = images.shape[1], images.shape[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class CanvasDecoder:
     def run(self, requests: Iterator[BatchRequest]) -> Generator[Decoded]:
         height, width = self.source.canvas or (0, 0)
 
-        def start(boxed: tuple[BatchRequest, np.ndarray | None]):
+        def start(boxed: tuple[BatchRequest, np.ndarray | None]) -> Any:
             request, boxes = boxed
             images = self.settings.buffer((len(request.indices), height, width, 3))
             rows = images.numpy()

@@ -84,7 +84,7 @@ class DaliDecoder:
     def run(self, requests: Iterator[BatchRequest]) -> Generator[Decoded]:
         inside: list[tuple[BatchRequest, list[int]]] = []  # fed to DALI and not yet returned
 
-        def start(request: BatchRequest):
+        def start(request: BatchRequest) -> Any:
             return request, self.pillow.pool.map_chunks(request, self._prepare, smallest=32)
 
         prepared = look_ahead(requests, start, 2, lambda started: cancel_all(started[1]))
@@ -177,7 +177,7 @@ class DaliDecoder:
         }
 
         @dali.pipeline_def
-        def graph():
+        def graph() -> Any:
             encoded = fn.external_source(name="encoded")
             given = {name: fn.external_source(name=name) for name in windows}
             if train and self.regions:

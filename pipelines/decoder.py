@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -111,7 +111,7 @@ def decode_in_threads(
 ) -> Generator[Decoded]:
     """Decode batches whose rows are filled by ``task(request, first, out)``, which returns the rows that failed."""
 
-    def start(request: BatchRequest):
+    def start(request: BatchRequest) -> Any:
         images = settings.buffer((len(request.indices), request.size, request.size, 3))
         rows = images.numpy()
         return images, pool.map_chunks(request, lambda request, a, b: task(request, a, rows[a:b]))

@@ -102,7 +102,7 @@ def _retrieve(published: Published, folder: Path, mirror: str | None) -> Path:
     url = f"{mirror.rstrip('/')}/{published.name}" if mirror else published.url
     partial = folder / f"{published.name}.part"
 
-    def resume(url: str, output: Any, _) -> None:
+    def resume(url: str, output: Any, _: Any) -> None:
         _download(url, partial)
         os.replace(partial, output)
 

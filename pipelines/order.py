@@ -49,7 +49,7 @@ class Order:
     pages: np.ndarray | None = None
     window: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("batch_size", "accumulate", "world"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` is {getattr(self, name)}: give 1 or more.")

@@ -117,7 +117,7 @@ def write_beton(
     begun = writer.next
     requests = (BatchRequest(0, np.arange(a, min(a + 64, len(source)))) for a in range(begun, len(source), 64))
 
-    def start(request: BatchRequest):
+    def start(request: BatchRequest) -> Any:
         return request, pool.map_chunks(request, encode)
 
     try:

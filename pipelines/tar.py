@@ -70,7 +70,7 @@ class TarSource(Source):
     def describe(self, index: int) -> str:
         return f"{self.path}:{self._files[index][0]}"
 
-    def __del__(self):
+    def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
 

@@ -85,7 +85,7 @@ def verify(
                         found.append((source.describe(index), reason(error)))
                 return found
 
-            def start(request: BatchRequest, check=check):
+            def start(request: BatchRequest, check: Any = check) -> Any:
                 return request, pool.map_chunks(request, check)
 
             n = len(source)

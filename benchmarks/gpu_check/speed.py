@@ -15,7 +15,7 @@ from fastreg.benchmarks.gpu_check.check import CPU
 from fastreg.benchmarks.gpu_check.compile_all import compile_all
 from fastreg.benchmarks.gpu_check.dry import DryOptions
 from fastreg.benchmarks.gpu_check.pool import Pool, Request
-from fastreg.benchmarks.gpu_check.work import TRACEBACKS
+from fastreg.benchmarks.gpu_check.work import TRACEBACKS, records
 from fastreg.benchmarks.record import FAILED, OURS, Absent
 from fastreg.benchmarks.report.terminal import duration
 
@@ -127,11 +127,6 @@ def _keep_crash(out: Path, suite: str, case: str, reason: str) -> bool:
             record.merge(path, found)
             return True
     return False
-
-
-def records(out: Path) -> list[Path]:
-    """The benchmark records in a folder."""
-    return [path for path in sorted(out.glob("*.json")) if path.name != "checks.json"]
 
 
 def summary(out: Path) -> list[str]:

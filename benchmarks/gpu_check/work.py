@@ -130,10 +130,14 @@ def run_suites(
 pending: dict[str, list[Any]] = {}  # captured rows of this process by suite, whose launches are not counted yet
 
 
+def records(out: Path) -> list[Path]:
+    """The benchmark records in a folder."""
+    return [path for path in sorted(out.glob("*.json")) if path.name != "checks.json"]
+
+
 def count_launches(names: list[str], out: str) -> Iterator[tuple[str, Any]]:
     """Count the launches of the captured rows of all suites: the profiler comes last."""
     from fastreg.benchmarks import runner
-    from fastreg.benchmarks.gpu_check.speed import records
 
     (path,) = records(Path(out))
     for name in names:

@@ -89,7 +89,7 @@ def bare_dali(source: Any, batch: int, size: int, workers: int, options: Benchma
         raise ImportError("its file reader needs a folder of images")
 
     @pipeline_def
-    def pipe():
+    def pipe() -> Any:
         encoded, labels = fn.readers.file(
             files=files, labels=source.labels.tolist(), shuffle_after_epoch=True, name="Reader"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastreg.evaluation.engine import evaluate
@@ -21,7 +21,7 @@ _EXPORTS = {
 __all__ = ["evaluate", "load_classifier", "Scorecard", "SUITES"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'fastreg.evaluation' has no attribute {name!r}")
     return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastreg.report.html import write_report
@@ -22,7 +22,7 @@ _EXPORTS = {
 __all__ = ["write_report", "contact_sheet", "paper", "figure1", "print_scorecard"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'fastreg.report' has no attribute {name!r}")
     return getattr(importlib.import_module(f"fastreg.report.{_EXPORTS[name]}"), name)

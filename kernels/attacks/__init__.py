@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,7 +85,7 @@ _step_op = torch.library.custom_op("fastreg::fgsm_step", _step, mutates_args=())
 
 
 @_step_op.register_fake
-def _(images, *_):
+def _(images: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(images)
 
 
@@ -174,7 +175,7 @@ def start_in_ball(images: Tensor, epsilon: float, seed: int, indices: Tensor, cl
 
 
 @contextmanager
-def _frozen(model) -> Iterator[None]:
+def _frozen(model: Any) -> Iterator[None]:
     """Switch the parameters' gradients off: none are stored and none are accumulated."""
     live = [p for p in model.parameters() if p.requires_grad] if isinstance(model, torch.nn.Module) else []
     for p in live:
@@ -186,7 +187,7 @@ def _frozen(model) -> Iterator[None]:
             p.requires_grad_(True)
 
 
-def _check(images, grad, epsilon, origin, radius) -> None:
+def _check(images: Tensor, grad: Tensor, epsilon: float, origin: Tensor | None, radius: float | None) -> None:
     if images.dtype != torch.float32:
         raise TypeError(f"`images` is {images.dtype}: give torch.float32 pixels in [0, 1].")
     if grad.dtype not in (torch.float32, torch.float16, torch.bfloat16):

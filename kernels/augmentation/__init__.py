@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -151,12 +152,12 @@ def _empty(images: Tensor, height: int, width: int, dtype: torch.dtype) -> Tenso
 
 
 @_augment_op.register_fake
-def _(images, *arguments):
+def _(images: Tensor, *arguments: Any) -> Tensor:
     dtype, height, width = arguments[9:12]
     return _empty(images, height, width, dtype)
 
 
-def _check(images, plan, mean, std, dtype, size) -> tuple[int, int]:
+def _check(images: Tensor, plan: Plan, mean: Any, std: Any, dtype: torch.dtype, size: Any) -> tuple[int, int]:
     """Check the arguments and return the output size. Values are read on the CPU only."""
     if images.dtype != torch.uint8:
         raise TypeError(f"`images` is {images.dtype}: give torch.uint8 [B, H, W, 3], the loader's bytes.")

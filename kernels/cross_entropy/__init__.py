@@ -7,6 +7,8 @@ and one backward for "none", one more forward for "sum" and "mean". The host nev
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -87,7 +89,9 @@ def scored_cross_entropy(
     return _loss(logits, targets, label_smoothing, reduction, True, check_labels)
 
 
-def _loss(logits, targets, smoothing, reduction, score, check_labels) -> tuple[Tensor, Tensor, Tensor]:
+def _loss(
+    logits: Tensor, targets: Any, smoothing: float | Tensor, reduction: str, score: bool, check_labels: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     a, b, lam = _check(logits, targets, smoothing, reduction, check_labels)
     eps, smoothing = (smoothing, 0.0) if isinstance(smoothing, Tensor) else (None, float(smoothing))
     eps = eps if eps is None else to_device(eps, logits.device, "label_smoothing")
@@ -128,7 +132,7 @@ def _backward(
     return run(grad, logits, lse, total, (a, b, lam, eps, smoothing), reduction)
 
 
-def _save(ctx, inputs, output) -> None:
+def _save(ctx: Any, inputs: Any, output: Any) -> None:
     logits, a, b, lam, eps, smoothing, reduction, _ = inputs
     _, lse, total, _, _ = output
     ctx.save_for_backward(logits, lse, total, a, b, lam, eps)
@@ -144,14 +148,14 @@ class _CrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, *inputs):
+    def forward(ctx: Any, *inputs: Any) -> Any:
         output = _forward(*inputs)
         _save(ctx, inputs, output)
         return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad, *_):
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:
         saved: list = [*ctx.saved_tensors, ctx.smoothing, ctx.reduction]
         return _backward(grad, *saved), *[None] * 7
 
@@ -162,8 +166,8 @@ _backward_op = torch.library.custom_op("fastreg::cross_entropy_backward", _backw
 
 
 @_forward_op.register_fake
-def _(logits, a, b, lam, eps, smoothing, reduction, score):
-    def rows(n):
+def _(logits: Tensor, a: Any, b: Any, lam: Any, eps: Any, smoothing: Any, reduction: Any, score: Any) -> Any:
+    def rows(n: Any) -> Tensor:
         return logits.new_empty(n, dtype=torch.float32)
 
     B, scored = len(logits), len(logits) if score else 0
@@ -171,18 +175,20 @@ def _(logits, a, b, lam, eps, smoothing, reduction, score):
 
 
 @_backward_op.register_fake
-def _(grad, logits, *_):
+def _(grad: Tensor, logits: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(logits)
 
 
-def _backward_compiled(ctx, grad, *_):
+def _backward_compiled(ctx: Any, grad: Tensor, *_: Any) -> Any:
     return _backward_op(grad, *ctx.saved_tensors, ctx.smoothing, ctx.reduction), *[None] * 7
 
 
 _forward_op.register_autograd(_backward_compiled, setup_context=_save)
 
 
-def _check(logits, targets, label_smoothing, reduction, check_labels) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def _check(
+    logits: Tensor, targets: Any, label_smoothing: float | Tensor, reduction: str, check_labels: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Check the arguments and return a, b and lam. Hard labels have neither b nor lam."""
     check_logits(logits, reduction)
     if isinstance(label_smoothing, Tensor):

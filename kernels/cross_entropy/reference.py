@@ -9,6 +9,8 @@ is the sum of the rows over the sum of w.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -36,7 +38,7 @@ def _resolved(labels: Labels) -> tuple[Tensor, Tensor, Tensor]:
     return a, a if b is None else b, torch.tensor(smoothing, device=a.device) if eps is None else eps
 
 
-def forward_reference(logits: Tensor, labels: Labels, reduction: int, score: bool):
+def forward_reference(logits: Tensor, labels: Labels, reduction: int, score: bool) -> Any:
     a, b, eps = _resolved(labels)
     z, C = logits.float(), logits.shape[1]
     wa, wb, w, poison = pair_weights(labels, C)
