@@ -32,7 +32,7 @@ lint: types
 	$(BIN)/ruff format --check .
 	cd build/lint && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-cache
 
-# The packages lie in several top-level folders, so the tools that read packages from disk read an installed copy.
+# The packages are in several top-level folders, so the tools that read packages from disk read an installed copy.
 types: install-dev
 	rm -rf build/lint build/lib
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/lint .
@@ -56,7 +56,7 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dali,sample]'
 	# without the checkout on the path, Python started beside this folder takes the folder for the package
 	pwd >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fastreg-checkout.pth"
-	$(PIP) --no-deps imagecorruptions  # its frost photographs; nothing else of it is used
+	$(PIP) --no-deps imagecorruptions  # for its frost images only
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed

@@ -1,4 +1,4 @@
-"""Real photographs for the benchmarks: the content of pixels decides clocks, caches and JPEG work."""
+"""Real images for the benchmarks: clocks, caches and JPEG work depend on the content of the pixels."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ FILE_SIDES, FILE_QUALITY, FILE_CLASSES = (375, 500), 90, 8  # the most frequent 
 
 
 @cache
-def photographs(data_dir: str | None = None) -> tuple[list[np.ndarray], str]:
-    """Photographs and their source.
+def real_images(data_dir: str | None = None) -> tuple[list[np.ndarray], str]:
+    """Real images and their source.
 
     Args:
-        data_dir: folder of the imagenet data set; None looks in the usual places.
+        data_dir: folder of the imagenet data set; None: as for ``open_dataset``.
 
     Returns:
         ``(images, source)``: uint8 RGB arrays of the first source that exists (the data set, scikit-image's wheel, the
-        checkout's test photograph), else noise with the 1/f spectrum of photographs; and the source in words.
+        checkout's test image), else noise with the 1/f spectrum of natural images; and the source in words.
     """
     for source in (lambda: _from_data(data_dir), _from_skimage, _from_golden):
         if (found := source()) is not None:
             return found
-    return [_one_over_f(512)], "noise with a 1/f spectrum (no photograph found)"
+    return [_one_over_f(512)], "noise with a 1/f spectrum (no image found)"
 
 
 def image_source(data_dir: str | None = None) -> str:
-    """The source of :func:`photographs`, in words."""
-    return photographs(data_dir)[1]
+    """The source of :func:`real_images`, in words."""
+    return real_images(data_dir)[1]
 
 
 def image_batch(n: int, size: int, device: torch.device, seed: int = 0, data_dir: str | None = None) -> torch.Tensor:
-    """Random windows of the photographs, uint8 [n, size, size, 3] on ``device``; small photographs are wrapped."""
+    """Random windows of the real images, uint8 [n, size, size, 3] on ``device``; small images are wrapped."""
     return _windows(n, size, seed, data_dir).to(device, copy=True)
 
 
 @lru_cache(maxsize=8)
 def _windows(n: int, size: int, seed: int, data_dir: str | None) -> torch.Tensor:
     rng = np.random.default_rng(seed)
-    stock, _ = photographs(data_dir)
+    stock, _ = real_images(data_dir)
     out = np.empty((n, size, size, 3), np.uint8)
     for row in out:
         image = stock[rng.integers(len(stock))]
@@ -59,7 +59,7 @@ def _windows(n: int, size: int, seed: int, data_dir: str | None) -> torch.Tensor
 
 
 def write_files(root: Path, n: int, seed: int = 0) -> str:
-    """Write JPEG files of 500 x 375 pixels, quality 90: random crops of photographs at 60 to 100 % of the largest size.
+    """Write JPEG files of 500 x 375 pixels, quality 90: random crops of real images at 60 to 100 % of the largest size.
 
     Args:
         root: folder; the files become ``root/train/<class>/*.JPEG``, and one per class in ``root/val``.
@@ -71,7 +71,7 @@ def write_files(root: Path, n: int, seed: int = 0) -> str:
     """
     import cv2
 
-    stock, where = _from_skimage() or photographs()  # the sample's are smaller
+    stock, where = _from_skimage() or real_images()  # the images of the sample are smaller
     rng = np.random.default_rng(seed)
     height, width = FILE_SIDES
     for number in range(n + FILE_CLASSES):
@@ -92,13 +92,13 @@ def frost_textures() -> tuple[list[np.ndarray], str]:
     """Textures of the frost corruption and their source.
 
     Returns:
-        ``(textures, source)``: the five published frost photographs, uint8 RGB. Where they are missing, windows of
-        photographs of the same sizes: the work is the same, the corruption is not, so no result uses them.
+        ``(textures, source)``: the five published frost images, uint8 RGB. If they are missing, windows of real images
+        of the same sizes: the work is the same, the corruption is not, so no result uses them.
     """
     from fastreg.pipelines.frost import load_frost
 
     try:
-        return load_frost(), "the published photographs"
+        return load_frost(), "the published images"
     except InputError:
         whole = _windows(len(_FROST_SIZES), max(w for _, w in _FROST_SIZES), 7, None).numpy()
         return [x[:h, :w].copy() for x, (h, w) in zip(whole, _FROST_SIZES)], "stand-ins of the same sizes"
@@ -131,14 +131,14 @@ def _from_skimage() -> tuple[list[np.ndarray], str] | None:
     folder = Path(spec.submodule_search_locations[0]) / "data"
     decoded = (cv2.imread(str(folder / name)) for name in _SKIMAGE if (folder / name).is_file())
     images = [np.ascontiguousarray(x[..., ::-1]) for x in decoded if x is not None]
-    return (images, "scikit-image's photographs") if images else None
+    return (images, "scikit-image's images") if images else None
 
 
 def _from_golden() -> tuple[list[np.ndarray], str] | None:
     if not _GOLDEN.is_file():
         return None
     with np.load(_GOLDEN) as golden:
-        return [golden["imagenet224/image"]], "one photograph, 224 px"
+        return [golden["imagenet224/image"]], "one image, 224 px"
 
 
 def _one_over_f(side: int, seed: int = 0) -> np.ndarray:

@@ -125,7 +125,7 @@ def _row(row: Any, here: str) -> None:
     times = row["low"], row["us"], row["high"]
     if not all(math.isfinite(t) and t > 0 for t in times) or not times[0] <= times[1] <= times[2] or row["runs"] < 1:
         raise InputError(
-            f"{here} ({row['name']} / {row['variant']}): the median {row['us']} must lie between its quartiles "
+            f"{here} ({row['name']} / {row['variant']}): the median {row['us']} must be between its quartiles "
             f"{row['low']} and {row['high']}, all above 0, over at least one run."
         )
 

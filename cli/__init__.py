@@ -117,7 +117,7 @@ def main() -> None:
 
 
 def _named_by_flag(message: str, command: Any, arguments: list[str]) -> str:
-    """Replace each `` `parameter` `` of a library's message by the flag of the command at hand that sets it."""
+    """Replace each `` `parameter` `` in a library's message by the flag of the current command."""
     for word in arguments:
         command = getattr(command, "commands", {}).get(word, command)
     flags = {
@@ -130,7 +130,7 @@ def _named_by_flag(message: str, command: Any, arguments: list[str]) -> str:
 
 
 def _hide_type_of_flags(command: Any, parent: typer.Context | None = None) -> None:
-    """Keep the help from printing ``<bool>`` behind options that take no value, in this command and those below it."""
+    """Remove ``<bool>`` from the help of options without a value, in this command and its subcommands."""
     context = typer.Context(command, parent=parent, **(command.context_settings or {}))
     for parameter in command.get_params(context):
         if getattr(parameter, "is_flag", False) and parameter.metavar is None:

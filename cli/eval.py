@@ -25,7 +25,7 @@ def evaluate(
     ] = "clean",
     **flags: Any,
 ) -> None:
-    """Evaluate a model and keep its scorecard; a killed evaluation continues where it was."""
+    """Evaluate a model and write its scorecard; a repeated command continues a killed evaluation."""
     from fastreg.evaluation.from_checkpoint import run
     from fastreg.report import print_scorecard
 

@@ -13,7 +13,7 @@ from fastreg.pipelines.loader_table import loader_help
 FLAGS: Flags = {
     "Model": {
         "weights": (Path, "--weights", "A file of weights instead of a checkpoint."),
-        "weights_key": (str, "--weights-key", "Where in that file, such as state_dict_ema, if it holds several."),
+        "weights_key": (str, "--weights-key", "Key of the weights in that file, such as state_dict_ema."),
         "model": (str, "--model", "Architecture of --weights; timm:NAME or torchvision:NAME alone: published weights."),
         "mean": (str, "--mean", "Normalization: data, none (with --std none: pixels), or numbers joined by commas."),
         "std": (str, "--std", "The same."),
@@ -24,7 +24,7 @@ FLAGS: Flags = {
     },
     "Data": {
         "data": (str, "--data", "A data set, or folder:DIR; default: that of the training."),
-        "data_dir": (Path, "--data-dir", "Where the data set lies."),
+        "data_dir": (Path, "--data-dir", "Root of the data set."),
         "size": (int, "--size --img-size", "Side of the images in pixels; default: the run's, else 224."),
         "crop_pct": (
             float,
@@ -34,7 +34,7 @@ FLAGS: Flags = {
         "scored_classes": (
             str,
             "--classes",
-            "Outputs that compete, of data with fewer classes: subset or all.",
+            "Competing outputs on data with fewer classes: subset or all.",
         ),
         "loader": (str, "--loader", f"{loader_help(evaluation=True)}; auto is folder, the published protocol."),
         "workers": (int, "-j --workers", "Decoding threads."),
@@ -46,7 +46,7 @@ FLAGS: Flags = {
         "constants": (str, "--constants", "imagenet224, imagenet299, tiny64 or cifar32; default auto, by size."),
         "corruptions": (str, "--corruptions --corruption", "Only these, joined by commas."),
         "severities": (str, "--severities --severity", "Only these, joined by commas."),
-        "frost_dir": (Path, "--frost-dir", "Folder of the frost photographs."),
+        "frost_dir": (Path, "--frost-dir", "Folder of the frost images."),
         "imagenet_c_dir": (Path, "--imagenet-c-dir", "Read ImageNet-C's published files."),
         "cifar_c_dir": (Path, "--cifar-c-dir", "Read CIFAR-C's published arrays."),
         "ood_dir": (Path, "--ood-dir", "Folder of the out-of-distribution sets."),

@@ -14,7 +14,7 @@ from fastreg.cli import app
 
 @app.command()
 def recipes(
-    pattern: Annotated[str, typer.Argument(metavar="[NAME]", help="A recipe, or a part of several names.")] = "",
+    pattern: Annotated[str, typer.Argument(metavar="[NAME]", help="A recipe, or a word in several names.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print all settings as JSON.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the paper's rows as a Markdown table.")] = False,
 ) -> None:

@@ -25,5 +25,5 @@ def report(
     """Write one self-contained HTML page about evaluated runs."""
     from fastreg.report import write_report
 
-    page = write_report(folders or (), out, runs_root=runs)
-    typer.echo(f"report: {page}")
+    path = write_report(folders or (), out, runs_root=runs)
+    typer.echo(f"report: {path}")

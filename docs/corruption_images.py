@@ -1,4 +1,4 @@
-"""The images of the page about corruptions: each corruption at five severities, one strip each."""
+"""Images for the documentation of corruptions: one strip per corruption, with its five severities."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ CORRUPTED = ("shot_noise", "motion_blur", "frost", "fog", "elastic_transform", "
 SEEDS = {"mixup": 32, "cutmix": 3, "gaussian_noise": 21, "random_erasing": 8}  # draws that show the method well
 
 
-def photographs() -> Batch:
+def example_images() -> Batch:
     """scikit-image's chelsea and coffee (public domain), square."""
     squares = (data.chelsea()[:, 75:375], data.coffee()[:, 100:500])
     pixels = [np.asarray(Image.fromarray(one).resize((224, 224), Image.Resampling.BICUBIC)) for one in squares]
@@ -41,7 +41,7 @@ def augmented(batch: Batch, name: str) -> np.ndarray:
 
 
 def main() -> None:
-    batch = photographs()
+    batch = example_images()
     rows = [
         [(name.replace("_", " "), augmented(batch, name)) for name in METHODS],
         [

@@ -1,4 +1,4 @@
-"""The pages of the site that are made from the code: methods, suites, the command line, the API, and the READMEs."""
+"""The generated pages of the documentation site: methods, suites, the command line, the API, and the READMEs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def all_pages() -> dict[str, str]:
 
 
 def readme(file: str, page: str, title: str | None = None) -> str:
-    """A Markdown file of the checkout as a page: links lead to pages; links to other files become plain text."""
+    """A Markdown file as a page of the site: links lead to pages of the site, and links to other files become text."""
     text = (ROOT / file).read_text()
     if title:
         text = re.sub(r"\A# .*", f"# {title}", text)
@@ -77,8 +77,8 @@ def readme(file: str, page: str, title: str | None = None) -> str:
         name = os.path.normpath(os.path.join(os.path.dirname(file), path))
         if name not in PAGE_OF:
             return label
-        place = os.path.relpath(PAGE_OF[name], os.path.dirname(page) or ".")
-        return f"[{label}]({place}{'#' + anchor if anchor else ''})"
+        target_page = os.path.relpath(PAGE_OF[name], os.path.dirname(page) or ".")
+        return f"[{label}]({target_page}{'#' + anchor if anchor else ''})"
 
     text = re.sub(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)", link, text)
     return re.sub(r"!\[([^\]]*)\]\(([^)\s]+)\)", "", text)
@@ -130,9 +130,7 @@ def api_pages() -> dict[str, str]:
             elif isinstance(value, dict | tuple | frozenset):
                 lines += [f"## `{name}`", "", ", ".join(f"`{one}`" for one in value), ""]
             elif name != "__version__":
-                raise TypeError(
-                    f"{package}.{name} is a {type(value).__name__}: say in docs/pages.py how to document it"
-                )
+                raise TypeError(f"{package}.{name} is a {type(value).__name__}: add its documentation to docs/pages.py")
         found[f"api/{package}.md"] = "\n".join(lines)
     return {f"api/{package}.md": found[f"api/{package}.md"] for package in API}
 

@@ -15,16 +15,16 @@ def capture(function: Callable[..., Any], *inputs: Any, warm_up: int = WARM_UP) 
     """Capture ``function(*inputs)``.
 
     Args:
-        function: what is captured; it must not wait for the device.
-        inputs: CUDA tensors. A replay reads what they hold then.
+        function: the function to capture; it must not wait for the device.
+        inputs: CUDA tensors. A replay reads their content at that time.
         warm_up: calls before the capture.
 
     Returns:
         ``(replay, output)``: each ``replay()`` writes into the memory of ``output``.
 
     Raises:
-        Exception: whatever keeps the function from being captured. The stream that was current is current again, and
-            the memory of the capture is free again.
+        Exception: any error of the capture. The previous stream is current again, and the memory of the capture is
+            free again.
     """
     before = torch.cuda.current_stream()
     stream = torch.cuda.Stream()

@@ -1,4 +1,4 @@
-"""The errors that a user may see. Each message is one sentence that says what is wrong and what to do.
+"""The errors that a user may see. Each message is one sentence that names the fault and its remedy.
 
 A message names parameters in backquotes; the command line replaces them by its flags.
 """

@@ -58,19 +58,19 @@ def write_json(path: Path | str, content: Any) -> None:
 
 
 class InUseError(InputError):
-    """Another process holds a folder."""
+    """Another process has locked a folder."""
 
 
 @contextmanager
 def lock(folder: Path, other: str = "`name`") -> Iterator[None]:
-    """Hold a folder for one writer. The lock ends with the process.
+    """Lock a folder for one writer. The lock ends with the process.
 
     Args:
         folder: created if it is missing, with its parents; what was created is removed if nothing is written there.
-        other: what chooses another folder, for the message: a parameter in backquotes or a word.
+        other: the parameter (in backquotes) or word that chooses another folder, for the message.
 
     Raises:
-        InUseError: another process holds the folder. It is an InputError.
+        InUseError: another process has locked the folder. It is an InputError.
         RunError: the folder cannot be written.
     """
     path = folder / ".lock"

@@ -144,7 +144,7 @@ FAST["fast/cifar10/cifarnet"] = {
 }
 FAST["fast/cifar100/cifarnet"] = FAST["fast/cifar10/cifarnet"]
 
-# For two CPU cores, on which a ResNet-18 at 64 px trains about 76 images per second: minutes on a small data set.
+# For two CPU cores, which train a ResNet-18 at 64 px with about 76 images per second: minutes on a small data set.
 SHORT: dict[str, Recipe] = {
     "short/imagenet": {
         "model": "resnet18",

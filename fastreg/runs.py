@@ -129,13 +129,13 @@ def newest(root: Path | str = "runs") -> Path:
 
 
 def stored_data_dir(settings: Mapping[str, Any]) -> str | None:
-    """Where the data of a run are, seen from the current folder.
+    """The data directory of a run, relative to the current folder or absolute.
 
     Args:
         settings: config.json of the run: ``data_dir`` as it was given, and its absolute path ``data_root``.
 
     Returns:
-        ``data_dir`` if it still leads to the same place, else ``data_root``. None: where the data set is usually found.
+        ``data_dir`` if it still leads to the same data, else ``data_root``. None: the default of ``open_dataset``.
 
     Raises:
         InputError: neither exists.
@@ -155,7 +155,7 @@ def stored_data_dir(settings: Mapping[str, Any]) -> str | None:
 
 
 def _exists(location: str) -> bool:
-    """Whether a path exists; addresses and patterns are left to whoever opens them."""
+    """Whether a path exists; True for addresses and patterns, which are checked when they are opened."""
     return "://" in location or bool(set(location) & set("*?[{")) or Path(location).exists()
 
 

@@ -24,7 +24,7 @@ class BatchAugment(nn.Module):
     normalized, and cropped where ``crop`` is given.
 
     The buffer ``step`` counts the calls in training mode and keys the draws. It stays on the CPU and is saved in
-    checkpoints. In a worker of a DataLoader the worker's seed is part of the key, so that draws differ between workers
+    checkpoints. In a worker of a DataLoader the worker's seed is in the key, so that draws differ between workers
     and epochs; ``torch.manual_seed`` before the loop makes them repeatable.
 
     torch.compile runs the module outside of its graphs in training mode, and inside in ``eval()`` mode.

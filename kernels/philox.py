@@ -20,7 +20,7 @@ import numpy as np
 
 from fastreg.kernels.dispatch import tl, triton
 
-# One row per operation that draws. Append only: the id is part of the counter of every result drawn with it.
+# One row per operation that draws. Append only: every result drawn with an id has it in its counter.
 OPERATIONS: dict[str, int] = {
     "augment_noise": 1,
     "noise_level": 2,

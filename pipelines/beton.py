@@ -189,7 +189,7 @@ class BetonSource(Source):
         encoded = data.tobytes()
         head = header(encoded)
         if head[:2] != (height, width):
-            raise ValueError(f"it is {head.width} x {head.height} pixels, and the file's table says {width} x {height}")
+            raise ValueError(f"it is {head.width} x {head.height} pixels, and the file's table has {width} x {height}")
         return encoded
 
     def gather(self, indices: np.ndarray, out: np.ndarray) -> None:

@@ -22,7 +22,7 @@ def random_boxes(seed: int, indices: np.ndarray, epoch: int, heights: np.ndarray
     Args:
         seed: Key of the draws.
         indices: int [B], sample indices.
-        epoch: Epoch, part of the key.
+        epoch: Epoch, which enters the key.
         heights, widths: int [B], image sides in pixels.
 
     Returns:

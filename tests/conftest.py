@@ -1,4 +1,4 @@
-"""A skipped test must print why, and where FASTREG_MUST_RUN names what it lacks, it fails instead.
+"""A skipped test must print why, and fails instead if FASTREG_MUST_RUN names the missing package.
 
 ``tests/interpreter`` is collected where TRITON_INTERPRET=1 is set, ``tests/ptx`` where FASTREG_PTX=1 is. Elsewhere they
 are left out, with a line in the header.

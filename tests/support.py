@@ -1,4 +1,4 @@
-"""What several test folders share: a tiny data set on disk, and the command line as a child process."""
+"""Helpers of several test folders: a tiny data set on disk, and the command line as a child process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_tiny_imagenet(root: Path, classes: int = 4, train: int = 16, val: int 
 
 
 def peer(package: str) -> Any:
-    """The package; where it cannot be imported, a skip that says why (FASTREG_MUST_RUN names those that must be)."""
+    """The package, or a skip with the reason if it cannot be imported (FASTREG_MUST_RUN names required packages)."""
     from fastreg.benchmarks.peers import need
 
     try:
@@ -43,7 +43,7 @@ def peer(package: str) -> Any:
 
 
 def resident_memory() -> int:
-    """Bytes of this process that lie in memory."""
+    """Resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

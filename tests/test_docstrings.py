@@ -74,8 +74,8 @@ NAMES = [name for name, _ in EXPORTED]
 def sections(value: Any) -> dict[str, str]:
     """The docstring's sections; the text before the first one is under ""."""
     text = inspect.cleandoc(value.__doc__ or "")
-    parts = re.split(rf"^({'|'.join(SECTIONS)}):\s*$", text, flags=re.MULTILINE)
-    return {"": parts[0].strip()} | dict(zip(parts[1::2], parts[2::2]))
+    pieces = re.split(rf"^({'|'.join(SECTIONS)}):\s*$", text, flags=re.MULTILINE)
+    return {"": pieces[0].strip()} | dict(zip(pieces[1::2], pieces[2::2]))
 
 
 def entries(section: str) -> dict[str, str]:
@@ -147,7 +147,7 @@ def test_returns(name, value):
     if returned in (None, "None", "Iterator[None]"):
         return
     text = found.get("Returns", found.get("Yields", "")).strip()
-    assert text, f"{name} does not say what it returns"
+    assert text, f"{name} does not describe its return value"
     if is_tensor(returned):
         assert DTYPE.search(text), f"{name} returns a tensor without a dtype: {text}"
         assert SHAPE.search(text), f"{name} returns a tensor without a shape: {text}"

@@ -67,12 +67,12 @@ def pip(*words: str) -> None:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """The environment without what points to this checkout or to data."""
+    """The environment without variables that point to this checkout or to data."""
     return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "FASTREG_DATA")} | more
 
 
 def where(code: str, cwd: Path, *flags: str, python: Path = Path(sys.executable), **env: str) -> str:
-    """What ``code`` prints, run without this checkout on the path."""
+    """The output of ``code``, run without this checkout on the path."""
     done = subprocess.run(
         [str(python), *flags, "-c", code],
         cwd=cwd,
@@ -86,7 +86,7 @@ def where(code: str, cwd: Path, *flags: str, python: Path = Path(sys.executable)
 
 
 def test_every_package_is_listed():
-    """Packages are listed by hand, since they lie in several top-level folders."""
+    """Packages are listed by hand, since they are in several top-level folders."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     found = {"fastreg"}
     for top in ("fastreg", "kernels", "pipelines", "cli", "benchmarks"):
@@ -198,7 +198,7 @@ def test_checkout_imports_with_nothing_installed(tmp_path):
     assert all(file.startswith(str(ROOT)) for file in files)
 
 
-def test_help_and_dir_name_the_two_functions_that_people_look_for():
+def test_help_and_dir_name_the_two_main_functions():
     import pydoc
 
     import fastreg

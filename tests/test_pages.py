@@ -1,4 +1,4 @@
-"""The pages of the checkout: links lead to files, named files exist, and versions agree."""
+"""The Markdown files of the checkout: links lead to files, named files exist, and versions agree."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from fastreg.version import __version__
 from tests.support import ROOT
 
 SKIPPED = {".venv", "build", "data", "runs", "docs"}  # the links of docs are checked when the site is built
-PAGES = [path for path in sorted(ROOT.rglob("*.md")) if not SKIPPED & set(path.relative_to(ROOT).parts)]
+FILES = [path for path in sorted(ROOT.rglob("*.md")) if not SKIPPED & set(path.relative_to(ROOT).parts)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_to_files_and_no_placeholder_is_left(page):
-    text = page.read_text()
+@pytest.mark.parametrize("readme", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_and_no_placeholder_is_left(readme):
+    text = readme.read_text()
     assert "@@" not in text
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            assert (readme.parent / target).exists(), f"{readme.name} links to {target}"
 
 
 def test_the_files_that_the_contribution_guide_names_exist():
@@ -75,15 +75,15 @@ def test_the_figures_of_the_readme_are_those_of_the_record_and_of_the_table_of_c
     machine = record["machine"]
     assert f"{machine['name']}, {machine['cores']} cores, {suite['date'][:10]}" in text
 
-    page = (ROOT / "kernels" / "corruptions" / "README.md").read_text()
-    rows = re.findall(r"^\| (\w+) \| [^|]+ \| (0|\d+, [\d.]+ %) \|", page, re.MULTILINE)
+    readme = (ROOT / "kernels" / "corruptions" / "README.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| [^|]+ \| (0|\d+, [\d.]+ %) \|", readme, re.MULTILINE)
     other = [float(cell.split(", ")[1].rstrip(" %")) for _, cell in rows if cell != "0"]
     assert f"{len(rows) - len(other)} of {len(rows)} equal to the bit; in the other {len(other)} at most" in text
     assert re.search(rf"at most {max(other):.3f} % of the values differ, by one level", text)
     assert all(cell == "0" or cell.startswith("1, ") for _, cell in rows)
 
 
-def test_every_code_folder_says_what_it_is_for():
+def test_every_code_folder_has_a_readme():
     folders = {
         path.parent
         for top in ("fastreg", "kernels", "pipelines", "cli", "benchmarks")

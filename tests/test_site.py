@@ -1,4 +1,4 @@
-"""The documentation: what it says about flags and files is true, and the site builds without a warning."""
+"""The documentation: named flags and files exist, and the site builds without a warning."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Check and time fastreg on a GPU: ``python -m fastreg.benchmarks.gpu_check MODE --out DIR``.
 
 Runs from a bare checkout: Python, torch with CUDA, triton, numpy, opencv, pillow and typer are enough; a check or a row
-that needs another package says so. Modes:
+that needs another package names it. Modes:
 
 * ``correctness``: every method's training step, captured graphs, loaders, whole evaluations and every kernel against
   float32 on the CPU, in under four minutes on 16 cores.

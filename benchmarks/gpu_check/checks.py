@@ -1,4 +1,4 @@
-"""All checks in the order in which they run: what only a GPU can show comes first."""
+"""All checks in the order in which they run: checks that only a GPU can make come first."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def run_correctness(
             recorded = [check.name for check in checks if records_kernels(check.name)]
             compile_all(pool, recorded, f"{WORK}:record_launches", (source, quick), deadline)
         names = split(checks, processes, extra=0.1)
-        requests = [Request(f"{WORK}:run_checks", part, (source, quick, device)) for part in names]
+        requests = [Request(f"{WORK}:run_checks", share, (source, quick, device)) for share in names]
         pool.run(requests, answer, deadline)
     finally:
         pool.close()

@@ -18,7 +18,7 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 POINTS = 0.05  # difference of a clean error through half precision, in percent
 CHANGED = 0.001  # share of predictions that half precision may change
 SUITES = "clean,fgsm,pgd,occlusion,cifar-c,ood"
-# percent, for suites whose images come from the model's own gradient or lie near its decision boundary
+# percent, for suites whose images come from the model's own gradient or are near its decision boundary
 LOOSE = 1.0
 
 
@@ -38,7 +38,7 @@ def _predictions(device: torch.device) -> Tensors:
     batch = TESTING // 5
     classifier = Classifier(net, mean=MEAN, std=STD, device=device, precision=_precision(device), batch_size=batch)
     try:
-        predictions = [classifier.images(part.to(device)).argmax(1) for part in images.split(batch)]
+        predictions = [classifier.images(chunk.to(device)).argmax(1) for chunk in images.split(batch)]
         if classifier.replayed is not None and classifier.replayed.refused:
             raise RuntimeError(f"the forward pass was not captured: {classifier.replayed.refused}")
         return (torch.cat(predictions).cpu(),)

@@ -66,9 +66,9 @@ def _batches(loader: str, stored: bool, device: torch.device) -> Tensors:
             for batch in made.batches(epoch * made.steps_per_epoch * made.global_batch):
                 for _ in range(4):
                     busy = busy @ busy
-                taken.append(tuple(part.clone() for part in batch if part is not None))
+                taken.append(tuple(tensor.clone() for tensor in batch if tensor is not None))
                 del batch
-    return tuple(torch.cat(parts) for parts in zip(*taken))
+    return tuple(torch.cat(tensors) for tensors in zip(*taken))
 
 
 def _dali(device: torch.device) -> Tensors:

@@ -1,8 +1,8 @@
-"""Worker processes of the GPU check, each with a pipe; a process that a CUDA error has spoilt is replaced.
+"""Worker processes of the GPU check, each with a pipe; a process is replaced after a CUDA error.
 
 A request is ``(function, arguments)``. ``function`` is "module:name"; it is a generator of ``(item, result)`` and
-announces an item with the result None. A worker sends what it yields. After an item whose result says ``restart``, or
-after a crash, a new process goes on with the items that follow.
+announces an item with the result None. A worker sends each yielded pair. After an item whose result has ``restart``, or
+after a crash, a new process continues with the next items.
 """
 
 from __future__ import annotations

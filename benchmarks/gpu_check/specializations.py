@@ -46,7 +46,7 @@ def recording(capability: int) -> Iterator[dict[str, Specialization]]:
     found: dict[str, Specialization] = {}
 
     class Driver:
-        """The part of a driver that Triton's launcher asks before it compiles."""
+        """The driver functions that Triton's launcher calls before it compiles."""
 
         def get_current_device(self) -> int:
             return _NO_DEVICE + capability

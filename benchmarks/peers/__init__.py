@@ -1,4 +1,4 @@
-"""Other tools beside which fastreg is measured, each set up as its documentation says.
+"""Other tools beside which fastreg is measured, each set up by its documentation.
 
 Each module builds peers of one kind. A builder calls :func:`need` for the packages it uses, so a peer that is not
 installed raises ImportError and is listed as absent.

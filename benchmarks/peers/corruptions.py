@@ -24,8 +24,8 @@ def peers() -> tuple[dict[tuple[str, str], Peer], str]:
 
     Returns:
         ``(peers, reason)``. ``peers[corruption, peer](parameter, device)`` puts its constants on the device and returns
-        a function of uint8 [B, n, n, 3] that gives uint8 of the same shape. ``reason`` says why kornia is missing, or
-        is empty.
+        a function of uint8 [B, n, n, 3] that gives uint8 of the same shape. ``reason``: why kornia is missing, or
+        empty.
     """
     plain: dict[tuple[str, str], Peer] = {
         ("gaussian_noise", "torch eager"): lambda sigma, _: _levels(lambda x: x + sigma * torch.randn_like(x)),

@@ -1,4 +1,4 @@
-"""PyTorch, timm, torchvision and kornia in place of the kernels, each set up as its documentation says.
+"""PyTorch, timm, torchvision and kornia in place of the kernels, each set up by its documentation.
 
 ``plain_augment`` and ``plain_loss`` are the operations written in plain PyTorch. Called directly they are the peer
 "torch eager", through torch.compile the peer "torch.compile", which every table has.

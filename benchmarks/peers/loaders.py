@@ -1,4 +1,4 @@
-"""Loaders of PyTorch, DALI, FFCV and torchvision, each set up as its documentation says.
+"""Loaders of PyTorch, DALI, FFCV and torchvision, each set up by its documentation.
 
 ``build(source, batch, size, workers, options)`` returns batches without end; a package that is missing raises
 ImportError.

@@ -41,20 +41,20 @@ def markdown(header: list[str], cells: list[list[str]]) -> str:
 
 def suite_block(suite: str, found: list[Record]) -> str:
     """A suite's table for each machine that ran it."""
-    parts = []
+    blocks = []
     for one in found:
         content = one["suites"].get(suite)
         if content is None:
             continue
         rows = [row for _, row in record.rows_of(one, suite)]
-        parts.append(f"**{title(one, content)}**")
-        parts.append(corruption_table(rows) if suite == "corruptions" else markdown(*table(rows)))
+        blocks.append(f"**{title(one, content)}**")
+        blocks.append(corruption_table(rows) if suite == "corruptions" else markdown(*table(rows)))
         if suite == "kernels" and any(row.limit_us for row in rows):
-            parts.append(f"![images per second against the limit](results/{one['machine']['slug']}.png)")
+            blocks.append(f"![images per second against the limit](results/{one['machine']['slug']}.png)")
         if not comparable(rows):
-            parts.append(f"{NO_COMPARISON}: fewer than two peers present.")
-        parts.append("\n".join(f"* {line}" for line in remarks(content)))
-    return "\n\n".join(parts) or f"{MISSING.capitalize()}."
+            blocks.append(f"{NO_COMPARISON}: fewer than two peers present.")
+        blocks.append("\n".join(f"* {line}" for line in remarks(content)))
+    return "\n\n".join(blocks) or f"{MISSING.capitalize()}."
 
 
 def title(one: Record, content: dict[str, Any]) -> str:

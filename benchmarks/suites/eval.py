@@ -152,12 +152,12 @@ def _files(options: BenchmarkOptions, ready: Callable[[], Ready], size: int, bat
     name = "read imagenet-c"
     classifier = ready().classifier
     with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / "brightness" / "3"
+        stored = Path(folder) / "brightness" / "3"
         pixels = image_batch(FILES, size, torch.device("cpu"), 9, options.data_dir).numpy()
         for i, image in enumerate(pixels):
-            (part / f"class{i % 4}").mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(part / f"class{i % 4}" / f"{i:05}.JPEG", quality=85)
-        eval_data = EvalData(part, size)
+            (stored / f"class{i % 4}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(stored / f"class{i % 4}" / f"{i:05}.JPEG", quality=85)
+        eval_data = EvalData(stored, size)
         world, config = World(0, 1, options.device), EvalConfig(batch_size=batch)
         step = published_sets.imagenet_c(Path(folder), eval_data, [("brightness", 3)])[1]["brightness/3"]
 
@@ -169,7 +169,7 @@ def _files(options: BenchmarkOptions, ready: Callable[[], Ready], size: int, bat
 
         variants: dict[str, Call] = {OURS: ours}
         try:
-            variants["RobustBench loop"] = robustbench_folder(classifier, part, FILES)
+            variants["RobustBench loop"] = robustbench_folder(classifier, stored, FILES)
         except ImportError as error:
             yield Absent(name, "RobustBench loop", str(error))
         yield from remove_failing(name, variants)

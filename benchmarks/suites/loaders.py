@@ -1,7 +1,7 @@
 """Images per second of each loader alone, from files to uint8 training crops, beside other loaders on the same files.
 
 All of them deliver shuffled random-resized crops of the same size, with one thread or process per core of this process.
-Without ImageNet on disk, the files are photographs of its most frequent size.
+Without ImageNet on disk, the files are real images of its most frequent size.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def alternate(variants: Mapping[str, Batches], sample: int, seconds: float, ahea
 
 
 def image_files(options: BenchmarkOptions, folder: Path) -> tuple[Any, str]:
-    """``(training files, description)``: ImageNet's where it is found, else photographs written into ``folder``."""
+    """``(training files, description)``: ImageNet's if it is found, else real images written into ``folder``."""
     try:
         source = open_dataset("imagenet", "train", options.data_dir)
         if not source.is_sample:

@@ -1,4 +1,4 @@
-"""``python -m fastreg.methods``: writes the methods into the READMEs of a checkout, from the heads of their modules."""
+"""``python -m fastreg.methods``: write the table of methods into the READMEs, from the docstrings of their modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARKERS = "<!-- {0} -->", "<!-- /{0} -->"
 
 
 def method_table() -> str:
-    """A Markdown table with a row per module: names, first line, defaults and source of the head."""
+    """A Markdown table with a row per module: names, and first line, defaults and source of its docstring."""
     names: dict[str, list[str]] = {}
     for name, build in {**METHODS, **JOINED}.items():
         names.setdefault(build.__module__, []).append(name)
@@ -29,11 +29,11 @@ def method_table() -> str:
 
 
 def read_head(module: Any) -> dict[str, str]:
-    """The parts of a module's head in one line each: "first", "Source", "Defaults", "Cost" and "Example"."""
+    """The sections of a module's docstring in one line each: "first", "Source", "Defaults", "Cost" and "Example"."""
     text = inspect.cleandoc(module.__doc__)
-    parts = re.split(r"^(Source|Defaults|Cost|Example): ", text, flags=re.MULTILINE)
-    found = {"first": text.split("\n\n")[0], **dict(zip(parts[1::2], parts[2::2]))}
-    return {part: " ".join(value.split()) for part, value in found.items()}
+    pieces = re.split(r"^(Source|Defaults|Cost|Example): ", text, flags=re.MULTILINE)
+    found = {"first": text.split("\n\n")[0], **dict(zip(pieces[1::2], pieces[2::2]))}
+    return {section: " ".join(value.split()) for section, value in found.items()}
 
 
 def method_names() -> str:
@@ -47,7 +47,7 @@ BLOCKS: dict[Path, tuple[str, Callable[[], str]]] = {
 
 
 def rewritten() -> dict[Path, str]:
-    """The text of each README with its block, which stands between two markers, made anew."""
+    """The text of each README, with a new block between its two markers."""
     found = {}
     for path, (name, block) in BLOCKS.items():
         before, after = (marker.format(name) for marker in MARKERS)

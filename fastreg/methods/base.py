@@ -1,4 +1,4 @@
-"""``Method``, what a training loop calls, and ``Component``, the contribution of one method module to it.
+"""``Method``, the interface of a training loop, and ``Component``, the contribution of one method to it.
 
 A component's ``draw`` runs on the host and returns numpy arrays by Plan field. ``join`` merges components field by
 field.
@@ -25,7 +25,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class MethodContext(NamedTuple):
-    """The settings that every component is built with."""
+    """The settings from which every component is built."""
 
     seed: int = 0
     dataset: str = "imagenet"
@@ -46,7 +46,7 @@ class DrawKeys(NamedTuple):
     size: tuple[int, int]
 
     def owner(self, scope: str) -> tuple[np.ndarray | int, int]:
-        """``(sample, step)`` of the counter: each sample's own, or one for the whole batch on all GPUs."""
+        """``(sample, step)`` of the counter: one per sample, or one for the whole batch on all GPUs."""
         return (self.samples, self.epoch) if scope == "sample" else (0, self.step)
 
 
@@ -60,8 +60,8 @@ class Drawn(NamedTuple):
 class Component(NamedTuple):
     """The contribution of one method to a joined one; a field at its default changes nothing.
 
-    ``writes`` names the Plan fields that ``draw`` returns. ``mean_fill``: its boxes are filled with the mean after
-    normalization, which does not fit a method with ``pixels``. The other fields are those of ``Method``.
+    ``writes`` names the Plan fields that ``draw`` returns. ``mean_fill``: boxes are filled with the mean after
+    normalization, so the method cannot join a method with ``pixels``. The other fields are those of ``Method``.
     """
 
     name: str
@@ -101,8 +101,8 @@ class Method(NamedTuple):
         optimizer: the optimizer of the source, if it is not SGD.
         model: keyword arguments that ``models.create_model`` needs for this method.
         name: the name given to ``create``, in the order of joining.
-        prepare: opens what ``step`` needs beside its arguments (raises InputError if it is missing); None for most.
-        plain: ``draw`` with the method's flips alone, for the epochs at the end of a run without regularization.
+        prepare: opens further data of ``step``, such as OOD images (raises InputError if it is missing); None for most.
+        plain: ``draw`` with the method's flips only, for the last epochs of a run, without regularization.
         recreate: repeats the call of ``create`` when the method is unpickled in another process.
     """
 

@@ -27,7 +27,7 @@ def mixup_cutmix(
     cutmix_prob: float | None = None,
     switch_prob: float = 0.5,
 ) -> Component:
-    """``alpha`` and ``prob`` are for both, ``mixup_*`` and ``cutmix_*`` for one of them."""
+    """``alpha`` and ``prob`` are for both methods, ``mixup_*`` and ``cutmix_*`` for one method."""
     alphas = [
         number(flag, alpha if own is None else own, 0, open_low=True)
         for flag, own in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha))

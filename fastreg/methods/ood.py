@@ -69,7 +69,7 @@ def ood_gan(context: MethodContext, *, ood: Any = None, weight: float = 1.0) -> 
 
 
 def beside(name: str, open_draw: Callable[[], Draw], weight: float) -> Component:
-    """A component with the training step and with ``prepare``, which the first step calls if nobody did.
+    """A component with the training step and ``prepare``. The first step calls ``prepare`` if it was not called before.
 
     Without ``indices`` the samples are numbered by position in the batch; without ``step`` the calls are counted.
     """

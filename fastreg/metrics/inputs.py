@@ -54,7 +54,7 @@ def shares(values: Any, name: str, hint: str) -> Tensor:
 
 
 def scores(values: Any, name: str) -> Tensor:
-    """A vector without NaN. float32 stays, other numbers become float64; both order and compare exactly."""
+    """A vector without NaN. float32 stays, other numbers become float64, so that order and comparisons are exact."""
     result = vector(values, name)
     result = result if result.dtype == torch.float32 else result.double()
     if bool(result.isnan().any()):

@@ -43,7 +43,7 @@ def fit_temperature(logits: Any, labels: Any) -> float:
         raise InputError("`logits` has NaN or inf: leave those samples out.")
     if bool((z.gather(1, y[:, None]) == -torch.inf).any()):
         raise InputError("`logits` has -inf for a label, which then has probability 0: leave those samples out.")
-    if not any(bool((own < 0).any()) for _, own in _parts(z, y)):
+    if not any(bool((own < 0).any()) for _, own in _chunks(z, y)):
         raise InputError("`labels` each have the largest logit of their row, so the best T is 0: add samples.")
     if _derivatives(z, y, 0.0)[0] >= 0:
         raise InputError("`labels` have no larger logits than other classes, so the best T is infinite: check them.")
@@ -69,7 +69,7 @@ def _root(z: Tensor, y: Tensor) -> float:
 def _derivatives(z: Tensor, y: Tensor, beta: float) -> tuple[float, float]:
     """First and second derivative of the mean loss in the inverse temperature."""
     slope = curvature = torch.zeros((), dtype=torch.float64, device=z.device)
-    for rows, own in _parts(z, y):
+    for rows, own in _chunks(z, y):
         finite = torch.where(rows.isfinite(), rows, 0.0)
         p = torch.where(rows.isfinite(), beta * finite, -torch.inf).softmax(1)
         mean = (p * finite).sum(1, keepdim=True)
@@ -78,8 +78,8 @@ def _derivatives(z: Tensor, y: Tensor, beta: float) -> tuple[float, float]:
     return float(slope) / len(z), float(curvature) / len(z)
 
 
-def _parts(z: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Some rows at a time: logits less the row's largest, float64 [n, K], and those of the labels, [n, 1]."""
+def _chunks(z: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Chunks of rows: logits minus the row's largest, float64 [n, K], and those of the labels, [n, 1]."""
     count = max(1, ELEMENTS // z.shape[1])
     for rows, labels in zip(z.split(count), y.split(count)):
         rows = rows.double()

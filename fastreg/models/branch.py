@@ -118,7 +118,7 @@ def survival(layer: int, layers: int, last: float) -> float:
 
 
 def set_fields(model: nn.Module, fields: Mapping[str, Tensor]) -> None:
-    """Copy a step's random numbers into a model with ShakeDrop or stochastic depth.
+    """Copy the random numbers of a step into a model with ShakeDrop or stochastic depth.
 
     Args:
         model: The model, also wrapped: DDP, torch.compile, ``Normalized``.

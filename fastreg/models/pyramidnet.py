@@ -17,7 +17,7 @@ from fastreg.models.branch import attach
 
 
 class PyramidBlock(nn.Module):
-    """Norm, convolution, then (norm, ReLU, convolution) for the others, norm. Zero-padded shortcut, no final ReLU."""
+    """Norm, convolution, (norm, ReLU, convolution) for each further one, norm. Zero-padded shortcut, no final ReLU."""
 
     conv1: nn.Module
     conv2: nn.Module

@@ -48,14 +48,14 @@ def write_report(
         raise InputError(broken[0])
     first = loaded[0].folder
     above = Path(os.path.normpath(first / ".."))  # the parent of Path(".") would be "."
-    page = Path(out) if out is not None else (first if len(loaded) == 1 else above) / "report.html"
-    if page.suffix != ".html":
-        raise InputError(f"`out` is {page}: give the name of an .html file.")
+    path = Path(out) if out is not None else (first if len(loaded) == 1 else above) / "report.html"
+    if path.suffix != ".html":
+        raise InputError(f"`out` is {path}: give the name of an .html file.")
     table = score_table(loaded, shown(run.card.summary() for run in loaded))
-    atomic_write(page, _render(loaded, broken))
-    atomic_write(page.with_suffix(".md"), markdown(loaded, table))
-    atomic_write(page.with_suffix(".csv"), comma_separated(loaded, table))
-    return page
+    atomic_write(path, _render(loaded, broken))
+    atomic_write(path.with_suffix(".md"), markdown(loaded, table))
+    atomic_write(path.with_suffix(".csv"), comma_separated(loaded, table))
+    return path
 
 
 def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:

@@ -1,7 +1,7 @@
 """Line and bar charts as inline SVG text, without scripts.
 
 The style of the page (report.css) gives the colors: series n has class ``s<n>``. Series of one color differ in dash and
-marker, so that twelve are told apart, in any color vision.
+marker, so that twelve can be distinguished, in any color vision.
 """
 
 from __future__ import annotations

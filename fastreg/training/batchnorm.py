@@ -6,8 +6,8 @@ with s_k the statistics of micro-batch k, on any rank, and r the value of all ra
 do not depend on how ranks and accumulation share a batch. A method that reads them in its step (an attack on the model
 in evaluation mode) reads r in all micro-batches.
 
-Between steps every rank may keep its own r_k: the law is linear, so their mean taken later is the same. It must be
-taken after each step if the step itself reads the statistics, else before they are saved or validated.
+Between steps every rank may keep its own r_k: the update is linear, so a later mean has the same value. The mean must
+be taken after each step if the step reads the statistics, otherwise before they are saved or used in a validation.
 """
 
 from __future__ import annotations

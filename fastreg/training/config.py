@@ -178,7 +178,7 @@ def check_reg_args(arguments: Mapping[str, Any]) -> None:
 
 
 def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) -> tuple[Config, list[str]]:
-    """Settings of a new run: a recipe's, overridden.
+    """Settings of a new run: those of a recipe, overridden.
 
     A given batch without a given ``lr`` scales the recipe's learning rate linearly.
 
@@ -189,7 +189,7 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
         overrides: fields of :class:`Config`, or names of timm and torchvision (flag_aliases.py). None means not given.
 
     Returns:
-        The settings, and messages that say which recipe was taken and what was changed.
+        The settings, and messages that name the recipe and the changes to it.
 
     Raises:
         InputError: an unknown name, a value out of range, or settings that contradict each other.
@@ -223,7 +223,7 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
 def continue_config(
     dataset: str, run: Mapping[str, Any], *, gpu: bool, world: int = 1, **overrides: Any
 ) -> tuple[Config, list[str]]:
-    """Settings of a resumed run: the run's own, overridden.
+    """Settings of a resumed run: those of the run, overridden.
 
     Another recipe brings all its settings. If neither ``batch_size`` nor ``grad_accum_steps`` is given, the ranks share
     the run's global batch in micro-batches of the run's size, or in smaller ones if that is not possible.
@@ -239,8 +239,8 @@ def continue_config(
         The settings, and messages.
 
     Raises:
-        InputError: another data set, an unknown name, a value out of range, a batch that cannot be shared, or the run's
-            data are gone.
+        InputError: another data set, an unknown name, a value out of range, a batch that cannot be shared, or missing
+            data of the run.
     """
     check_dataset(dataset)
     base = {name: value for name, value in run.items() if name in Config.__dataclass_fields__}

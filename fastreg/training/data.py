@@ -17,7 +17,7 @@ from fastreg.training.schedule import train_size
 def open_sets(config: Config) -> tuple[Source, Source]:
     """Open the training and the validation set.
 
-    Settings that need .beton files (loader "ffcv", order "pages") take those that lie beside class folders.
+    Settings that need .beton files (loader "ffcv", order "pages") use the .beton files beside class folders.
 
     Raises:
         InputError: a set is missing, both are one file, or their classes differ.
@@ -47,7 +47,7 @@ def open_sets(config: Config) -> tuple[Source, Source]:
 def make_loaders(
     config: Config, train_set: Source, val_set: Source, world: World, random_crop: bool
 ) -> tuple[Loader, Loader]:
-    """The loaders of both sets; the log says which loader was chosen and why."""
+    """The loaders of both sets; the log names the chosen loader and the reason."""
     common: dict[str, Any] = {"device": world.device, "rank": world.rank, "world": world.size, "seed": config.seed}
     common |= {"batch_size": config.batch_size, "workers": config.workers}
     loader = make_loader(
@@ -72,7 +72,7 @@ def make_loaders(
 
 
 def skipped_images(loader: Loader, world: World) -> dict[str, Any]:
-    """Number and names of the images that all ranks together could not decode, for the log."""
+    """Log the images that any rank could not decode, and return their number and names for the log row."""
     shares: list[Any] = [[loader.source.describe(index) for index in loader.skipped]]
     if world.size > 1:
         shares *= world.size

@@ -55,7 +55,7 @@ def train_gan(
 
     Args:
         dataset: name of the data set.
-        data_dir: its folder; None: where it is usually found.
+        data_dir: its folder; None: as for ``open_dataset``.
         output: parent folder of the run folder.
         name: name of the run folder.
         steps: generator steps.

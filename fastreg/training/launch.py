@@ -18,7 +18,7 @@ from fastreg.training.resume import choose_folder
 
 
 def check_run(config: Config, resume: str | None, world_size: int, allow_changes: bool = False) -> None:
-    """Raise the InputError that every rank of a run on this machine would raise, as far as one process can tell.
+    """Raise the InputErrors of a run's ranks that one process can detect, before the ranks start.
 
     Args:
         config: settings of the run.

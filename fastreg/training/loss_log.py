@@ -35,8 +35,8 @@ class AsyncAllReduce:
     def received(self, wait: bool = False) -> list[tuple[list[float], Any]]:
         """``(sums, note)`` in the order sent; the same on all ranks.
 
-        On a GPU the newest sum stays in flight until another is sent behind it, unless ``wait``: reading it would stop
-        the stream.
+        On a GPU the newest sum is returned only after a later ``send``, unless ``wait``: reading it would stop the
+        stream.
         """
         keep = 0 if wait or self.world.device.type != "cuda" else 1
         count = max(len(self.in_flight) - keep, 0)
@@ -69,7 +69,7 @@ class LossBuffer:
         return len(self.rows) == self.length
 
     def flush(self, wait: bool = False) -> list[dict[str, Any]]:
-        """Send the buffer, and return the rows that have arrived; their ``loss`` is the mean over all ranks."""
+        """Send the buffer, and return the rows whose sums are ready; ``loss`` is the mean over all ranks."""
         if self.rows:
             self.sums.send(self.values, self.rows)
             self.values, self.rows = torch.zeros_like(self.values), []

@@ -14,7 +14,7 @@ from fastreg.errors import InputError, extra
 
 
 class Scalars(Protocol):
-    """As much of TensorBoard's SummaryWriter as a run uses."""
+    """The methods of TensorBoard's SummaryWriter that a run uses."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
 

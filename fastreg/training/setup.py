@@ -1,4 +1,4 @@
-"""Everything a run builds before its first step: switches of PyTorch, precision, method, model and optimizer."""
+"""The setup before the first step of a run: switches of PyTorch, precision, method, model and optimizer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SYNC_BUFFERS = next(
 
 
 def training_switches(config: Config) -> AbstractContextManager[None]:
-    """PyTorch's process-wide switches as a training step needs them, for the length of a block."""
+    """Set PyTorch's process-wide switches for training steps, for the length of a block."""
     return torch_switches(
         tf32=True,
         cudnn_benchmark=not config.deterministic,
@@ -41,7 +41,7 @@ def training_switches(config: Config) -> AbstractContextManager[None]:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """The precision that "auto" stands for: bf16 on sm_80 and newer GPUs, fp16 on older ones, fp32 on CPUs."""
+    """The precision of "auto": bf16 on sm_80 and newer GPUs, fp16 on older ones, fp32 on CPUs."""
     if precision != "auto":
         return precision
     if device.type != "cuda":

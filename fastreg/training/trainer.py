@@ -156,7 +156,7 @@ class Trainer:
         self.train_step.load(checkpoint)
 
     def open_log(self) -> contextlib.AbstractContextManager[None]:
-        """Open the log at this run's progress, and say what will be trained."""
+        """Open the log at this run's progress, and log a summary of the run."""
         images, steps = f"{len(self.loader.source):,}", self.config.epochs * self.per_epoch
         resumed = f", continuing at step {self.step}" if self.step else ""
         log.info(
@@ -179,7 +179,7 @@ class Trainer:
         return self.log.open(self.settings, self.position, self.epochs_done, self.step, self.config.log_tensorboard)
 
     def train_epoch(self, epoch: int) -> None:
-        """Train what is left of an epoch: nothing if the run stopped between its last step and its validation."""
+        """Train the rest of an epoch: no steps if the run stopped between its last step and its validation."""
         config, global_batch = self.config, self.loader.global_batch
         if self.step >= (epoch + 1) * self.per_epoch:
             return
@@ -240,7 +240,7 @@ class Trainer:
             raise losses.diverged("the weights are no longer finite", row)
 
     def record(self, losses: LossBuffer, bar: Progress, wait: bool = False) -> None:
-        """Log the steps whose losses have arrived. Raises RunError at the first loss that is not finite."""
+        """Log the steps whose losses are ready. Raises RunError at the first loss that is not finite."""
         arrived = losses.flush(wait)
         rows = list(takewhile(lambda row: math.isfinite(row["loss"]), arrived))
         self.log.add_steps(rows)

@@ -94,16 +94,16 @@ def jitter_kernel(
     saturation,
     lighting,
     unit,
-    parts,
+    programs,
     PIXELS: tl.constexpr,
     GROUPS: tl.constexpr,
-    PARTS: tl.constexpr,
+    PROGRAMS: tl.constexpr,
     LIGHTING: tl.constexpr,
 ):
     """out = round(x * own + g(x) * gray + k). ``unit`` is the factor from the sum of a row of ``sums`` to the mean."""
     b = tl.program_id(1).to(tl.int64)
-    slot = tl.arange(0, PARTS)
-    total = tl.sum(tl.load(sums + b * parts + slot, mask=slot < parts, other=0).to(tl.int64), 0)
+    slot = tl.arange(0, PROGRAMS)
+    total = tl.sum(tl.load(sums + b * programs + slot, mask=slot < programs, other=0).to(tl.int64), 0)
     bright = tl.load(brightness + b)
     strength = tl.load(contrast + b)
     saturated = tl.load(saturation + b)
@@ -143,13 +143,13 @@ def color_jitter_triton(
 ) -> Tensor:
     """``color_jitter`` on checked arguments, for images that the kernels support."""
     B, H, W, _ = images.shape
-    parts = cdiv(H * W, 16 * GROUPS)
-    sums = torch.empty((B, parts), dtype=torch.int32, device=images.device)
+    programs = cdiv(H * W, 16 * GROUPS)
+    sums = torch.empty((B, programs), dtype=torch.int32, device=images.device)
     out = torch.empty_like(images)
     words = images.view(-1).view(torch.int32)
-    gray_kernel[(parts, B)](sums, words, H * W, GROUPS)
-    jitter_kernel[(parts, B)](
-        out.view(-1).view(torch.int32), words, sums, brightness, contrast, saturation, lighting, unit, parts,
-        H * W, GROUPS, 1 << (parts - 1).bit_length(), lighting is not None,
+    gray_kernel[(programs, B)](sums, words, H * W, GROUPS)
+    jitter_kernel[(programs, B)](
+        out.view(-1).view(torch.int32), words, sums, brightness, contrast, saturation, lighting, unit, programs,
+        H * W, GROUPS, 1 << (programs - 1).bit_length(), lighting is not None,
     )  # fmt: skip
     return out

@@ -29,14 +29,16 @@ def _example(device="cpu", small: bool = True) -> dict[str, Any]:
 
 _SIGNATURE = dict.fromkeys(("sums", "words", "out"), "*i32")
 _SIGNATURE |= dict.fromkeys(("brightness", "contrast", "saturation", "lighting"), "*fp32")
-_SIGNATURE |= {"unit": "fp32", "parts": "i32"}
+_SIGNATURE |= {"unit": "fp32", "programs": "i32"}
 _SHAPE = {"PIXELS": 224 * 224, "GROUPS": GROUPS}
 
 OPS = (
     Op(
         "color_jitter", color_jitter, color_jitter_reference, _example, lambda a: 2 * a["images"].numel(),
         (
-            Variant("color_jitter", jitter_kernel, _SIGNATURE, _SHAPE | {"PARTS": 32, "LIGHTING": True}, GROUPS * 48),
+            Variant(
+                "color_jitter", jitter_kernel, _SIGNATURE, _SHAPE | {"PROGRAMS": 32, "LIGHTING": True}, GROUPS * 48,
+            ),
             Variant("color_jitter gray", gray_kernel, _SIGNATURE, _SHAPE, GROUPS * 48, kind="compute"),
         ),
         # a fused multiply-add rounds once where torch rounds twice: halves of a level may go either way

@@ -104,7 +104,7 @@ def corrupt(
         name: One of ``CORRUPTIONS`` or ``EXTRA_CORRUPTIONS``.
         severity: 1 to 5.
         seed: Key of the random numbers.
-        indices: int64 [B], index of each image in the data set, part of the key. Needed by corruptions that draw,
+        indices: int64 [B], index of each image in the data set, which enters the key. Needed by corruptions that draw,
             unless ``fields`` is given. The host draws: indices on a GPU are copied to it, which synchronizes.
         constants: "imagenet224", "imagenet299", "tiny64", "cifar32", or "auto" for the set of the images' size.
         jpeg: Add ImageNet-C's JPEG round trip at quality 85.

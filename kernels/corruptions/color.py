@@ -95,8 +95,8 @@ def hsv_kernel(images_ptr, out_ptr, change_ptr, pixels, BLOCK: tl.constexpr):
     delta = v - tl.minimum(tl.minimum(r, g), b)
     gray = delta == 0.0
     s = tl.where(gray, 0.0, delta / tl.where(gray, 1.0, v))
-    part = tl.where(b == v, r - g, tl.where(g == v, b - r, g - b)) / tl.where(gray, 1.0, delta)
-    hue = (part + tl.where(b == v, 4.0, tl.where(g == v, 2.0, 0.0)).to(tl.float64)) / 6.0
+    turn = tl.where(b == v, r - g, tl.where(g == v, b - r, g - b)) / tl.where(gray, 1.0, delta)
+    hue = (turn + tl.where(b == v, 4.0, tl.where(g == v, 2.0, 0.0)).to(tl.float64)) / 6.0
     hue = tl.where(gray, 0.0, tl.where(hue < 0.0, hue + 1.0, hue)) * 6.0
 
     s = tl.minimum(tl.maximum(s * tl.load(change_ptr) + tl.load(change_ptr + 1), 0.0), 1.0)
@@ -137,13 +137,15 @@ def sum_kernel(images_ptr, sums_ptr, pixels, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def contrast_kernel(images_ptr, out_ptr, sums_ptr, factor_ptr, pixels, parts, PARTS: tl.constexpr, BLOCK: tl.constexpr):
+def contrast_kernel(
+    images_ptr, out_ptr, sums_ptr, factor_ptr, pixels, programs, PROGRAMS: tl.constexpr, BLOCK: tl.constexpr
+):
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     image = tl.program_id(1).to(tl.int64)
     factor = tl.load(factor_ptr)
-    part = tl.arange(0, PARTS)
+    slot = tl.arange(0, PROGRAMS)
     for c in tl.static_range(3):
-        total = tl.load(sums_ptr + (image * 3 + c) * parts + part, mask=part < parts, other=0).to(tl.int64)
+        total = tl.load(sums_ptr + (image * 3 + c) * programs + slot, mask=slot < programs, other=0).to(tl.int64)
         mean = tl.sum(total, 0).to(tl.float64) / (tl.cast(pixels, tl.float64) * 255.0)
         place = (image * pixels + pixel) * 3 + c
         x = triton_unit(tl.load(images_ptr + place, mask=pixel < pixels, other=0))
@@ -153,13 +155,13 @@ def contrast_kernel(images_ptr, out_ptr, sums_ptr, factor_ptr, pixels, parts, PA
 def contrast_triton(images: Tensor, factor: Tensor) -> Tensor:
     """``contrast_reference`` in two launches. ``factor``: float64 [1] on the device."""
     batch, n = images.shape[:2]
-    parts = triton.cdiv(n * n, PIXELS)
-    sums = torch.empty((batch, 3, parts), dtype=torch.int32, device=images.device)
+    programs = triton.cdiv(n * n, PIXELS)
+    sums = torch.empty((batch, 3, programs), dtype=torch.int32, device=images.device)
     out = torch.empty_like(images)
-    sum_kernel[(parts, batch)](images, sums, n * n, BLOCK=PIXELS, enable_fp_fusion=False)
-    contrast_kernel[(parts, batch)](
-        images, out, sums, factor, n * n, parts,
-        PARTS=triton.next_power_of_2(parts), BLOCK=PIXELS, enable_fp_fusion=False,
+    sum_kernel[(programs, batch)](images, sums, n * n, BLOCK=PIXELS, enable_fp_fusion=False)
+    contrast_kernel[(programs, batch)](
+        images, out, sums, factor, n * n, programs,
+        PROGRAMS=triton.next_power_of_2(programs), BLOCK=PIXELS, enable_fp_fusion=False,
     )  # fmt: skip
     return out
 
@@ -193,7 +195,7 @@ OPS = (
         "contrast", contrast_triton, _contrast_on_host, _contrast_example, lambda a: 3 * a["images"].numel(),
         (
             variant("channel_sums", sum_kernel, PIXELS, "compute"),
-            variant("contrast", contrast_kernel, PIXELS, "compute", PARTS=128),
+            variant("contrast", contrast_kernel, PIXELS, "compute", PROGRAMS=128),
         ),
     ),
 )  # fmt: skip

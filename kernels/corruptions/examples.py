@@ -47,7 +47,7 @@ _TYPES = {
     **dict.fromkeys(("factor_ptr", "amount_ptr", "law_ptr", "scale_ptr", "low_ptr", "high_ptr", "height_ptr"), "*fp64"),
     **dict.fromkeys(("weight_ptr", "uniform_ptr", "plasma_ptr", "normal_ptr"), "*fp32"),
     **dict.fromkeys(("n", "radius", "taps", "zooms", "reach", "passes", "step", "count", "span"), "i32"),
-    **dict.fromkeys(("pixels", "parts", "side"), "i32"),
+    **dict.fromkeys(("pixels", "programs", "side"), "i32"),
     **dict.fromkeys(("weight", "white"), "fp32"),
     "stride_ptr": "*i64",
     "seed": "i64",

@@ -93,11 +93,11 @@ def log(folder: Path, case: Case) -> None:
 
 def checkpoint(path: Path, config: dict[str, Any], case: Case) -> None:
     state = torch.load(path, map_location="cpu", weights_only=True)
-    names = {key: [[name, *_shape(value)] for name, value in _flat(part)] for key, part in state.items()}
+    names = {key: [[name, *_shape(value)] for name, value in _flat(values)] for key, values in state.items()}
     del names["config"]
     case.portable[path.name] = {key: digest(value) for key, value in names.items()} | {"format": state["format"]}
     case.portable[f"{path.name} has config.json"] = json.loads(json.dumps(state["config"])) == config
-    case.local[path.name] = {key: digest(part) for key, part in state.items() if key not in ("config", "format")}
+    case.local[path.name] = {key: digest(values) for key, values in state.items() if key not in ("config", "format")}
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -67,7 +67,7 @@ def _update(found: Any, value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON holds it: mappings and lists of numbers, text and None."""
+    """The value as plain JSON: mappings and lists of numbers, text and None."""
     return json.loads(json.dumps(value, default=list))
 
 

@@ -1,4 +1,4 @@
-"""Cases of ``fastreg.methods``: what each method draws, and the gradients of the methods that replace the step."""
+"""Cases of ``fastreg.methods``: the draws of each method, and the gradients of methods that replace the step."""
 
 from __future__ import annotations
 

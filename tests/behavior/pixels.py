@@ -55,7 +55,7 @@ OF_A_CPU = ("defocus_blur",)
 
 
 class Skip(Exception):
-    """A case that cannot run here, and why."""
+    """A case that cannot run here, and the reason."""
 
 
 def cases() -> Iterator[tuple[str, Callable[[Case], None]]]:
@@ -103,7 +103,7 @@ def corrupted(
 
 
 def fields(name: str, case: Case) -> None:
-    """The random fields at 32 px, and what ``corrupt`` makes of them when they are given."""
+    """The random fields at 32 px, and the result of ``corrupt`` with these fields."""
     images, indices = torch.from_numpy(synthetic_images("fields", 2, 32)), torch.tensor([7, 2**33])
     for severity in (1, 2, 3, 4, 5):
         own = own_arguments(name) | {"images": images}

@@ -70,8 +70,8 @@ def record(checkout: Path, only: tuple[str, ...] = ()) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     found: dict[str, Any] = {"machine": digests.machine(), "portable": {}, "local": {}, "skipped": {}, "failed": {}}
-    for part in (draws, pixels, settings, commands):
-        for name, call in part.cases():
+    for module in (draws, pixels, settings, commands):
+        for name, call in module.cases():
             if only and not name.startswith(only):
                 continue
             start = time.monotonic()

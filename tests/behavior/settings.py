@@ -152,7 +152,7 @@ def evaluated(mean: str | None, case: Case) -> None:
 
 
 def scorecard(content: dict[str, Any], case: Case, key: str = "") -> None:
-    """All of a scorecard but prose, dates, durations, versions and paths."""
+    """A scorecard without prose, dates, durations, versions and paths."""
     head = f"{key} " if key else ""
     own = {name: value for name, value in content["model"].items() if name not in ("digest", "name")}
     case.portable[f"{head}format"] = content["format"]

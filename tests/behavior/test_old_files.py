@@ -116,7 +116,7 @@ def test_a_scorecard_loads(name):
 
 
 def test_eval_continues_a_scorecard(work):
-    """Conditions that the scorecard holds are not measured again, duration and date included."""
+    """Conditions of the scorecard are not measured again: their rows keep duration and date."""
     path = work / "runs" / "cifar100" / "scorecard.json"
     before = read(path)["suites"]
     cli(
@@ -150,15 +150,15 @@ def test_eval_measures_a_checkpoint_as_before(work):
 
 
 def test_report_shows_scorecards_and_logs(work):
-    cli("report", "runs/cifar100", "runs/imagenet", "--out", "page.html", cwd=work)
-    page = (work / "page.html").read_text()
+    cli("report", "runs/cifar100", "runs/imagenet", "--out", "report.html", cwd=work)
+    html = (work / "report.html").read_text()
     for name in ("cifar100", "imagenet"):
         summary = read(FILES / name / "scorecard.json")["summary"]
         for figure in ("clean_error", "fgsm_error", "occlusion_error", "nll", "brier"):
-            assert f"{summary[figure]:.2f}" in page, figure
+            assert f"{summary[figure]:.2f}" in html, figure
         (work / "runs" / name / "log.jsonl").unlink()
     cli("report", "runs/cifar100", "runs/imagenet", "--out", "without.html", cwd=work)
-    assert page.count("<svg") > (work / "without.html").read_text().count("<svg")  # the curves of the logs
+    assert html.count("<svg") > (work / "without.html").read_text().count("<svg")  # the curves of the logs
 
 
 def fits(data: Path, manifest: dict[str, Any]) -> None:
@@ -183,7 +183,7 @@ def test_a_corrupted_folder_is_evaluated(data):
 
 
 def test_a_corrupted_folder_is_continued(data, tmp_path):
-    """Parts that corrupted.json lists are read back by their digests and kept; a further one is added."""
+    """Conditions in corrupted.json are read back by their digests and kept; a further condition is added."""
     folder = Path(shutil.copytree(FILES / "corrupted-folders", tmp_path / "folders"))
     manifest = read(folder / "corrupted.json")
     fits(data, manifest)
@@ -200,7 +200,7 @@ def test_a_corrupted_folder_is_continued(data, tmp_path):
 
 
 def test_corrupted_arrays_are_made_again(data, tmp_path):
-    """Arrays that corrupted.json lists and that are lost are written anew, with the digest that is listed."""
+    """Lost arrays that corrupted.json lists are written again, with the listed digest."""
     folder = Path(shutil.copytree(FILES / "corrupted-arrays", tmp_path / "arrays"))
     manifest = read(folder / "corrupted.json")
     manifest["settings"]["fastreg"] = fastreg.__version__

@@ -1,4 +1,4 @@
-"""Photographs for the benchmarks."""
+"""Real images for the benchmarks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import torch
 from fastreg.benchmarks import images
 
 
-def test_photographs_are_real_and_batches_repeat():
-    stock, where = images.photographs()
+def test_images_are_real_and_batches_repeat():
+    stock, where = images.real_images()
     assert "1/f" not in where
     assert all(image.dtype == "uint8" and image.shape[2] == 3 for image in stock)
     a, b = (images.image_batch(3, 48, torch.device("cpu"), seed=4) for _ in range(2))

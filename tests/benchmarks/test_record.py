@@ -32,7 +32,7 @@ def break_row(found: dict, **values) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
         ({"us": "fast"}, "us is 'fast'"),
         ({"us": -1.0}, "between its quartiles"),
@@ -42,18 +42,18 @@ def break_row(found: dict, **values) -> dict:
         ({"name": "loss 1024 x 1000 none"}, "repeats loss 1024 x 1000 none"),
     ],
 )
-def test_a_bad_row_is_named(values, says):
-    with pytest.raises(InputError, match=f"suite loss, row 2.*{says}"):
+def test_a_bad_row_is_named(values, message):
+    with pytest.raises(InputError, match=f"suite loss, row 2.*{message}"):
         record.check(break_row(gpu_record(), **values))
 
 
 @pytest.mark.parametrize("found", [[], {}, {"format": "other"}, {"format": record.FORMAT, "machine": {"slug": 1}}])
-def test_what_is_not_a_record_is_refused(found):
+def test_a_file_that_is_no_record_is_refused(found):
     with pytest.raises(InputError, match=r"the record"):
         record.check(found)
 
 
-def test_reading_what_is_missing_or_no_json(tmp_path):
+def test_reading_a_missing_file_or_no_json(tmp_path):
     with pytest.raises(InputError, match="no benchmark record at"):
         record.read(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")
@@ -90,7 +90,7 @@ def test_ratios_are_per_image_and_empty_columns_are_left_out():
     assert "launches" not in header
 
 
-def test_the_shown_table_says_what_is_absent():
+def test_the_shown_table_names_absent_variants():
     found = gpu_record()
     absent = [record.Absent("loss x", "Liger", "liger_kernel is not installed")]
     rows = [row("loss x", 10.0, 8)]

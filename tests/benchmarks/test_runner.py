@@ -59,7 +59,7 @@ def test_every_suite_has_a_row_and_cases():
         assert callable(suites.load(name).cases)
 
 
-def test_a_suite_that_fails_late_has_written_what_it_measured(tmp_path, monkeypatch):
+def test_a_suite_that_fails_late_has_written_its_rows(tmp_path, monkeypatch):
     def cases(options, settings):
         yield Case("x", lambda: [row("loss x", 5.0)])
 
@@ -132,7 +132,7 @@ def test_cases_can_be_left_out_and_errors_kept(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("what", "options", "says"),
+    ("what", "options", "message"),
     [
         ("thruput", {}, "did you mean 'throughput'"),
         ("loss", {"batch_size": 0}, "`batch_size` is 0: give 1 or more"),
@@ -141,19 +141,19 @@ def test_cases_can_be_left_out_and_errors_kept(monkeypatch):
         ("throughput", {"data_dir": "/nowhere"}, "no imagenet data at /nowhere"),
     ],
 )
-def test_bad_input_is_one_sentence(what, options, says):
-    with pytest.raises(InputError, match=says):
+def test_bad_input_is_one_sentence(what, options, message):
+    with pytest.raises(InputError, match=message):
         run(what, **{"device": "cpu", **options})
 
 
 def test_the_command_names_the_flag_without_a_traceback():
-    for words, says in (
+    for words, message in (
         (("throughput", "--data-dir", "/nowhere"), "no imagenet data at /nowhere"),
         (("loss", "-b", "0"), "--batch-size is 0: give 1 or more."),
     ):
         done = fastreg("bench", *words, "--device", "cpu")
         assert done.returncode == 2
-        assert says in done.stderr
+        assert message in done.stderr
         assert "Traceback" not in done.stderr
 
 

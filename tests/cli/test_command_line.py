@@ -35,7 +35,7 @@ def test_version_by_command_and_by_module(call):
 
 
 @pytest.mark.parametrize(
-    ("words", "must_say"),
+    ("words", "fragments"),
     [
         ("train imagenet", ["fastreg data sample imagenet", "--data-dir", "FASTREG_DATA"]),
         ("train imagenett", ["unknown data set 'imagenett'", "did you mean 'imagenet'"]),
@@ -73,16 +73,16 @@ def test_version_by_command_and_by_module(call):
         ("data info nowhere.beton", ["unknown data set 'nowhere.beton'"]),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(call, data, words, must_say):
+def test_bad_input_is_one_sentence_and_exit_code_2(call, data, words, fragments):
     code, _, errors = call(*words.format(data=data).split())
     sentence = one_sentence(errors)
     assert code == 2, sentence
-    for text in must_say:
+    for text in fragments:
         assert text in sentence
 
 
 @pytest.mark.parametrize("words", ["train imagnet --epochs 1", "train svhn --epochs 1"])
-def test_a_name_that_is_no_data_set_to_train_on_is_the_first_thing_said(call, words):
+def test_a_name_that_is_no_data_set_to_train_on_is_the_first_error(call, words):
     code, out, errors = call(*words.split())
     assert (code, out) == (2, "")
     assert errors == one_sentence(errors) + "\n"
@@ -99,7 +99,7 @@ def test_truncated_jpeg_names_the_file(call, data, tmp_path):
 
 def test_text_file_named_jpg_names_the_file(call, data, tmp_path):
     broken = shutil.copytree(data, tmp_path / "broken")
-    (broken / "train" / "class1" / "notes.jpg").write_text("not a picture")
+    (broken / "train" / "class1" / "notes.jpg").write_text("not an image")
     code, _, errors = call(*train_words(broken, tmp_path, "run", "-b", "4", "--epochs", "1"))
     assert code == 1
     assert "notes.jpg" in one_sentence(errors)
@@ -180,7 +180,7 @@ def test_debug_shows_the_traceback():
 
 
 @pytest.mark.parametrize(
-    ("words", "where", "said"),
+    ("words", "where", "message"),
     [
         (
             "data prepare imagenet --from x --to y.beton",
@@ -192,7 +192,7 @@ def test_debug_shows_the_traceback():
         ("data verify imagenet", "pipelines.verify_data.verify", "stopped."),
     ],
 )
-def test_control_c_is_one_sentence_and_exit_code_1(call, monkeypatch, words, where, said):
+def test_control_c_is_one_sentence_and_exit_code_1(call, monkeypatch, words, where, message):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
@@ -200,4 +200,4 @@ def test_control_c_is_one_sentence_and_exit_code_1(call, monkeypatch, words, whe
     monkeypatch.setattr(importlib.import_module(f"fastreg.{module}"), function, interrupt)
     for more in ((), ("--debug",)):
         code, out, err = call(*words.split(), *more)
-        assert (code, out, err) == (1, "", f"fastreg: {said}\n")
+        assert (code, out, err) == (1, "", f"fastreg: {message}\n")

@@ -1,4 +1,4 @@
-"""``fastreg eval``: each option of an evaluation is a flag, and reaches the evaluation as it was typed."""
+"""``fastreg eval``: each option of an evaluation is a flag, and its value reaches the evaluation unchanged."""
 
 import inspect
 from pathlib import Path
@@ -11,7 +11,7 @@ from fastreg.errors import InputError
 from fastreg.evaluation import from_checkpoint
 from fastreg.evaluation.config import EvalConfig
 
-# what a command line cannot say, or the command finds itself
+# options without a flag, or that the command finds itself
 NO_FLAG = {"classes", "name", "provenance"}
 
 
@@ -71,7 +71,7 @@ def test_flags_reach_the_evaluation(given, words, expected):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("--batch-size 0", "--batch-size is 0: give 1 or more"),
         ("--epsilon 8", "--epsilon is 8, but pixels are in [0, 1]"),
@@ -83,9 +83,9 @@ def test_flags_reach_the_evaluation(given, words, expected):
         ("--suite imagenet-d", "did you mean 'imagenet-c'"),
     ],
 )
-def test_errors_name_the_flag(words, said, monkeypatch, capsys):
+def test_errors_name_the_flag(words, message, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["fastreg", "eval", "nowhere.pt", *words.split()])
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -34,7 +34,7 @@ def settings(config: Config, expected: dict) -> dict:
 
 
 def test_a_command_of_timm(config):
-    """The README's SE-ResNet line of timm with DeiT's mixing, less what has no meaning here (--remode, --aa)."""
+    """timm's SE-ResNet command with DeiT's mixing, without flags that fastreg lacks (--remode, --aa)."""
     found = config(
         "imagenet --data-dir data/other --model seresnet34 --sched cosine --epochs 150 --warmup-epochs 5 --lr 0.4 "
         "--opt sgd --momentum 0.9 --weight-decay 2e-5 --smoothing 0.1 --mixup 0.8 --cutmix 1.0 --mixup-prob 0.9 "
@@ -55,7 +55,7 @@ def test_a_command_of_timm(config):
 
 
 def test_a_command_of_torchvision(config):
-    """The recipe of its second ResNet-50, less what has no meaning here (--auto-augment, --ra-sampler and others)."""
+    """torchvision's second ResNet-50 recipe, without flags that fastreg lacks (--auto-augment and others)."""
     found = config(
         "imagenet --data-path /data --model torchvision:resnet50 --batch-size 128 --lr 0.5 --lr-scheduler "
         "cosineannealinglr --lr-warmup-epochs 5 --epochs 600 --wd 0.00002 --label-smoothing 0.1 --mixup-alpha 0.2 "
@@ -109,7 +109,7 @@ def test_words(words, expected, config):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ("--aa rand-m9", "No such option: --aa"),
         ("--warmup-lr 1e-5", "No such option: --warmup-lr"),
@@ -134,10 +134,10 @@ def test_words(words, expected, config):
         ),
     ],
 )
-def test_what_has_no_meaning_here_is_told(words, told, config):
+def test_flags_without_a_meaning_here_are_errors(words, message, config):
     with pytest.raises(InputError) as error:
         config(f"imagenet {words}")
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -160,12 +160,12 @@ def test_every_setting_has_a_flag_and_every_flag_a_meaning():
         assert found != translate(rest, 10)
 
 
-def test_numbers_of_other_flags_stay_what_they_are():
+def test_numbers_of_other_flags_stay_unchanged():
     words = "imagenet --lr 0.1 --torchcompile --decay-milestones 1 2 --epochs 3 --torchcompile"
     expected = "imagenet --lr 0.1 --torchcompile=default --decay-milestones 1,2 --epochs 3 --torchcompile=default"
     assert one_value_each(words.split()) == expected.split()
 
 
-def test_python_takes_the_words_too():
+def test_python_accepts_the_same_names():
     config, _ = make_config("imagenet", gpu=True, mixup=0.4, warmup_epochs=3)
     assert (config.reg, config.reg_args["mixup_alpha"], config.warmup) == ("mixup", 0.4, 0.01)

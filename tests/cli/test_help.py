@@ -1,4 +1,4 @@
-"""The help: quick, in the order of the work; completion; the list of recipes."""
+"""The help is fast and in the order of the work; completion; the list of recipes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def all_commands(command, path=()):
         yield from all_commands(below, (*path, name))
 
 
-def test_no_type_stands_behind_a_flag_that_takes_no_value(call, monkeypatch):
+def test_a_flag_without_a_value_has_no_type_in_the_help(call, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     flags = values = 0
     for path, command in all_commands(load_commands()):

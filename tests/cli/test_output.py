@@ -1,4 +1,4 @@
-"""A run goes on, and ends with its own exit code, when nobody reads its output any more."""
+"""A run continues, and ends with its own exit code, after the reader of its output is gone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_streams_that_are_closed_at_the_start(images, tmp_path):
 
 
 def test_a_terminal_that_is_closed(images, tmp_path):
-    """The progress bar is on it."""
+    """The progress bar is printed to this terminal."""
     ours, theirs = os.openpty()
     child = subprocess.Popen(
         words(images, tmp_path), env=environment(), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True

@@ -1,4 +1,4 @@
-"""OpenMP's variables: set by the command line alone, before PyTorch is loaded, and never over the user's own."""
+"""OpenMP's variables: set by the command line only, before PyTorch is loaded, never over the user's values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripts of examples/, each run as its user runs it, on a tiny data set."""
+"""The scripts of examples/, each run as a user would, on a tiny data set."""
 
 from __future__ import annotations
 

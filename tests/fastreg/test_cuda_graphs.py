@@ -12,7 +12,7 @@ class Device:
 
     def __init__(self, fails=None, ends_the_allocation=False):
         self.fails, self.ends_the_allocation = fails, ends_the_allocation
-        self.calls, self.current, self.capturing, self.allocating, self.pool_held = [], "default", False, False, False
+        self.calls, self.current, self.capturing, self.allocating, self.pool_owned = [], "default", False, False, False
 
     def install(self, monkeypatch):
         cuda, device = torch.cuda, self
@@ -26,7 +26,7 @@ class Device:
                 device.calls.append(("begin", capture_error_mode))
                 if device.fails == "begin":
                     raise RuntimeError("no capture")
-                device.capturing = device.allocating = device.pool_held = True
+                device.capturing = device.allocating = device.pool_owned = True
 
             def capture_end(self):
                 device.calls.append(("end",))
@@ -34,7 +34,7 @@ class Device:
                 device.capturing = False
                 if device.fails in ("inside", "end"):
                     if device.ends_the_allocation:  # as PyTorch does since 2026
-                        device.allocating = device.pool_held = False
+                        device.allocating = device.pool_owned = False
                     raise RuntimeError("operation failed due to a previous error during capture")
                 device.allocating = False
 
@@ -50,8 +50,8 @@ class Device:
             device.allocating = False
 
         def release(index, pool):
-            assert device.pool_held, "released twice: PyTorch would abort"
-            device.pool_held = False
+            assert device.pool_owned, "released twice: PyTorch would abort"
+            device.pool_owned = False
 
         self.before = self.current = Stream()
         monkeypatch.setattr(cuda, "Stream", lambda: setattr(device, "captured_on", Stream()) or device.captured_on)
@@ -82,18 +82,18 @@ def test_a_capture_warms_up_and_is_replayed(monkeypatch):
     assert device.current is device.before
     replay()
     assert device.calls[-1] == ("replay",)
-    assert device.pool_held  # the graph owns it
+    assert device.pool_owned  # the graph owns it
 
 
 @pytest.mark.parametrize("ends_the_allocation", [False, True], ids=["torch before 2026", "torch since"])
 @pytest.mark.parametrize("fails", ["begin", "inside", "end"])
 def test_a_failed_capture_leaves_everything_as_it_was(fails, ends_the_allocation, monkeypatch):
     device = Device(fails, ends_the_allocation).install(monkeypatch)
-    said = {"begin": "no capture", "inside": "not permitted when stream is capturing", "end": "a previous error"}
-    with pytest.raises(RuntimeError, match=said[fails]):
+    messages = {"begin": "no capture", "inside": "not permitted when stream is capturing", "end": "a previous error"}
+    with pytest.raises(RuntimeError, match=messages[fails]):
         cuda_graphs.capture(device.model, torch.ones(2))
     assert device.current is device.before
-    assert (device.capturing, device.allocating, device.pool_held) == (False, False, False)
+    assert (device.capturing, device.allocating, device.pool_owned) == (False, False, False)
 
 
 def test_a_failed_warm_up_begins_no_capture(monkeypatch):

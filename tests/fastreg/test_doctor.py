@@ -1,4 +1,4 @@
-"""`fastreg doctor`: a missing thing comes with the command that installs it."""
+"""`fastreg doctor`: a missing package or data set is printed with the command that installs it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_torchvision_for_another_torch_is_not_called_fine(error, everything_in
     ("error", "why"),
     [(ImportError(), "ImportError"), (OSError("libcudart.so.13: not found"), "libcudart.so.13: not found")],
 )
-def test_doctor_outlives_whatever_an_import_raises(error, why, everything_installed, monkeypatch):
+def test_doctor_continues_after_any_error_of_an_import(error, why, everything_installed, monkeypatch):
     def load(module):
         raise error
 
@@ -86,7 +86,7 @@ def test_a_checkout_that_is_not_installed_knows_its_version(monkeypatch):
 
 
 class Distribution:
-    """What importlib.metadata knows of an installed package: its version and its folder."""
+    """An installed package for importlib.metadata: its version and its folder."""
 
     version = "1.2"
 

@@ -39,6 +39,6 @@ def test_settings_are_a_copy():
         ("short/cifar", "imagenet", "is for cifar, not for imagenet"),
     ],
 )
-def test_what_is_no_recipe_of_the_data_set_is_named(name, dataset, message):
+def test_a_recipe_of_another_data_set_is_named(name, dataset, message):
     with pytest.raises(InputError, match=message):
         resolve(name, dataset, gpu=True)

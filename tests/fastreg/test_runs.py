@@ -19,7 +19,7 @@ def saved(tmp_path):
     return path
 
 
-def test_what_is_saved_is_read(saved):
+def test_a_saved_checkpoint_is_read(saved):
     assert torch.equal(runs.load_checkpoint(saved)["model"]["weight"], torch.arange(1000.0))
 
 

@@ -57,7 +57,7 @@ def test_images_that_are_not_aligned():
 
 
 @pytest.mark.parametrize("W", [8, 7])
-def test_a_box_with_nothing_to_paste_is_left_alone_without_a_check(W):
+def test_a_box_without_a_partner_is_ignored_without_a_check(W):
     """As on a GPU: fill 0 without a partner, in the first sample only."""
     box = torch.tensor([[1, 2, 6, 5]] * 3, dtype=torch.int32)
     plan = Plan(box=box, box_fill=torch.tensor([0, 1, 2], dtype=torch.int8))
@@ -69,7 +69,7 @@ def test_a_box_with_nothing_to_paste_is_left_alone_without_a_check(W):
 
 @pytest.mark.parametrize("W", [8, 7])
 def test_bad_values_are_nan_without_a_check(W):
-    """As on a GPU, where nothing is checked: a partner or lam out of range shows in its sample and nowhere else."""
+    """As on a GPU, where nothing is checked: a partner or lam out of range makes its own sample NaN, and no other."""
     plan = Plan(partner=torch.tensor([1, 4, 2, -1]), lam=torch.tensor([0.5, 0.5, 1.5, 0.5]))
     rest = {"dtype": torch.float32, "size": (8, W), "seed": 0, "indices": None, "step": 0, "normal": None}
     ours = augment_triton(images(4, 8, W), plan, **GIVEN, **rest)

@@ -61,5 +61,5 @@ def test_agrees_with_the_reference(geometry, noise):
         error = (ours - theirs).abs()
         level = 1.01 / 255 / min(STD) if geometry in ("cropped", "resized") else 2e-6
         assert error.max() < level, fields
-        # 9 to 6 pixels is full of half levels, which the last digit of a weight tips
+        # 9 to 6 pixels gives many half levels, whose rounding depends on the last digit of a weight
         assert (error > 2e-6).float().mean() < 0.03, fields

@@ -31,7 +31,7 @@ def test_equals_the_published_output(name):
     assert seen == 2
 
 
-def test_wild_shifts_stay_inside_the_image():
+def test_shifts_out_of_range_stay_inside_the_image():
     """As on a GPU, where values are not checked: shifts beyond the reach count as the farthest, chains end."""
     levels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     wild = torch.randint(-(2**15), 2**15, (2, 2, 3, 32, 32)).short()
@@ -45,7 +45,7 @@ def test_spatter_without_a_drop_is_black():
     assert not corrupt(images, "spatter", 1, fields={"normal": field}).any()
 
 
-def test_wild_counts_are_black_and_white():
+def test_counts_out_of_range_are_black_and_white():
     counts = torch.tensor([-(2**31), -1, 0, 3, 60, 61, 2**31 - 1]).view(1, 1, 7, 1)
     images = counts.to(torch.uint8)
     assert noise.shot_noise(images, 60, {"counts": counts}).flatten().tolist() == [0, 0, 0, 12, 255, 255, 255]

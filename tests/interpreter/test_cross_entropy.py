@@ -39,7 +39,7 @@ def test_the_same_as_ligers_kernel(reduction):
 
 @pytest.mark.parametrize("C", [1000, 8193, 8200])
 def test_bad_values_are_nan_without_a_check(C):
-    """As on a GPU, where nothing is checked: a bad label or lam, or a NaN logit, shows in its row and nowhere else."""
+    """As on a GPU, where nothing is checked: a bad label or lam, or a NaN logit, makes its row NaN, and no other."""
     z = torch.randn(6, C)
     z[4, 3] = torch.nan
     a, b = torch.tensor([C, 1, 1, 1, 1, 1]), torch.tensor([1, -1, 1, 1, 1, 1])
@@ -65,7 +65,7 @@ def test_no_rows(C):
     assert z.grad.shape == (0, C)
 
 
-def test_infinite_logits_do_not_hurt_other_labels():
+def test_infinite_logits_do_not_affect_other_labels():
     z = torch.randn(2, 9)
     z[:, 4] = -torch.inf
     targets = Targets(torch.tensor([1, 1]), torch.tensor([4, 4]), torch.ones(2))

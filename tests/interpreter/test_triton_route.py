@@ -1,4 +1,4 @@
-"""A training run and an evaluation by way of the Triton kernels agree with the same by way of the reference."""
+"""A training run and an evaluation on the Triton route agree with those on the reference route."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Launches, memory traffic and host waits of the device route of a corruption, counted on the CPU in the interpreter.
 
 Counted are launches, bytes read and written (each tensor of a launch once) and the largest sum of living tensors.
-Whatever would make the host wait for a GPU raises: a value read back, a search for non-zeros, a copy to the host.
+Operations that would make the host wait for a GPU raise: reading a value, a search for non-zeros, a copy to the host.
 """
 
 from __future__ import annotations

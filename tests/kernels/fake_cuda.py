@@ -1,4 +1,4 @@
-"""Launches on a GPU, seen without one: fake tensors on "cuda", recorded up to the point where Triton would compile."""
+"""Launches on a GPU, recorded without one: fake tensors on "cuda", up to the point where Triton would compile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Launch(NamedTuple):
 
 
 class Driver:
-    """The part of a driver that Triton's launcher asks before it compiles. No real device has this number."""
+    """The driver functions that Triton's launcher calls before it compiles. No real device has this number."""
 
     def get_current_device(self) -> int:
         return 77
@@ -38,7 +38,7 @@ class Driver:
 
 
 def compile_request(kernel, signature, constants, attributes) -> dict[str, Any]:
-    """What the compiler is asked for; arguments that are None (pointers that no switch reads) are left out."""
+    """The request to the compiler, without arguments that are None (pointers that no switch reads)."""
     request = {}
     for i, name in enumerate(kernel.arg_names):
         if (i,) not in constants:

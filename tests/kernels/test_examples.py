@@ -14,16 +14,16 @@ from tests.support import ROOT, peer, write_tiny_imagenet
 SIDE, CLASSES = 64, 4
 
 
-def block(page: str, words: str) -> str:
-    """The one Python block of ``page`` that contains ``words``."""
-    found = [text for text in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S) if words in text]
-    assert len(found) == 1, f"{page} has {len(found)} Python blocks with {words!r}"
+def block(readme: str, words: str) -> str:
+    """The one Python block of ``readme`` that contains ``words``."""
+    found = [text for text in re.findall(r"```python\n(.*?)```", (ROOT / readme).read_text(), re.S) if words in text]
+    assert len(found) == 1, f"{readme} has {len(found)} Python blocks with {words!r}"
     return found[0]
 
 
 def run(code: str, **given: Any) -> dict[str, Any]:
     namespace: dict[str, Any] = {"device": torch.device("cpu"), **given}
-    exec(compile(code, "page", "exec"), namespace)
+    exec(compile(code, "readme", "exec"), namespace)
     return namespace
 
 
@@ -47,17 +47,17 @@ def trained(result: dict[str, Any], images: str) -> None:
     assert targets.a.shape == targets.b.shape == targets.lam.shape == x.shape[:1]
 
 
-@pytest.mark.parametrize(("page", "images"), [("README.md", "inputs"), ("kernels/README.md", "images")])
-def test_a_plain_loop(page, images):
-    side = 224 if page == "README.md" else SIDE  # the size in its loop
+@pytest.mark.parametrize(("readme", "images"), [("README.md", "inputs"), ("kernels/README.md", "images")])
+def test_a_plain_loop(readme, images):
+    side = 224 if readme == "README.md" else SIDE  # the size in its loop
     bytes_ = torch.randint(0, 256, (2, 4, side, side, 3), dtype=torch.uint8)
     loader = [(x, torch.arange(4)) for x in bytes_]
-    if page != "README.md":
+    if readme != "README.md":
         loader = [(*batch, torch.arange(4) + 4 * i) for i, batch in enumerate(loader)]
     model = small_model()
     before = next(model.parameters()).detach().clone()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    code = block(page, "BatchAugment" if page == "README.md" else "indices in loader")
+    code = block(readme, "BatchAugment" if readme == "README.md" else "indices in loader")
     optimizer.zero_grad = lambda: None  # keep the last gradients: one loop clears them after the step
     trained(run(code, loader=loader, model=model, optimizer=optimizer), images)
     assert not torch.equal(next(model.parameters()).detach(), before)

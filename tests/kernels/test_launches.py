@@ -1,4 +1,4 @@
-"""The host code around the kernels on a GPU, seen without one: fake tensors on "cuda", recorded launches.
+"""The host code around the kernels on a GPU, tested without one: fake tensors on "cuda", recorded launches.
 
 Nothing waits for the device, nothing is copied between host and device, and the number of launches is the documented
 one. So a step can be captured into a CUDA graph, which ``benchmarks/gpu_check`` does on a GPU.
@@ -56,7 +56,7 @@ class Watch(TorchDispatchMode):
 @pytest.mark.parametrize(
     "forbidden", [aten.nonzero, aten._local_scalar_dense, lambda x: x.to("cpu"), lambda x: x + torch.ones(1)]
 )
-def test_the_watch_sees_what_it_is_for(forbidden, launched):
+def test_the_forbidden_operations_raise(forbidden, launched):
     with FakeTensorMode(), Watch(), pytest.raises(AssertionError, match=r"works on|read"):
         forbidden(torch.empty(1, device="cuda:0"))
 

@@ -55,7 +55,7 @@ def test_batch_augment_draws_in_training_and_only_normalizes_in_eval():
 
 @pytest.mark.parametrize("size", [None, 64, (64, 48)])
 def test_batch_augment_draws_boxes_in_the_output_size(size):
-    """Dark images and a bright partner: the bright area equals the labels' share, for every size given to create()."""
+    """Dark images and a bright partner: the bright area equals the label weight, for every size given to create()."""
     images = torch.zeros(2, *((64, 64) if size is None else (96, 96)), 3, dtype=torch.uint8)
     images[1] = 255
     module = BatchAugment(methods.create("cutmix"), (0, 0, 0), (1, 1, 1), size=size)
@@ -119,7 +119,7 @@ def test_mixed_binary_cross_entropy():
 
 
 class Collate:
-    """Augments in the loader; the batch is the labels' weights."""
+    """Augmentation in the loader; a batch is the label weights."""
 
     def __init__(self) -> None:
         self.module = BatchAugment(methods.create("mixup", scope="sample"))

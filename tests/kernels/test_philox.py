@@ -50,7 +50,7 @@ def test_a_sample_draws_the_same_in_any_batch():
     assert (together == [philox.beta(3, 0.4, s, 2, "mixup_lambda") for s in samples]).all()
 
 
-def test_every_part_of_the_counter_and_the_seed_matters():
+def test_every_word_of_the_counter_and_the_seed_matters():
     base = philox.words(0, 0, 0, 0, "flip")
     others = [
         (1, 0, 0, 0, "flip"),
@@ -62,7 +62,7 @@ def test_every_part_of_the_counter_and_the_seed_matters():
     assert all((philox.words(*other) != base).any() for other in [*others, (2**32, 0, 0, 0, "flip")])
 
 
-def test_uniform_and_normal_have_their_laws():
+def test_uniform_and_normal_follow_their_distributions():
     w = philox.words(1, np.arange(1 << 17), 7, 0, "flip")
     u, n = philox.uniform(w).ravel(), philox.normal(w).ravel()
     assert u.min() >= 0
@@ -91,9 +91,9 @@ def test_integers_are_even_and_in_range():
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 1.0, 3.0, 100.0])
-def test_beta_has_its_law(alpha):
+def test_beta_follows_its_distribution(alpha):
     drawn = philox.beta(0, alpha, np.arange(20000), 0, "mixup_lambda")
-    # near 1 small alphas run out of float64; the law is symmetric, so the lower half is tested
+    # near 1 small alphas run out of float64; the distribution is symmetric, so the lower half is tested
     low = drawn[drawn < 0.5]
     assert stats.binomtest(len(low), 20000).pvalue > 1e-3
     assert stats.kstest(low, lambda x: stats.beta(alpha, alpha).cdf(x) * 2).pvalue > 1e-3
@@ -104,13 +104,13 @@ def test_beta_refuses_a_bad_alpha():
         philox.beta(0, 0.0, 0, 0, "mixup_lambda")
 
 
-def test_permutations_stay_in_their_groups_and_do_not_know_the_world_size():
+def test_permutations_stay_in_their_groups_and_do_not_depend_on_the_world_size():
     whole = philox.permutation(4, 256, 9, "mixup_partner", group=64)
     assert sorted(whole) == list(range(256))
     assert (whole // 64 == np.arange(256) // 64).all()
     for rank in range(4):
-        part = philox.permutation(4, 64, 9, "mixup_partner", group=64, start=64 * rank)
-        assert (part + 64 * rank == whole[64 * rank : 64 * rank + 64]).all()
+        group = philox.permutation(4, 64, 9, "mixup_partner", group=64, start=64 * rank)
+        assert (group + 64 * rank == whole[64 * rank : 64 * rank + 64]).all()
     assert (philox.permutation(4, 256, 10, "mixup_partner", group=64) != whole).any()
 
 
@@ -122,7 +122,7 @@ def test_permutations_are_even():
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 3.0, 60.0, 500.0])
-def test_poisson_has_its_law(rate):
+def test_poisson_follows_its_distribution(rate):
     table = philox.poisson_table([rate])
     w = philox.words(6, np.arange(20000), 0, 0, "flip").ravel()
     drawn = philox.poisson(w, np.zeros(w.shape, int), table)

@@ -160,7 +160,7 @@ def test_a_jpeg_of_another_size_than_in_the_table_is_named(files, tmp_path, name
     source = open_dataset("folder", "train", tmp_path / "train.beton")
     with (
         make_loader(source, loader=name, train=False, batch_size=3, size=32) as loader,
-        pytest.raises(RunError, match=r"sample 4 of .*70 x 50 pixels, and the file's table says 140 x 100"),
+        pytest.raises(RunError, match=r"sample 4 of .*70 x 50 pixels, and the file's table has 140 x 100"),
     ):
         list(loader.batches())
     assert verify("folder", tmp_path)["broken"][0][0].startswith("sample 4 of ")

@@ -1,4 +1,4 @@
-"""A call on the Triton route, the same by a reference, and how far apart the two may be."""
+"""A call on the Triton route, the same call by a reference, and the tolerance between the two."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Case:
 
 
 def check(emulator: Emulator, case: Case) -> None:
-    """Run a case in every mode that changes something, and fail with all that is wrong."""
+    """Run a case in every mode that changes something, and fail with a list of all differences."""
     expected = case.reference()
     emulator.report, emulator.only = Report(), case.only
     result = _call(emulator, case, EXACT, 0xA5, twice=True)

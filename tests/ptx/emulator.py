@@ -26,7 +26,7 @@ from tests.ptx.translate import Kernel, translate
 
 
 class Mode(NamedTuple):
-    """How instructions round that the hardware does not round exactly."""
+    """Rounding of the instructions that the hardware does not round exactly."""
 
     name: str
     eps: int = 0  # of arithmetic.h
@@ -52,7 +52,7 @@ class Compiled:
 
 @dataclass
 class Report:
-    """Faults and unstable results: a key that says where, and the first example."""
+    """Faults and unstable results: a key that names the position, and the first example."""
 
     launches: int = 0
     faults: dict[tuple[str, str, str], str] = field(default_factory=dict)  # kernel, kind, source line
@@ -74,7 +74,7 @@ def extent(t: torch.Tensor) -> tuple[int, int]:
 
 
 class Emulator:
-    """Compiles and runs launches. ``report`` collects what it notices."""
+    """Compiles and runs launches. ``report`` collects faults."""
 
     _numbers = itertools.count(1000)
 

@@ -46,7 +46,7 @@ def _converts(i: Instruction) -> bool:
 
 
 class Products:
-    """Multiplications whose result an addition may take unrounded: what ptxas contracts where it is allowed to."""
+    """Multiplications whose result an addition may take unrounded: ptxas may contract them."""
 
     def __init__(self) -> None:
         self.count = 0  # additions that could be contracted

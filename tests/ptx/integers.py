@@ -64,7 +64,7 @@ def emit(r: Operands, i: Instruction) -> str:
 
 
 def compare(r: Operands, i: Instruction, c_type: str, test: str, flush: bool = False) -> str:
-    """setp: ``test`` of a_ and b_, combined with a predicate where the instruction says so."""
+    """setp: ``test`` of a_ and b_, combined with a predicate if the instruction has one."""
     first, _, second = i.operands[0].partition("|")
     a, b = (f"FZ({r.value(o, i.type)})" if flush else r.value(o, i.type) for o in i.operands[1:3])
     combined = f" {_SIGNS[i.parts[2]]} {r.truth(i.operands[3])}" if i.parts[2] in ("and", "or", "xor") else ""

@@ -21,7 +21,7 @@ _EMPTY = (_aten.empty, _aten.empty_like, _aten.new_empty, _aten.empty_strided, _
 
 
 class _Device:
-    """As much of a driver as the launcher needs."""
+    """The driver functions that the launcher needs."""
 
     def __init__(self, emulator: Emulator):
         self.emulator = emulator

@@ -13,7 +13,7 @@ MODIFIERS = {"global", "shared", "shared::cta", "param", "to", "v2", "v4"}
 
 
 def emit(r: Operands, i: Instruction, slots: dict[str, int]) -> str:
-    """The C statement of ``i``. ``slots``: place of each parameter, 8 bytes each."""
+    """The C statement of ``i``. ``slots``: position of each parameter, 8 bytes each."""
     if i.opcode in ("membar", "fence"):
         return ";"
     if i.opcode == "cvta":

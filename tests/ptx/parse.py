@@ -12,7 +12,7 @@ BITS |= {f"{kind}{n}": n for kind in "usb" for n in (8, 16, 32, 64)}
 
 
 class Unsupported(Exception):
-    """PTX that the translation to C does not know."""
+    """A PTX statement that the translation to C does not support."""
 
 
 @dataclass

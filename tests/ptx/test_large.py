@@ -25,7 +25,7 @@ Choose = Callable[[str, tuple[int, ...]], list[int]]
 
 
 def last(count: int) -> Choose:
-    """The CTAs of the last ``count`` places on the second axis, or of each line where that axis is short."""
+    """The CTAs of the last ``count`` positions on the second axis, or of each line where that axis is short."""
 
     def choose(kernel: str, grid: tuple[int, ...]) -> list[int]:
         x, y, _ = grid

@@ -1,4 +1,4 @@
-"""That errors are noticed: kernels whose PTX is spoiled, each in one way."""
+"""Errors are detected: each kernel here has one error in its PTX."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_mutation_is_noticed(mutation, emulator):
 
 
 def _mutant(mutation: Mutation, capability: int) -> tuple[list[bool], Emulator]:
-    """The emulator of the spoiled PTX, and for each kernel whether it was changed."""
+    """The emulator of the changed PTX, and for each kernel whether it was changed."""
     changed: list[bool] = []
 
     def mutate(ptx: str) -> str:
@@ -89,7 +89,7 @@ def _mutant(mutation: Mutation, capability: int) -> tuple[list[bool], Emulator]:
 
 
 def test_the_unchanged_kernels_pass(emulator):
-    """What the mutations spoil is right before."""
+    """The kernels are right without the mutations."""
     for name in sorted({mutation.operation for mutation in MUTATIONS}):
         op = next(op for op in operations() if op.name == name)
         spoiled = Emulator(emulator.target.arch, lambda ptx: ptx)

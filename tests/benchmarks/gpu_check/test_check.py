@@ -35,7 +35,7 @@ def test_a_wrong_value_a_race_and_an_exception_are_failures():
     assert "in broken" in result["traceback"]
 
 
-def test_a_nan_that_belongs_there_is_no_difference_and_one_that_does_not_is():
+def test_a_nan_in_both_results_is_no_difference_and_in_one_is():
     close = Close(1e-7, relative=1e-7)
     same = Check("nan", lambda device: (torch.tensor([0.5, float("nan")]),), close)
     assert run_check(same, CPU)["ok"]
@@ -49,7 +49,7 @@ def test_another_shape_or_dtype_is_a_failure():
         assert "the reference has" in run_check(check, CPU)["detail"]
 
 
-def test_a_reference_that_lacks_a_package_is_not_checked_and_says_so():
+def test_a_reference_that_lacks_a_package_is_reported_as_not_checked():
     def needs_more(device):
         raise ModuleNotFoundError("No module named 'PIL'")
 

@@ -24,7 +24,7 @@ BROKEN = "tests.benchmarks.gpu_check.broken_checks:checks"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so the check would run")
-def test_without_a_gpu_it_says_so_in_one_sentence(tmp_path):
+def test_without_a_gpu_the_error_is_one_sentence(tmp_path):
     words = [sys.executable, "-m", "fastreg.benchmarks.gpu_check", "correctness", "--out", str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
@@ -54,7 +54,7 @@ def test_a_suite_fits_into_the_limit_that_its_module_names(plans):
         assert 0 < sum(of_suite) <= row_.seconds, name
 
 
-def test_the_speed_plan_has_what_only_a_gpu_can_show_first(plans):
+def test_the_speed_plan_begins_with_rows_that_only_a_gpu_can_measure(plans):
     names = [line.name for line in plans["speed"]]
     order = [
         "throughput: step none", "throughput: step none, compiled", "throughput: step mixup", "throughput: step cutmix",
@@ -79,8 +79,8 @@ def test_checks_are_split_in_order_with_their_group_in_one_process():
         return Check(name, lambda device: (), Close(0.0), group=group)
 
     listed = [check("a1", "a"), check("a2", "a"), check("b"), check("c"), check("d")]
-    parts = checks.split(listed, 2)
-    assert parts == [["a1", "a2", "c"], ["b", "d"]]  # each costs a second where its cost is unknown
+    shares = checks.split(listed, 2)
+    assert shares == [["a1", "a2", "c"], ["b", "d"]]  # each costs a second where its cost is unknown
 
 
 def test_every_reference_has_a_cost():
@@ -89,7 +89,7 @@ def test_every_reference_has_a_cost():
     assert len(listed - known.keys()) <= len(listed) // 10  # measured anew when many are missing
 
 
-def test_what_is_recorded_is_what_a_launch_would_compile(monkeypatch):
+def test_recorded_specializations_are_those_of_a_launch(monkeypatch):
     """The same sources and options reach Triton's compiler from the compile pass as from a call on a GPU."""
     found = dict(work.record_launches(["fgsm_step contiguous_format"], work.CHECKS, True, 90))
     (key,) = found["fgsm_step contiguous_format"]["keys"]

@@ -63,7 +63,7 @@ def test_a_failure_keeps_its_whole_traceback(outcome):
     assert text.count("in _deep") == 4
 
 
-def test_a_deadline_ends_what_runs(outcome):
+def test_a_deadline_ends_running_requests(outcome):
     results, finished, *_ = outcome
     assert not finished
     assert "wait" not in results

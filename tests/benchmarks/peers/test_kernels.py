@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastreg import methods
-from fastreg.benchmarks import images as photographs
+from fastreg.benchmarks import images as real_images
 from fastreg.benchmarks.peers import normalization_stats
 from fastreg.benchmarks.peers.kernels import augment_peers, compiled, plain_augment, plain_fgsm, plain_loss
 from fastreg.kernels import Plan, Targets, augment, fgsm_attack, fgsm_step, mixed_cross_entropy
@@ -166,7 +166,7 @@ def test_the_plain_peers_do_the_same():
 @pytest.mark.parametrize("reg", ["none", "mixup", "cutmix", "cutout"])
 @pytest.mark.parametrize("scope", ["batch", "sample"])
 def test_the_plain_peer_does_the_same_work(reg, scope):
-    pixels = photographs.image_batch(6, 32, torch.device("cpu"))
+    pixels = real_images.image_batch(6, 32, torch.device("cpu"))
     method = methods.create(reg, size=32, scope=scope)
     plan, targets = method.draw(torch.arange(6), torch.arange(6), 3)
     mine = augment(pixels, plan, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=torch.float32)
@@ -177,7 +177,7 @@ def test_the_plain_peer_does_the_same_work(reg, scope):
 
 
 def test_the_plain_peer_occludes_and_attacks_alike():
-    pixels = photographs.image_batch(2, 32, torch.device("cpu"))
+    pixels = real_images.image_batch(2, 32, torch.device("cpu"))
     box = torch.tensor([[8, 8, 24, 24]], dtype=torch.int32).expand(2, 4).contiguous()
     plan = Plan(box=box, box_fill=torch.ones(2, dtype=torch.int8))
     mine = augment(pixels, plan, mean=IMAGENET_MEAN, std=IMAGENET_STD, dtype=torch.float32)

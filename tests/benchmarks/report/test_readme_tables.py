@@ -1,4 +1,4 @@
-"""The generated tables are those of the committed records; the scaling page's arithmetic."""
+"""The generated tables are those of the committed records; the arithmetic of SCALING.md."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_only_the_blocks_change_and_an_unknown_one_is_an_error():
         tables.rewritten(text, {"kernels": "new"})
 
 
-def test_what_is_not_measured_says_so_once():
+def test_missing_measurements_are_noted_once():
     for block in (tables.targets_block([]), scaling.scaling_block([]), tables.suite_block("kernels", [])):
         assert block.lower().count("not yet measured") == 1
     assert "| augment mixup | H200 | at most 45 us |" in tables.targets_block([])
@@ -66,7 +66,7 @@ def test_corruptions_are_one_line_each():
     assert tables.corruption_table(rows).splitlines()[-1] == "| fog | 3,333 | 5,000 | 250 |"
 
 
-def test_costs_are_the_arithmetic_that_the_page_shows():
+def test_costs_follow_the_formula_of_scaling_md():
     empty = scaling.scaling_block([])
     assert empty.count("\n| ") == len(PAPER) + 3  # header, rule, ImageNet-C
     assert "$" not in empty

@@ -35,7 +35,7 @@ def test_throughput_on_a_data_set(data, tmp_path, monkeypatch):
     assert record.read(path)["suites"].keys() == {"throughput"}
 
 
-def test_without_a_data_set_it_says_how_to_get_one(tmp_path, monkeypatch):
+def test_without_a_data_set_the_error_lists_the_ways_to_get_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FASTREG_DATA", raising=False)
     monkeypatch.setattr(throughput, "_ready_cases", lambda *_: iter(()))

@@ -168,7 +168,7 @@ def test_published_weights_that_cannot_be_downloaded_are_one_sentence(monkeypatc
 
     monkeypatch.setattr(models.WeightsEnum, "get_state_dict", offline, raising=False)
     with pytest.raises(
-        RunError, match=r"of torchvision:resnet18 cannot be had \(OSError: no route to host\)"
+        RunError, match=r"of torchvision:resnet18 cannot be downloaded \(OSError: no route to host\)"
     ) as caught:
         load_classifier(model="torchvision:resnet18")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The laws that the methods draw from: shares, sizes and places over many samples."""
+"""The distributions of the methods' draws: shares, sizes and positions over many samples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_gaussian_noise_strengths():
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 20)])
-def test_random_erasing_boxes_follow_their_law(size):
+def test_random_erasing_boxes_follow_their_distribution(size):
     indices = torch.arange(4000)
     plan, _ = methods.create("random_erasing", size=size).draw(indices, indices, 0)
     box = plan.box.numpy()
@@ -56,7 +56,7 @@ def test_cutmix_is_applied_as_often_as_the_paper_does(dataset, prob):
     assert (clean == 1).all()
 
 
-def test_cutmix_boxes_follow_the_published_law():
+def test_cutmix_boxes_follow_the_published_distribution():
     """Beta(1, 1) is uniform: the unclipped side is W sqrt(1 - u), the center uniform, so the mean is known."""
     size, count = 64, 20000
     indices = torch.arange(count)
@@ -83,7 +83,7 @@ def test_mixups_lambda_follows_beta():
     assert abs((some < 1).float().mean() - 0.25) < 0.02
 
 
-def test_mixup_and_cutmix_take_turns():
+def test_mixup_and_cutmix_are_chosen_with_their_probabilities():
     labels = indices = torch.arange(12)
     method = methods.create("mixup+cutmix", size=32)
     blended = 0

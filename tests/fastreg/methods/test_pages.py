@@ -1,4 +1,4 @@
-"""The heads of the method modules: their parts, their examples, and the READMEs that are made from them."""
+"""The docstrings of the method modules: their sections, their examples, and the READMEs made from them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BARE = {"none", "no_crop_flip"}  # without a formula and parameters
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
-def test_a_head_names_source_defaults_cost_and_example(name):
+def test_a_docstring_names_source_defaults_cost_and_example(name):
     head = inspect.getdoc(inspect.getmodule(methods.METHODS[name]))
-    for part in ("Source:", "Cost:", "Example:", *(() if name in BARE else ("Defaults:",))):
-        assert part in head, f"{name} has no {part}"
+    for section in ("Source:", "Cost:", "Example:", *(() if name in BARE else ("Defaults:",))):
+        assert section in head, f"{name} has no {section}"
     if name not in BARE:
         assert re.search(r"^    \S", head, re.MULTILINE), f"{name} has no formula"
     examples = re.findall(r"``(.*?)``", head.split("Example:")[1], re.DOTALL)
@@ -52,7 +52,7 @@ def test_the_readmes_are_up_to_date():
         assert path.read_text() == text
 
 
-def test_the_table_names_every_method_once_with_its_head():
+def test_the_table_names_every_method_once_with_its_docstring():
     rows = heads.method_table().splitlines()[2:]
     named = [name for row in rows for name in re.findall(r"`([\w+]+)`", row.split("|")[1])]
     assert sorted(named) == sorted([*methods.METHODS, "mixup+cutmix"])

@@ -1,4 +1,4 @@
-"""Methods that are a plan: each one's mathematics on real pixels against a plain version, its draws' laws, its keys."""
+"""Methods with a plan: mathematics on real pixels against a plain version, distributions and keys of the draws."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_cutout_agrees_with_a_plain_version(length, size):
     expected = normalized(flipped(images, plan))
     for image, (y0, x0, y1, x1) in zip(expected, plan.box.tolist()):
         image[:, y0:y1, x0:x1] = 0
-        # some center inside the image explains the box
+        # a center inside the image must exist that gives this box
         assert any((max(c - half, 0), min(c + half, size[0])) == (y0, y1) for c in range(size[0]))
         assert any((max(c - half, 0), min(c + half, size[1])) == (x0, x1) for c in range(size[1]))
     torch.testing.assert_close(applied(images, plan), expected, rtol=1e-5, atol=1e-6)
@@ -172,13 +172,13 @@ def test_partners_are_permuted_inside_groups(count):
         assert (partner != np.arange(count)).mean() > 0.8
 
 
-def rows(result, part):
+def rows(result, chosen):
     """A slice of a draw's tensors, with partners counted from the slice's start."""
     plan, targets = result
-    fields = {k: v[part] for k, v in plan._asdict().items() if v is not None}
+    fields = {k: v[chosen] for k, v in plan._asdict().items() if v is not None}
     if "partner" in fields:
-        fields["partner"] = fields["partner"] - part.start
-    return fields | {f"target {k}": v[part] for k, v in targets._asdict().items()}
+        fields["partner"] = fields["partner"] - chosen.start
+    return fields | {f"target {k}": v[chosen] for k, v in targets._asdict().items()}
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -190,9 +190,9 @@ def test_draws_do_not_depend_on_how_a_global_batch_is_split(name, scope):
     whole = method.draw(labels, indices, 9)
     for length in (128, 64):
         for start in range(0, 256, length):
-            part = slice(start, start + length)
-            own = rows(method.draw(labels[part], indices[part], 9), slice(0, length))
-            for key, value in rows(whole, part).items():
+            chosen = slice(start, start + length)
+            own = rows(method.draw(labels[chosen], indices[chosen], 9), slice(0, length))
+            for key, value in rows(whole, chosen).items():
                 assert torch.equal(own[key], value), (key, start)
 
 
@@ -202,10 +202,10 @@ def test_sample_scope_depends_on_sample_and_epoch_only(name):
     method = methods.create(name, scope="sample", dataset="cifar10")
     one = method.draw(labels, indices, 100, epoch=3)
     same, other = method.draw(labels, indices, 7, epoch=3), method.draw(labels, indices, 100, epoch=4)
-    part = slice(0, 32)
-    assert all(torch.equal(value, rows(same, part)[key]) for key, value in rows(one, part).items())
+    chosen = slice(0, 32)
+    assert all(torch.equal(value, rows(same, chosen)[key]) for key, value in rows(one, chosen).items())
     if name != "no_crop_flip":
-        assert any(not torch.equal(value, rows(other, part)[key]) for key, value in rows(one, part).items())
+        assert any(not torch.equal(value, rows(other, chosen)[key]) for key, value in rows(one, chosen).items())
 
 
 @pytest.mark.parametrize("name", [n for n in PLAIN if n != "no_crop_flip"])
@@ -224,7 +224,7 @@ def test_boxes_follow_the_size_of_the_step(name):
     assert (plan.box[:, 2].max(), plan.box[:, 3].max()) == (40, 24)
 
 
-def test_dtypes_are_the_contracts():
+def test_dtypes_are_the_documented_ones():
     _, labels, indices = batch()
     plan, targets = methods.create("mixup+cutmix+gaussian_noise").draw(labels, indices, 0)
     kinds = {"flip": torch.bool, "noise": torch.float32, "partner": torch.int64, "lam": torch.float32}
@@ -234,7 +234,7 @@ def test_dtypes_are_the_contracts():
 
 
 def test_one_buffer_carries_every_array_to_a_device():
-    """The path of a CUDA run, except that the far side is the meta device, which keeps shapes and dtypes only."""
+    """The path of a CUDA run, with the meta device in place of the GPU: it keeps shapes and dtypes only."""
     arrays = {"flip": np.ones(3, bool), "box": np.zeros((3, 4), np.int32), "lam": np.ones(3, np.float32)}
     sent = ship(arrays, torch.device("meta"))
     assert {k: (tuple(v.shape), v.dtype) for k, v in sent.items()} == {
@@ -266,7 +266,7 @@ def test_a_method_survives_pickling_with_its_parameters(name):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "part"),
+    ("arguments", "message"),
     [
         ({"name": "mixpu"}, "did you mean 'mixup'"),
         ({"name": "mixup+"}, "unknown method"),
@@ -289,6 +289,6 @@ def test_a_method_survives_pickling_with_its_parameters(name):
         ({"name": "adversarial", "epsilon": -1}, "`epsilon` is -1: give"),
     ],
 )
-def test_bad_input_is_one_clear_error(arguments, part):
-    with pytest.raises(InputError, match=part):
+def test_bad_input_is_one_clear_error(arguments, message):
+    with pytest.raises(InputError, match=message):
         methods.create_method(**arguments)

@@ -104,7 +104,7 @@ def test_ood_augmentation_agrees_with_a_plain_version(weight):
     assert_same_training(model, plain, loss, expected)
 
 
-def test_the_divergence_is_zero_on_uniform_belief():
+def test_the_divergence_is_zero_for_uniform_probabilities():
     assert abs(uniform_divergence(torch.full((3, 7), 2.5)).item()) < 1e-6
     logits = torch.tensor([[10.0, 0.0]])
     expected = -0.5 * logits.log_softmax(1).sum().item() - math.log(2)
@@ -112,7 +112,7 @@ def test_the_divergence_is_zero_on_uniform_belief():
 
 
 def capture(seen):
-    """A model that keeps what it was given."""
+    """A model that records its inputs."""
 
     class Keep(nn.Module):
         def forward(self, x):
@@ -122,7 +122,7 @@ def capture(seen):
     return Keep()
 
 
-def test_ood_images_belong_to_the_sample_and_are_resized():
+def test_ood_images_depend_on_the_sample_and_are_resized():
     pool = np.random.default_rng(2).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
     method = methods.create("ood_svhn", ood=torch.from_numpy(pool))
     images, indices = torch.rand(6, 3, 20, 16), torch.tensor([5, 9, 1, 70, 3, 4])
@@ -157,8 +157,8 @@ def test_ood_gan_draws_latents_by_sample_and_maps_to_pixels():
     assert (seen[0] <= 1).all()
 
 
-def test_ood_without_keys_belongs_to_the_place_and_the_call():
-    """The contract's four arguments alone: the first two calls are steps 0 and 1 of samples 0 to 4."""
+def test_ood_without_keys_depends_on_the_position_and_the_call():
+    """With the four required arguments only, the first two calls are steps 0 and 1 of samples 0 to 4."""
     pool = np.random.default_rng(2).integers(0, 256, (500, 8, 8, 3), dtype=np.uint8)
     images, targets, _ = batch(5)
     bare, keyed = [], []
@@ -184,7 +184,7 @@ def test_ood_needs_its_images(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["adversarial", "alp"])
 def test_attacks_join_mixing_and_shakedrop(name):
-    """Pairs of labels travel into the attack, and a doubled batch repeats each sample's branch numbers."""
+    """The attack gets the pairs of labels, and a doubled batch repeats each sample's branch numbers."""
     method = methods.create(f"mixup+{name}+shakedrop", dataset="cifar10", size=8)
     torch.manual_seed(0)
     model = create_model("resnet18", 5, stem="cifar", **method.model)
@@ -222,7 +222,7 @@ def test_one_sample_is_enough():
         assert torch.isfinite(loss)
 
 
-def test_what_a_trainer_reads_off_a_method():
+def test_the_attributes_of_a_method_for_a_trainer():
     assert methods.create("shakedrop+cutmix").model == {"shakedrop": True}
     assert methods.create("stochastic_depth", rate=0.2).model == {"stochastic_depth": 0.2}
     assert methods.create("mixup").step is None
@@ -232,15 +232,15 @@ def test_what_a_trainer_reads_off_a_method():
         assert methods.create(name).name == name
 
 
-def test_shakedrop_fields_belong_to_step_layer_and_sample():
+def test_shakedrop_fields_depend_on_step_layer_and_sample():
     method = methods.create("shakedrop", dataset="cifar100", seed=1)
     indices = torch.tensor([4, 8, 15, 16])
     whole = method.fields(indices, 5)
     assert {k: tuple(v.shape) for k, v in whole.items()} == {"gate": (66,), "alpha": (4, 66), "beta": (4, 66)}
-    part = method.fields(indices[2:], 5)
-    assert torch.equal(part["gate"], whole["gate"])
-    assert torch.equal(part["alpha"], whole["alpha"][2:])
-    assert torch.equal(part["beta"], whole["beta"][2:])
+    tail = method.fields(indices[2:], 5)
+    assert torch.equal(tail["gate"], whole["gate"])
+    assert torch.equal(tail["alpha"], whole["alpha"][2:])
+    assert torch.equal(tail["beta"], whole["beta"][2:])
     other = method.fields(indices, 6)
     assert all(not torch.equal(other[key], whole[key]) for key in whole)
     assert not torch.equal(whole["alpha"], 2 * whole["beta"] - 1)
@@ -253,7 +253,7 @@ def test_shakedrop_fields_belong_to_step_layer_and_sample():
     torch.testing.assert_close(gates.mean(0), torch.tensor([0.875, 0.75, 0.625, 0.5]), rtol=0, atol=0.05)
 
 
-def test_ood_svhn_finds_svhn_in_its_usual_place(tmp_path, monkeypatch):
+def test_ood_svhn_finds_svhn_in_its_default_folder(tmp_path, monkeypatch):
     from scipy.io import savemat
 
     monkeypatch.setenv("FASTREG_DATA", str(tmp_path))

@@ -86,7 +86,7 @@ def test_classwise_error_is_that_of_each_class_alone(classes, scale, bins):
         )
 
 
-def test_classwise_error_does_not_depend_on_how_rows_are_grouped(monkeypatch):
+def test_classwise_error_does_not_depend_on_the_grouping_of_rows(monkeypatch):
     p, labels = probabilities(257, 4, 1.0)
     whole = metrics.classwise_calibration_error(p, labels)
     monkeypatch.setattr("fastreg.metrics.calibration.ROWS", 32)

@@ -116,12 +116,12 @@ P = [[0.9, 0.1], [0.2, 0.8]]
         (lambda: metrics.auroc([0.5], torch.tensor([1j])), "`scores_out` is complex64: give an array of real numbers"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_named(call, message):
+def test_arguments_that_do_not_fit_are_named(call, message):
     with pytest.raises(InputError, match=re.escape(message)):
         call()
 
 
-def test_what_fits_in_another_form_is_taken():
+def test_arguments_in_other_forms_are_accepted():
     assert metrics.top1_error(P, [[0], [1]]) == 0
     assert metrics.top1_error(1, 1) == 0
     assert metrics.top1_error(P, [0.0, 1.0]) == 0

@@ -14,7 +14,7 @@ from fastreg import metrics
 from fastreg.errors import InputError
 from fastreg.metrics import corruption
 
-# torchvision's resnet50 IMAGENET1K_V1 on the official JPEGs: published top-1 accuracy in percent, mean of severities
+# torchvision's resnet50 IMAGENET1K_V1 on the published JPEGs: published top-1 accuracy in percent, mean of severities
 RESNET50 = dict(
     zip(
         corruption.NAMES,
@@ -37,7 +37,7 @@ def test_resnet50_reproduces_its_published_summary(errors):
     assert metrics.corruption_errors({"fog": errors["fog"]})["fog"] == pytest.approx(66.11, abs=0.006)
 
 
-def test_alexnet_is_one_hundred_by_definition():
+def test_the_mce_of_alexnet_is_one_hundred():
     assert metrics.mean_corruption_error(corruption.ALEXNET) == pytest.approx(100)
     relative = metrics.relative_mean_corruption_error(corruption.ALEXNET, corruption.ALEXNET_CLEAN)
     assert relative == pytest.approx(100)
@@ -154,7 +154,7 @@ def test_detection_metrics_against_plain_versions(grain):
 
 
 def test_scores_of_two_precisions_are_compared_as_they_are():
-    """0.1 in float32 lies above 0.1 in float64, so it is no tie."""
+    """0.1 in float32 is greater than 0.1 in float64, so it is no tie."""
     single, double = torch.tensor([0.1]), torch.tensor([0.1], dtype=torch.float64)
     assert metrics.auroc(single, double) == 100
     assert metrics.auroc(double, single) == 0
@@ -232,12 +232,12 @@ def test_the_tally_equals_the_plain_metrics_and_ignores_sharding():
     assert result["brier"] == pytest.approx(metrics.brier_score(p, labels), rel=1e-5)
     assert result["confidence"] == pytest.approx(metrics.average_confidence(confidence))
     assert result["bins"] == metrics.reliability_bins(confidence, hit)
-    parts = metrics.Tally()
+    chunked = metrics.Tally()
     for rows in torch.randperm(997, generator=generator).split(37):
-        parts.update(logits[rows], labels[rows])
-    assert torch.equal(parts.sums, whole.sums)  # exactly: likelihoods and Brier scores are on a grid
-    assert torch.equal(parts.bins, whole.bins)
-    assert len({parts.sums[i].item() for i in range(4, 7)}) == 3
+        chunked.update(logits[rows], labels[rows])
+    assert torch.equal(chunked.sums, whole.sums)  # exactly: likelihoods and Brier scores are on a grid
+    assert torch.equal(chunked.bins, whole.bins)
+    assert len({chunked.sums[i].item() for i in range(4, 7)}) == 3
 
 
 def test_logits_without_a_softmax_are_counted_and_never_hits():
@@ -254,7 +254,7 @@ def test_logits_without_a_softmax_are_counted_and_never_hits():
 
 @pytest.mark.parametrize("classes", [2, 10, 1000])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_one_bad_logit_anywhere_spoils_its_row(classes, bad):
+def test_one_bad_logit_anywhere_invalidates_its_row(classes, bad):
     logits = torch.randn(classes + 2, classes, generator=torch.Generator().manual_seed(0))
     logits[range(classes), range(classes)] = bad
     logits[classes, 1:] = -math.inf  # a softmax of one class

@@ -71,13 +71,13 @@ def test_saturated_logits_with_one_wrong_sample():
     assert metrics.fit_temperature(logits, labels) == pytest.approx(1000 / math.log(199), rel=1e-6)
 
 
-def test_excluded_classes_have_no_part_in_it():
+def test_excluded_classes_do_not_matter():
     logits, labels = drawn(300, 5, 1.3)
     masked = torch.cat((logits, torch.full((300, 2), -math.inf)), 1)
     assert metrics.fit_temperature(masked, labels) == pytest.approx(metrics.fit_temperature(logits, labels), rel=1e-9)
 
 
-def test_rows_are_added_up_in_parts(monkeypatch):
+def test_rows_are_summed_in_chunks(monkeypatch):
     logits, labels = drawn(300, 5, 1.3)
     whole = metrics.fit_temperature(logits, labels)
     monkeypatch.setattr("fastreg.metrics.temperature.ELEMENTS", 64)
@@ -99,7 +99,7 @@ def test_rows_are_added_up_in_parts(monkeypatch):
         ([0.0, 1.0], [0, 1], "`logits` has shape [2]"),
     ],
 )
-def test_what_has_no_temperature_is_named(logits, labels, message):
+def test_logits_without_a_best_temperature_are_named(logits, labels, message):
     with pytest.raises(InputError) as error:
         metrics.fit_temperature(logits, labels)
     assert message in str(error.value)

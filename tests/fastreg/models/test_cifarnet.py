@@ -23,7 +23,7 @@ from tests.fastreg.training.tiny_runs import ALONE, STATISTICS
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    pytest.importorskip("skimage", reason="skimage, whose photographs the sample is made of, is not installed")
+    pytest.importorskip("skimage", reason="skimage, whose images the sample is made of, is not installed")
     root = tmp_path_factory.mktemp("sample")
     write_sample("cifar100", root / "cifar100")
     return root
@@ -52,7 +52,7 @@ def plain(model, x):
     return F.max_pool2d(x, 3).flatten(1) @ w["head.weight"].T / 9
 
 
-def test_the_network_is_its_description():
+def test_the_network_agrees_with_a_plain_version():
     torch.manual_seed(0)
     model = create_model("cifarnet", 10)
     assert sum(p.numel() for p in model.parameters()) == 1_972_480
@@ -99,7 +99,7 @@ def test_a_run_starts_from_its_own_images_and_keeps_them(data, tmp_path, monkeyp
 
 
 def test_the_recipe_learns_on_the_sample_and_its_run_is_read_again(data, tmp_path, monkeypatch, messages):
-    """A quarter of the pixels, and batches that the sample has several of."""
+    """A quarter of the pixels, and a batch size that gives several batches of the sample."""
     monkeypatch.setenv("FASTREG_DATA", str(data))
     quick = {"batch_size": 48, "epochs": 1, "size": 16, "output": str(tmp_path), "name": "run", "device": "cpu"}
     config, _ = make_config("cifar100", gpu=False, recipe="fast/cifar100/cifarnet", **quick)

@@ -34,7 +34,7 @@ def test_parameter_counts_are_the_published_ones(name, classes):
 
 
 def torchvision_shapes(depths, bottleneck, classes=1000):
-    """torchvision's state dict, written down from its naming rule: {name: shape}, in order."""
+    """torchvision's state dict by its naming rule: {name: shape}, in order."""
     shapes = {}
 
     def norm(name, width):
@@ -199,7 +199,7 @@ def test_models_repeat_from_the_seed():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "part"),
+    ("arguments", "message"),
     [
         (("resnet51", 10), "did you mean 'resnet50'"),
         (("", 10), "known are resnet18"),
@@ -208,8 +208,8 @@ def test_models_repeat_from_the_seed():
         (("timm:resnet18", 10, True), "ShakeDrop works on"),
     ],
 )
-def test_bad_names_are_input_errors(arguments, part):
-    with pytest.raises(InputError, match=part):
+def test_bad_names_are_input_errors(arguments, message):
+    with pytest.raises(InputError, match=message):
         create_model(*arguments)
 
 

@@ -29,7 +29,7 @@ def test_values_and_gradients_follow_the_definition(gate):
     out = shakedrop_layer(gate, alpha, beta)(x)
     upstream = torch.randn_like(out)
     out.backward(upstream)
-    for i in range(5):  # b + a - b a is 1 where the gate is open, a where it is closed
+    for i in range(5):  # b + a - b a is 1 for gate 1, a for gate 0
         torch.testing.assert_close(out[i], x[i] * (1.0 if gate else alpha[i].item()))
         torch.testing.assert_close(x.grad[i], upstream[i] * (1.0 if gate else beta[i].item()))
 
@@ -66,7 +66,7 @@ def test_evaluation_is_the_expectation_of_training():
 
 
 def test_a_whole_networks_gradients_agree_with_a_plain_version():
-    """The plain version never overrides a gradient: beta's part is differentiated, the rest is a constant."""
+    """The plain version never overrides a gradient: the term of beta is differentiated, all others are constants."""
 
     class Plain(nn.Module):
         def __init__(self, shake):
@@ -107,7 +107,7 @@ def test_stochastic_depth_drops_samples_and_rescales():
 
 
 @pytest.mark.parametrize("name", ["shakedrop", "stochastic_depth"])
-def test_the_method_drives_the_model(name):
+def test_the_model_uses_the_fields_of_the_method(name):
     method = methods.create(name)
     torch.manual_seed(2)
     model = create_model("resnet18", 4, stem="cifar", **method.model)
@@ -123,7 +123,7 @@ def test_the_method_drives_the_model(name):
     set_fields(model, {})  # methods without fields leave any model alone
 
 
-def test_without_fields_torchs_generator_drives_the_model():
+def test_without_fields_the_model_uses_torchs_generator():
     model = create_model("resnet18", 4, stem="cifar", shakedrop=True)
     x = torch.randn(2, 3, 8, 8)
     runs = []
@@ -134,7 +134,7 @@ def test_without_fields_torchs_generator_drives_the_model():
     assert not torch.equal(runs[0], runs[2])
 
 
-def test_fields_stay_out_of_buffers_so_that_moving_averages_and_ddp_leave_them_alone():
+def test_fields_are_no_buffers_so_that_moving_averages_and_ddp_ignore_them():
     model = create_model("resnet18", 4, shakedrop=True)
     average = copy.deepcopy(model)
     set_fields(model, methods.create("shakedrop").fields(torch.arange(2), 0, layers=8))

@@ -106,7 +106,7 @@ def test_shapes_ranges_and_initial_spread():
     assert critic.blocks[1].shortcut.weight.std().item() == pytest.approx((2 / (2 * 16)) ** 0.5, rel=0.15)
 
 
-def test_dequantise_keeps_each_level_apart():
+def test_dequantize_keeps_each_level_apart():
     images = torch.tensor([0, 127, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 2, 2, 3)
     low, high = (dequantise(images, torch.full((3, 3, 2, 2), u)) for u in (0.0, 0.999))
     torch.testing.assert_close(low[:, 0, 0, 0], torch.tensor([-1.0, -1 / 128, 127 / 128]))

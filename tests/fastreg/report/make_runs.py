@@ -1,4 +1,4 @@
-"""Helpers of the report tests: run folders with figures given by formulas, and a reader of the HTML page."""
+"""Helpers of the report tests: run folders with figures given by formulas, and a reader of the HTML report."""
 
 import html.parser
 import json
@@ -119,7 +119,7 @@ class Tags(html.parser.HTMLParser):
         self.text.append(data)
 
 
-def read_page(path):
+def read_report(path):
     tags = Tags()
     tags.feed(path.read_text())
     assert tags.open == []

@@ -1,4 +1,4 @@
-"""The layout of the page: contrast, labels, and visible curves where several coincide."""
+"""The layout of the report: contrast, labels, and visible curves where several coincide."""
 
 import json
 import re
@@ -90,21 +90,21 @@ def test_every_cell_of_a_heat_map_has_contrast(error):
     assert contrast(background, ink) >= 4.5
 
 
-def test_the_run_stays_in_sight_and_says_its_methods_sample_and_n(tmp_path):
-    page = write_report([make_run(tmp_path, "small", reg="cutmix", ls=0.1, sample=True)]).read_text()
-    row = re.search(r'<tr class="run"><th>(.*?)</th>', page)[1]
+def test_the_run_stays_in_sight_and_names_its_methods_sample_and_n(tmp_path):
+    report = write_report([make_run(tmp_path, "small", reg="cutmix", ls=0.1, sample=True)]).read_text()
+    row = re.search(r'<tr class="run"><th>(.*?)</th>', report)[1]
     assert row == "small<small>cutmix + LS 0.1</small><small>sample, imagenet val, n = 100</small>"
     assert re.search(r"\.scores th:first-child \{ position: sticky; left: 0;", CSS)
 
 
-def charts(page):
+def charts(report):
     """The label and the SVG text of each chart."""
-    return re.findall(r'(<svg viewBox[^>]* aria-label="([^"]*)">.*?</svg>)', page.read_text())
+    return re.findall(r'(<svg viewBox[^>]* aria-label="([^"]*)">.*?</svg>)', report.read_text())
 
 
-def test_every_chart_names_both_axes_and_says_what_it_shows(tmp_path):
-    page = write_report([make_run(tmp_path, "c", dataset="cifar100")])
-    found = charts(page)
+def test_every_chart_names_both_axes_and_describes_its_content(tmp_path):
+    report = write_report([make_run(tmp_path, "c", dataset="cifar100")])
+    found = charts(report)
     assert len(found) == 2 + 15 + 2 + 1  # training, corruptions, calibration, out of distribution
     for chart, _ in found:
         assert len(re.findall(r'class="label"[^>]*>([^<]+)<', chart)) == 2
@@ -164,9 +164,9 @@ def test_severity_charts_begin_at_the_clean_images_only_if_they_were_measured(tm
     card = json.loads((first / "scorecard.json").read_text())
     del card["suites"]["clean"]
     write_json(first / "scorecard.json", card)
-    page = write_report([first])
-    assert "clean images<" not in page.read_text()
-    found = [chart for chart, alt in charts(page) if "by severity" in alt]
+    report = write_report([first])
+    assert "clean images<" not in report.read_text()
+    found = [chart for chart, alt in charts(report) if "by severity" in alt]
     assert len(found) == 15
     for chart in found:
         ticks = re.findall(r'class="tick"[^>]*text-anchor="middle">(\d)<', chart)
@@ -179,8 +179,8 @@ def test_legends_name_the_runs_and_calibration_has_their_colors_on_one_axis(tmp_
     bins = card["suites"]["clean"]["results"]["clean"]["bins"]
     bins["count"] = [0] * 19 + [100]
     write_json(runs[1] / "scorecard.json", card)
-    page = write_report(runs, tmp_path / "r.html")
-    source = page.read_text()
+    report = write_report(runs, tmp_path / "r.html")
+    source = report.read_text()
     legends = re.findall(r'<p class="names">(.*?)</p>', source)
     assert len(legends) == 2  # training, severity
     for legend in legends:
@@ -188,7 +188,7 @@ def test_legends_name_the_runs_and_calibration_has_their_colors_on_one_axis(tmp_
         assert re.findall(r'class="line (s\d)"', legend) == ["s0", "s1", "s2", "s3"]
     assert "<title>fastreg: 4 runs</title>" in source
     assert "<h1>4 runs</h1>" in source
-    histograms = [(chart, alt) for chart, alt in charts(page) if alt.startswith("Confidence histogram")]
+    histograms = [(chart, alt) for chart, alt in charts(report) if alt.startswith("Confidence histogram")]
     for index, (chart, alt) in enumerate(histograms):
         assert f"of {'abcd'[index]}:" in alt
         assert set(re.findall(r'class="bar (s\d)"', chart)) == {f"s{index}"}
@@ -200,19 +200,19 @@ def test_legends_name_the_runs_and_calibration_has_their_colors_on_one_axis(tmp_
 
 def test_more_runs_than_styles_have_a_chart_each(tmp_path):
     names = [f"r{index:02}" for index in range(svg.N_SERIES + 1)]
-    page = write_report([make_run(tmp_path, name) for name in names], tmp_path / "r.html")
-    assert '<p class="names">' not in page.read_text()
+    report = write_report([make_run(tmp_path, name) for name in names], tmp_path / "r.html")
+    assert '<p class="names">' not in report.read_text()
     for about in ("Training loss by epoch", "imagenet-c: mean top-1 error of the corruptions by severity"):
-        found = [(chart, alt) for chart, alt in charts(page) if alt.startswith(about)]
+        found = [(chart, alt) for chart, alt in charts(report) if alt.startswith(about)]
         assert [re.search(r": (r\d+) from", alt)[1] for _, alt in found] == names
         for chart, _ in found:
             assert chart.count('class="line other"') == svg.N_SERIES
             assert len(re.findall(r'class="line s\d+"', chart)) == 1
 
 
-def test_narrow_pages_say_that_the_table_scrolls(tmp_path):
-    page = write_report([make_run(tmp_path, "a")]).read_text()
-    assert page.count('<p class="hint">The table scrolls sideways') == page.count('<table class="scores">') == 2
+def test_narrow_reports_show_that_the_table_scrolls(tmp_path):
+    report = write_report([make_run(tmp_path, "a")]).read_text()
+    assert report.count('<p class="hint">The table scrolls sideways') == report.count('<table class="scores">') == 2
     narrow = CSS[CSS.index("@media (max-width: 600px)") :]
     assert ".hint { display: block; }" in narrow
     assert ".hint { display: none;" in CSS

@@ -14,7 +14,7 @@ from fastreg.report import paper, paper_comparison, print_scorecard, write_repor
 from fastreg.report.paper_comparison import FREE, N_TRAIN, recipe, training_differences
 from fastreg.training.config import Config, to_dict
 from fastreg.training.recipe_table import recipe_config
-from tests.fastreg.report.make_runs import make_run, paper_settings, read_page
+from tests.fastreg.report.make_runs import make_run, paper_settings, read_report
 
 # setting -> another value, and what must be set for it to have an effect
 OTHER = {
@@ -98,7 +98,7 @@ def test_a_setting_that_is_not_known_is_named(field):
 
 
 @pytest.mark.parametrize("field", sorted(IDENTITY))
-def test_other_methods_and_other_data_stand_beside_another_row_or_none(field):
+def test_other_methods_and_other_data_have_another_row_or_none(field):
     settings = settings_of("paper/imagenet/mixup")
     assert recipe(settings | {field: "cifar10" if field == "dataset" else "mixup+shakedrop"}) is None
     assert recipe(settings | {field: "cifar100" if field == "dataset" else "cutmix"}) not in (None, recipe(settings))
@@ -162,16 +162,16 @@ def test_a_run_trained_otherwise_has_a_star_and_the_reasons_everywhere(tmp_path,
     monkeypatch.setenv("COLUMNS", "200")
     given, label, why = EXAMPLES[example]
     folder = make_run(tmp_path, example, **given)
-    page = write_report([folder])
-    text = read_page(page)[1]
+    report = write_report([folder])
+    text = read_report(report)[1]
     assert f"* trained otherwise than the paper's {label}: {example}: {why}." in text
-    assert f'<abbr title="trained otherwise: {why}">*</abbr>' in page.read_text()
-    assert "<small>+" not in page.read_text()  # no signed difference
-    assert "<small>-" not in page.read_text()
-    markdown = page.with_suffix(".md").read_text()
+    assert f'<abbr title="trained otherwise: {why}">*</abbr>' in report.read_text()
+    assert "<small>+" not in report.read_text()  # no signed difference
+    assert "<small>-" not in report.read_text()
+    markdown = report.with_suffix(".md").read_text()
     assert f"| {example}\\* |" in markdown
     assert f"* \\* trained otherwise than the paper's {label}: {example}: {why}" in markdown
-    rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
+    rows = list(csv.DictReader(report.with_suffix(".csv").read_text().splitlines()))
     assert [(row["run"], row["trained_otherwise"]) for row in rows] == [(example, why), ("paper", "")]
     paper("table1" if "dataset" in given else "table4", tmp_path)
     out = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The paper's figures stand only beside figures that are measured as the paper measures."""
+"""The paper's figures are printed only beside figures with the same measurement."""
 
 import csv
 import re
@@ -8,7 +8,7 @@ import pytest
 from fastreg.report import paper, paper_rows, write_report
 from fastreg.report.paper_rows import COLUMNS
 from fastreg.report.run_folder import load_run
-from tests.fastreg.report.make_runs import make_run, read_page
+from tests.fastreg.report.make_runs import make_run, read_report
 
 CORRUPTED = {"ce_noise", "ce_blur", "ce_weather", "ce_digital", "mce"}
 ALL = {"average", "clean_error", "fgsm_error", "occlusion_error", *CORRUPTED}
@@ -34,34 +34,34 @@ def test_a_published_figure_and_a_difference_need_the_same_measurement(tmp_path,
     change, departing, why = KINDS[kind]
     run = load_run(make_run(tmp_path, "mine", reg="mixup", ls=0.1, **change))
     assert {key for key in ALL if run.departs(key)} == departing
-    page = write_report([run.folder])
-    rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
+    report = write_report([run.folder])
+    rows = list(csv.DictReader(report.with_suffix(".csv").read_text().splitlines()))
     beside = rows[1] if len(rows) > 1 else {}
     summary = run.card.summary()
     # of 1000 classes, at 224 px, with no suite altered
     assert ("average" in summary) == (kind in ("subset", "dali", "bf16"))
     assert {key for key in ALL & set(summary) if beside.get(key)} == (ALL - departing) & set(summary)
-    assert page.read_text().count("<small>-") + page.read_text().count("<small>+") == len(
+    assert report.read_text().count("<small>-") + report.read_text().count("<small>+") == len(
         (ALL - departing) & set(summary)
     )
-    text = read_page(page)[1]
+    text = read_report(report)[1]
     assert why in text
     assert ("what the paper prints for these methods" in text) == (len(rows) > 1)  # explained where it is shown
-    assert why in page.with_suffix(".md").read_text()
+    assert why in report.with_suffix(".md").read_text()
     if "clean_error" in departing:
-        assert "| 20.00* (" in page.with_suffix(".md").read_text()
+        assert "| 20.00* (" in report.with_suffix(".md").read_text()
 
 
-def test_the_papers_own_measurement_is_compared_and_bears_no_star(tmp_path):
-    page = write_report([make_run(tmp_path, "mine", reg="mixup", ls=0.1)])
-    assert page.read_text().count("<small>-") + page.read_text().count("<small>+") == len(ALL)
-    text = page.with_suffix(".md").read_text()
+def test_the_papers_own_measurement_is_compared_and_has_no_star(tmp_path):
+    report = write_report([make_run(tmp_path, "mine", reg="mixup", ls=0.1)])
+    assert report.read_text().count("<small>-") + report.read_text().count("<small>+") == len(ALL)
+    text = report.with_suffix(".md").read_text()
     assert not re.search(r"\d\*", text)
     assert "| mine | mixup + LS 0.1 | imagenet val | 50,000 |" in text
     assert "| *paper* | Mixup + LS |  | 50,000 |" in text
 
 
-def test_the_paper_command_marks_what_is_not_its_measurement(tmp_path, capsys, monkeypatch):
+def test_the_paper_command_marks_figures_of_another_measurement(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     for kind, (change, _, _) in KINDS.items():
         make_run(tmp_path, kind, reg="mixup", ls=0.1, **change)

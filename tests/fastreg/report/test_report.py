@@ -10,61 +10,61 @@ from PIL import Image
 from fastreg.errors import InputError, RunError
 from fastreg.report import contact_sheet, figure1, paper, paper_rows, print_scorecard, svg, write_report
 from fastreg.report.run_folder import load_run
-from tests.fastreg.report.make_runs import make_run, read_page
+from tests.fastreg.report.make_runs import make_run, read_report
 
 
-def test_the_page_is_whole_and_asks_for_nothing(tmp_path):
+def test_the_report_is_complete_and_loads_nothing(tmp_path):
     runs = [make_run(tmp_path, "base"), make_run(tmp_path, "mix", reg="mixup", ls=0.1)]
-    page = write_report(runs, tmp_path / "report.html")
-    tags, text = read_page(page)
+    report = write_report(runs, tmp_path / "report.html")
+    tags, text = read_report(report)
     assert all(address.startswith("data:") for address in tags.addresses)
-    assert not re.search(r"url\(|@import|<script", page.read_text())
+    assert not re.search(r"url\(|@import|<script", report.read_text())
     assert "20.00" in text
     assert "Mixup + LS" in text
     assert "best epoch (5), 47.50 at the last (300)" in text
-    assert "100 images <&>" in text  # escaped in the page, whole when read
+    assert "100 images <&>" in text  # escaped in the HTML, whole when read
     assert text.count("gaussian noise") >= 3  # two heat maps and a curve
-    assert "No contact sheet" in text  # its images are not there, and the page says so
+    assert "No contact sheet" in text  # its images are missing, and the report notes it
 
 
 def test_the_table_has_the_papers_row_in_gray_and_differences_only_for_the_same_training(tmp_path):
     same = make_run(tmp_path, "same", reg="mixup", ls=0.1)
     short = make_run(tmp_path, "short", reg="mixup", ls=0.1, epochs=12)
     small = make_run(tmp_path, "small", reg="cutmix", sample=True)
-    page = write_report([same, short, small], tmp_path / "r.html")
-    assert page.read_text().count("<small>-2.41</small>") == 1  # 20.00 against the paper's 22.41, once
-    rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
+    report = write_report([same, short, small], tmp_path / "r.html")
+    assert report.read_text().count("<small>-2.41</small>") == 1  # 20.00 against the paper's 22.41, once
+    rows = list(csv.DictReader(report.with_suffix(".csv").read_text().splitlines()))
     assert [row["run"] for row in rows] == ["same", "paper", "short", "paper", "small"]
     assert [row["n"] for row in rows] == ["50000", "50000", "50000", "50000", "100"]
     assert float(rows[1]["mce"]) == 69.14
     assert float(rows[0]["mce"]) > 0
     assert rows[4]["mce"] == ""  # sample data
     assert float(rows[4]["imagenet_c_error"]) == pytest.approx(30 + 7 + 15)
-    assert "| small (sample) |" in page.with_suffix(".md").read_text()
+    assert "| small (sample) |" in report.with_suffix(".md").read_text()
 
 
 def test_a_partial_suite_prints_no_total_anywhere(tmp_path):
     folder = make_run(tmp_path, "part", skip=("fog",))
-    page = write_report([folder])
-    assert page == folder / "report.html"
-    header = page.with_suffix(".csv").read_text().splitlines()[0]
+    report = write_report([folder])
+    assert report == folder / "report.html"
+    header = report.with_suffix(".csv").read_text().splitlines()[0]
     assert not {"mce", "imagenet_c_error", "average"} & set(header.split(","))
-    assert "missing: fog" in read_page(page)[1]
+    assert "missing: fog" in read_report(report)[1]
 
 
-def test_cifar_pages_have_out_of_distribution_scores(tmp_path):
+def test_cifar_reports_have_out_of_distribution_scores(tmp_path):
     folder = make_run(tmp_path, "c", dataset="cifar100", model="pyramidnet200", reg="cutout+shakedrop", ls=0.1)
-    page = write_report([folder])
-    text = read_page(page)[1]
+    report = write_report([folder])
+    text = read_report(report)[1]
     assert "1 of the paper's 7 sets" in text
-    assert "ood_error" not in page.with_suffix(".csv").read_text().splitlines()[0]
-    assert "| OOD |" not in page.with_suffix(".md").read_text()
+    assert "ood_error" not in report.with_suffix(".csv").read_text().splitlines()[0]
+    assert "| OOD |" not in report.with_suffix(".md").read_text()
     assert "uniform: detection error 20.0" in text
     assert "Cutout + ShakeDrop + LS" in text
     assert load_run(folder).paper_row()[1]["ood_error"] == 18.4
 
 
-def test_reports_of_what_is_not_there(tmp_path):
+def test_reports_of_missing_runs(tmp_path):
     with pytest.raises(InputError, match="no run folder"):
         write_report([tmp_path / "nowhere"])
     with pytest.raises(InputError, match="no scorecard"):
@@ -108,7 +108,7 @@ def test_the_paper_command_prints_runs_below_their_rows(tmp_path, capsys, monkey
         paper("table5", tmp_path)
 
 
-def test_figure1_draws_runs_or_says_that_there_are_none(tmp_path):
+def test_figure1_draws_runs_or_raises_without_any(tmp_path):
     with pytest.raises(InputError, match="no evaluated run"):
         figure1(tmp_path / "f.png", tmp_path)
     make_run(tmp_path, "a")
@@ -137,7 +137,7 @@ def test_the_terminal_table(tmp_path, capsys, monkeypatch):
     assert "gaussian_noise" not in out  # measured, but not asked for
 
 
-def test_a_page_about_several_runs_lies_above_them(tmp_path, monkeypatch):
+def test_a_report_about_several_runs_is_written_above_them(tmp_path, monkeypatch):
     folders = [make_run(tmp_path, name) for name in ("a", "b")]
     assert write_report(folders) == tmp_path / "report.html"
     monkeypatch.chdir(folders[0])
@@ -175,7 +175,7 @@ def test_a_contact_sheet_of_every_corruption(tmp_path):
         contact_sheet(source, tmp_path / "sheet.txt", corruptions="brightness", size=64)
 
 
-def test_a_sheet_without_frost_images_says_so(tmp_path):
+def test_a_sheet_without_frost_images_notes_it(tmp_path):
     pixels = np.full((32, 32, 3), 90, np.uint8)
     sheet, notes = contact_sheet(pixels, corruptions="frost,fog", size=32, frost_dir=tmp_path)
     assert sheet.size[1] == 40 + 26 + 26 + 128 + 4 + 4  # fog alone
@@ -185,7 +185,7 @@ def test_a_sheet_without_frost_images_says_so(tmp_path):
         contact_sheet(pixels, corruptions="frost,fog", size=32, frost_dir=tmp_path, strict=True)
 
 
-def test_a_sheet_with_frost_images_smaller_than_the_image_says_so(monkeypatch):
+def test_a_sheet_with_frost_images_smaller_than_the_image_notes_it(monkeypatch):
     from fastreg.pipelines import frost
     from tests.kernels.corruptions.golden_cases import frost_textures
 

@@ -9,7 +9,7 @@ import pytest
 from fastreg.errors import InputError
 from fastreg.files import write_json
 from fastreg.report import figure1, paper, write_report
-from tests.fastreg.report.make_runs import make_run, read_page
+from tests.fastreg.report.make_runs import make_run, read_report
 
 
 def test_runs_with_one_folder_name_keep_their_own_facts(tmp_path):
@@ -21,10 +21,10 @@ def test_runs_with_one_folder_name_keep_their_own_facts(tmp_path):
     card = json.loads((other / "scorecard.json").read_text())
     card["suites"]["imagenet-c"]["settings"]["constants"] = "tiny64"
     write_json(other / "scorecard.json", card)
-    page = write_report([first, other, lone, first], tmp_path / "r.html")
-    rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
+    report = write_report([first, other, lone, first], tmp_path / "r.html")
+    rows = list(csv.DictReader(report.with_suffix(".csv").read_text().splitlines()))
     assert [row["run"] for row in rows if row["run"] != "paper"] == ["a/mine/on-v2", "b/mine/on-v2", "lone"]
-    source = page.read_text()
+    source = report.read_text()
     lines = re.findall(
         r'<p class="subtitle">.*?class="line (s\d+)".*?<b>(.*?)</b>.*?on folder (\w+).*?; (.*?)\.</p>', source
     )
@@ -63,7 +63,7 @@ def test_one_broken_run_is_named_and_stops_nothing(tmp_path, capsys, caplog, fil
     (warning,) = caplog.messages
     assert re.fullmatch(rf"left out: {broken}/{file} [^\n]*", warning)
     figure1(tmp_path / "f.png", tmp_path)
-    text = read_page(write_report([broken, whole], tmp_path / "r.html"))[1]
+    text = read_report(write_report([broken, whole], tmp_path / "r.html"))[1]
     assert f"Left out: {broken}/{file}" in text
     caplog.clear()
     with pytest.raises(InputError, match=f"{broken}/{file}"):
@@ -76,15 +76,15 @@ def test_one_broken_run_is_named_and_stops_nothing(tmp_path, capsys, caplog, fil
 def test_markdown_and_csv_have_the_provenance_of_their_figures(tmp_path):
     folder = make_run(tmp_path, "a|b", sample=True)
     other = make_run(tmp_path, "cifar", dataset="cifar100", decoder="dali", skip=("fog",))
-    page = write_report([folder, other], tmp_path / "r.html")
-    first, second = csv.DictReader(page.with_suffix(".csv").read_text().splitlines())
+    report = write_report([folder, other], tmp_path / "r.html")
+    first, second = csv.DictReader(report.with_suffix(".csv").read_text().splitlines())
     assert first["run"] == "a|b"
     assert (first["data"], first["split"], first["n"], first["size"]) == ("imagenet", "val", "100", "224")
     assert (first["fidelity"], first["precision"], first["seed"]) == ("imagenet-c dataset", "fp32", "0")
     assert (first["torch"], first["loader"], second["loader"]) == ("2.13.0", "folder", "dali")
     assert first["notes"].startswith("sample: measured on sample data")
     assert "missing: fog" in second["notes"]
-    lines = page.with_suffix(".md").read_text().splitlines()
+    lines = report.with_suffix(".md").read_text().splitlines()
     row = next(line for line in lines if line.startswith("| a"))
     assert row.startswith("| a\\|b (sample) | none | imagenet val | 100 | ")
     table = lines[: lines.index("")]

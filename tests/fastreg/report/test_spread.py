@@ -10,7 +10,7 @@ from fastreg.evaluation.scorecard import Scorecard
 from fastreg.report import paper, print_scorecard, write_report
 from fastreg.report.run_folder import load_run
 from fastreg.report.spread import by_seed, interval, intervals, over_seeds
-from tests.fastreg.report.make_runs import make_run, read_page
+from tests.fastreg.report.make_runs import make_run, read_report
 
 
 @pytest.mark.parametrize(("wrong", "n"), [(0, 50), (50, 50), (10, 50), (1, 120), (119, 120), (10_000, 50_000)])
@@ -62,20 +62,20 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group(tmp_path, seeds):
 
 def test_reports_and_tables_print_intervals_and_the_mean_over_seeds(tmp_path, capsys, monkeypatch, seeds):
     monkeypatch.setenv("COLUMNS", "220")
-    page = write_report(seeds, tmp_path / "r.html")
-    text = read_page(page)[1]
+    report = write_report(seeds, tmp_path / "r.html")
+    text = read_report(report)[1]
     assert "mean of seeds 0, 1, 2" in text
     assert "± 1.80" in text
     low, high = interval(20.0, 50_000)
-    assert f"<td>20.00<small>{low:.2f}–{high:.2f}</small></td>" in page.read_text()
-    assert page.read_text().count("<small>-1.08</small>") == 1  # 21.50 against the paper's 22.58, of the mean alone
-    rows = list(csv.DictReader(page.with_suffix(".csv").read_text().splitlines()))
+    assert f"<td>20.00<small>{low:.2f}–{high:.2f}</small></td>" in report.read_text()
+    assert report.read_text().count("<small>-1.08</small>") == 1  # 21.50 against the paper's 22.58, of the mean alone
+    rows = list(csv.DictReader(report.with_suffix(".csv").read_text().splitlines()))
     assert [row["run"] for row in rows] == ["s0", "s1", "s2", "mean of seeds 0, 1, 2", "paper", "other", "paper"]
     assert float(rows[0]["clean_error_low"]) == pytest.approx(low)
     assert float(rows[0]["clean_error_high"]) == pytest.approx(high)
     assert float(rows[3]["clean_error_std"]) == pytest.approx(stdev([20.0, 21.0, 23.5]))
     assert rows[3]["clean_error_low"] == rows[0]["clean_error_std"] == ""
-    markdown = page.with_suffix(".md").read_text()
+    markdown = report.with_suffix(".md").read_text()
     assert f"20.00 ({low:.2f}–{high:.2f})" in markdown
     assert "21.50 ± 1.80" in markdown
     assert "Wilson's 95 % interval" in markdown

@@ -49,7 +49,7 @@ def watch(quick) -> list[tuple[int, int, list[int]]]:
 
 @pytest.mark.parametrize(("batch_size", "first"), [(2, 12), (8, 3), (1, 24)])
 def test_another_batch_goes_on_at_the_same_image(quick, data, cut, batch_size, first):
-    """Half of the second epoch is left, whatever its steps are called now."""
+    """Half of the second epoch is left, for any numbering of its steps."""
     steps = watch(quick)
     folder = cut(batch_size=batch_size)
     assert [(epoch, step) for epoch, step, _ in steps] == [(1, first + k) for k in range(8 // batch_size)]
@@ -63,7 +63,7 @@ def test_another_batch_goes_on_at_the_same_image(quick, data, cut, batch_size, f
     assert seen == order[8:]
 
 
-def test_a_batch_that_does_not_divide_the_position_is_told(cut):
+def test_a_batch_that_does_not_divide_the_position_is_an_error(cut):
     with pytest.raises(InputError, match=r"8 images into an epoch, between two steps of 16: .* such as 4"):
         cut(batch_size=16)
 
@@ -116,11 +116,13 @@ def test_precision_may_change_and_its_scaler_starts_anew(data, then, now):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [({"opt": "adam"}, "opt sgd"), ({"model": "resnet18"}, "model tiny"), ({"norm_weight_decay": False}, "norm_w")],
 )
-def test_what_the_checkpoint_does_not_fit_is_refused_though_allowed(cut, change, told):
-    with pytest.raises(InputError, match=f"started with {told}.*fits nothing else: use the same, or start a new run"):
+def test_settings_that_the_checkpoint_does_not_fit_are_refused_even_with_allow_changes(cut, change, message):
+    with pytest.raises(
+        InputError, match=f"started with {message}.*fits nothing else: use the same, or start a new run"
+    ):
         cut(**change)
 
 

@@ -1,4 +1,4 @@
-"""The ImageNet recipe's colors: what a sample draws, and that a training step applies it before ``augment``."""
+"""The ImageNet recipe's colors: the draws of a sample, and their application before ``augment`` in a training step."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def test_lighting_has_the_covariance_of_its_definition():
     assert np.abs(shift.mean(0)).max() < 5e-4
 
 
-def test_draws_belong_to_seed_sample_and_epoch():
+def test_draws_depend_on_seed_sample_and_epoch():
     whole = draw(SAMPLES[:8], 3, jitter=0.4, lighting=0.1, seed=1)
-    part = draw(SAMPLES[[5, 2]], 3, jitter=0.4, lighting=0.1, seed=1)
+    few = draw(SAMPLES[[5, 2]], 3, jitter=0.4, lighting=0.1, seed=1)
     for name, value in whole.items():
         assert value.dtype == np.float32
-        np.testing.assert_array_equal(part[name], value[[5, 2]])
+        np.testing.assert_array_equal(few[name], value[[5, 2]])
         for other in ({"seed": 2}, {"epoch": 4}):
             keys = {"epoch": 3, "seed": 1, **other}
             again = draw(SAMPLES[:8], jitter=0.4, lighting=0.1, **keys)[name]
@@ -73,7 +73,7 @@ def test_a_step_trains_on_the_jittered_bytes(jitter, lighting):
 
 
 def test_canvases_are_cropped_before_they_are_jittered():
-    """Contrast turns about the crop's mean, by Pillow's own crop and resize; what lies beyond the canvas is black."""
+    """Contrast turns about the crop's mean, by Pillow's own crop and resize; pixels beyond the canvas are black."""
     images = torch.randint(0, 256, (3, 40, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images[:, :20] //= 4  # the crops' means differ from the canvases'
     boxes = torch.tensor([[3, 5, 17, 20], [-4, 2, 32, 32], [20, 0, 20, 28]])

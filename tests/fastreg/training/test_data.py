@@ -1,4 +1,4 @@
-"""What a run reads: the sets that belong together, how each is read, and images that it leaves out."""
+"""The data of a run: both sets, their loaders, and skipped images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support import peer
 pytestmark = pytest.mark.usefixtures("quick")
 
 
-def picture(rng) -> bytes:
+def bmp(rng) -> bytes:
     """A BMP, so that all are of one size in bytes."""
     buffer = io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (24, 20, 3), np.uint8)).save(buffer, "BMP")
@@ -39,7 +39,7 @@ def folders(tmp_path) -> Path:
             folder = tmp_path / "data" / split / label
             folder.mkdir(parents=True)
             for i in range(count):
-                (folder / f"{i}.bmp").write_bytes(picture(rng))
+                (folder / f"{i}.bmp").write_bytes(bmp(rng))
     return tmp_path / "data"
 
 
@@ -52,7 +52,7 @@ def settings(folders: Path, **more) -> Config:
 def test_a_resumed_run_refuses_other_pixels_in_either_set(folders, split, what):
     train(settings(folders))
     train(settings(folders, epochs=1), resume="auto")
-    (folders / split / "a" / "1.bmp").write_bytes(picture(np.random.default_rng(9)))
+    (folders / split / "a" / "1.bmp").write_bytes(bmp(np.random.default_rng(9)))
     with pytest.raises(InputError, match=rf"\({what}\) of .*fingerprint: 'content \w+' is now 'content \w+'"):
         train(settings(folders), resume="auto")
 
@@ -68,7 +68,7 @@ def trained(config: Config) -> dict:
     return json.loads((train(config) / "config.json").read_text())
 
 
-def test_what_needs_beton_files_takes_those_beside_class_folders(folders, messages):
+def test_settings_that_need_beton_files_use_those_beside_class_folders(folders, messages):
     prepare(folders, "train")
     peer("ffcv")
     found = trained(settings(folders, loader="ffcv", epochs=1, name="ffcv"))
@@ -90,7 +90,7 @@ def test_what_needs_beton_files_takes_those_beside_class_folders(folders, messag
 
 
 def test_one_file_is_not_both_sets(folders, tmp_path):
-    """A file of fastreg's says which split it holds; of another's the two paths are compared."""
+    """A file that fastreg wrote names its split; for other files the two paths are compared."""
     file = prepare(folders, "train")
     with pytest.raises(InputError, match=r"train\.beton holds the train split, not val"):
         train(settings(folders, data_dir=str(file)))

@@ -73,5 +73,5 @@ def test_everything_that_a_step_needs_is_on_its_device(reg, launches, data, tmp_
     assert all(p.grad is not None and p.grad.device == META for p in step.model.parameters())
     step.update(0, 8)
     assert launches == ["augment", "color_jitter", "augment"] * 2
-    held = [*step.net.parameters(), *step.net.buffers(), *step.ema.parameters(), *step.ema.buffers()]
-    assert {tensor.device for tensor in held} == {META}
+    tensors = [*step.net.parameters(), *step.net.buffers(), *step.ema.parameters(), *step.ema.buffers()]
+    assert {tensor.device for tensor in tensors} == {META}

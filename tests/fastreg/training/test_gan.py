@@ -54,8 +54,8 @@ def test_it_trains_resumes_bit_for_bit_and_feeds_the_method(cifar, tmp_path):
             train_gan(output=str(tmp_path / "cut"), steps=4, **common)
     cut = train_gan(output=str(tmp_path / "cut"), steps=4, resume=True, **common)
     one, two = (runs.load_checkpoint(folder / "last.pt") for folder in (whole, cut))
-    for part in ("generator", "critic"):
-        assert all(torch.equal(one[part][key], two[part][key]) for key in one[part])
+    for network in ("generator", "critic"):
+        assert all(torch.equal(one[network][key], two[network][key]) for key in one[network])
     assert [row["step"] for row in runs.read_rows(whole / "log.jsonl")] == [2, 4]
     assert Image.open(whole / "samples.png").size == (256, 256)
 
@@ -113,7 +113,7 @@ def test_losses_that_are_not_finite_name_step_rate_and_checkpoint(cifar, tmp_pat
     assert runs.load_checkpoint(tmp_path / "gan" / "last.pt")["step"] == 4
 
 
-def test_bad_input_is_told(cifar, tmp_path):
+def test_bad_input_is_named(cifar, tmp_path):
     common = {"data_dir": str(cifar), "device": "cpu", "output": str(tmp_path), **SMALL}
     train_gan(steps=1, **common)
     with pytest.raises(InputError, match="contains a GAN already"):
@@ -122,8 +122,8 @@ def test_bad_input_is_told(cifar, tmp_path):
         train_gan(steps=1, resume=True, lr=1.0, **common)
     with pytest.raises(InputError, match=r"`steps`.*at least 1"):
         train_gan(steps=0, **common)
-    for device, told in (("foo", "`device` foo is not known"), ("cuda", "PyTorch sees no GPU")):
-        with pytest.raises(InputError, match=told):
+    for device, message in (("foo", "`device` foo is not known"), ("cuda", "PyTorch sees no GPU")):
+        with pytest.raises(InputError, match=message):
             train_gan(**{**common, "device": device})
     with pytest.raises(InputError, match=r"`seed` is .*: give at least 0"):
         train_gan(seed=2**70, **common)
@@ -152,6 +152,6 @@ def test_the_command_takes_its_sizes_as_json(cifar, tmp_path, monkeypatch, capsy
         '{"depth": 3}': "known are steps",
         '{"steps": 1.5}': "must be a whole number, but is 1.5",
     }
-    for wrong, told in bad.items():
+    for wrong, message in bad.items():
         assert command(wrong) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err

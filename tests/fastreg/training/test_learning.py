@@ -1,4 +1,4 @@
-"""Every method learns: twenty steps of a small network on the sample's photographs, at 8 pixels."""
+"""Every method learns: twenty steps of a small network on the sample's images, at 8 pixels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.fastreg.training import tiny_runs as tiny
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """The methods' own data, and CIFAR-100's sample: 12 classes, 1440 and 240 pictures."""
-    pytest.importorskip("skimage", reason="skimage, whose photographs the sample is made of, is not installed")
+    """The methods' own data, and CIFAR-100's sample: 12 classes, 1440 and 240 images."""
+    pytest.importorskip("skimage", reason="skimage, whose images the sample is made of, is not installed")
     root = tiny.write_data(tmp_path_factory.mktemp("data"))
     write_sample("cifar100", root / "sample")
     return root

@@ -1,4 +1,4 @@
-"""Flags do what they say: mixing ends, sizes grow, gradients are clipped, half precision scales, traces are made."""
+"""The effects of flags: mixing ends, sizes grow, gradients are clipped, half precision scales, traces are made."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def seen(quick, config) -> list[tuple[int, int, bool]]:
     return steps
 
 
-def test_the_loop_knows_no_method_by_name():
-    """``none`` apart, a run's default; flag_aliases.py lists the flags of other packages."""
+def test_the_loop_has_no_branch_on_a_methods_name():
+    """Except for ``none``, the default of a run, and for flag_aliases.py, which lists the flags of other packages."""
     for path in {*Path(ROOT, "fastreg", "training").glob("*.py")} - {Path(flag_aliases.__file__)}:
         found = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
         assert not methods.METHODS.keys() - {"none"} & {value for value in found if isinstance(value, str)}, path
@@ -155,7 +155,7 @@ def test_sync_bn_replaces_every_norm_where_there_are_gpus(quick, data):
     assert list(model.state_dict()) == list(plain.state_dict())
 
 
-def test_a_profile_is_traced_once_and_says_what_dominates(data, tmp_path, messages):
+def test_a_profile_is_traced_once_and_lists_the_slowest_operations(data, tmp_path, messages):
     folder = train(settings("none", tmp_path, data, profile=1, recovery_interval=100))
     events = json.loads((folder / "trace.json").read_text())["traceEvents"]
     assert any("convolution" in str(event.get("name")) for event in events)
@@ -164,7 +164,7 @@ def test_a_profile_is_traced_once_and_says_what_dominates(data, tmp_path, messag
 
 
 @pytest.mark.parametrize(("wanted", "traced"), [(4, 4), (6, 5), (100, 5)])
-def test_a_profile_goes_on_over_epochs_and_says_what_it_has(wanted, traced, data, tmp_path, messages):
+def test_a_profile_continues_over_epochs_and_reports_its_steps(wanted, traced, data, tmp_path, messages):
     """Eight steps in two epochs, three of which are the warm-up."""
     folder = train(settings("none", tmp_path, data, profile=wanted, epochs=2))
     events = json.loads((folder / "trace.json").read_text())["traceEvents"]
@@ -199,7 +199,7 @@ def test_one_process_of_many_traces(quick, data, tmp_path):
 def test_scalars_go_to_tensorboard_where_it_is_asked_for(quick, data, tmp_path):
     written = []
 
-    class Board:
+    class Scalars:
         def add_scalar(self, key, value, step):
             written.append((key, value, step))
 
@@ -211,7 +211,7 @@ def test_scalars_go_to_tensorboard_where_it_is_asked_for(quick, data, tmp_path):
         with pytest.raises(InputError, match=r"pip install .*\[tensorboard\]"):
             train(settings("none", tmp_path / "without", data, log_tensorboard=True))
     firsts = []
-    quick.setattr(run_log, "open_tensorboard", lambda folder, first: firsts.append(first) or Board())
+    quick.setattr(run_log, "open_tensorboard", lambda folder, first: firsts.append(first) or Scalars())
     folder = train(settings("none", tmp_path, data, log_tensorboard=True))
     rows = runs.read_rows(folder / "log.jsonl")
     logged = [("loss", row["loss"], row["step"]) for row in rows if row["kind"] == "step"]
@@ -247,11 +247,11 @@ def test_best_and_last_epoch_are_kept_and_reported_and_selected_by_the_average(q
     assert messages[-1] == f"{folder} is complete: 3 epochs, {result}"
 
 
-@pytest.mark.parametrize(("reg", "told"), [("ood_gan", "fastreg train gan"), ("ood_svhn", "svhn")])
-def test_what_a_method_lacks_is_told_before_there_is_a_folder(reg, told, quick, data, tmp_path):
+@pytest.mark.parametrize(("reg", "message"), [("ood_gan", "fastreg train gan"), ("ood_svhn", "svhn")])
+def test_missing_data_of_a_method_is_an_error_before_there_is_a_folder(reg, message, quick, data, tmp_path):
     quick.chdir(tmp_path)
     quick.delenv("FASTREG_DATA")
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         train(settings(reg, tmp_path, data, data_dir=str(data / "cifar100"), reg_args={}))
     assert not list(tmp_path.iterdir())
 
@@ -287,5 +287,5 @@ def test_the_average_warms_up(data):
 )
 def test_an_average_longer_than_the_run_is_a_warning(decay, warmup, warned, data, tmp_path, messages):
     train(settings("none", tmp_path, data, model_ema_decay=decay, model_ema_warmup=warmup))
-    told = "(model_ema_decay 0.9998) spans about 5,000 steps, and the run has 4: turn on model_ema_warmup"
-    assert any(told in line for line in messages) == warned
+    message = "(model_ema_decay 0.9998) spans about 5,000 steps, and the run has 4: turn on model_ema_warmup"
+    assert any(message in line for line in messages) == warned

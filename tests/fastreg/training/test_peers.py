@@ -1,4 +1,4 @@
-"""Models and training beside timm and torchvision: the same networks, averages, groups, rates and laws."""
+"""Models and training beside timm and torchvision: the same networks, averages, groups, rates and distributions."""
 
 from __future__ import annotations
 
@@ -164,15 +164,15 @@ def test_dropped_branches_are_scaled_as_timms():
     torch.testing.assert_close(layer.eval()(x), x)
 
 
-def test_erased_boxes_have_timms_law():
-    """Area, shape and place of 1500 boxes each, by Kolmogorov and Smirnov's test of two samples."""
+def test_erased_boxes_have_timms_distribution():
+    """Area, shape and position of 1500 boxes each, by the Kolmogorov-Smirnov test of two samples."""
     side, count = 64, 1500
     theirs = peer("timm.data.random_erasing").RandomErasing(1.0, max_area=0.4, mode="const", device="cpu")
     random.seed(0)
     erased = theirs(torch.ones(count, 1, side, side))[:, 0] == 0
     found = [(y.min().item(), x.min().item(), len(y.unique()), len(x.unique())) for y, x in map(torch.where, erased)]
-    part = random_erasing(MethodContext(size=(side, side)), prob=1.0)
-    y0, x0, y1, x1 = part.draw(DrawKeys(np.arange(count), 0, 0, (side, side)))["box"].T.astype(float)
+    component = random_erasing(MethodContext(size=(side, side)), prob=1.0)
+    y0, x0, y1, x1 = component.draw(DrawKeys(np.arange(count), 0, 0, (side, side)))["box"].T.astype(float)
     top, left, height, width = np.array(found, float).T
     pairs = {
         "area": ((y1 - y0) * (x1 - x0), height * width),

@@ -72,7 +72,7 @@ def test_outliers_are_measured_by_the_median():
     assert loss_limits([]) == (None, 0.0)
 
 
-def test_errors_of_averaged_weights_say_so(tmp_path, drawn):
+def test_errors_of_averaged_weights_are_labeled(tmp_path, drawn):
     write_log(tmp_path, ema_val_top1_error=50.0, ema_val_loss=1.0)
     draw_curves(tmp_path)
     assert drawn[0].axes[1].get_title() == "validation top-1 error of the averaged weights (%)"

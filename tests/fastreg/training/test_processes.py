@@ -30,12 +30,12 @@ def assert_same_run(one: Path, two: Path) -> None:
     assert losses(one) == losses(two)
     ours, theirs = (runs.load_checkpoint(folder / "last.pt") for folder in (one, two))
     assert ours["step"] == theirs["step"] == len(losses(one))
-    for part in ("model", "ema"):
-        for name, value in (ours[part] or {}).items():
+    for key in ("model", "ema"):
+        for name, value in (ours[key] or {}).items():
             if "running" in name:
-                torch.testing.assert_close(value, theirs[part][name], rtol=2e-6, atol=1e-6, msg=name)
+                torch.testing.assert_close(value, theirs[key][name], rtol=2e-6, atol=1e-6, msg=name)
             else:
-                assert torch.equal(value, theirs[part][name]), name
+                assert torch.equal(value, theirs[key][name]), name
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_the_logged_validation_of_two_processes_is_that_of_the_saved_model(two, 
     assert row["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-5)
 
 
-def test_two_nodes_equal_two_processes_and_only_rank_0_speaks(two, image_folders, tmp_path):
+def test_two_nodes_equal_two_processes_and_only_rank_0_prints(two, image_folders, tmp_path):
     """The README's line for two nodes, started twice on this one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -95,7 +95,7 @@ def test_two_nodes_equal_two_processes_and_only_rank_0_speaks(two, image_folders
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ("--model resnet51", "unknown model 'resnet51'"),
         ("--reg mixpu", "unknown method 'mixpu'"),
@@ -106,8 +106,8 @@ def test_two_nodes_equal_two_processes_and_only_rank_0_speaks(two, image_folders
         ("--seed -1", "--seed is -1: give at least 0"),
     ],
 )
-def test_what_all_processes_would_meet_is_told_before_they_start(
-    words, told, image_folders, tmp_path, monkeypatch, capsys
+def test_errors_of_all_processes_are_raised_before_they_start(
+    words, message, image_folders, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "launch", lambda *words: pytest.fail("processes were started"))
@@ -116,19 +116,19 @@ def test_what_all_processes_would_meet_is_told_before_they_start(
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_what_one_process_meets_ends_all_with_one_sentence_and_its_code(image_folders, tmp_path):
-    """The folder is rank 0's alone to lock."""
+def test_an_error_of_one_process_ends_all_with_one_sentence_and_its_code(image_folders, tmp_path):
+    """Only rank 0 locks the folder."""
     with files.lock(tmp_path / "run"):
         done = fastreg(*train_words(image_folders, tmp_path, "run", "--gpus", "2"))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    told = [line for line in done.stderr.splitlines() if line.startswith("fastreg:")]
-    assert len(told) == 1
-    assert "is in use by another run" in told[0]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("fastreg:")]
+    assert len(lines) == 1
+    assert "is in use by another run" in lines[0]
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
@@ -140,10 +140,10 @@ def test_a_step_moves_the_statistics_once_by_the_mean_of_its_micro_batches(momen
     generator = torch.Generator().manual_seed(0)
     for step in range(4):
         batches = 5 * torch.randn(3, 8, 3, generator=generator)
-        for part, batch in enumerate(batches):
-            statistics.start(part)
+        for micro, batch in enumerate(batches):
+            statistics.start(micro)
             norm(batch)
-            statistics.end(part)
+            statistics.end(micro)
         weight = momentum or 1 / (step + 1)
         mean = (1 - weight) * mean + weight * batches.double().mean(1).mean(0)
         var = (1 - weight) * var + weight * batches.double().var(1).mean(0)

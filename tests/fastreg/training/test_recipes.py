@@ -1,4 +1,4 @@
-"""Every row of the paper takes two real optimiser steps: its own model at full depth, few pixels, two pictures."""
+"""Every row of the paper takes two real optimizer steps: its own model at full depth, few pixels, two images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATISTICS = ((0.5,) * 3, (0.25,) * 3)
 
 
 class Generator(nn.Module):
-    """Stands for a trained one: latents to pixels in [-1, 1]."""
+    """Stand-in for a trained generator: latents to pixels in [-1, 1]."""
 
     latent = 12
 
@@ -39,7 +39,7 @@ OOD = {"ood_svhn": torch.arange(3 * 8 * 8 * 3).view(3, 8, 8, 3).to(torch.uint8),
 
 
 def small(name: str) -> Config:
-    """The recipe as it stands, on a small batch of small pictures."""
+    """The unchanged recipe, on a small batch of small images."""
     config = recipe_config(name)
     config.size = config.eval_size = PIXELS[config.dataset]
     config.batch_size, config.device = 2, "cpu"
@@ -97,7 +97,7 @@ def test_command_prints_the_table():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_what_is_listed_is_what_a_run_resolves_to(name):
+def test_listed_settings_are_those_of_a_run(name):
     """Every setting that is not a machine's or a run's own, those that the recipe leaves at their defaults too."""
     dataset = {"cifar": "cifar10"}.get(name.split("/")[1], name.split("/")[1])
     config, _ = make_config(dataset, gpu=True, recipe=name)

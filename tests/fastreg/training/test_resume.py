@@ -31,8 +31,8 @@ def test_every_method_resumes_bit_identical(reg, data, tmp_path, quick):
     cut = train(settings(reg, tmp_path / "cut", data), resume="auto")
     one, two = (runs.load_checkpoint(folder / "last.pt") for folder in (whole, cut))
     assert one["step"] == two["step"] == 4
-    for part in ("model", "ema"):
-        assert all(torch.equal(a, two[part][key]) for key, a in one[part].items())
+    for state in ("model", "ema"):
+        assert all(torch.equal(a, two[state][key]) for key, a in one[state].items())
     for a, b in zip(one["optimizer"]["state"].values(), two["optimizer"]["state"].values(), strict=True):
         assert torch.equal(a["momentum_buffer"], b["momentum_buffer"])
     losses = [[row["loss"] for row in runs.read_rows(f / "log.jsonl") if row["kind"] == "step"] for f in (whole, cut)]
@@ -104,7 +104,7 @@ def test_a_loss_that_is_not_finite_ends_the_command_and_leaves_its_checkpoint(tm
 
 @pytest.fixture
 def commands(quick, data, tmp_path, capsys):
-    """``run(line)``: a command line in an empty folder, where nothing says where data lie: ``(exit code, error)``."""
+    """``run(line)``: a command line in an empty folder, without any hint at the data: ``(exit code, error)``."""
     quick.chdir(tmp_path)
     quick.delenv("FASTREG_DATA")
 
@@ -126,7 +126,7 @@ def line(data) -> str:
 
 
 def stop_in_step_6(quick, commands, line: str) -> str:
-    """The sentence of a run that is told to stop."""
+    """The message of a run that is asked to stop."""
 
     def update(self, at, steps, update=TrainStep.update):
         if at == 5:

@@ -66,8 +66,8 @@ def test_of_three_starts_under_one_name_one_has_the_folder(tmp_path):
 
     found = at_once(3, start)
     assert found.count("mine") == 1
-    told = f"{tmp_path / 'mine'} is in use by another run: wait for it, or give another `name`."
-    assert found.count(told) == 2
+    message = f"{tmp_path / 'mine'} is in use by another run: wait for it, or give another `name`."
+    assert found.count(message) == 2
 
 
 def test_starts_that_fail_before_they_write_disturb_no_other(tmp_path):
@@ -75,18 +75,18 @@ def test_starts_that_fail_before_they_write_disturb_no_other(tmp_path):
 
     def start(number: int, barrier) -> int:
         barrier.wait(60)
-        held = 0
+        locked = 0
         for _ in range(200):
             try:
                 with files.lock(tmp_path / "runs" / "mine"):
-                    held += 1
+                    locked += 1
                     assert (tmp_path / "runs" / "mine" / ".lock").exists()
             except files.InUseError:
                 continue
-        return held
+        return locked
 
     found = at_once(3, start)
-    assert all(isinstance(held, int) for held in found), found
+    assert all(isinstance(locked, int) for locked in found), found
     assert sum(found) > 0
     assert not (tmp_path / "runs" / "mine").exists()
 
@@ -99,19 +99,19 @@ def test_a_start_that_writes_nothing_leaves_no_folder(tmp_path):
 
 def test_a_name_is_taken_while_its_first_start_still_reads_the_data(quick, data, tmp_path):
     """The second must not go on where the first is finished by then."""
-    told = []
+    errors = []
 
     def slow(config, open_sets=trainer.open_sets):
         with quick.context() as patch:
             patch.setattr(trainer, "open_sets", open_sets)
             with pytest.raises(InputError) as error:
                 train(settings("none", tmp_path, data))
-        told.append(str(error.value))
+        errors.append(str(error.value))
         return open_sets(config)
 
     quick.setattr(trainer, "open_sets", slow)
     folder = train(settings("none", tmp_path, data))
-    assert "is in use by another run" in told[0]
+    assert "is in use by another run" in errors[0]
     assert len([row for row in runs.read_rows(folder / "log.jsonl") if row["kind"] == "step"]) == 4
 
 
@@ -140,8 +140,8 @@ def test_a_run_resumes_from_another_folder(stopped, quick, tmp_path):
 
 def test_a_run_whose_data_are_gone_says_that_they_were_its_own(stopped, tmp_path):
     (tmp_path / "cifar").unlink()
-    told = rf"the run's own data folder cifar \({tmp_path}/cifar\) does not exist: set `data_dir`\."
-    with pytest.raises(InputError, match=told):
+    message = rf"the run's own data folder cifar \({tmp_path}/cifar\) does not exist: set `data_dir`\."
+    with pytest.raises(InputError, match=message):
         continue_config("cifar100", settings_at(str(stopped)), gpu=False)
     assert continue_config("cifar100", settings_at(str(stopped)), gpu=False, data_dir="x")[0].data_dir == "x"
 

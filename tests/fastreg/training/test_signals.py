@@ -1,4 +1,4 @@
-"""A signal is a wish that all processes follow after the same step, soon, at the end of an epoch too."""
+"""After a signal all processes stop after the same step, soon, and at the end of an epoch too."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from tests.support import train_words, write_tiny_imagenet
     ("number", "patience"),
     [(signal.SIGTERM, stopping.PATIENCE), (signal.SIGHUP, stopping.PATIENCE), (signal.SIGINT, stopping.TYPED)],
 )
-def test_repeats_are_one_wish_and_a_later_signal_interrupts(number, patience, monkeypatch):
+def test_repeated_signals_count_as_one_and_a_later_signal_interrupts(number, patience, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
     before = signal.getsignal(number)
-    with stopping.stop_signals(ALONE) as wish:
-        assert not wish()
+    with stopping.stop_signals(ALONE) as should_stop:
+        assert not should_stop()
         for seconds in (0.0, 0.2, patience):
             now[0] = 100 + seconds
             signal.raise_signal(number)
-            assert wish()
+            assert should_stop()
         now[0] += 0.1
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
@@ -70,9 +70,9 @@ def test_a_terminals_ctrl_c_reaches_several_processes_twice(monkeypatch):
 def test_a_run_under_nohup_goes_on_when_its_terminal_closes():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stopping.stop_signals(ALONE) as wish:
+        with stopping.stop_signals(ALONE) as should_stop:
             signal.raise_signal(signal.SIGHUP)
-            assert not wish()
+            assert not should_stop()
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -97,7 +97,7 @@ LOCK = threading.Lock()
 
 
 @pytest.mark.parametrize(("seconds", "every"), [(0.0, stopping.STEPS), (0.25, 4), (3.0, 1)])
-def test_all_processes_stop_after_the_same_step_without_meeting_in_each(seconds, every, monkeypatch):
+def test_all_processes_stop_after_the_same_step_without_an_exchange_in_each(seconds, every, monkeypatch):
     """``seconds`` a step, of which each process has its own clock."""
     size, meetings, last = 3, [], {}
     total, clock = Sum(size), threading.local()
@@ -110,12 +110,12 @@ def test_all_processes_stop_after_the_same_step_without_meeting_in_each(seconds,
     monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
 
     def process(rank: int) -> None:
-        wish = stopping.GracefulShutdown(World(rank, size, torch.device("cpu")))
+        shutdown = stopping.GracefulShutdown(World(rank, size, torch.device("cpu")))
         for step in range(200):
             if rank == 1 and step == 30:
-                wish.receive(signal.SIGTERM, None)
+                shutdown.receive(signal.SIGTERM, None)
             clock.now = getattr(clock, "now", 0.0) + seconds
-            if wish():
+            if shutdown():
                 last[rank] = step
                 return
 
@@ -142,8 +142,8 @@ def stop_after(quick, step: int, number: int = signal.SIGTERM) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_wish_in_an_epochs_last_step_is_followed_before_its_validation(number, quick, data, tmp_path):
-    """The validation may outlast what a scheduler grants; a resumed run makes up for it."""
+def test_a_signal_in_an_epochs_last_step_stops_before_its_validation(number, quick, data, tmp_path):
+    """The validation may take longer than a scheduler waits; the resumed run validates."""
     validated = []
 
     def watch(*arguments, validate=loop.validate):
@@ -167,7 +167,7 @@ def test_a_wish_in_an_epochs_last_step_is_followed_before_its_validation(number,
     assert rows[0] == rows[1]
 
 
-def test_a_wish_in_a_validation_is_followed_behind_it(quick, data, tmp_path):
+def test_a_signal_in_a_validation_stops_after_it(quick, data, tmp_path):
     def validate(*arguments, validate=loop.validate):
         signal.raise_signal(signal.SIGTERM)
         return validate(*arguments)

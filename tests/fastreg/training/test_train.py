@@ -1,4 +1,4 @@
-"""Training survives anything: kills, resumes, other process counts; and learns."""
+"""Training survives kills, resumes and other process counts, and learns."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_the_newest_run_is_a_classifier(whole, tmp_path):
         load_run(generator / "last.pt")
 
 
-def test_a_method_brings_its_optimiser_unless_one_is_named():
+def test_a_method_sets_its_optimizer_unless_one_is_given():
     config, lines = make_config("cifar100", gpu=True, reg="adversarial")
     assert (config.opt, config.lr) == ("adam", 1e-3)
     assert any("adam" in line for line in lines)
@@ -132,7 +132,7 @@ def test_a_method_brings_its_optimiser_unless_one_is_named():
         assert any("trained with adam" in line for line in lines)
     config, lines = make_config("cifar100", gpu=True, recipe="paper/cifar100/alp")
     assert (config.opt, config.lr) == ("adam", 1e-3)
-    assert len(lines) == 1  # the row says it
+    assert len(lines) == 1  # the row names it
 
 
 def test_a_size_takes_the_recipes_growth_along():
@@ -214,7 +214,7 @@ def test_values_out_of_range_name_the_setting(field, value):
 
 
 @pytest.mark.parametrize("name", ["seed", "scope", "size", "dataset"])
-def test_what_is_not_the_methods_own_is_no_reg_arg(name):
+def test_settings_are_no_reg_args(name):
     with pytest.raises(InputError, match=f"`reg_args` contains {name}: "):
         make_config("imagenet", gpu=False, reg="mixup", reg_args={name: 1})
 

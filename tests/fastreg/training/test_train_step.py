@@ -24,7 +24,7 @@ def config(tmp_path, reg: str, **more) -> Config:
 
 
 def test_compiled_steps_are_one_graph_that_no_later_step_compiles_anew(quick, tmp_path):
-    """What a CUDA graph needs: no break, and neither rate, plan, branch numbers nor attack is a constant of it."""
+    """Requirements of a CUDA graph: no break, and neither rate, plan, branch numbers nor attack is a constant of it."""
     reg = "cutmix+shakedrop+adversarial"
     plain = advance(TrainStep(config(tmp_path, reg), 4, *STATISTICS, ALONE), range(4))
     asked = {}
@@ -44,7 +44,7 @@ def test_compiled_steps_are_one_graph_that_no_later_step_compiles_anew(quick, tm
 
 
 def test_every_size_of_growing_images_has_its_own_program(quick, tmp_path):
-    """More than dynamo would compile by itself; with a whole graph asked for, it raises where it gives up."""
+    """More programs than dynamo's default limit; a request for a whole graph raises at that limit."""
     quick.setitem(models.MODELS, "tiny", partial(pyramidnet.PyramidNet, 8, 3, False))
     compile = torch.compile
     whole = {"backend": "eager", "fullgraph": True}
@@ -130,7 +130,7 @@ def test_a_step_sets_no_switch_and_is_the_same_with_deterministic_algorithms(qui
 
 
 def test_a_step_costs_at_most_three_percent_more_than_a_bare_loop(quick):
-    """CutMix on ResNet-18 at 64 px against forward, backward and update alone, on floats that lie ready.
+    """CutMix on ResNet-18 at 64 px against forward, backward and update alone, on prepared floats.
 
     CPU time of one thread, turn about; the least of each, since whatever else the machine does only adds. On a busy
     machine more turns come before the verdict.

@@ -60,7 +60,7 @@ def test_attack_is_one_signed_step_of_each_samples_own_gradient():
     assert torch.equal(fgsm_attack(model, x[2:3], y[2:3])[0], expected[2])
 
 
-def test_attack_hurts_and_more_steps_hurt_more():
+def test_attack_raises_the_loss_and_more_steps_raise_it_more():
     model, (x, y) = small_model(), batch(32)
 
     def loss(images):
@@ -74,7 +74,7 @@ def test_attack_hurts_and_more_steps_hurt_more():
         assert attacked.max() <= 1
 
 
-def test_random_start_belongs_to_the_sample():
+def test_random_start_depends_on_the_sample_only():
     model, (x, y) = small_model(), batch()
     indices = torch.tensor([4, 2**31, 9, 0, 1, 77])
     given = {"steps": 3, "random_start": True, "seed": 5}
@@ -107,7 +107,7 @@ def test_parameters_need_no_gradient_and_get_none():
 
 
 def test_half_precision_keeps_its_signs():
-    """A loss this small flushes most of a float16 model's input gradient to zero; the scale brings it back."""
+    """A loss this small flushes most of a float16 model's input gradient to zero; the scale keeps it."""
     model, (x, y) = small_model(), batch(32)
     half = small_model(torch.float16)
     for m in (model, half):

@@ -22,7 +22,7 @@ FIELDS = {
 }
 
 
-def photographs(B: int, H: int, W: int) -> torch.Tensor:
+def example_images(B: int, H: int, W: int) -> torch.Tensor:
     from skimage import data
 
     image = data.astronaut()
@@ -75,7 +75,7 @@ def one_sample(images, plan, i, size, normal) -> np.ndarray:
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize(("B", "H", "W", "h", "w"), [(6, 24, 32, 24, 32), (1, 9, 7, 9, 7), (3, 41, 30, 17, 22)])
 def test_every_sample_by_the_definition(name, B, H, W, h, w):
-    images, plan = photographs(B, H, W), draw_plan(FIELDS[name], B, h, w, (H, W), "cpu")
+    images, plan = example_images(B, H, W), draw_plan(FIELDS[name], B, h, w, (H, W), "cpu")
     normal = torch.randn(B, h, w, 3, generator=torch.Generator().manual_seed(0))
     ours = augment(images, plan, **GIVEN, size=(h, w), normal=normal)
     assert ours.shape == (B, 3, h, w)
@@ -86,7 +86,7 @@ def test_every_sample_by_the_definition(name, B, H, W, h, w):
 
 @pytest.mark.parametrize("size", [(224, 224), (32, 48), (100, 31), (7, 300)])
 def test_crops_are_pillows(size):
-    images = photographs(5, 120, 90)
+    images = example_images(5, 120, 90)
     crop = torch.tensor([[0, 0, 120, 90], [13, 4, 50, 60], [100, 80, 20, 10], [-4, 3, 120, 90], [30, 30, 1, 2.0]])
     ours = crop_and_resize(images, crop, size)
     for i, (top, left, height, width) in enumerate(crop.int().tolist()):
@@ -97,7 +97,7 @@ def test_crops_are_pillows(size):
 
 
 def test_cifar_shift_is_padding_by_four_and_cropping():
-    images = photographs(4, 32, 32)
+    images = example_images(4, 32, 32)
     shift = torch.tensor([[-4, -4], [4, 4], [0, 0], [-2, 3]])
     crop = torch.cat((shift, torch.full((4, 2), 32)), 1).float()
     padded = torch.nn.functional.pad(images.permute(0, 3, 1, 2), (4, 4, 4, 4))
@@ -108,30 +108,30 @@ def test_cifar_shift_is_padding_by_four_and_cropping():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_results_are_the_float_result_rounded(dtype):
-    images, plan = photographs(4, 16, 16), draw_plan(FIELDS["mixup"], 4, 16, 16, (16, 16), "cpu")
+    images, plan = example_images(4, 16, 16), draw_plan(FIELDS["mixup"], 4, 16, 16, (16, 16), "cpu")
     full = augment(images, plan, **GIVEN)
     assert torch.equal(augment(images, plan, mean=MEAN, std=STD, dtype=dtype), full.to(dtype))
 
 
-def test_noise_belongs_to_the_sample():
-    images, indices = photographs(5, 16, 16), torch.tensor([3, 2**31 + 1, 8, 0, 77])
+def test_noise_depends_on_the_sample_only():
+    images, indices = example_images(5, 16, 16), torch.tensor([3, 2**31 + 1, 8, 0, 77])
     plan = Plan(noise=torch.full((5,), 0.1))
     whole = augment(images, plan, **GIVEN, seed=4, indices=indices, step=2)
-    part = augment(images[3:4], Plan(noise=plan.noise[3:4]), **GIVEN, seed=4, indices=indices[3:4], step=2)
-    assert torch.equal(part[0], whole[3])
+    alone = augment(images[3:4], Plan(noise=plan.noise[3:4]), **GIVEN, seed=4, indices=indices[3:4], step=2)
+    assert torch.equal(alone[0], whole[3])
     field = philox.field(philox.normal, 4, indices.numpy(), 16 * 16 * 3, 2, "augment_noise").reshape(5, 16, 16, 3)
     assert torch.equal(whole, augment(images, plan, **GIVEN, normal=torch.from_numpy(field)))
     assert not torch.equal(whole, augment(images, plan, **GIVEN, seed=4, indices=indices, step=3))
 
 
-def test_noise_without_indices_belongs_to_the_position_in_the_batch():
-    images, plan = photographs(3, 16, 16), Plan(noise=torch.full((3,), 0.1))
+def test_noise_without_indices_depends_on_the_position_in_the_batch():
+    images, plan = example_images(3, 16, 16), Plan(noise=torch.full((3,), 0.1))
     ours = augment(images, plan, **GIVEN, seed=4, step=2)
     assert torch.equal(ours, augment(images, plan, **GIVEN, seed=4, step=2, indices=torch.arange(3)))
 
 
 def test_numbers_of_other_libraries():
-    images, plan = photographs(2, 9, 8), draw_plan(("flip", "box", "box_fill"), 2, 4, 4, (9, 8), "cpu")
+    images, plan = example_images(2, 9, 8), draw_plan(("flip", "box", "box_fill"), 2, 4, 4, (9, 8), "cpu")
     ours = augment(images, plan, **GIVEN, size=(4, 4))
     assert torch.equal(augment(images, plan, **GIVEN, size=np.int64(4)), ours)
     for kind in (torch.tensor, np.array):
@@ -140,14 +140,14 @@ def test_numbers_of_other_libraries():
 
 
 def test_no_images_are_no_images():
-    images, plan = photographs(2, 16, 12)[:0], draw_plan(Plan._fields, 2, 8, 6, (16, 12), "cpu")
+    images, plan = example_images(2, 16, 12)[:0], draw_plan(Plan._fields, 2, 8, 6, (16, 12), "cpu")
     ours = augment(images, Plan(*(field[:0] for field in plan)), **GIVEN, size=(8, 6))
     assert ours.shape == (0, 3, 8, 6)
     assert ours.dtype == torch.float32
 
 
 def test_an_empty_box_and_one_outside_change_nothing():
-    images = photographs(2, 16, 16)
+    images = example_images(2, 16, 16)
     box = torch.tensor([[5, 5, 5, 9], [-9, 20, -1, 40]], dtype=torch.int32)
     ours = augment(images, Plan(box=box, box_fill=torch.tensor([1, 2], dtype=torch.int8)), **GIVEN)
     assert torch.equal(ours, augment(images, Plan(), **GIVEN))
@@ -193,6 +193,6 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_named(name):
     change, error, words = BAD[name]
-    images = photographs(2, 8, 8)
+    images = example_images(2, 8, 8)
     with pytest.raises(error, match=words):
         augment(**({"images": images, "plan": Plan(), **GIVEN} | change(images)))

@@ -72,7 +72,7 @@ def test_extremes():
     assert (color_jitter(white, *(torch.full((1,), v) for v in (1.0, 0.7, 1.3))) == 255).all()
 
 
-def test_a_sample_does_not_see_its_batch_and_strides_do_not_matter():
+def test_samples_are_independent_and_strides_do_not_matter():
     images, factors, lighting = case()
     whole = color_jitter(images, *factors, lighting)
     assert torch.equal(color_jitter(images[2:3], *(f[2:3] for f in factors), lighting[2:3]), whole[2:3])

@@ -48,7 +48,7 @@ def sample_image(name: str, size: int) -> np.ndarray:
 
 @lru_cache
 def frost_textures() -> tuple[np.ndarray, ...]:
-    """Five random textures of the true sizes: frost does not depend on what its textures show."""
+    """Five random textures of the published sizes: frost works for any texture."""
     sides = ((600, 900), (315, 560), (315, 560), (350, 527), (495, 660))
     rng = np.random.default_rng(0)
     return tuple(rng.integers(0, 256, (*side, 3), dtype=np.uint8) for side in sides)

@@ -1,4 +1,4 @@
-"""Every corruption and severity of one image, beside its oracle's on the same fields: a PNG to look at.
+"""Draw a PNG: every corruption and severity of one image, beside its oracle on the same fields.
 
     PYTHONPATH=. python -m tests.kernels.corruptions.sheet sheet.png [coffee|chelsea|rocket] [224|299|64|32]
 
@@ -33,8 +33,8 @@ def pair(name: str, severity: int, image: np.ndarray, textures) -> tuple[np.ndar
 def sheet(name: str = "coffee", size: int = 224, side: int = 112) -> Image.Image:
     names = CORRUPTIONS + EXTRA_CORRUPTIONS
     image, textures = sample_image(name, size), load_frost()
-    page = Image.new("RGB", (150 + 11 * side, 20 + len(names) * side), "white")
-    draw = ImageDraw.Draw(page)
+    canvas = Image.new("RGB", (150 + 11 * side, 20 + len(names) * side), "white")
+    draw = ImageDraw.Draw(canvas)
     draw.text((150, 4), "fastreg, severity 1 to 5", fill="black")
     draw.text((150 + 6 * side, 4), "the published code's libraries", fill="black")
     for row, name in enumerate(names):
@@ -43,11 +43,11 @@ def sheet(name: str = "coffee", size: int = 224, side: int = 112) -> Image.Image
         for severity in (1, 2, 3, 4, 5):
             for column, pixels in zip((0, 6), both := pair(name, severity, image, textures)):
                 small = Image.fromarray(pixels).resize((side - 2, side - 2), Image.Resampling.BOX)
-                page.paste(small, (150 + (column + severity - 1) * side, top))
+                canvas.paste(small, (150 + (column + severity - 1) * side, top))
             level, share = difference(*both)
             if level > 1:
                 print(f"{name} {severity}: {level} levels apart, {share:.4f} % of the values differ")
-    return page
+    return canvas
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_equals_the_published_output(name):
 
 @pytest.mark.parametrize("name", ["gaussian_noise", "speckle_noise"])
 def test_noise_of_one_value(name):
-    """Many results lie on a level's border then, where float32 falls on the wrong side of a third."""
+    """Many results are then on the border of a level, where float32 rounds a third to the wrong side."""
     size = 48
     image = sample_image("coffee", size)
     values = torch.tensor([-6.0, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 6])
@@ -77,7 +77,7 @@ def test_noise_of_one_value(name):
 
 @pytest.mark.parametrize(("constants", "size"), [("cifar32", 32), ("imagenet224", 48)])
 def test_motion_blur_at_angles_whose_sines_are_simple(constants, size):
-    """At multiples of 30 degrees a tap lies half-way between two pixels: in both ranges the last bit decides."""
+    """At multiples of 30 degrees a tap is half-way between two pixels: in both ranges the last bit decides."""
     needs_magick("motion_blur")
     image = sample_image("coffee", size)
     rng = np.random.default_rng(0)
@@ -112,7 +112,7 @@ def test_spatter_without_a_drop_is_black(severity):
 
 
 def test_glass_follows_the_longest_chain():
-    """Every pixel copies its right neighbor, written just before: one value runs along the whole row."""
+    """Every pixel copies its right neighbor, written just before: one value fills the whole row."""
     size, reach = 64, 2
     images = torch.from_numpy(sample_image("rocket", size))[None]
     shape = (1, 1, size, size)
@@ -126,7 +126,7 @@ def test_glass_follows_the_longest_chain():
 
 @pytest.mark.parametrize("nearest", [True, False])
 def test_pixelate_at_every_scale(nearest, monkeypatch):
-    """Whether OpenCV repeats the pixels or numpy, which does where OpenCV's nearest pixel is another one."""
+    """With OpenCV's repetition of pixels, and with numpy's, which is used if OpenCV's nearest pixel differs."""
     if nearest:
         assert pixelate._is_nearest(89, 224)
     else:
@@ -141,7 +141,7 @@ def test_pixelate_at_every_scale(nearest, monkeypatch):
 
 @pytest.mark.parametrize("size", [32, 45, 77, 224])
 def test_defocus_by_fourier_equals_opencv(size):
-    """What CUDA tensors run where the CPU calls OpenCV, run on the CPU here."""
+    """The route of CUDA tensors, run on the CPU, against OpenCV, the route of CPU tensors."""
     for source in ("coffee", "flat"):
         images = torch.from_numpy(sample_image(source, size))[None]
         for parameter in {p for constants in CONSTANTS.values() for p in constants["defocus_blur"]}:

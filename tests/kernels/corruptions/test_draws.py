@@ -1,4 +1,4 @@
-"""The random fields: their laws, and that they belong to the sample."""
+"""The random fields: their distributions, and their dependence on the sample only."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def correlation(maps: np.ndarray, lag: int) -> float:
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_belongs_to_the_sample(name):
-    """Alone, in a batch and in another order an image comes out the same; seed, index and severity change it."""
+def test_fields_depend_on_the_sample_only(name):
+    """The result of an image is the same alone, in a batch and in another order; seed, index and severity change it."""
     image = torch.from_numpy(sample_image("coffee", 64))
     images, indices = image.expand(5, -1, -1, -1), torch.tensor([4, 900, 31, 2, 77])
     options = {"seed": 3, "textures": frost_textures()}
@@ -190,7 +190,7 @@ def test_frost_crops():
         assert (mine[:, 3, 5, 1:] - mine[:, 0, 0, 1:] == (3, 5)).all()
 
 
-def test_frost_textures_that_change_in_place_are_seen():
+def test_frost_textures_that_change_in_place_are_joined_again():
     textures = [texture.copy() for texture in frost_textures()]
     images, options = torch.zeros(2, 64, 64, 3, dtype=torch.uint8), {"indices": torch.arange(2), "textures": textures}
     before = corrupt(images, "frost", 3, **options)

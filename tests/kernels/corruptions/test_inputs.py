@@ -1,4 +1,4 @@
-"""Bad input: one sentence that names what was wrong. And sizes nobody published, empty batches, strides, chunks."""
+"""Bad input gives one sentence that names the argument; unpublished sizes, empty batches, strides, chunks."""
 
 from __future__ import annotations
 
@@ -226,19 +226,19 @@ def test_bad_input_of_draw_fields():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_draw_fields_takes_arrays_parts_and_nothing(name, monkeypatch):
+def test_draw_fields_takes_arrays_slices_and_empty_batches(name, monkeypatch):
     images = np.stack([sample_image(p, 32) for p in ("coffee", "rocket", "chelsea")])
     given = {"seed": 3, "size": 32, "textures": frost_textures()}
     whole = draw_fields(name, 2, indices=[7, 5, 9], images=torch.from_numpy(images), **given)
     monkeypatch.setattr(corruptions, "MAX_IMAGES", 2)
-    parts = draw_fields(name, 2, indices=np.array([7, 5, 9], np.uint16), images=images, **given)
+    drawn = draw_fields(name, 2, indices=np.array([7, 5, 9], np.uint16), images=images, **given)
     none = draw_fields(name, 2, indices=[], images=images[:0], **given)
-    assert whole.keys() == parts.keys() == none.keys()
+    assert whole.keys() == drawn.keys() == none.keys()
     for field, values in whole.items():
-        assert torch.equal(values, parts[field])
+        assert torch.equal(values, drawn[field])
         assert none[field].shape == (0, *values.shape[1:])
         assert none[field].dtype == values.dtype
-    ours = corrupt(torch.from_numpy(images), name, 2, fields=parts or None)
+    ours = corrupt(torch.from_numpy(images), name, 2, fields=drawn or None)
     assert torch.equal(ours, corrupt(torch.from_numpy(images), name, 2, fields=whole or None))
 
 
@@ -314,7 +314,7 @@ def test_fields_of_other_types_are_the_same_numbers(name, types):
         assert torch.equal(corrupt(images, name, 5, fields=given), whole)
 
 
-def test_shifts_of_pixels_that_do_not_move_are_not_looked_at():
+def test_shifts_of_pixels_that_do_not_move_are_not_checked():
     images = torch.from_numpy(sample_image("coffee", 32))[None]
     drawn = fields_of("glass_blur", 4, images, constants="imagenet224")
     given = {field: values.clone() for field, values in drawn.items()}

@@ -93,7 +93,7 @@ def test_more_images_than_a_grid_counts(name, launched, monkeypatch):
     assert max(grid[1] for grid in grids if len(grid) > 1) == 65_535
 
 
-def test_the_watch_sees_what_it_is_for(launched):
+def test_the_forbidden_operations_raise(launched):
     waits = (
         lambda x: x.to("cpu"),
         lambda x: x + torch.ones(1),

@@ -35,7 +35,7 @@ def test_hard_labels_are_pytorchs(reduction, eps):
     torch.testing.assert_close(mixed_cross_entropy(z, pair, eps, reduction), theirs, rtol=1e-6, atol=1e-6)
 
 
-def test_weights_add_where_the_labels_meet():
+def test_weights_of_equal_labels_add():
     z = torch.randn(2, 5, requires_grad=True)
     y = torch.tensor([3, 1])
     mixed_cross_entropy(z, Targets(y, y, torch.tensor([0.3, 0.6])), reduction="sum").backward()
@@ -63,7 +63,7 @@ def test_no_rows_are_pytorchs_no_rows(reduction):
     assert z.grad.shape == (0, 4)
 
 
-def test_nan_logits_say_nan_and_infinite_ones_do_not_hurt_other_labels():
+def test_nan_logits_give_nan_and_infinite_ones_do_not_affect_other_labels():
     z = torch.randn(3, 6)
     z[0, 2], z[1, 5] = torch.nan, -torch.inf
     loss = mixed_cross_entropy(z, Targets(*torch.tensor([[1, 1, 1], [5, 5, 5]]), torch.ones(3)), reduction="none")
