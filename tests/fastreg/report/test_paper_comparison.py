@@ -60,7 +60,7 @@ IDENTITY = {"dataset", "reg"}  # another value: another row, or none
 def settings_of(name):
     """config.json of a run of a recipe, on a CPU or with precision fp32."""
     config = recipe_config(name)
-    return to_dict(config) | paper_settings(config.dataset, "data", config.reg, config.ls)
+    return to_dict(config) | paper_settings(config.dataset, config.reg, config.ls)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -107,6 +107,13 @@ def test_other_methods_and_other_data_stand_beside_another_row_or_none(field):
 @pytest.mark.parametrize("field", sorted(FREE - {"batch_size"}))
 def test_settings_of_a_machine_or_of_the_folder_are_free(field):
     assert training_differences(settings_of("paper/imagenet/mixup") | {field: "another"}) == []
+
+
+def test_a_run_of_unknown_methods_stands_beside_no_row():
+    settings = settings_of("paper/imagenet/baseline")
+    del settings["reg"]
+    assert recipe(settings) is None
+    assert training_differences(settings) == []
 
 
 def test_facts_of_the_run_that_are_no_settings():
