@@ -1,4 +1,5 @@
-# `make demo` runs the whole path on real images, `make test` checks everything, `make docs` builds the documentation.
+# `make demo` runs the whole path on real images, `make test` checks everything, `make ptx` runs the
+# compiled kernels without a GPU, `make docs` builds the documentation.
 # None calls apt: where system packages are missing, the line that installs them is printed.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 FFCV_SYSTEM := libopencv-dev libturbojpeg0-dev pkg-config g++
 MAGICK_SYSTEM := libmagickwand-6.q16-6
 
-.PHONY: demo test lint types docs format install install-dev ffcv clean
+.PHONY: demo test ptx lint types docs format install install-dev ffcv clean
 
 demo: install
 	@test -d data/imagenet || $(BIN)/fastreg data sample imagenet
@@ -21,6 +22,10 @@ demo: install
 test: install-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpreter -n 2 --dist loadfile
+
+# The compiled kernels run on the CPU. Without its cache, most of the minutes are gcc's.
+ptx: install-dev
+	OMP_NUM_THREADS=1 FASTREG_PTX=1 $(BIN)/python -m pytest tests/ptx -n 2 --dist worksteal
 
 lint: types
 	$(BIN)/ruff check .

@@ -1,17 +1,21 @@
-"""Benchmarks of fastreg beside peers and the limit of a copy; ``run`` measures a suite. Imports are lazy."""
+"""Benchmarks of fastreg beside peers and the limit of a copy: :func:`run` measures a suite. Imports are lazy."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastreg.benchmarks.runner import run
 
 __all__ = ["run"]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def run(what: str, **options: Any) -> dict[str, Any]:
-    """Measure a suite; see :func:`fastreg.benchmarks.runner.run`."""
-    from fastreg.benchmarks import runner
+def __getattr__(name: str) -> Any:
+    if name != "run":
+        raise AttributeError(f"module 'fastreg.benchmarks' has no attribute {name!r}")
+    from fastreg.benchmarks.runner import run
 
-    return runner.run(what, **options)
+    return run

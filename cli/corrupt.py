@@ -31,7 +31,7 @@ def corrupt(
     """Write ImageNet-C's folders, or CIFAR-C's arrays, of your images; a stopped command continues."""
     from fastreg.evaluation.corrupt_dataset import corrupt_dataset
 
-    parts = corrupt_dataset(
+    rows = corrupt_dataset(
         src,
         dst,
         corruptions=corruptions,
@@ -47,4 +47,4 @@ def corrupt(
         batch_size=batch_size,
         workers=workers,
     )
-    typer.echo(f"{dst}: {len(parts)} {'part' if len(parts) == 1 else 'parts'}, each read back")
+    typer.echo(f"{dst}: {len(rows)} {'condition' if len(rows) == 1 else 'conditions'}, each read back")

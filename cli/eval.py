@@ -30,6 +30,16 @@ def evaluate(
     from fastreg.report import print_scorecard
 
     given = {name: value for name, value in flags.items() if value is not None}
+    for name in given.keys() & {"mean", "std"}:
+        given[name] = _numbers(given[name])
     card, folder = run(checkpoint, suites, **given)
     print_scorecard(card, suites)
     typer.echo(f"scorecard: {folder / 'scorecard.json'}; next: fastreg report {shlex.quote(str(folder))}")
+
+
+def _numbers(text: str) -> Any:
+    """``0.5,0.5,0.5`` as numbers and ``none`` as None; other words stay, and are refused where they are checked."""
+    try:
+        return None if text == "none" else [float(word) for word in text.split(",")]
+    except ValueError:
+        return text

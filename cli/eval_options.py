@@ -15,6 +15,8 @@ FLAGS: Flags = {
         "weights": (Path, "--weights", "A file of weights instead of a checkpoint."),
         "weights_key": (str, "--weights-key", "Where in that file, such as state_dict_ema, if it holds several."),
         "model": (str, "--model", "Architecture of --weights; timm:NAME or torchvision:NAME alone: published weights."),
+        "mean": (str, "--mean", "Normalization: data, none (with --std none: pixels), or numbers joined by commas."),
+        "std": (str, "--std", "The same."),
         "precision": (str, "--precision", "fp32 (also auto), bf16 or fp16; default fp32."),
         "compiled": (bool, "--torchcompile", "Compile the model."),
         "device": (str, "--device", "auto, cpu, cuda, cuda:1 ..."),

@@ -15,9 +15,13 @@ PACKAGES = ROOT / "build" / "packages"
 ROOMS = ("kernels", "pipelines", "cli", "benchmarks")  # top-level folders that are subpackages of fastreg
 
 
+def on_startup(command: str, dirty: bool) -> None:
+    """Gather the package's folders in one place, before mkdocstrings looks for it."""
+    copy_packages()
+
+
 def on_config(config: Any) -> Any:
-    """Link the package's folders to one place, and complete the navigation."""
-    link_packages()
+    """Complete the navigation."""
     sections = {"Methods": pages.method_pages(), "API": pages.api_pages()}
     for entry in config.nav:
         for title in sections.keys() & entry.keys():
@@ -32,13 +36,12 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def link_packages() -> None:
-    """Make ``build/packages/fastreg`` of links, since griffe reads packages from disk and runs no code."""
+def copy_packages() -> None:
+    """Copy the sources to ``build/packages/fastreg``: griffe reads one package from disk, and runs no code."""
     shutil.rmtree(PACKAGES, ignore_errors=True)
     package = PACKAGES / "fastreg"
-    package.mkdir(parents=True)
-    for path in (ROOT / "fastreg").iterdir():
-        if path.name != "__pycache__":
-            (package / path.name).symlink_to(path)
-    for room in ROOMS:
-        (package / room).symlink_to(ROOT / room)
+    for folder, target in {"fastreg": package, **{room: package / room for room in ROOMS}}.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            copy = target / path.relative_to(ROOT / folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)

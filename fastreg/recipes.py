@@ -1,10 +1,12 @@
 """Training recipes: named settings for every row of the paper's tables, and short modern schedules.
 
-A recipe is a dict of :class:`fastreg.training.Config` fields; flags override any of them. Milestones, warm-up and
-the growth of images are fractions of the run, so ``--epochs 8`` rescales a whole schedule; ``--mixup-off-epoch`` is
-an epoch, as in timm. ``lr`` belongs to ``global_batch``: another batch without an explicit ``--lr`` scales it linearly.
+A recipe is a dict of :class:`fastreg.training.Config` fields; a setting given by the user overrides it. ``milestones``,
+``warmup`` and ``size_ramp`` are fractions of the run, so another number of epochs rescales the whole schedule;
+``mixup_off_epoch`` is an epoch, as in timm. ``lr`` is for ``global_batch``; with another batch it scales linearly,
+unless it is given.
 
-Sources: Chun et al. 2020 (sections 3 and 4); its ImageNet scheme is that of Yun et al. 2019, section 4.1.1.
+Source: Chun et al. 2020 (arXiv 2003.03879), sections 3 and 4; its ImageNet scheme is that of Yun et al., CutMix (ICCV
+2019), section 4.1.1.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ _CIFAR: Recipe = {
     "size": 32,
     "eval_size": 32,
 }
-# adversarial rows are trained with Adam at its own default rate, on the same step schedule (training.md, section 4)
+# Adversarial rows: Adam, as in the paper, which gives no rate; this is torch's default, on the same step schedule.
 _ADAM: Recipe = {"opt": "adam", "lr": 1e-3}
 
 
@@ -49,7 +51,7 @@ def _rows(base: Recipe, regs: dict[str, Recipe]) -> dict[str, Recipe]:
 
 
 def _with_smoothing(*regs: str) -> dict[str, Recipe]:
-    """Each method without and with label smoothing 0.1, as the paper pairs its rows."""
+    """Two rows per method, without and with label smoothing 0.1."""
     return {
         name: {"reg": reg, "ls": ls}
         for reg in regs
@@ -82,11 +84,11 @@ PAPER: dict[str, Recipe] = {
     }.items()
     for name, recipe in rows.items()
 }
-"""One recipe per row of the paper: 22 on CIFAR-100 (Tables 1 to 3) and 12 on ImageNet (Table 4)."""
+"""One recipe per row of the paper: 22 on CIFAR-100 (tables 1 to 3) and 12 on ImageNet (table 4)."""
 
-# ffcv-imagenet's ResNet-50 schedules (rn50_configs): rate 1.7 at a global batch of 4096, which the linear rule makes
-# 0.425 at 1024; peak after 2 epochs, then linear to 0; no decay on norms; 160 px growing to 192 between the
-# epochs below. Its published accuracies evaluate at 256 px with flip averaging; 224 here is the plain protocol.
+# ffcv-imagenet's ResNet-50 schedules (rn50_configs): rate 1.7 at a global batch of 4096, by the linear rule 0.425 at
+# 1024; peak after 2 epochs, then linear to 0; no decay on norms; 160 px growing to 192 between the epochs below. Its
+# published accuracies are at 256 px with flip averaging; here images are evaluated at 224 px without it.
 _RAMPS = ((16, 11, 13), (24, 17, 20), (32, 23, 27), (40, 29, 34), (56, 41, 48), (88, 65, 76))  # epochs, from, to
 FAST: dict[str, Recipe] = {
     f"fast/imagenet/rn50-{epochs}": {
@@ -122,8 +124,8 @@ FAST["fast/cifar100/resnet18"] = {
     "eval_size": 32,
 }
 FAST["fast/cifar10/resnet18"] = FAST["fast/cifar100/resnet18"]
-# After airbench94 (arXiv 2404.00498), whose rate of 11.5 and decay of 0.0153 are a summed loss's, and decoupled: for a
-# mean loss at momentum 0.85 they become these. Its accuracy here is not yet measured.
+# airbench94 (arXiv 2404.00498) has rate 11.5 and decay 0.0153, decoupled, for a summed loss; these are the values for a
+# mean loss at momentum 0.85. The accuracy is not yet measured.
 FAST["fast/cifar10/cifarnet"] = {
     "model": "cifarnet",
     "reg": "alternating_flip",
@@ -142,7 +144,7 @@ FAST["fast/cifar10/cifarnet"] = {
 }
 FAST["fast/cifar100/cifarnet"] = FAST["fast/cifar10/cifarnet"]
 
-# Two cores: a ResNet-18 at 64 px trains some 76 images a second, so these end in minutes on a small set.
+# For two CPU cores, on which a ResNet-18 at 64 px trains about 76 images per second: minutes on a small data set.
 SHORT: dict[str, Recipe] = {
     "short/imagenet": {
         "model": "resnet18",
@@ -172,10 +174,19 @@ ALL = {**PAPER, **FAST, **SHORT}
 
 
 def resolve(name: str, dataset: str, *, gpu: bool) -> tuple[Recipe, str]:
-    """``(settings, one line that says the choice)`` for a recipe name; ``auto`` chooses by data set and device.
+    """The settings of a recipe by name.
 
-    On a GPU ``auto`` is the paper's scheme for that data set, on a CPU a short run sized for two cores.
-    Raises InputError for an unknown name or one made for another data set.
+    Args:
+        name: A name of ``ALL``, or ``"auto"``: on a GPU the paper's scheme for the data set, on a CPU a short run.
+        dataset: Name of the data set. Recipes are for CIFAR, or for ImageNet and other folders of images.
+        gpu: Whether the run has a GPU.
+
+    Returns:
+        The settings by field of ``fastreg.training.Config`` (a copy), and a line that names the recipe, the reason for
+        it and its main settings.
+
+    Raises:
+        InputError: The name is unknown, or the recipe is for another data set.
     """
     if name == "auto":
         family = "cifar" if dataset.startswith("cifar") else "imagenet"
@@ -189,11 +200,11 @@ def resolve(name: str, dataset: str, *, gpu: bool) -> tuple[Recipe, str]:
         chosen, why = name, "as asked"
         made_for = name.split("/")[1]
         if dataset.startswith("cifar") != made_for.startswith("cifar"):
-            raise InputError(f"recipe {name!r} is for {made_for}, not for {dataset}: fastreg recipes lists all.")
+            raise InputError(f"`recipe` {name!r} is for {made_for}, not for {dataset}: `fastreg recipes` lists all.")
     else:
         nearest = difflib.get_close_matches(name, ["auto", *ALL], n=3, cutoff=0.3)
         hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
-        raise InputError(f"unknown recipe {name!r}: {hint}`fastreg recipes` lists all {len(ALL)}, auto chooses one.")
+        raise InputError(f"unknown `recipe` {name!r}: {hint}`fastreg recipes` lists all {len(ALL)}, auto chooses one.")
     recipe = ALL[chosen]
     line = (
         f"recipe {chosen} ({why}): {recipe['model']}, {recipe['size']} px, {recipe['epochs']} epochs, "

@@ -154,9 +154,9 @@ def stored_data_dir(settings: Mapping[str, Any]) -> str | None:
     raise InputError(f"the run's own data folder {given}{where} does not exist: set `data_dir`.")
 
 
-def _exists(place: str) -> bool:
+def _exists(location: str) -> bool:
     """Whether a path exists; addresses and patterns are left to whoever opens them."""
-    return "://" in place or bool(set(place) & set("*?[{")) or Path(place).exists()
+    return "://" in location or bool(set(location) & set("*?[{")) or Path(location).exists()
 
 
 def selection_error(row: dict[str, Any]) -> float:

@@ -43,7 +43,7 @@ def use_triton(*tensors: Tensor | None) -> bool:
 
 
 def cdiv(a: int, b: int) -> int:
-    """a / b rounded up. Triton's own takes microseconds on the host, as long as a small launch."""
+    """a / b rounded up. Triton's own ``cdiv`` takes microseconds on the host, as much as a small launch."""
     return -(-a // b)
 
 

@@ -19,9 +19,9 @@ class BatchAugment(nn.Module):
     """Draw a method's plan and apply it in one launch: ``images, targets = batch_augment(images, labels, indices)``.
 
     The call takes images uint8 [B, H, W, 3], labels int64 [B], and optionally indices int64 [B] on the CPU (positions
-    in the data set; without them draws belong to positions in the batch) and crop float32 [B, 4] as in ``Plan``. It
-    returns ``dtype`` [B, 3, h, w] in channels_last, and ``Targets``. In ``eval()`` mode images are only normalized, and
-    cropped where ``crop`` is given.
+    in the data set; without indices, draws are keyed by the position in the batch) and crop float32 [B, 4] as in
+    ``Plan``. It returns ``dtype`` [B, 3, h, w] in channels_last, and ``Targets``. In ``eval()`` mode images are only
+    normalized, and cropped where ``crop`` is given.
 
     The buffer ``step`` counts the calls in training mode and keys the draws. It stays on the CPU and is saved in
     checkpoints. In a worker of a DataLoader the worker's seed is part of the key, so that draws differ between workers
@@ -70,7 +70,7 @@ class BatchAugment(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def _apply(self, fn, recurse=True):
-        return self  # the step stays on the CPU, where the host draws: reading it must not wait for a GPU
+        return self  # the host draws, so the step stays on the CPU: reading it must not wait for a GPU
 
     def forward(
         self, images: Tensor, labels: Tensor, indices: Tensor | None = None, crop: Tensor | None = None
@@ -101,9 +101,9 @@ class BatchAugment(nn.Module):
 
 
 def _draw_step(count: int) -> int:
-    """The key of a call's draws: its count; in a DataLoader's worker a hash of the worker's seed and the count.
+    """The step that keys a call's draws: the call count, or in a DataLoader worker a hash of worker seed and count.
 
-    Each worker has a copy of the module, and without persistent workers a new one in each epoch, whose count is 0.
+    Each worker has a copy of the module. Without persistent workers each epoch makes new copies, whose count is 0.
     """
     worker = get_worker_info()
     if worker is None:

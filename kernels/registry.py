@@ -19,7 +19,7 @@ class Variant:
         kernel: The ``@triton.jit`` function.
         signature: Triton type of each argument, such as "*bf16" or "i32". Pointers are 16-byte aligned.
         constants: Value of each constexpr argument.
-        elements: Work items per program, which instructions are counted by.
+        elements: Work items per program. Instruction counts are per work item.
         warps: Warps per program.
         divisible: Integer arguments that are multiples of 16.
         kind: "stream": vector loads and stores, no byte loads; "ragged": as stream, with narrower stores at unaligned

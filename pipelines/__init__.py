@@ -1,4 +1,4 @@
-"""Bytes on disk to Batch: data sets, sources, order, decoders. Exports are lazy; see README.md."""
+"""From bytes on disk to a Batch: data sets, sources, order, decoders. Exports are lazy; see README.md."""
 
 from __future__ import annotations
 

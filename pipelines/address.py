@@ -69,7 +69,7 @@ def is_address(path: str | Path) -> bool:
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a path stands for several files; a question mark in an address begins its query instead."""
+    """Whether a path is a pattern for several files. In an address a question mark begins the query."""
     return any(c in path for c in ("*[{" if is_address(path) else "*?[{"))
 
 

@@ -2,8 +2,9 @@
 
 Little endian: header (24 bytes), one 1041-byte row per field, one aligned metadata row per sample, pages of
 ``page_size`` bytes (a sample never crosses a page), and last the allocation table (sample, pointer, size).
-Before the allocation table fastreg adds a note, which the format has no field for: class names and settings as JSON,
-then the CRC-32 of every sample (uint32). The label field's unused arguments point at the note; FFCV ignores it.
+The format has no field for class names and checksums, so fastreg adds a note before the allocation table: class names
+and settings as JSON, then the CRC-32 of every sample (uint32). Unused arguments of the label field point at the note,
+which FFCV ignores.
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ class BetonSource(Source):
     def gather(self, indices: np.ndarray, out: np.ndarray) -> None:
         if self._blocks is None:
             return super().gather(indices, out)
-        # one call that releases the interpreter's lock: copying row by row, threads spend a quarter of their time on it
+        # one call, which releases the GIL: copying row by row, threads spend a quarter of their time on the GIL
         count = out[0].nbytes // BLOCK
         blocks = self.pointers[indices, None] // BLOCK + np.arange(count)
         np.take(self._blocks, blocks, axis=0, out=out.reshape(len(out), count, BLOCK), mode="clip")

@@ -41,7 +41,7 @@ class Encoded(NamedTuple):
 
 
 class BetonWriter:
-    """Writes ``X.beton.part`` beside ``X.beton.part.journal``, which lists the samples that are safely on disk.
+    """Writes ``X.beton.part`` and, beside it, ``X.beton.part.journal``, the list of samples flushed to disk.
 
     A writer with the same settings continues after the last sample that the journal lists and the data contain.
 
@@ -62,12 +62,12 @@ class BetonWriter:
         while self.page_size < largest:
             self.page_size *= 2
         self._start = _aligned(HEADER.itemsize + 2 * FIELD.itemsize + capacity * SAMPLE.itemsize, self.page_size)
-        self._part = path.with_name(path.name + ".part")
+        self._partial = path.with_name(path.name + ".part")
         self._log = path.with_name(path.name + ".part.journal")
         self._waiting: list[tuple] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._data = open(self._part, "r+b" if self._part.exists() else "w+b")  # noqa: SIM115
+            self._data = open(self._partial, "r+b" if self._partial.exists() else "w+b")  # noqa: SIM115
             self._journal = open(self._log, "a+b")  # noqa: SIM115
             fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -83,10 +83,10 @@ class BetonWriter:
     def _resume(self) -> None:
         first = json.dumps({**self.settings, "page_size": self.page_size, "start": self._start}).encode() + b"\n"
         self._journal.seek(0)
-        header = self._journal.readline() if self._data.seek(0, os.SEEK_END) else b""  # a journal without data is void
+        header = self._journal.readline() if self._data.seek(0, os.SEEK_END) else b""  # no data: no journal
         if header and header != first and header.endswith(b"\n"):
             raise InputError(
-                f"{self._part} was begun with other settings or other data: remove it and its journal, or use those."
+                f"{self._partial} was begun with other settings or data: remove it and its journal, or use those."
             )
         records = np.frombuffer(b"", _RECORD)
         if header == first:
@@ -167,7 +167,7 @@ class BetonWriter:
         self.flush()
         records = np.array(self.records, _RECORD)
         if not len(records):
-            self._part.unlink()
+            self._partial.unlink()
             self._log.unlink()
             raise RunError(f"there is no image to write to {self.path}: all are broken, or there are none.")
         note = json.dumps({**about, "checksums": "crc32"}).encode()
@@ -196,10 +196,10 @@ class BetonWriter:
         sound = self._sound(records)
         if sound < len(records):
             raise RunError(
-                f"{self._part} differs from what was written (sample {int(records[sound]['source'])}): the same "
+                f"{self._partial} differs from what was written (sample {int(records[sound]['source'])}): the same "
                 f"command rewrites it from there; if this happens again, check the disk."
             )
-        os.replace(self._part, self.path)
+        os.replace(self._partial, self.path)
         self._log.unlink()
 
     def close(self) -> None:

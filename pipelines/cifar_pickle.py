@@ -1,7 +1,7 @@
-"""CIFAR's pickles, read by a machine that knows only their own parts: numbers, text, lists, dictionaries, byte arrays.
+"""CIFAR's pickles, read by an unpickler with only the opcodes of numbers, text, lists, dictionaries and byte arrays.
 
-Nothing of numpy is called while a pickle is read: arrays stand as descriptions, which are checked before one is made
-from their bytes. An array of objects over forged bytes would crash the interpreter.
+No function of numpy is called while a pickle is read. Arrays are read as descriptions, which are checked before an
+array is made from its bytes: an array of objects over forged bytes would crash the interpreter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ITEMS = {"u1": "u1", "i1": "i1", "i2": "i2", "i4": "i4", "i8": "i8", "b1": "?",
 
 
 class _Dtype:
-    """Stands for a numpy.dtype: the text that it was made from, such as "u1"."""
+    """The description of a numpy.dtype: its text, such as "u1"."""
 
     def __init__(self, text: Any, *_: Any):
         self.text = text.decode("latin1") if isinstance(text, bytes) else text
@@ -32,7 +32,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for a numpy.ndarray: shape, dtype, order and bytes, as the pickle gives them."""
+    """The description of a numpy.ndarray: shape, dtype, order and bytes from the pickle."""
 
     def __init__(self, *_: Any):
         self.state: tuple[Any, ...] = ()
@@ -79,7 +79,7 @@ _REFUSED += (pickle.PERSID, pickle.BINPERSID, pickle.NEXT_BUFFER, pickle.READONL
 
 
 class _Reader(_Unpickler):
-    """The opcodes of CIFAR's pickles. The C implementation also reserves memory for whatever memo number it reads."""
+    """The opcodes of CIFAR's pickles. The C implementation would reserve memory for any memo number that it reads."""
 
     dispatch: ClassVar[dict] = {
         code: method for code, method in _Unpickler.dispatch.items() if bytes([code]) not in _REFUSED
@@ -124,7 +124,7 @@ def load_pickle(path: Path) -> dict[str, Any]:
         path: The file.
 
     Returns:
-        Its entries, keys as text, arrays of numbers as numpy arrays. Values other than that are as the pickle has them.
+        Its entries, with keys as text and arrays of numbers as numpy arrays. Other values are unchanged.
 
     Raises:
         InputError: The file is missing, damaged, or asks for anything but arrays and plain containers.
@@ -149,7 +149,7 @@ def load_pickle(path: Path) -> dict[str, Any]:
 
 
 def _made(array: _Array) -> np.ndarray:
-    """The array that a description stands for; only numbers, whose bytes are all there."""
+    """The array of a description, if it has numbers and all of their bytes."""
     if len(array.state) != 4:
         raise pickle.UnpicklingError("an array has no content")
     shape, dtype, fortran, data = array.state

@@ -1,4 +1,4 @@
-"""The data sets by name: where they lie, how they are normalized, and how each is opened as a Source."""
+"""The data sets by name: their location and normalization, and how each is opened as a Source."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SPLITS = tuple(SPLIT_WORDS)
 
 
 def split_named(text: str) -> str | None:
-    """The split that a file or folder name contains as a word: "val" in "imagenet.val.500", none in "evaluation"."""
+    """The split whose word a file or folder name contains: "val" in "imagenet.val.500", none in "evaluation"."""
     words = re.findall("[a-z]+", text.lower())
     return next((name for name in (*SPLITS, "test") if name in words), None)
 
@@ -52,7 +52,7 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | str:
         The root, which exists; an address or a pattern as text, unchecked.
 
     Raises:
-        InputError: The name is unknown, or nothing lies there; the message lists the ways to get the data.
+        InputError: The name is unknown, or there is no data; the message lists the ways to get it.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
@@ -99,7 +99,7 @@ def open_dataset(
             any of these; by default where ``find`` looks. Of several shards, those are taken whose names contain the
             split, such as ``train-0000.tar`` or ``validation-00000-of-00014.parquet``; a file ``classes.txt`` beside
             them may name the classes, one per line.
-        beton: Prefer ``<split>.beton`` to class folders that lie beside it.
+        beton: Prefer ``<split>.beton`` to class folders beside it.
         image_key: Tar shards: extension of the image; parquet: its column. By default the usual ones.
         label_key: Tar shards: extension of the label, or field of the sample's JSON; parquet: its column.
         cache_dir: Folder for copies of remote files; by default ``$FASTREG_CACHE``, else the user's cache folder.
@@ -144,6 +144,6 @@ def open_dataset(
 
 
 def stored_splits(root: Path | str) -> dict[str, Stored]:
-    """The splits that lie at a root, and how."""
+    """The splits at a root, and the storage of each."""
     found = {split: find_split(root, split) for split in SPLITS}
     return {split: stored for split, stored in found.items() if stored.kind}

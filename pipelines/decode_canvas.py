@@ -1,4 +1,4 @@
-"""Samples that leave the loader as they are stored: a batch is a copy of canvases, and ``augment`` crops them."""
+"""The decoder of stored canvases: a batch is a copy of canvases, which ``augment`` crops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastreg.pipelines import crop
 from fastreg.pipelines.decoder import BatchRequest, Decoded, DecodePool, DecodeSettings, cancel_all, look_ahead
 from fastreg.pipelines.source import Source
 
-BOXES_AT_ONCE = 32  # requests; the boxes of one take nearly as long to draw, half the time of a small batch
+BOXES_AT_ONCE = 32  # requests whose boxes are drawn together: drawing for one takes nearly as long as for 32
 
 
 def stays_as_stored(source: Source, settings: DecodeSettings) -> bool:
@@ -20,7 +20,7 @@ def stays_as_stored(source: Source, settings: DecodeSettings) -> bool:
 
 
 class CanvasDecoder:
-    """A ``Decoder`` that copies stored canvases, with the box that ``augment`` is to crop in training."""
+    """A ``Decoder`` that copies stored canvases, and in training draws the box that ``augment`` crops."""
 
     def __init__(self, source: Source, settings: DecodeSettings):
         self.source, self.settings = source, settings

@@ -4,9 +4,9 @@ With a GPU, DALI decodes whole images (mixed decoding, hardware engine) and crop
 pipeline decodes the crop alone. Images that DALI decodes differently from Pillow (CMYK, palette, alpha, 16-bit, a
 missing end marker) are decoded by Pillow and passed on losslessly.
 
-No regions on a GPU: with an nvJPEG older than 13.2, as all of CUDA 12's are, nvImageCodec leaves regions of JPEGs with
-subsampled colors to the CPU (unless colors are upsampled otherwise than in libjpeg); and its release 0.9, which DALI
-2.4 requires, is reported to crash on regions on an H100 (nvImageCodec issue 55).
+On a GPU no regions are decoded, for two reasons. With an nvJPEG older than 13.2 (all of CUDA 12), nvImageCodec decodes
+regions of JPEGs with subsampled colors on the CPU, unless colors are upsampled in another way than in libjpeg. Its
+release 0.9, which DALI 2.4 requires, is reported to crash on regions on an H100 (nvImageCodec issue 55).
 """
 
 from __future__ import annotations
@@ -91,11 +91,11 @@ class DaliDecoder:
         try:
             for request, futures in prepared:
                 try:
-                    parts = [future.result() for future in futures]
+                    chunks = [future.result() for future in futures]
                 finally:
                     cancel_all(futures)
-                inside.append((request, [row for part in parts for row in part.bad]))
-                self._feed(request, parts)
+                inside.append((request, [row for chunk in chunks for row in chunk.bad]))
+                self._feed(request, chunks)
                 if len(inside) >= DEPTH:
                     yield from self._take(inside)
             while inside:
@@ -106,7 +106,7 @@ class DaliDecoder:
                 self._drain(len(inside))
 
     def _take(self, inside: list[tuple[BatchRequest, list[int]]]) -> Iterator[Decoded]:
-        """The oldest batch; if DALI refuses it, Pillow decodes all batches inside and names the broken image."""
+        """The oldest batch. If DALI refuses it, Pillow decodes all pending batches and names the broken image."""
         try:
             # bound to the consumer's stream: the host does not wait, and DALI reuses the memory in that stream's order
             gpu = self.settings.device.type == "cuda"
@@ -150,17 +150,17 @@ class DaliDecoder:
             windows = {"resized": resized, "cut": cut, "square": np.full_like(sides, request.size)}
         return _Prepared(encoded, windows, bad)
 
-    def _feed(self, request: BatchRequest, parts: list[_Prepared]) -> None:
+    def _feed(self, request: BatchRequest, chunks: list[_Prepared]) -> None:
         if self._pipe is None or self._pipe.max_batch_size < len(request.indices):
             self._pipe = self._build(len(request.indices))
-        self._pipe.feed_input("encoded", [data for part in parts for data in part.encoded])
-        for name in parts[0].windows:
-            values = np.concatenate([part.windows[name] for part in parts])
+        self._pipe.feed_input("encoded", [data for chunk in chunks for data in chunk.encoded])
+        for name in chunks[0].windows:
+            values = np.concatenate([chunk.windows[name] for chunk in chunks])
             self._pipe.feed_input(name, values.astype(_WINDOWS[name][0]))
         self._pipe.schedule_run()
 
     def _build(self, batch_size: int) -> Any:
-        """A running, empty pipeline. DALI's first run takes DEPTH batches, so blank images pass through first."""
+        """A running, empty pipeline. DALI's first run takes DEPTH batches, so blank images are fed first."""
         import nvidia.dali as dali
 
         fn: Any = dali.fn

@@ -1,8 +1,8 @@
 """The ``ffcv`` loader: the C routines of FFCV 1.0.2 (libjpeg-turbo and area resampling) on ``.beton`` bytes.
 
 FFCV's own loader draws unseeded crops, ignores libjpeg's return code and leaks a thread per epoch. Here its routines
-run in fastreg's threads (ctypes releases the interpreter's lock), on fastreg's boxes, and a refused JPEG is an error
-that names the sample.
+run in fastreg's threads (ctypes releases the GIL) and decode fastreg's boxes. A refused JPEG is an error that names the
+sample.
 """
 
 from __future__ import annotations

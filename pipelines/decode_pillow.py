@@ -25,7 +25,7 @@ from fastreg.pipelines.source import Source
 
 
 def folder_decoder(source: Source, settings: DecodeSettings) -> Decoder:
-    """The decoder of the ``folder`` loader: copies where samples stay as stored, else Pillow."""
+    """The decoder of the ``folder`` loader: a copy if samples stay as stored, otherwise Pillow."""
     return (CanvasDecoder if stays_as_stored(source, settings) else PillowDecoder)(source, settings)
 
 

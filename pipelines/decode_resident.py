@@ -16,17 +16,17 @@ from fastreg.pipelines.source import Source
 
 
 class ResidentDecoder:
-    """A ``Decoder`` over images that the ``folder`` decoder brought to the device once.
+    """A ``Decoder`` over images that the ``folder`` decoder copied to the device once.
 
-    Canvases in training, and small arrays always, are kept as stored. Every other set is evaluated: it is kept decoded
-    and cropped, this rank's share only, and decoded again if the size changes.
+    Canvases in training, and small arrays always, stay as stored. Any other set is for evaluation only: this rank's
+    share is kept decoded and cropped, and decoded again if the size changes.
     """
 
     def __init__(self, source: Source, settings: DecodeSettings):
         self.source, self.settings = source, settings
         self.decoder = folder_decoder(source, settings)
-        self._form: tuple[int, float] | None = None  # size and resize of the images held
-        self._held, self._bad = np.empty(0, np.int64), np.empty(0, np.int64)  # indices
+        self._form: tuple[int, float] | None = None  # size and resize of the resident images
+        self._resident, self._bad = np.empty(0, np.int64), np.empty(0, np.int64)  # indices
         self._images = torch.empty(0)
 
     def run(self, requests: Iterator[BatchRequest]) -> Generator[Decoded]:
@@ -39,11 +39,11 @@ class ResidentDecoder:
             wanted = np.arange(len(self.source))
         else:
             wanted = np.unique(np.concatenate([request.indices for request in todo]))
-        if form != self._form or not np.isin(wanted, self._held).all():
+        if form != self._form or not np.isin(wanted, self._resident).all():
             self._fill(wanted, todo[0])
             self._form = form
         for request, boxes in with_boxes(self.source, self.settings, todo):
-            rows = torch.from_numpy(np.searchsorted(self._held, request.indices))
+            rows = torch.from_numpy(np.searchsorted(self._resident, request.indices))
             if self.settings.device.type == "cuda":
                 rows = rows.pin_memory().to(self.settings.device, non_blocking=True)
             bad = tuple(np.flatnonzero(np.isin(request.indices, self._bad)).tolist())
@@ -52,7 +52,7 @@ class ResidentDecoder:
     def _fill(self, wanted: np.ndarray, like: BatchRequest) -> None:
         self.close()
         if isinstance(self.source, ArraySource):
-            self._held, self._images = wanted, torch.from_numpy(self.source.images).to(self.settings.device)
+            self._resident, self._images = wanted, torch.from_numpy(self.source.images).to(self.settings.device)
             return
         canvas = self.source.canvas if stays_as_stored(self.source, self.settings) else None
         height, width = canvas or (like.size, like.size)
@@ -70,7 +70,7 @@ class ResidentDecoder:
             room.copy_(done.images)
             bad += chunk.indices[list(done.bad)].tolist()
         self.decoder.close()
-        self._held, self._images, self._bad = wanted, images, np.array(bad, np.int64)
+        self._resident, self._images, self._bad = wanted, images, np.array(bad, np.int64)
 
     def close(self) -> None:
         self.decoder.close()

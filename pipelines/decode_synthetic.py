@@ -1,4 +1,4 @@
-"""The ``synthetic`` loader: one batch of noise, returned again and again, to time a step whose data cost nothing."""
+"""The ``synthetic`` loader: one batch of noise, returned for every request, to time a step without loading."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastreg.pipelines.source import Source
 
 
 class SyntheticDecoder:
-    """A ``Decoder`` that returns the same noise on the device for every request; labels and boxes are true."""
+    """A ``Decoder`` that returns the same noise on the device for every request. Labels and boxes are the real ones."""
 
     def __init__(self, source: Source, settings: DecodeSettings):
         self.source, self.settings = source, settings

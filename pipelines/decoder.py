@@ -1,4 +1,4 @@
-"""What a Loader and its decoder exchange, and the thread pool with look-ahead that the decoders share."""
+"""The types that a Loader and its decoder exchange, and the thread pool with look-ahead that the decoders share."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Decoder(Protocol):
 
 
 def look_ahead(items: Iterable[T], start: Callable[[T], U], depth: int, cancel: Callable[[U], None]) -> Iterator[U]:
-    """``start`` every item ``depth`` items before it is yielded; ``cancel`` those started and never yielded."""
+    """``start`` every item ``depth`` items before it is yielded; ``cancel`` the items that are never yielded."""
     pending: deque[U] = deque()
     try:
         for item in items:
@@ -87,8 +87,9 @@ class DecodePool:
     ) -> list:
         """Futures of ``task(request, start, stop)`` over chunks of the request's rows.
 
-        A chunk has ``smallest`` to ``largest`` rows: enough to be worth its dispatch, few enough that no thread waits
-        for another. If every thread gets rows, a chunk has at least 16: boxes are cheaper to draw together.
+        A chunk has ``smallest`` to ``largest`` rows: enough to outweigh its dispatch, few enough that no thread waits
+        for another. If there are rows for every thread, a chunk has at least 16, since boxes are cheaper to draw
+        together.
         """
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="fastreg-decode")
@@ -135,8 +136,8 @@ def report_bad_image(source: Source, index: int, why: object, on_bad_image: str)
     message = f"cannot decode {source.describe(int(index))}: {why}"
     if on_bad_image != "skip":
         raise RunError(
-            f"{message}; replace the file (`fastreg data verify` lists all such). Training and `fastreg data prepare` "
-            "continue without it if `on_bad_image` is skip; an evaluation cannot."
+            f"{message}; replace the file (`fastreg data verify` lists all broken files). Training and `fastreg data "
+            "prepare` continue without it if `on_bad_image` is skip; an evaluation cannot."
         )
     log.warning("skipped: %s", message)
 

@@ -51,14 +51,14 @@ FILES: dict[str, tuple[Published, ...]] = {
     ),
     "frost": tuple(Published(_FROST + name, f"sha256:{digest}") for name, digest in FROST.items()),
 }
-_FOLDER = {"odin": "ood"}  # folders that evaluation reads under another name
+_FOLDER = {"odin": "ood"}  # name -> folder, where evaluation reads another name
 
 
 def fetch_files(name: str, out: str | Path | None = None, *, mirror: str | None = None) -> dict[str, Any]:
     """Download a published data set.
 
-    Files that are present with the right checksum are not fetched again. An unpacked archive leaves a note of its
-    checksum and files, and is fetched again if one of them is missing.
+    Existing files with the right checksum are not fetched again. For an unpacked archive a note keeps its checksum and
+    its files; the archive is fetched again if one of them is missing.
 
     Args:
         name: A key of ``FILES``.
@@ -100,11 +100,11 @@ def _retrieve(published: Published, folder: Path, mirror: str | None) -> Path:
         raise InputError("downloads need pooch: pip install pooch") from None
     pooch.get_logger().setLevel("ERROR")
     url = f"{mirror.rstrip('/')}/{published.name}" if mirror else published.url
-    part = folder / f"{published.name}.part"
+    partial = folder / f"{published.name}.part"
 
     def resume(url: str, output: Any, _) -> None:
-        _download(url, part)
-        os.replace(part, output)
+        _download(url, partial)
+        os.replace(partial, output)
 
     try:
         return Path(pooch.retrieve(url, published.checksum, published.name, folder, downloader=resume))
@@ -117,9 +117,9 @@ def _retrieve(published: Published, folder: Path, mirror: str | None) -> Path:
         ) from None
 
 
-def _download(url: str, part: Path) -> None:
-    """Download ``url`` to ``part``, continuing after the bytes that it holds."""
-    done = part.stat().st_size if part.exists() else 0
+def _download(url: str, partial: Path) -> None:
+    """Download ``url`` to ``partial``, continuing after its last byte."""
+    done = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-", "User-Agent": "fastreg"})
     total = None
     try:
@@ -131,15 +131,15 @@ def _download(url: str, part: Path) -> None:
             total = done + int(length) if length else int(whole) if whole.isdecimal() else None
             mega = 1 << 20
             with (
-                open(part, "ab" if done else "wb") as file,
-                progress(f"fetch {part.stem}", total and -(-total // mega), "MB", done // mega) as bar,
+                open(partial, "ab" if done else "wb") as file,
+                progress(f"fetch {partial.stem}", total and -(-total // mega), "MB", done // mega) as bar,
             ):
                 while block := answer.read(mega):
                     file.write(block)
                     done += len(block)
                     bar.advance(1)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and done:  # the part is complete
+        if error.code == 416 and done:  # the file is complete
             return
         raise RunError(
             f"cannot fetch {url}: the server answers {error.code} {error.reason}; set `mirror` to another."
@@ -153,12 +153,12 @@ def _download(url: str, part: Path) -> None:
 
 def _unpack(archive: Path, folder: Path) -> list[str]:
     """Unpack beside the target, then move each top-level entry into place; returns the names of the files."""
-    part = Path(tempfile.mkdtemp(prefix=".unpack.", dir=folder))
+    partial = Path(tempfile.mkdtemp(prefix=".unpack.", dir=folder))
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(part, filter="data")
-        files = [str(path.relative_to(part)) for path in sorted(part.rglob("*")) if path.is_file()]
-        for entry in part.iterdir():
+            tar.extractall(partial, filter="data")
+        files = [str(path.relative_to(partial)) for path in sorted(partial.rglob("*")) if path.is_file()]
+        for entry in partial.iterdir():
             if (folder / entry.name).is_dir():
                 shutil.rmtree(folder / entry.name)
             os.replace(entry, folder / entry.name)
@@ -166,4 +166,4 @@ def _unpack(archive: Path, folder: Path) -> list[str]:
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise RunError(f"cannot unpack {archive}: {error}; remove it and fetch it again.") from None
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)

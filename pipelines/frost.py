@@ -1,4 +1,4 @@
-"""The five frost images that ImageNet-C's frost corruption blends in."""
+"""The five frost images of ImageNet-C's frost corruption."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def find_frost(frost_dir: str | Path | None = None) -> Path:
         The folder.
 
     Raises:
-        InputError: No folder has them; the message lists the ways to get them.
+        InputError: No folder has the images; the message lists the ways to get them.
     """
     ways = (
         "`fastreg data fetch frost` or `pip install --no-deps imagecorruptions==1.1.2` downloads them, and `frost_dir` "

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-STALL_SECONDS = 30.0  # without a byte, after which a connection counts as dead
+STALL_SECONDS = 30.0  # timeout of a connection that sends no byte
 
 
 def http_facts(url: str) -> dict[str, Any]:
@@ -33,13 +33,13 @@ def http_facts(url: str) -> dict[str, Any]:
 
 
 def http_blocks(url: str, start: int, block: int) -> Iterator[bytes]:
-    """The bytes of a file from ``start`` on, in blocks. Raises as ``http_facts``, and if the answer is cut short."""
+    """The bytes of a file from ``start`` on, in blocks. Raises like ``http_facts``, and if bytes are missing."""
     try:
         with _request(url, "GET", {"Range": f"bytes={start}-"} if start else {}) as answer:
             skip = 0 if answer.status == 206 else start  # the server sends the whole file
             length = answer.headers.get("Content-Length")
             left = int(length) if length and length.isdecimal() else None
-            while data := answer.read1(block):  # what has arrived, so that a stall loses nothing
+            while data := answer.read1(block):  # received bytes, so that a stall loses nothing
                 if left is not None:
                     left -= len(data)
                 drop = min(skip, len(data))

@@ -34,7 +34,7 @@ _NO_LENGTH = range(0xD0, 0xD9)  # markers without a length field
 
 
 class Header(NamedTuple):
-    """Size in pixels; ``plain``: an 8-bit gray or RGB JPEG with its end marker, which every decoder reads alike."""
+    """Size in pixels. ``plain``: an 8-bit gray or RGB JPEG with an end marker, which all decoders read alike."""
 
     height: int
     width: int
@@ -42,7 +42,7 @@ class Header(NamedTuple):
 
 
 def _refuse_bomb(height: int, width: int) -> None:
-    """Pillow refuses twice its limit, and decodes a few bytes that claim just less into half a gigabyte."""
+    """Raise for an image above Pillow's limit. Pillow refuses only twice the limit: half a gigabyte of pixels."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and height * width > limit:
         raise Image.DecompressionBombError(
@@ -51,7 +51,7 @@ def _refuse_bomb(height: int, width: int) -> None:
 
 
 def header(stored: bytes | np.ndarray) -> Header:
-    """Size and kind of a stored image; reads no further than the frame header. Raises one of ERRORS."""
+    """Size and kind of a stored image, from its headers alone. Raises one of ERRORS."""
     if isinstance(stored, np.ndarray):
         return Header(stored.shape[0], stored.shape[1], False)
     jpeg = _jpeg(stored)
@@ -141,11 +141,11 @@ def scaling(image: Image.Image) -> str:
 
 
 def pixels(stored: bytes | np.ndarray, plain: bool) -> np.ndarray:
-    """The pixels of a stored image, bit-equal to Pillow's; ``to_rgb`` tells the exception.
+    """The pixels of a stored image, bit-equal to Pillow's, except for the images that ``to_rgb`` scales.
 
     EXIF rotation is not applied, as in torchvision. simplejpeg decodes plain JPEGs: its libjpeg-turbo gives the same
-    bits with less copying and releases the interpreter's lock. It refuses every file that libjpeg warns about; Pillow
-    then decodes or refuses it, so that Pillow alone decides which files are broken.
+    bits with less copying and releases the GIL. simplejpeg refuses every file that libjpeg warns about. Pillow then
+    decodes or refuses the file, so that Pillow alone decides which files are broken.
 
     Args:
         stored: Encoded image, or a canvas uint8 [H, W, 3], which is returned as it is.
@@ -166,7 +166,7 @@ def pixels(stored: bytes | np.ndarray, plain: bool) -> np.ndarray:
 
 
 def reason(error: BaseException) -> str:
-    """Why a file was refused, one short clause."""
+    """The reason why a file was refused, as a short clause."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is not an image"
     if isinstance(error, OSError) and error.strerror:

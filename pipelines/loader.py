@@ -1,4 +1,4 @@
-"""Loaders: batches of one source, with the same samples, labels and boxes in the same order whichever decoder runs."""
+"""Loaders: batches of one source. Samples, labels, boxes and their order are the same for every decoder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Loader:
 
     Attributes:
         name: Name of its row in ``LOADERS``.
-        why: The reason for that choice, one clause.
+        why: The reason for the choice of this loader, one clause.
         source: The Source.
         order: The Order.
         size: Output pixels per side; may be set between epochs.
@@ -108,7 +108,7 @@ class Loader:
                 self.skipped.update(indices[list(bad)].tolist())
                 rows = np.setdiff1d(np.arange(len(indices)), bad)
                 if len(rows) == 0:
-                    # a skipped training step would shift the position and leave the other ranks waiting
+                    # a skipped training step would shift the position, and other ranks would wait
                     if self.order.train or len(self.skipped) == len(self.source):
                         raise RunError(
                             f"no image of a batch of {len(indices)} could be decoded (first: "
@@ -121,7 +121,7 @@ class Loader:
             return self._staging.batch(images, self.source.labels[indices], indices, boxes)
 
     def _end(self) -> None:
-        """Drop all work of the valid iterator, so that none of it reaches the next one."""
+        """Drop all pending work of the valid iterator, so that it does not reach the next iterator."""
         decoding, self._live = self._live, None
         if decoding is not None:
             decoding.close()
@@ -164,7 +164,7 @@ def make_loader(
     Args:
         source: The split to read.
         loader: ``"auto"`` or a key of ``LOADERS``.
-        train: Shuffled batches with random-resized crops (small arrays: random shifts, which ``augment`` cuts); False:
+        train: Shuffled batches with random-resized crops (small arrays: random shifts, applied by ``augment``). False:
             stored order, with the Resize-256/CenterCrop-224 protocol at ``size``.
         batch_size: Images per rank and micro-batch.
         size: Output pixels per side.
@@ -176,7 +176,7 @@ def make_loader(
         workers: Decoding threads; None: this process's share of the cores.
         on_bad_image: ``"error"``, or ``"skip"`` to leave broken and unreadable images out of their batches.
         resize: Evaluation: shorter side after the resize, as a multiple of ``size``.
-        random_crop: False: training sees the evaluation protocol's center.
+        random_crop: False: training images are the center crops of the evaluation protocol.
         page_order: Shuffle a .beton file page by page, or shards, for sets larger than memory or the cache.
         shift: Largest random shift of small arrays, in pixels.
 
@@ -221,10 +221,10 @@ def make_loader(
 
 
 def choose_loader(source: Source, device: torch.device) -> tuple[str, str]:
-    """The name that ``loader="auto"`` stands for, and the reason as one clause.
+    """The loader that ``loader="auto"`` selects, and the reason as one clause.
 
-    It is the first row of ``LOADERS`` that is preferred for this form of source and device and is installed, else
-    ``folder``.
+    The selected loader is the first row of ``LOADERS`` that is preferred for this form of source and device and is
+    installed, otherwise ``folder``.
     """
     missing = ""
     for name, spec in LOADERS.items():

@@ -1,4 +1,4 @@
-"""The loaders, one row each: what a loader reads, where its decoder is, and how to install what it needs.
+"""The loaders, one row each: the sources that it reads, its decoder, and the package that it needs.
 
 ``make_loader``, the ``auto`` choice, evaluation, the command line's help, ``fastreg doctor``, the benchmarks and the
 tests read this table. The module imports neither torch nor numpy, because the help is made from it.
@@ -32,12 +32,12 @@ class LoaderSpec(NamedTuple):
         about: One clause for help texts.
         trains_on: The forms (keys of ``FORMS``) that it reads for training.
         evaluates_on: The forms that it reads for evaluation.
-        real: Whether its batches are the data's images; ``evaluate`` refuses a loader whose are not.
+        real: Whether its batches are the data's images; ``evaluate`` refuses other loaders.
         auto_for: The forms for which ``loader="auto"`` prefers it.
         auto_device: The device type that this preference needs, such as ``"cuda"``; empty: any.
         auto_reason: Why it is preferred, one clause.
-        title: Name of the package that it needs, as ``fastreg doctor`` prints it.
-        package: Import name of that package; empty: it needs none.
+        title: Name of the required package, as ``fastreg doctor`` prints it.
+        package: Import name of that package; empty: no package is required.
         distributions: Names of that package on PyPI, any of which provides it.
         extra: The extra of fastreg that installs it.
         extra_cuda12: The extra that installs it beside a torch for CUDA 12.

@@ -1,6 +1,6 @@
 """MATLAB 5 files as data sets use them: numbers, text, cells and structs (no sparse arrays, no objects).
 
-Every size in a file is checked before memory is reserved for it, and compressed parts are unpacked up to a limit.
+Every size in a file is checked before memory is reserved for it, and compressed elements are unpacked up to a limit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NUMBERS = {
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR = 1, 2, 4
 MAX_DEPTH = 16  # of cells and structs inside each other
-ROOM, RATIO = 64 << 20, 100  # a compressed part may unpack to ROOM bytes, or to RATIO times its own
+ROOM, RATIO = 64 << 20, 100  # a compressed element may unpack to ROOM bytes, or to RATIO times its size
 
 
 def load_mat(path: Path) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _unpacked(packed: memoryview) -> memoryview:
     content = unpacker.decompress(packed, room)
     if unpacker.unconsumed_tail or not unpacker.eof:
         raise ValueError(
-            f"a compressed part of {len(packed):,} bytes unpacks to more than {room:,}"
+            f"a compressed element of {len(packed):,} bytes unpacks to more than {room:,}"
             if len(content) >= room
             else "it is cut short"
         )

@@ -15,11 +15,12 @@ WINDOW = 256  # pages of 8 MiB that a rank shuffles together
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """Which samples each rank sees, and when: a pure function of seed, epoch, world size and position.
+    """The sequence of samples of each rank: a pure function of seed, epoch, world size and position.
 
-    A step consumes one global batch of ``batch_size * accumulate * world`` samples; rank r takes its r-th contiguous
+    A step consumes one global batch of ``batch_size * accumulate * world`` samples. Rank r takes the r-th contiguous
     slice, as ``accumulate`` micro-batches of ``batch_size``. Training shuffles every epoch and drops the incomplete
-    last global batch; evaluation is sequential, each sample exactly once on any world size, the last batch partial.
+    last global batch. Evaluation is sequential, with each sample exactly once for any world size; the last batch may be
+    partial.
 
     Attributes:
         n: Samples of the set.
@@ -98,7 +99,7 @@ class Order:
         """This rank's micro-batches from a position to the end of that epoch.
 
         Args:
-            position: Samples of all ranks since epoch 0; it must lie between two micro-batches.
+            position: Samples of all ranks since epoch 0; it must be between two micro-batches.
 
         Yields:
             The epoch and the sample indices, int64 [b], of the next micro-batch.

@@ -26,23 +26,23 @@ LABEL_COLUMNS = ("label", "labels", "cls", "fine_label")
 class ParquetSource(Source):
     """One split in parquet files; samples are ordered by file name, then row.
 
-    A sample is read with its whole row group, and the row groups used last stay in memory: a page-wise shuffle
-    (``order`` pages) reads each about once.
+    A sample is read with its whole row group. The most recently used row groups stay in memory, so that page order
+    reads each row group about once.
 
     Args:
         shards: The files, sorted by name.
-        root: What the user gave, for messages.
-        name, split, spec: Of the data set.
+        root: The data directory as the user gave it, for messages.
+        name, split, spec: Name, split and row of the data set.
         image_key: Column of the images: a struct with a field ``bytes``, or binary. By default the column that the
             metadata of Hugging Face call an image, else one of ``IMAGE_COLUMNS``.
         label_key: Column of the labels: whole numbers or class names. By default the column that the metadata call a
             class label, else one of ``LABEL_COLUMNS``.
         cache: Local copies of remote files.
-        cache_dir: Folder for an index that cannot lie beside the files.
+        cache_dir: Folder of the index, if it cannot be written beside the files.
 
     Attributes:
         pages: int64 [N], number of the row group of each sample, counted over all files.
-        window: Row groups that a page-wise shuffle mixes.
+        window: Number of row groups that page order shuffles together.
         fits_cache: Whether all remote files fit into the cache.
 
     Raises:
@@ -67,7 +67,7 @@ class ParquetSource(Source):
         _pyarrow(shards[0])
         self.shards, self._cache, self._image_key = list(shards), cache, image_key
         self._groups: OrderedDict[tuple[int, int], Any] = OrderedDict()
-        self._held = 0  # bytes
+        self._cached_bytes = 0  # bytes
         self._lock, self._busy = threading.Lock(), [threading.Lock() for _ in range(16)]
 
         def scan(path: Path, shard: Shard) -> ScannedShard:
@@ -104,7 +104,7 @@ class ParquetSource(Source):
         return f"{shard.path}, row {row} of row group {group}"
 
     def _group(self, shard: int, group: int) -> Any:
-        """The images of a row group, an arrow array; one thread reads it, the others wait."""
+        """The images of a row group as an arrow array. One thread reads it while other threads wait."""
         key = shard, group
         with self._busy[hash(key) % len(self._busy)]:
             with self._lock:
@@ -120,9 +120,9 @@ class ParquetSource(Source):
                 raise OSError(_reason(error)) from None
             with self._lock:
                 self._groups[key] = images
-                self._held += images.nbytes
-                while self._held > GROUP_BYTES and len(self._groups) > 1:
-                    self._held -= self._groups.popitem(last=False)[1].nbytes
+                self._cached_bytes += images.nbytes
+                while self._cached_bytes > GROUP_BYTES and len(self._groups) > 1:
+                    self._cached_bytes -= self._groups.popitem(last=False)[1].nbytes
             return images
 
 

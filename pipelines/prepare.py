@@ -46,11 +46,11 @@ def write_beton(
         name: A key of ``DATASETS``.
         source_dir: Root of the data set as for ``open_dataset``, or a folder of class folders.
         to: The ``.beton`` file to write.
-        split: ``"train"`` or ``"val"``; by default a word of the name of ``to``, else of the folder, else "train".
+        split: ``"train"`` or ``"val"``; by default the split named in ``to``, else in the folder's name, else "train".
         max_res: Longest side in pixels; larger images are shrunk by area averaging, as FFCV's writer does. None: any.
         jpeg_prob: Share of the images stored as JPEG; the others are stored as pixels.
         quality: JPEG quality, 1 to 100; None keeps the file's own bytes if nothing has to change.
-        raw: Instead store every image as a canvas of that side: shorter side resized to it, then center crop.
+        raw: Store every image as a raw canvas of this side instead: resize of the shorter side, then center crop.
         workers: Threads; None: this process's share of the cores.
         on_bad_image: ``"error"``, or ``"skip"`` to leave broken images out.
         image_key, label_key: As for ``open_dataset``.
@@ -144,7 +144,7 @@ def write_beton(
 
 
 def _open(name: str, split: str, root: Path | str, **keys: Any) -> Source:
-    """A split of the data set at ``root``; if it holds none, the class folders in ``root``."""
+    """A split of the data set at ``root``; without splits, the class folders in ``root``."""
     if isinstance(root, Path) and root.is_dir() and name in DATASETS and split in SPLITS:
         bare = not find_split(root, split).kind and not any((root / other).is_dir() for other in SPLITS)
         if bare and DATASETS[name].layout == "folder":

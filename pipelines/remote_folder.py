@@ -24,7 +24,7 @@ class RemoteFolderSource(Source):
         folders = [(name, shard.path) for name, is_folder, shard in remote.entries(address) if is_folder]
         classes = [name for name, _ in folders if not name.startswith(".")]
         if not classes:
-            raise InputError(f"{address} has no class folders: images must lie in {address}/<class>/.")
+            raise InputError(f"{address} has no class folders: put images into {address}/<class>/.")
         rows: list[list[Shard]] = []
         for folder_name, path in folders:
             if folder_name.startswith("."):

@@ -20,10 +20,10 @@ def retried(call: Callable[[], T], what: str) -> T:
 
     Args:
         call: A function over a network.
-        what: What fails, for messages: "cannot list s3://bucket/folder".
+        what: Description of a failure, for messages: "cannot list s3://bucket/folder".
 
     Returns:
-        What the call returns.
+        The result of the call.
 
     Raises:
         FileNotFoundError, NotADirectoryError: As the call raises it; it is not tried again.
@@ -46,14 +46,14 @@ def retried(call: Callable[[], T], what: str) -> T:
 
 
 def refused(error: BaseException) -> bool:
-    """Whether trying again cannot help: no permission, or an HTTP status of 400 to 499 but 408 and 429."""
+    """Whether a retry is useless: no permission, or an HTTP status from 400 to 499 except 408 and 429."""
     status = getattr(error, "status", getattr(error, "code", 0))
     is_status = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
     return isinstance(error, PermissionError) or is_status
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a call failed, one clause."""
+    """The reason why a call failed, one clause."""
     text = str(getattr(error, "message", "") or error).strip().splitlines()
     status = getattr(error, "status", None)
     return (f"HTTP {status} " if isinstance(status, int) else "") + (

@@ -51,7 +51,7 @@ def write_sample(name: str, out: str | Path | None = None) -> dict[str, Any]:
 
     Args:
         name: ``"imagenet"`` (class folders of JPEG files) or ``"cifar100"`` (pickles).
-        out: Folder to write; by default ``./data/<name>``. A sample that lies there is replaced.
+        out: Folder to write; by default ``./data/<name>``. An existing sample is replaced.
 
     Returns:
         {"path", "classes", "train", "val"}: the folder, and numbers of classes and images.
@@ -70,28 +70,28 @@ def write_sample(name: str, out: str | Path | None = None) -> dict[str, Any]:
     images = {label: _regions(*row) for label, row in SAMPLE_IMAGES.items()}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
         raise RunError(f"cannot write to {out.parent}: {error.strerror}; set `out` to a writable folder.") from None
     try:
-        part.chmod(0o755)
+        staged.chmod(0o755)
         counts = {split: n * len(SAMPLE_IMAGES) for split, n in COUNTS[name].items()}
         with progress(f"sample {name}", sum(counts.values())) as bar:
-            (_write_imagenet if name == "imagenet" else _write_cifar100)(part, images, bar.advance)
+            (_write_imagenet if name == "imagenet" else _write_cifar100)(staged, images, bar.advance)
         about = {
             "name": name,
             "source": "scikit-image's example images",
             "classes": list(SAMPLE_IMAGES),
             "images": counts,
         }
-        (part / MARKER).write_text(json.dumps(about, indent=1) + "\n")
+        (staged / MARKER).write_text(json.dumps(about, indent=1) + "\n")
         if out.exists():
             shutil.rmtree(out)
-        os.replace(part, out)
+        os.replace(staged, out)
     except OSError as error:
         raise RunError(f"cannot write the sample to {out}: {error.strerror}; free some space, or set `out`.") from None
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(staged, ignore_errors=True)
     return {"path": str(out), "classes": len(SAMPLE_IMAGES), **counts}
 
 

@@ -54,7 +54,7 @@ class ShardCache:
         self._remote: dict[str, RemoteFiles] = {}
 
     def local_path(self, shard: Shard) -> Path:
-        """The local copy of a file; a local file is its own copy.
+        """The path of the local copy of a file; for a local file, its own path.
 
         Raises:
             InputError: The file does not exist, or is larger than the limit.
@@ -79,9 +79,9 @@ class ShardCache:
             with _locked(self.folder / f".{key[:2]}.lock"):
                 if not path.exists():
                     self._make_room(max(0, shard.size))
-                    part = path.with_name(f".{path.name}.part")
-                    self._download(shard, part)
-                    os.replace(part, path)
+                    partial = path.with_name(f".{path.name}.part")
+                    self._download(shard, partial)
+                    os.replace(partial, path)
         except FileNotFoundError:
             raise InputError(f"{shard.path} does not exist any more: restore it.") from None
         except OSError as error:
@@ -93,7 +93,7 @@ class ShardCache:
         return path
 
     def fits(self, shards: Iterable[Shard]) -> bool:
-        """Whether copies of all remote ones of some files fit into the limit."""
+        """Whether copies of all remote files among ``shards`` fit into the limit."""
         return sum(max(0, shard.size) for shard in shards if is_address(shard.path)) <= self.limit
 
     def read(self, shard: Shard, offset: int, size: int) -> bytes:
@@ -115,30 +115,30 @@ class ShardCache:
             return data
         raise RunError(f"{self.folder} is too small for the processes that use it: raise `cache_gb`.")
 
-    def _download(self, shard: Shard, part: Path) -> None:
-        """The whole file to ``part``, which keeps what has arrived between tries."""
+    def _download(self, shard: Shard, partial: Path) -> None:
+        """Download the whole file to ``partial``, which keeps received bytes between tries."""
         scheme = shard.path.split("://")[0]
         remote = self._remote.setdefault(scheme, RemoteFiles(shard.path))
 
         def attempt() -> None:
-            done = part.stat().st_size if part.exists() else 0
+            done = partial.stat().st_size if partial.exists() else 0
             if 0 <= shard.size < done:
-                part.unlink()
+                partial.unlink()
                 done = 0
             for block in remote.blocks(shard.path, done, BLOCK):
-                done += self._append(part, block)
+                done += self._append(partial, block)
             if shard.size >= 0 and done != shard.size:
                 raise ConnectionError(f"it stopped at {done:,} of {shard.size:,} bytes")
 
         log.debug("downloading %s", shard.path)
-        part.touch()
+        partial.touch()
         retried(attempt, f"cannot download {shard.path}")
 
-    def _append(self, part: Path, block: bytes) -> int:
+    def _append(self, partial: Path, block: bytes) -> int:
         try:
-            with open(part, "ab") as file:
+            with open(partial, "ab") as file:
                 return file.write(block)
-        except OSError as error:  # the disk's fault, which no further try mends
+        except OSError as error:  # a disk error: another try does not help
             raise RunError(
                 f"cannot write to {self.folder}: {error.strerror}; free some space, or set `cache_dir` "
                 "(or FASTREG_CACHE) to another folder."

@@ -1,4 +1,4 @@
-"""The index of a set of shards: where every sample lies and its label; made once and kept."""
+"""The index of a set of shards: location and label of every sample; made once and kept."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ PER_SHARD = 4  # samples of each shard whose bytes enter the set's fingerprint
 
 
 class WrongKey(ValueError):
-    """A shard has no image or label under the key that was given, or under the usual ones."""
+    """A shard has no image or label under the given key, or under any of the usual keys."""
 
 
 class ScannedShard(NamedTuple):
-    """What an index keeps of one shard."""
+    """The data that an index keeps for one shard."""
 
     where: np.ndarray  # int64 [n, 2]: offset and size of each image; or its row group and row
     labels: Sequence[int | str]  # numbers or class names
@@ -37,7 +37,7 @@ class ScannedShard(NamedTuple):
 
 
 class ShardIndex(NamedTuple):
-    """Where every sample of a set of shards lies.
+    """The location and the label of every sample of a set of shards.
 
     Attributes:
         shard: int32 [N], number of the shard.
@@ -66,17 +66,17 @@ def open_index(
 ) -> ShardIndex:
     """Read the index of some shards, or make it and keep it.
 
-    The index lies beside local shards if that folder can be written, else in the user's cache folder. It is made anew
-    when a shard changes.
+    The index is stored beside local shards if that folder can be written, otherwise in the user's cache folder. It is
+    made again when a shard changes.
 
     Args:
         shards: The shards, in order.
         scan: Reads one shard's local copy. It raises ValueError or OSError for a damaged one.
-        how: Kind of the shards and keys of image and label; part of the index's identity.
+        how: Kind of the shards and keys of image and label; another value needs another index.
         what: Name and split, for the progress bar.
         spec: The data set.
         cache: Local copies of remote shards.
-        cache_dir: The folder for indexes that cannot lie beside the shards; by default the user's cache folder.
+        cache_dir: Folder of indexes that cannot be written beside the shards; by default the user's cache folder.
 
     Raises:
         InputError: A shard is damaged, or its labels are unusable.
@@ -130,8 +130,8 @@ def _make(
     labels, classes = _numbered(shards, scanned, spec, listed)
     where = np.concatenate([one.where for one in scanned]).astype(np.int64)
     digest = hashlib.sha256(json.dumps([shard.name for shard in shards]).encode())
-    for part in (labels.tobytes(), where.tobytes(), *(one.content.encode() for one in scanned)):
-        digest.update(part)
+    for content in (labels.tobytes(), where.tobytes(), *(one.content.encode() for one in scanned)):
+        digest.update(content)
     numbers = np.repeat(np.arange(len(shards), dtype=np.int32), counts)
     return ShardIndex(numbers, where, labels, classes, digest.hexdigest())
 
@@ -154,7 +154,7 @@ def _class_list(shard: Shard, cache: ShardCache) -> list[str]:
 def _numbered(
     shards: Sequence[Shard], scanned: Sequence[ScannedShard], spec: Dataset, listed: Sequence[str]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(labels int64 [N], class names): names are numbered as listed or in sorted order; numbers stay."""
+    """(labels int64 [N], class names). Names are numbered in listed or sorted order; numbers are kept."""
     kinds = {type(label) for one in scanned for label in one.labels}
     classes: Sequence[str] = listed
     if kinds == {str}:
@@ -184,7 +184,7 @@ def _numbered(
 
 
 def _packed(index: ShardIndex, key: str) -> Iterator[bytes]:
-    """The file: one line of JSON, then the three arrays."""
+    """Write the index file: one line of JSON, then the three arrays."""
     about = {"key": key, "samples": len(index.labels), "classes": index.classes, "content": index.content}
     yield json.dumps(about).encode() + b"\n"
     yield index.shard.astype("<i4").tobytes()

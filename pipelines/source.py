@@ -17,12 +17,12 @@ from fastreg.pipelines.address import is_address
 
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")  # torchvision's
 CONTENT_SAMPLES = 64  # samples whose bytes stand for the whole set where it carries no checksums
-MAX_CLASSES = 1_000_000  # of a set whose files tell no number: a label beyond it is damage
-MARKER = "SAMPLE.json"  # lies in the root of every set that `fastreg data sample` wrote
+MAX_CLASSES = 1_000_000  # for a set whose files have no number of classes: a larger label is damage
+MARKER = "SAMPLE.json"  # file in the root of every set that `fastreg data sample` wrote
 
 
 class Dataset(NamedTuple):
-    """A data set by name, wherever it lies.
+    """A data set by name, independent of its location.
 
     Attributes:
         layout: ``"folder"`` (class folders, ``.beton`` file or shards), ``"cifar"`` (pickles) or ``"svhn"`` (``.mat``).
@@ -95,10 +95,10 @@ class Source:
     def fingerprint(self) -> str:
         """``counts`` and a digest of the content; two sets with one fingerprint are taken to be the same.
 
-        The digest covers every sample of arrays in memory and of ``.beton`` files that fastreg wrote, which carry
+        The digest covers every sample of arrays in memory and of ``.beton`` files that fastreg wrote, which have
         checksums. For class folders, ImageNet's tar files and FFCV's own files it covers ``CONTENT_SAMPLES`` samples at
-        even distances, for shards a few samples of each: a changed image of the same name and size is noticed only if
-        it is one of them.
+        even distances, and for shards a few samples of each. A changed image outside these samples is noticed only if
+        its name or size changed too.
         """
         return f"{self.counts}, content {self.content()[:12]}"
 
@@ -150,12 +150,12 @@ class FolderSource(Source):
         base = root / split
         if not base.is_dir():
             raise InputError(
-                f"no folder {base}: a data set lies as {root}/train/<class>/*.JPEG and {root}/val/<class>/*.JPEG"
+                f"no folder {base}: store a data set as {root}/train/<class>/*.JPEG and {root}/val/<class>/*.JPEG"
                 ", or as train.beton and val.beton, or as shards whose names contain train and val (.tar, .parquet)."
             )
         classes = _folders(base)
         if not classes:
-            raise InputError(f"{base} has no class folders: images must lie in {base}/<class>/.")
+            raise InputError(f"{base} has no class folders: put images into {base}/<class>/.")
         if split == "val" and (root / "train").is_dir():
             _require_same_classes(classes, _folders(root / "train"), base, root / "train")
         self._base = base
@@ -243,7 +243,7 @@ def check_fingerprint(then: str, now: str, where: str | Path) -> None:
         where: The data's folder or file, for the message.
 
     Raises:
-        InputError: The fingerprints differ; the message names the parts that changed.
+        InputError: The fingerprints differ; the message names the values that changed.
     """
     if then == now:
         return

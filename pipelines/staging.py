@@ -10,10 +10,10 @@ import torch
 from fastreg.kernels.types import Batch
 
 SLOTS = 5  # batches that are being decoded, copied or consumed
-# Buffers begin on a page, as stored canvases do: a copy whose ends lie 16 bytes apart modulo 4096 takes 27 us for
-# 256 x 256 instead of 10, because its loads seem to depend on its stores (AMD EPYC).
+# Buffers begin at a memory page, like stored canvases. A copy whose source and target are 16 bytes apart modulo 4096
+# takes 27 us for 256 x 256 instead of 10, because its loads seem to depend on its stores (AMD EPYC).
 PAGE = 4096
-# reference count of an item during a scan of the only list that holds it
+# reference count of an item during a scan of the only list that contains it
 _IDLE = next(sys.getrefcount(memory) for memory in [np.empty(0)])
 
 

@@ -1,4 +1,4 @@
-"""How a split is stored: class folders, a ``.beton`` file, ImageNet's tar file or shards, local or remote."""
+"""The storage of a split: class folders, a ``.beton`` file, ImageNet's tar file or shards, local or remote."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastreg.pipelines.address import (
 )
 
 SHARD_KINDS = {".tar": "webdataset", ".parquet": "parquet"}
-# The words in names of files and folders that mean a split, the usual one first
+# Words in names of files and folders that name a split; the usual word is first
 SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "validation", "valid", "test")}
 _COMPRESSED = re.compile(r"\.(tgz|tar\.(gz|bz2|xz|zst))$", re.IGNORECASE)
 
@@ -29,7 +29,7 @@ class Stored(NamedTuple):
 
     Attributes:
         kind: ``"folder"``, ``"beton"``, ``"imagenet-tar"``, ``"webdataset"``, ``"parquet"``; empty: nothing is there.
-        path: The folder or file; for shards, what the user gave.
+        path: The folder or file; for shards, the path as the user gave it.
         files: The files of shards or of a remote ``.beton``.
     """
 
@@ -44,7 +44,7 @@ def find_split(root: Path | str, split: str, beton: bool = False) -> Stored:
     Args:
         root: A folder, a file, a pattern (braces, ``*``, ``{split}``) or an address of one.
         split: ``"train"`` or ``"val"``.
-        beton: Prefer ``<split>.beton`` to class folders that lie beside it.
+        beton: Prefer ``<split>.beton`` to class folders beside it.
 
     Returns:
         The first of: class folders, ``<split>.beton``, ImageNet's tar file, tar shards, parquet files. Of several
@@ -160,7 +160,7 @@ def _remote_files(remote: RemoteFiles, folder: str) -> list[Shard]:
 
 
 def _of_files(files: Iterable[Shard], split: str, root: Path | str) -> Stored:
-    """Those of the files that belong to the split (all if it is empty), of one kind, sorted by name."""
+    """The files of the split (all files if it is empty), of one kind, sorted by name."""
     files = sorted(files, key=lambda shard: (shard.name, shard.path))
     packed = [shard for shard in files if _COMPRESSED.search(shard.name)]
     if packed and len(packed) == len(files):

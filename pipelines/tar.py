@@ -22,7 +22,7 @@ DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 class TarSource(Source):
     """ImageNet's own tar file of one split; samples, order and fingerprint equal those of the unpacked class folders.
 
-    Training: a tar of one tar per class; if the development kit lies beside it, the classes must be the kit's.
+    Training: a tar of one tar per class. If the development kit is beside it, the classes must be those of the kit.
     Validation: a tar of all images, whose classes are in the kit.
 
     Raises:

@@ -12,7 +12,7 @@ _REGULAR = b"07\0"
 
 
 class Member(NamedTuple):
-    """A regular file of a tar: its name, and where its bytes lie in the outer file."""
+    """A regular file of a tar: its name, and the offset and size of its bytes in the outer file."""
 
     name: str
     offset: int
@@ -76,7 +76,7 @@ def member_name(descriptor: int, offset: int) -> str:
 
 
 def _is_header(head: bytes) -> bool:
-    """Whether a block's checksum is its own: the sum of its bytes, unsigned, or signed as some old programs have it."""
+    """Whether a block's checksum is right: the sum of its bytes, unsigned, or signed as some old programs write it."""
     stated = _number(head[148:156])
     total = sum(head) - sum(head[148:156]) + 8 * 32
     return stated == total or stated == total - 256 * sum(byte > 127 for byte in head[:148] + head[156:])

@@ -20,7 +20,7 @@ INFO_SAMPLES = 256  # headers that ``info`` reads per split
 
 
 def _named(name: str, data_dir: str | Path | None) -> tuple[str, str | Path | None]:
-    """(name, root) of a data set; a path in place of a name is a data set of class folders."""
+    """(name, root) of a data set. A path instead of a name is a data set of class folders."""
     is_path = data_dir is None and name not in DATASETS
     is_path = is_path and (is_address(name) or is_pattern(name) or Path(name).exists())
     return ("folder", name) if is_path else (name, data_dir)
@@ -33,11 +33,11 @@ def _splits(name: str, data_dir: str | Path | None, **keys: Any) -> list[Source]
         first = split_named(PurePosixPath(str(root)).stem) or "train"
         try:
             return [open_dataset(name, first, root, **keys)]
-        except InputError:  # it may hold the other split
+        except InputError:  # the data may have only the other split
             return [open_dataset(name, "train" if first != "train" else "val", root, **keys)]
     there = stored_splits(root)
     if len(there) == 2 and there["train"].files and there["train"].files == there["val"].files:
-        del there["val"]  # shards whose names tell no split
+        del there["val"]  # shards whose names contain no split
     return [open_dataset(name, split, root, **keys) for split in there or SPLITS]
 
 

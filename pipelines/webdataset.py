@@ -32,17 +32,17 @@ class WebDatasetSource(Source):
 
     Args:
         shards: The tar files, sorted by name.
-        root: What the user gave, for messages.
-        name, split, spec: Of the data set.
+        root: The data directory as the user gave it, for messages.
+        name, split, spec: Name, split and row of the data set.
         image_key: Extension of the image; by default the first of ``IMAGE_KEYS`` that a sample has.
         label_key: Extension of a member that holds the label as text, or a field of the sample's JSON; by default
             ``cls``, else the JSON fields ``label`` or ``cls``.
         cache: Local copies of remote shards.
-        cache_dir: Folder for an index that cannot lie beside the shards.
+        cache_dir: Folder of the index, if it cannot be written beside the shards.
 
     Attributes:
         pages: int64 [N], number of the shard of each sample.
-        window: Shards that a page-wise shuffle mixes.
+        window: Number of shards that page order shuffles together.
         fits_cache: Whether all remote shards fit into the cache.
 
     Raises:
@@ -125,10 +125,10 @@ def _samples(members: Sequence[Member]) -> list[tuple[str, dict[str, Member]]]:
     """(name, members by extension) of every sample: consecutive members with one name before the first dot."""
     found: list[tuple[str, dict[str, Member]]] = []
     for member in members:
-        parts = _NAME.fullmatch(member.name)
-        if parts is None:  # hidden files, and files without an extension
+        matched = _NAME.fullmatch(member.name)
+        if matched is None:  # hidden files, and files without an extension
             continue
-        name, extension = parts[1], parts[2].lower()
+        name, extension = matched[1], matched[2].lower()
         if not found or found[-1][0] != name:
             found.append((name, {}))
         if extension in found[-1][1]:

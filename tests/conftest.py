@@ -1,6 +1,7 @@
 """A skipped test must print why, and where FASTREG_MUST_RUN names what it lacks, it fails instead.
 
-``tests/interpreter`` is collected where TRITON_INTERPRET=1 is set, and left out, with a line in the header, elsewhere.
+``tests/interpreter`` is collected where TRITON_INTERPRET=1 is set, ``tests/ptx`` where FASTREG_PTX=1 is. Elsewhere they
+are left out, with a line in the header.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ MUST_RUN = [word for word in os.environ.get("FASTREG_MUST_RUN", "").lower().spli
 
 
 def pytest_report_header() -> list[str]:
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        return []
-    return ["tests/interpreter is not collected: Triton's interpreter needs TRITON_INTERPRET=1"]
+    left_out = (
+        ("TRITON_INTERPRET", "tests/interpreter is not collected: Triton's interpreter needs TRITON_INTERPRET=1"),
+        ("FASTREG_PTX", "tests/ptx is not collected: it takes minutes, and runs with FASTREG_PTX=1 (make ptx)"),
+    )
+    return [line for variable, line in left_out if os.environ.get(variable) != "1"]
 
 
 def _turn_into_failure(report) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dataclasses
 import importlib
 import inspect
 import re
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -27,9 +29,27 @@ PACKAGES = (
     "fastreg.models",
     "fastreg.metrics",
     "fastreg.recipes",
+    "fastreg.pipelines",
+    "fastreg.training",
+    "fastreg.evaluation",
+    "fastreg.evaluation.scores",
     "fastreg.report",
+    "fastreg.distributed",
+    "fastreg.benchmarks",
 )
-SECTIONS = ("Args", "Returns", "Yields", "Raises", "Source", "Sources", "Example", "Examples", "Note", "Notes")
+SECTIONS = (
+    "Args",
+    "Attributes",
+    "Returns",
+    "Yields",
+    "Raises",
+    "Source",
+    "Sources",
+    "Example",
+    "Examples",
+    "Note",
+    "Notes",
+)
 DTYPE = re.compile(r"\b(u?int\d+|b?float\d+|bool|complex\d+)\b|``dtype``")
 SHAPE = re.compile(r"\[[^\]]*\]")
 
@@ -61,12 +81,27 @@ def sections(value: Any) -> dict[str, str]:
 def entries(section: str) -> dict[str, str]:
     """``name: text`` entries of a section, continuation lines joined."""
     found: dict[str, str] = {}
+    names: list[str] = []
     for line in inspect.cleandoc(section).splitlines():
-        head = re.match(r"(\*{0,2}[\w.]+)(?: \(.*?\))?:\s*(.*)", line)
+        head = re.match(r"(\*{0,2}[\w.]+(?:, \*{0,2}[\w.]+)*)(?: \(.*?\))?:\s*(.*)", line)
         if head:
-            found[head[1].lstrip("*")] = head[2]
-        elif line.strip() and found:
-            found[next(reversed(found))] += " " + line.strip()
+            names = [name.lstrip("*") for name in head[1].split(", ")]
+            found |= dict.fromkeys(names, head[2])
+        elif line.strip():
+            found |= {name: f"{found[name]} {line.strip()}" for name in names}
+    return found
+
+
+def commented_fields(value: Any) -> dict[str, str]:
+    """The fields of a NamedTuple or dataclass that have a comment on their line, or on the line above."""
+    if not (hasattr(value, "_fields") or dataclasses.is_dataclass(value)):
+        return {}
+    lines = inspect.getsource(value).splitlines()
+    found = {}
+    for above, line in pairwise(lines):
+        field = re.match(r"    (\w+): ", line)
+        if field and (comment := re.search(r"# (.+)", line) or re.match(r"    # (.+)", above)):
+            found[field[1]] = comment[1]
     return found
 
 
@@ -84,11 +119,16 @@ def is_tensor(annotation: Any) -> bool:
 
 @pytest.mark.parametrize(("name", "value"), EXPORTED, ids=NAMES)
 def test_summary_and_arguments(name, value):
+    """Fields of a NamedTuple or dataclass may have a comment instead of an entry."""
     found = sections(value)
     summary = found[""].split("\n")[0]
     assert summary.endswith((".", ":")), f"the summary of {name} is not one sentence on one line: {summary!r}"
     expected = parameters(value)
-    arguments = entries(found.get("Args", ""))
+    arguments = commented_fields(value) | entries(found.get("Args", ""))
+    attributes = entries(found.get("Attributes", ""))
+    assert all(attributes.values()), f"an attribute of {name} has no text"
+    if attributes and not (arguments.keys() - expected.keys()):  # an object that a function makes, or a row of fields
+        return
     assert sorted(arguments) == sorted(expected), f"Args of {name} are not the signature's parameters"
     for argument, text in arguments.items():
         assert text, f"{name}: `{argument}` has no text"
@@ -104,7 +144,7 @@ def test_returns(name, value):
     returned = inspect.signature(value).return_annotation
     assert returned is not inspect.Signature.empty, f"{name} has no return annotation"
     found = sections(value)
-    if returned in (None, "None"):
+    if returned in (None, "None", "Iterator[None]"):
         return
     text = found.get("Returns", found.get("Yields", "")).strip()
     assert text, f"{name} does not say what it returns"
@@ -152,7 +192,10 @@ def provoked_in(module: ast.Module) -> set[tuple[str, str]]:
             if isinstance(block, ast.With):
                 for raises in filter(is_raises, (item.context_expr for item in block.items)):
                     errors = errors_named(raises.args[0]) or given
-                    found |= {(call, error) for call in calls(block.body, test, tables) for error in errors}
+                    entered = [ast.Expr(item.context_expr) for item in block.items]  # ``with raises(E), call():``
+                    found |= {
+                        (call, error) for call in calls([*block.body, *entered], test, tables) for error in errors
+                    }
     return found
 
 

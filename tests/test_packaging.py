@@ -55,8 +55,11 @@ def install(wheel, tmp_path) -> Callable[..., Path]:
 
 
 def pip(*words: str) -> None:
+    """Run pip away from the checkout, whose ``*.egg-info`` it would take for an installed fastreg."""
     done = subprocess.run(
         [sys.executable, "-m", "pip", *words, "--no-deps", "--no-build-isolation", "--disable-pip-version-check"],
+        cwd=os.sep,
+        env=clean_environment(),
         capture_output=True,
         text=True,
     )

@@ -1,6 +1,6 @@
 """Compiled kernels in one archive, so that the next run on a fresh machine does not compile them again.
 
-The archive has Triton's binaries and metadata, without intermediate code, and Inductor's cache where it fits.
+The archive has Triton's binaries and metadata, without intermediate code.
 """
 
 from __future__ import annotations
@@ -33,22 +33,20 @@ def pack(source: Path, archive: Path) -> int:
 
     Args:
         source: a cache folder.
-        archive: the file to write; it is left out when Triton's binaries alone exceed ``LIMIT``.
+        archive: the file to write; there is none when it would exceed ``LIMIT``.
 
     Returns:
         Bytes of the archive; 0 when there is none.
     """
-    kernels = [p for p in sorted((source / "triton").rglob("*")) if p.is_file() and p.suffix in KEPT]
-    programs = [p for p in sorted((source / "inductor").rglob("*")) if p.is_file()]
-    for paths in ([*kernels, *programs], kernels):
-        data = io.BytesIO()
-        with tarfile.open(fileobj=data, mode="w:xz", preset=3) as tar:
-            for path in paths:
-                tar.add(path, str(path.relative_to(source)))
-        if paths and data.tell() <= LIMIT:
-            archive.write_bytes(data.getvalue())
-            return data.tell()
-    return 0
+    paths = [path for path in sorted((source / "triton").rglob("*")) if path.is_file() and path.suffix in KEPT]
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:xz", preset=3) as tar:
+        for path in paths:
+            tar.add(path, str(path.relative_to(source)))
+    if not paths or data.tell() > LIMIT:
+        return 0
+    archive.write_bytes(data.getvalue())
+    return data.tell()
 
 
 def unpack(archive: Path, target: Path) -> int:

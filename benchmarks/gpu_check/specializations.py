@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fastreg.kernels import dispatch
 
-_NO_DEVICE = 77  # a device number of its own, so that nothing recorded is taken for a compiled kernel
+_NO_DEVICE = 7000  # device numbers that no GPU has: Triton keeps one cache of kernels per device
 
 
 class Specialization(NamedTuple):
@@ -49,7 +49,7 @@ def recording(capability: int) -> Iterator[dict[str, Specialization]]:
         """The part of a driver that Triton's launcher asks before it compiles."""
 
         def get_current_device(self) -> int:
-            return _NO_DEVICE
+            return _NO_DEVICE + capability
 
         def get_current_stream(self, device: int) -> int:
             return 0

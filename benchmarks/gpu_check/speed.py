@@ -54,9 +54,10 @@ def run_speed(
         processes: worker processes of the compile pass.
 
     Returns:
-        A line for every suite that was ended before its last case.
+        Lines for the summary: suites that were ended before their last case, and crashes that no record could hold,
+        which begin with "FAILED".
     """
-    unfinished = []
+    notes: list[str] = []
     pool = Pool(1, out / TRACEBACKS)
     if device.startswith("cuda"):
         compile_cases(out, scope, deadline, processes)
@@ -69,14 +70,14 @@ def run_speed(
             for name in suite_order():
                 allowed += suites.benchmarks()[name].seconds
                 limit = min(allowed, deadline - COUNTING) if deadline < math.inf else math.inf
-                if not _run_suite(pool, name, arguments, state, out, limit):
-                    unfinished.append(f"{name}: ended at its time limit, its rows are kept")
+                if not _run_suite(pool, name, arguments, state, out, limit, notes):
+                    notes.append(f"{name}: ended at its time limit, its rows are kept")
             if device.startswith("cuda"):
                 request = Request(f"{WORK}:count_launches", suite_order(), (str(out),))
                 pool.run([request], lambda *_: None, deadline)
         finally:
             pool.close()
-    return unfinished
+    return notes
 
 
 def compile_cases(out: Path, scope: str, deadline: float, processes: int, capability: int = 0) -> int:
@@ -94,7 +95,9 @@ def _keep(answers: list[dict[str, Any]], _: Any, result: dict[str, Any]) -> None
     answers.append(result)
 
 
-def _run_suite(pool: Pool, name: str, arguments: tuple[Any, ...], state: Path, out: Path, limit: float) -> bool:
+def _run_suite(
+    pool: Pool, name: str, arguments: tuple[Any, ...], state: Path, out: Path, limit: float, notes: list[str]
+) -> bool:
     """Run one suite to its end, over as many processes as it takes; False when the limit came first."""
     while time.monotonic() < limit:
         answers: list[dict[str, Any]] = []
@@ -107,19 +110,23 @@ def _run_suite(pool: Pool, name: str, arguments: tuple[Any, ...], state: Path, o
         for answer in answers:
             if "crash" in answer:
                 lost = begun[-1].partition(": ")[2] if begun and begun[-1].startswith(f"{name}: ") else ""
-                _note_crash(out, name, lost or name, answer["crash"])
+                if not _keep_crash(out, name, lost or name, answer["crash"]):
+                    notes.append(f"FAILED {name}: {lost or name}: {answer['crash']}")
                 if not lost:  # it ended before its first case, and would again
                     return True
     return False
 
 
-def _note_crash(out: Path, suite: str, case: str, reason: str) -> None:
+def _keep_crash(out: Path, suite: str, case: str, reason: str) -> bool:
+    """Put a crash into the record, as an absent row; False when the suite is not in any record yet."""
     for path in records(out):
         found = record.read(path)
         if suite in found["suites"]:
             absent = {"name": case, "variant": OURS, "reason": f"{FAILED} {reason}"}
             found["suites"][suite]["absent"].append(absent)
             record.merge(path, found)
+            return True
+    return False
 
 
 def records(out: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from fastreg.training.setup import training_switches
 from fastreg.training.train_step import TrainStep
 
 BATCH, SIDE, CLASSES, STEPS = 8, 16, 10, 2
+FP16_SCALE = 128.0
 REGS = (*METHODS, "mixup+cutmix", "cutmix+shakedrop")
 # settings by mode; the reference of a mode has the same settings in float32
 MODES: dict[str, dict[str, Any]] = {
@@ -74,6 +75,8 @@ def losses(reg: str, settings: dict[str, Any], device: torch.device) -> Tensors:
     with training_switches(config):
         train_step = TrainStep(config, CLASSES, IMAGENET_MEAN, IMAGENET_STD, World(0, 1, device))
         train_step.net.train()
+        if scaler := train_step.scaler.state_dict():  # its first scale overflows, and would leave both steps out
+            train_step.scaler.load_state_dict({**scaler, "scale": FP16_SCALE})
         model = train_step.model if train_step.ema is None else train_step.ema
         before = [p.detach().clone() for p in model.parameters()]
         for step in range(STEPS):

@@ -68,11 +68,9 @@ def compile_recorded(keys: list[str]) -> Iterator[tuple[str, Any]]:
 
 def run_checks(names: list[str], source: str, quick: bool, device_name: str) -> Iterator[tuple[str, Any]]:
     """Run checks; a CUDA error asks for a new process, in which the next check runs."""
-    import torch
+    from fastreg.distributed import resolve_device
 
-    device = torch.device(device_name)
-    if device.type == "cuda":
-        torch.cuda.set_device(device.index or 0)
+    device = resolve_device(device_name)
     shared: dict[str, Tensors] = {}
     found = checks_by_name(source, quick)
     for name in names:
@@ -135,8 +133,9 @@ pending: dict[str, list[Any]] = {}  # captured rows of this process by suite, wh
 def count_launches(names: list[str], out: str) -> Iterator[tuple[str, Any]]:
     """Count the launches of the captured rows of all suites: the profiler comes last."""
     from fastreg.benchmarks import runner
+    from fastreg.benchmarks.gpu_check.speed import records
 
-    (path,) = Path(out).glob("*.json")
+    (path,) = records(Path(out))
     for name in names:
         yield name, None
         runner.add_launches(path, name, pending.get(name, []))

@@ -18,7 +18,7 @@ def clean(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
 
 
 def clean_figures(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
-    """Errors, and the calibration that the same pass gives; without what no image had (None)."""
+    """Errors, and the calibration of the same pass; figures that are None are left out."""
     row: dict[str, Any] = card.results(suite).get("clean", {})
     figures = {"clean_error": row["error"], "top5_error": row["top5_error"]} if row else {}
     return figures | {key: row[key] for key in ("nll", "ece", "brier", "confidence") if row.get(key) is not None}
@@ -42,9 +42,9 @@ def attack(eval_data: EvalData, config: EvalConfig, *, suite: str, steps: int) -
 
 def attack_altered(card: ScorecardData, suite: str) -> list[str]:
     settings = card.suite_settings(suite)
-    said = []
+    messages = []
     if settings.get("epsilon", EPSILON) != EPSILON:
-        said.append(f"epsilon {settings['epsilon']:.4g} instead of 8/255")
+        messages.append(f"epsilon {settings['epsilon']:.4g} instead of 8/255")
     if settings.get("clip") is False:
-        said.append("pixels are not clipped to [0, 1]")
-    return said
+        messages.append("pixels are not clipped to [0, 1]")
+    return messages

@@ -22,8 +22,8 @@ STORED = {torch.float64: "fp64", torch.float16: "fp16", torch.bfloat16: "bf16"}
 class EvalModel(nn.Module):
     """A model with its normalization as the first layer: float32 pixels [B, 3, h, w] in [0, 1] to float32 logits.
 
-    The model's own input is always ``dtype``, whether pixels or normalized images come in: its figures do not depend on
-    which of the two were seen first. ``mixed`` runs a float32 model under autocast.
+    The model's input is always ``dtype``, for pixels and for normalized images, so figures do not depend on which of
+    the two came first. ``mixed`` runs a float32 model under autocast.
     """
 
     mean: Tensor
@@ -49,7 +49,7 @@ class EvalModel(nn.Module):
         self.register_buffer("columns", columns, persistent=False)
 
     def train(self, mode: bool = True) -> EvalModel:
-        """Set this module's mode alone: the model's is the caller's, and exported programs have none."""
+        """Set the mode of this module only: the caller owns the model's mode, and exported programs have none."""
         self.training = mode
         return self
 
@@ -60,7 +60,7 @@ class EvalModel(nn.Module):
         return (pixels - self.mean) / self.std
 
     def logits(self, x: Tensor) -> Tensor:
-        """The same for an input that is normalized already."""
+        """Logits of an input that is normalized already."""
         x = x.to(self.dtype)
         with torch.autocast(x.device.type, self.dtype, enabled=self.mixed):
             logits = self.net(x)
@@ -87,14 +87,14 @@ class Classifier:
     """``images(...)`` and ``pixels(...)`` give float32 logits [B, K]; K is the data set's number of classes.
 
     Args:
-        model: changed by ``to`` and ``float``; :func:`borrowed` puts it back.
+        model: changed by ``to`` and ``float``; :func:`borrowed` restores it.
         mean, std: normalization on the [0, 1] scale; None: the model takes pixels in [0, 1].
         device: where it runs.
         precision: see :func:`precision_of`.
-        columns: int64 [K], picks and orders the model's outputs where the data holds only some of its classes.
-        every: keep the model's other outputs too, behind those of ``columns``.
-        compiled: run torch.compile's graph. Else, on a GPU, with a ``batch_size``, the forward pass is captured and
-            replayed (``cuda_graph.py``). Both pad the last batch to ``batch_size``.
+        columns: int64 [K], selects and orders the model's outputs if the data has only some of its classes.
+        every: keep the model's other outputs too, after those of ``columns``.
+        compiled: run torch.compile's graph. Otherwise, on a GPU and with a ``batch_size``, the forward pass is captured
+            and replayed (``cuda_graph.py``). Both pad the last batch to ``batch_size``.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Classifier:
         model.to(device)
         if own_dtype is None and len(dtypes_of(model)) == 1:
             model.float()  # a model with layers of several types stays as it is: autocast brings them together
-        # the pixels' own order: no layout is changed inside, on a GPU or a CPU
+        # the memory format of the pixels: no layer changes the layout, on a GPU or a CPU
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pad_to = batch_size if compiled else 0
         net = torch.compile(model) if compiled else model
@@ -170,14 +170,14 @@ class Classifier:
 
 @contextlib.contextmanager
 def borrowed(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, free to be moved and converted; its modes, memory and gradients are restored afterwards.
+    """The model in eval mode, which may be moved and converted; modes, memory and gradients are restored afterwards.
 
-    The tensors that it had are kept and put back, so nothing is copied twice and no device is guessed.
+    The original tensors are kept and restored, so nothing is copied twice and each tensor returns to its device.
     """
     modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     learning = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    held = [t for p in model.parameters() for t in (p, p.grad) if t is not None]
-    memory = [(t, t.data) for t in held]
+    tensors = [t for p in model.parameters() for t in (p, p.grad) if t is not None]
+    memory = [(t, t.data) for t in tensors]
     buffers = [(module, dict(module._buffers)) for module in model.modules()]
     if modes:  # frozen TorchScript has none
         with contextlib.suppress(NotImplementedError):  # nor do exported programs
@@ -203,11 +203,11 @@ def precision_of(model: nn.Module, asked: str = "fp32") -> tuple[str, torch.dtyp
 
     Args:
         model: may be stored in float32, in another type as a whole, or in several types.
-        asked: "fp32" ("auto" is another word for it), "bf16" or "fp16".
+        asked: "fp32" (or "auto", which means the same), "bf16" or "fp16".
 
     Returns:
-        ``(name, dtype)``. ``dtype`` None: a float32 model or copy, under autocast in bf16 and fp16. Else the type in
-        which the model is stored and runs: float64, or the half precision that was asked for.
+        ``(name, dtype)``. ``dtype`` None: a float32 model or copy, under autocast for bf16 and fp16. Otherwise the type
+        in which the model is stored and runs: float64, or the requested half precision.
 
     Raises:
         InputError: an unknown precision, or one that the model cannot have.
@@ -218,11 +218,11 @@ def precision_of(model: nn.Module, asked: str = "fp32") -> tuple[str, torch.dtyp
     stored = next(iter(kinds)) if len(kinds) == 1 else None
     name = "fp32" if asked == "auto" else asked
     if stored == torch.float64 and name == "fp32":
-        return "fp64", stored  # more than float32 is never less
+        return "fp64", stored  # a float64 model is not reduced to float32
     mixed_in_fp32 = stored is None and name == "fp32"
     if mixed_in_fp32 or stored == torch.float64 or not kinds <= {torch.float32, *STORED}:
-        held = " and ".join(sorted(str(kind)[6:] for kind in kinds))
-        raise InputError(f"the model is stored in {held} and cannot run in {asked}: evaluate model.float() instead.")
+        found = " and ".join(sorted(str(kind)[6:] for kind in kinds))
+        raise InputError(f"the model is stored in {found} and cannot run in {asked}: evaluate model.float() instead.")
     return name, (stored if stored in STORED and STORED[stored] == name else None)
 
 
@@ -232,12 +232,12 @@ def dtypes_of(model: nn.Module) -> set[torch.dtype]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model lies, by its first parameter or buffer; the CPU for one without any."""
+    """The device of a model's first parameter or buffer; the CPU for a model without any."""
     return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
 def digest(model: nn.Module) -> str:
-    """12 hex digits of a model's structure, parameters and buffers: which model a result belongs to."""
+    """12 hex digits of a model's structure, parameters and buffers, which identify the model of a result."""
     seen = hashlib.sha256(repr(model).encode())
     for name, value in model.state_dict().items():
         seen.update(name.encode())

@@ -1,4 +1,4 @@
-"""Functions from a batch of uint8 images to logits, one per kind of condition; and what corruptions need."""
+"""Functions from a batch of uint8 images to logits, one per kind of condition; constants and textures for them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def attack(*, epsilon: float, clip: bool, steps: int = 1, seed: int = 0) -> Logi
     """
 
     def logits(classifier: Classifier, batch: Pixels) -> Tensor:
-        n, pad = len(batch.images), classifier.padded  # one shape for a compiled model; a sample's attack is its own
+        n, pad = len(batch.images), classifier.padded  # one shape for a compiled model; attacks are per sample
         x = pad(augment(batch.images, Plan(), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32))
         stepping: dict[str, Any] = {} if steps == 1 else {"step_size": epsilon / 4, "random_start": True}
         x = fgsm_attack(
@@ -117,7 +117,7 @@ def corruption_conditions(
 
 
 def constants_for(name: str, size: int) -> str:
-    """The name of the constants for images of that size; InputError when none are meant for it."""
+    """The name of the constants for images of that size. Raises InputError if no constants are meant for it."""
     try:
         return resolve(name, size)
     except ValueError as error:
@@ -132,7 +132,7 @@ def nearest_constants(name: str, size: int) -> tuple[str, float]:
         size: side of the images in pixels.
 
     Returns:
-        ``(name, scale)``: ``scale`` is ``size`` over the published size where "auto" found no equal one, else 1.
+        ``(name, scale)``: ``scale`` is ``size`` over the published size if "auto" found no equal size, otherwise 1.
     """
     if name != "auto" or size in SIZES:
         return constants_for(name, size), 1.0
@@ -140,8 +140,8 @@ def nearest_constants(name: str, size: int) -> tuple[str, float]:
     return SIZES[side], size / side
 
 
-def frost_photographs(folder: str | Path | None, size: int, constants: str, scale: float = 1.0) -> list[np.ndarray]:
-    """The frost photographs, scaled. Raises InputError where they are missing or too small for the images."""
+def frost_textures(folder: str | Path | None, size: int, constants: str, scale: float = 1.0) -> list[np.ndarray]:
+    """The frost textures, scaled. Raises InputError if they are missing or too small for the images."""
     from fastreg.pipelines.frost import load_frost
 
     leave = "or leave frost out."

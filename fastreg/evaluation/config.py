@@ -73,7 +73,7 @@ class EvalConfig:
             if getattr(self, option) not in known:
                 raise unknown(f"`{option}`", str(getattr(self, option)), known)
         if not 0 < self.epsilon <= 1:
-            raise InputError(f"`epsilon` is {self.epsilon:g}, but pixels lie in [0, 1]: give a value such as 8/255.")
+            raise InputError(f"`epsilon` is {self.epsilon:g}, but pixels are in [0, 1]: give a value such as 8/255.")
         if self.batch_size < 1:
             raise InputError(f"`batch_size` is {self.batch_size}: give 1 or more.")
         self.precision = "fp32" if self.precision == "auto" else self.precision
@@ -118,7 +118,7 @@ def _normalization(option: str, given: Any) -> Normalization | str | None:
         raise wrong
     for value in numbers:
         if value > 1:
-            raise InputError(f"`{option}` holds {value:g}, but pixels lie in [0, 1]: divide what is given by 255.")
+            raise InputError(f"`{option}` holds {value:g}, but pixels are in [0, 1]: divide the numbers by 255.")
         if not math.isfinite(value) or (option == "std" and value <= 0):
             allowed = "greater than 0 and at most 1" if option == "std" else "at most 1"
             raise InputError(f"`{option}` holds {value:g}: give numbers {allowed}.")

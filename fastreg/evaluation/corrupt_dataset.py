@@ -1,8 +1,9 @@
 """``fastreg corrupt``: write the corrupted versions of a data set in the published layouts.
 
 Folders ``<corruption>/<severity>/<class>/*.JPEG`` at quality 85 (ImageNet-C), or ``<corruption>.npy``, severity-major,
-and ``labels.npy`` (CIFAR-C) for CIFAR. ``corrupted.json`` lists the finished parts with their digests: a run that
-continues reads them back first, and writes the missing and changed ones again.
+and ``labels.npy`` (CIFAR-C) for CIFAR. A condition is one corruption at one severity, for CIFAR's arrays at all five.
+``corrupted.json`` lists the finished conditions with their digests. A repeated call reads them back first, and writes
+missing and changed conditions again.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def corrupt_dataset(
 ) -> dict[str, Any]:
     """Write the corrupted versions of a data set.
 
-    Every part is read back before it enters the manifest, and again when a later call asks for it.
+    Every condition is read back before it enters the manifest, and again in a later call that requests it.
 
     Args:
         src: a Source, a data set's name, or a folder (class folders, or CIFAR's pickles).
@@ -67,23 +68,23 @@ def corrupt_dataset(
         corruptions: "all", or names, also joined by commas.
         severities: "all", or some of 1 to 5, also joined by commas. CIFAR's arrays hold all five.
         split: "train" or "val".
-        data_dir: where the data set named ``src`` lies; default: where it is usually found.
+        data_dir: root of the data set named ``src``; default: as for ``open_dataset``.
         size: side of the images in pixels; default 224, CIFAR 32.
-        crop_pct: ``size`` over the side that the shorter one is resized to before the center is cut out.
-        constants: severities of "imagenet224", "imagenet299", "tiny64" or "cifar32"; "auto" goes by size.
-        frost_dir: folder of the five frost photographs.
+        crop_pct: ``size`` over the shorter side after the resize that precedes the center crop.
+        constants: severities of "imagenet224", "imagenet299", "tiny64" or "cifar32"; "auto" selects them by size.
+        frost_dir: folder of the five frost textures.
         seed: key of every random draw.
         device: "auto", "cpu", "cuda", "cuda:1".
         batch_size: images corrupted at once.
         workers: threads.
 
     Returns:
-        The manifest's rows of the parts asked for.
+        The manifest's rows of the requested conditions.
 
     Raises:
         InputError: an unknown name; a ``dst`` that holds a set of other data, settings or version of fastreg, or is
-            being written; frost photographs that are missing or do not fit.
-        RunError: a part that cannot be written, or does not read back.
+            being written; frost textures that are missing or do not fit.
+        RunError: a condition that cannot be written, or does not read back.
     """
     if batch_size < 1:
         raise InputError(f"`batch_size` is {batch_size}: give 1 or more.")
@@ -98,17 +99,17 @@ def corrupt_dataset(
     settings = {"data": eval_data.describe(), **drawn, "fidelity": "dataset", "jpeg": None if arrays else QUALITY}
     settings["fastreg"] = __version__
     dst = Path(dst)
-    _manifest(dst, settings)  # refuses a folder of something else before anything is written there
+    _manifest(dst, settings)  # refuses a folder with other content before anything is written there
     with lock(dst, other="DST"):
         manifest = _manifest(dst, settings)
         labels = eval_data.source.labels
         files = file_names([eval_data.source.describe(i) for i in range(len(labels))], eval_data.names, labels.tolist())
-        parts = list(dict.fromkeys((name, 0 if arrays else severity) for name, severity in pairs))
-        left = _not_there(dst, parts, manifest["parts"], files)
+        wanted = list(dict.fromkeys((name, 0 if arrays else severity) for name, severity in pairs))
+        left = _unfinished(dst, wanted, manifest["parts"], files)
         if any(name == "frost" for name, _ in left):
-            drawn["textures"] = conditions.frost_photographs(frost_dir, eval_data.size, drawn["constants"])
-        for part in left:
-            manifest["parts"].pop(_key(*part), None)
+            drawn["textures"] = conditions.frost_textures(frost_dir, eval_data.size, drawn["constants"])
+        for pair in left:
+            manifest["parts"].pop(_key(*pair), None)
         write_json(dst / MANIFEST, manifest)
         if arrays:
             write_labels(dst / "labels.npy", np.tile(labels, len(SEVERITIES)))
@@ -116,27 +117,27 @@ def corrupt_dataset(
             pixels = eval_data.decode(World(0, 1, where), batch_size=batch_size, workers=workers)
             with ThreadPoolExecutor(workers) as pool:
                 _write(dst, manifest, left, pixels, files, batch_size, drawn, pool)
-    return {_key(*part): manifest["parts"][_key(*part)] for part in parts}
+    return {_key(*pair): manifest["parts"][_key(*pair)] for pair in wanted}
 
 
 def _write(
     dst: Path,
     manifest: dict[str, Any],
-    parts: list[tuple[str, int]],
+    pairs: list[tuple[str, int]],
     pixels: PixelCache,
     files: list[str],
     batch_size: int,
     drawn: dict[str, Any],
     pool: Executor,
 ) -> None:
-    """Write the parts, one after the other; each enters the manifest when it has been read back."""
+    """Write the conditions in order. Each enters the manifest after it was read back."""
     here = _environment(pixels.device)
     if here not in manifest["environments"]:
         manifest["environments"].append(here)
     n, number = len(pixels), manifest["environments"].index(here)
-    total = n * sum(1 if severity else len(SEVERITIES) for _, severity in parts)
+    total = n * sum(1 if severity else len(SEVERITIES) for _, severity in pairs)
     with progress("corrupt", total) as bar:
-        for name, severity in parts:
+        for name, severity in pairs:
             group = (severity,) if severity else SEVERITIES
             batches = _batches(pixels, name, group, batch_size, drawn, bar)
             if severity:
@@ -149,24 +150,24 @@ def _write(
 
 
 def _environment(device: torch.device) -> dict[str, Any]:
-    """The versions and the hardware that a part's pixels may depend on."""
+    """The versions and the hardware that the pixels may depend on."""
     found = environment()
     packages = found["packages"] | installed("opencv-python-headless")
     hardware = {key: found[key] for key in ("platform", "cpu_count", "gpu", "cuda")}
     return {"python": found["python"], "packages": packages, "device": device.type, **hardware}
 
 
-def _not_there(
-    dst: Path, parts: list[tuple[str, int]], listed: dict[str, Any], files: list[str]
+def _unfinished(
+    dst: Path, pairs: list[tuple[str, int]], listed: dict[str, Any], files: list[str]
 ) -> list[tuple[str, int]]:
-    """The parts that are not listed, or of which the files do not give the digest that is listed. Reads them all."""
+    """The conditions that are not listed, or whose files do not have the listed digest. Reads all listed files."""
     left = []
-    with progress("read back", sum(listed[key]["n"] for part in parts if (key := _key(*part)) in listed)) as bar:
-        for name, severity in parts:
+    with progress("read back", sum(listed[key]["n"] for pair in pairs if (key := _key(*pair)) in listed)) as bar:
+        for name, severity in pairs:
             row, found = listed.get(_key(name, severity)), None
             if row is not None:
-                part = dst / name / str(severity)
-                found = digest_of_folder(part, files) if severity else digest_of_array(dst / f"{name}.npy")
+                folder = dst / name / str(severity)
+                found = digest_of_folder(folder, files) if severity else digest_of_array(dst / f"{name}.npy")
                 bar.advance(row["n"], note=f"{name} {severity or ''}".strip())
             if row is None or found != row["sha256"]:
                 left.append((name, severity))
@@ -195,9 +196,7 @@ def _open(src: Any, split: str, data_dir: str | Path | None) -> Any:
     if str(src) in DATASETS:
         return open_dataset(str(src), split, data_dir)
     if data_dir is not None:
-        raise InputError(
-            f"`data_dir` says where a data set lies that `src` names, and {src} is a folder: leave it out."
-        )
+        raise InputError(f"`data_dir` is the root of a data set that `src` names, and {src} is a folder: leave it out.")
     for name, inside in (("cifar100", "cifar-100-python"), ("cifar10", "cifar-10-batches-py")):
         if (Path(src) / inside).is_dir():
             return open_dataset(name, split, src)
@@ -205,7 +204,7 @@ def _open(src: Any, split: str, data_dir: str | Path | None) -> Any:
 
 
 def _manifest(dst: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of ``dst``; raises InputError when it was made from other data or settings."""
+    """The manifest of ``dst``. Raises InputError if it was made from other data or settings."""
     path = dst / MANIFEST
     if not path.is_file():
         if dst.is_dir() and {file.name for file in dst.iterdir()} - {".lock"}:

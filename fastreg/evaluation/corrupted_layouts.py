@@ -1,4 +1,4 @@
-"""The two official layouts of corrupted sets, written whole and read back before they count as written."""
+"""The two published layouts of corrupted sets. A folder or array is read back before it counts as written."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fastreg.errors import RunError
 from fastreg.files import atomic_write, replacing
 
 QUALITY = 85  # ImageNet-C's
-MANIFEST = "corrupted.json"  # how a folder was made, and which parts are finished
+MANIFEST = "corrupted.json"  # settings of a folder, and its finished conditions
 
 
 def file_names(describe: Sequence[str], classes: Sequence[str], labels: Sequence[int]) -> list[str]:
-    """``<class>/<name>.JPEG`` per sample: its own file name where it has one of its own, else its position."""
+    """``<class>/<name>.JPEG`` per sample, named by its file if file names are unique, otherwise by its position."""
     stems = [Path(words).stem if os.path.isfile(words) else "" for words in describe]
     own = all(stems) and len(set(zip(stems, labels))) == len(stems)
     return [f"{classes[label]}/{stems[i] if own else f'{i:08d}'}.JPEG" for i, label in enumerate(labels)]
@@ -55,7 +55,7 @@ def write_folder(root: Path, files: Sequence[str], batches: Iterable[np.ndarray]
 
 
 def digest_of_folder(root: Path, files: Sequence[str]) -> str:
-    """What ``write_folder`` gave, from the files as they are now; "" when one of them is not there."""
+    """The digest that ``write_folder`` returns, from the stored files; "" if one of them is missing."""
     seen = hashlib.sha256()
     try:
         for file in files:
@@ -86,7 +86,7 @@ def write_array(path: Path, shape: tuple[int, ...], batches: Iterable[np.ndarray
 
 
 def digest_of_array(path: Path) -> str:
-    """What ``write_array`` gave, from the file as it is now; "" when there is no whole array."""
+    """The digest that ``write_array`` returns, from the stored file; "" if there is no complete array."""
     try:
         return hashlib.sha256(np.load(path, mmap_mode="r").data).hexdigest()
     except (OSError, ValueError, EOFError):
@@ -94,7 +94,7 @@ def digest_of_array(path: Path) -> str:
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:
-    """labels.npy, int64, as long as the arrays."""
+    """Write labels.npy, int64, as long as the arrays."""
     buffer = io.BytesIO()
     np.save(buffer, labels.astype(np.int64))
     atomic_write(path, buffer.getvalue())

@@ -37,10 +37,10 @@ def build(
         eval_data: the images that are corrupted.
         config: of the whole evaluation.
         suite: its name.
-        other: the suite for images of CIFAR's size where this one is not, and the reverse.
-        folder: of the published files; None: generate.
-        read: gives the plan over these files.
-        jpeg: whether the published files are JPEG files, so that generated images have that step.
+        other: the suite for the other image size (CIFAR's for ``imagenet-c``, larger for ``cifar-c``), for messages.
+        folder: folder of the published files; None: generate the images.
+        read: returns the plan over these files.
+        jpeg: whether the published files are JPEG files; generated images then get the JPEG step.
 
     Raises:
         InputError: images of the other suite's size, no constants for the size, missing files.
@@ -48,7 +48,7 @@ def build(
     pairs = corruption_conditions(config.corruptions, config.severities)
     if folder is not None:
         return read(Path(folder), eval_data, pairs)
-    # ImageNet itself may be trained and evaluated at any size
+    # ImageNet may be trained and evaluated at any size
     fits = jpeg != (eval_data.size == CIFAR_SIZE) or (jpeg and eval_data.name == "imagenet")
     if not fits and config.constants == "auto":
         raise InputError(
@@ -57,7 +57,7 @@ def build(
     constants, scale = conditions.nearest_constants(config.constants, eval_data.size)
     textures = None
     if any(name == "frost" for name, _ in pairs):
-        textures = conditions.frost_photographs(config.frost_dir, eval_data.size, constants, scale)
+        textures = conditions.frost_textures(config.frost_dir, eval_data.size, constants, scale)
     fidelity = config.fidelity if jpeg else "dataset"  # arrays have no JPEG step that could be left out
     jpeg = jpeg and fidelity == "dataset"
     settings: dict[str, Any] = {
@@ -94,7 +94,7 @@ def normalized_figures() -> dict[str, Figure]:
 
 
 def totals(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
-    """The raw errors of a complete suite; nothing of a partial one."""
+    """The raw errors of a complete suite; empty for a partial suite."""
     if not card.results(suite) or card.missing(suite):
         return {}
     errors, key = _errors(card, suite), suite.replace("-", "_")
@@ -103,7 +103,7 @@ def totals(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[
 
 
 def normalized_totals(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
-    """The raw errors, and for 1000-class ImageNet those over AlexNet's."""
+    """The raw errors, and for 1000-class ImageNet the errors over AlexNet's."""
     figures = totals(card, suite, found)
     if not figures or not card.is_imagenet:
         return figures
@@ -128,33 +128,33 @@ def altered(card: ScorecardData, suite: str, *, constants: str, imagenet: bool) 
         constants: those of the published set.
         imagenet: the suite has a JPEG step, and is compared with AlexNet's errors where the data is ImageNet.
     """
-    settings, said = card.suite_settings(suite), []
+    settings, messages = card.suite_settings(suite), []
     if imagenet and settings.get("fidelity") == "memory":
-        said.append("fidelity memory, without the JPEG step of the distributed files, so noise is harder")
+        messages.append("fidelity memory, without the JPEG step of the distributed files, so noise is harder")
     if imagenet and card.is_imagenet and card.data["size"] != 224:
-        said.append(f"{card.data['size']} px, while AlexNet's errors are for 224 px")
+        messages.append(f"{card.data['size']} px, while AlexNet's errors are for 224 px")
     if scale := settings.get("frost_scale"):
         made_for = round(card.data["size"] / scale)
-        said.append(
+        messages.append(
             f"constants {settings['constants']} were made for {made_for} px, the nearest published size to "
             f"{card.data['size']} px, and frost is scaled by {scale:.3g}"
         )
     elif (card.is_imagenet or not imagenet) and settings.get("constants", constants) != constants:
-        said.append(f"constants {settings['constants']} instead of {constants}")
-    return said
+        messages.append(f"constants {settings['constants']} instead of {constants}")
+    return messages
 
 
 def notes(card: ScorecardData, suite: str) -> list[str]:
-    """What is missing, and conditions whose files are not those of the data."""
-    said = []
+    """Missing conditions, and conditions whose files differ from the data."""
+    messages = []
     if card.results(suite) and (lacking := card.missing(suite)):
-        said.append(f"{suite} is partial, so it has no total; missing: {', '.join(lacking)}.")
+        messages.append(f"{suite} is partial, so it has no total; missing: {', '.join(lacking)}.")
     for condition, row in card.results(suite).items():
         if row["n"] != card.data["n"] or row.get("differs"):
             how = f" ({row['differs']})" if row.get("differs") else ""
-            held = f"its files hold {row['n']:,} of {card.data['n']:,} images"
-            said.append(f"{suite} {condition}: {held}{how}.")
-    return said
+            found = f"its files hold {row['n']:,} of {card.data['n']:,} images"
+            messages.append(f"{suite} {condition}: {found}{how}.")
+    return messages
 
 
 def tables(card: ScorecardData, suite: str) -> list[Table]:

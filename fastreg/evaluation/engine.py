@@ -35,7 +35,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
     """Measure a classifier's robustness and uncertainty.
 
     Under torchrun each rank measures its share, and all ranks return the same card. The model's device, memory, modes
-    and parameters are afterwards what they were.
+    and parameters are restored afterwards.
 
     Args:
         model: takes normalized float images [B, 3, S, S], returns logits [B, K].
@@ -45,28 +45,28 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         mean, std: normalization on the [0, 1] scale: "data" (the data set's own; ImageNet's for arrays), three numbers
             (one number stands for all), or None for both: the model takes pixels in [0, 1].
         classes: names of the model's K outputs, for data that holds only some of them.
-        scored_classes: which outputs compete for such data: "subset" (its classes, as ImageNet-A and -R are scored) or
-            "all".
-        precision: "fp32" ("auto" is another word for it): float32 without TF32, for a model stored in half precision as
-            a float32 copy; "bf16" or "fp16": autocast, and TF32 for the rest. A float64 model stays float64.
+        scored_classes: the outputs that compete on such data: "subset" (the data's classes, as ImageNet-A and -R are
+            scored) or "all".
+        precision: "fp32" (or "auto", which means the same): float32 without TF32, with a float32 copy of a model stored
+            in half precision; "bf16" or "fp16": autocast, and TF32 for the rest. A float64 model stays float64.
         compiled: run torch.compile's graph of the model.
-        device: default where the model lies; or "cpu", "cuda", "cuda:1".
+        device: "cpu", "cuda" or "cuda:1"; default: the model's device.
         batch_size: images per forward pass.
         size: side S of the evaluated images in pixels; default 224, CIFAR 32.
-        crop_pct: S over the side that the shorter one is resized to before the center is cut out.
+        crop_pct: S over the shorter side after the resize that precedes the center crop.
         loader: "auto" is "folder", Pillow's resize and crop as published; "dali" and "ffcv" give other pixels.
         workers: decoding threads.
         seed: key of every random draw.
         epsilon: size of the attacks' perturbation on the [0, 1] scale.
         clip: keep attacked pixels in [0, 1].
-        fidelity: "dataset" (with ImageNet-C's JPEG step; "auto" is another word for it) or "memory" (without).
-        constants: severities of "imagenet224", "imagenet299", "tiny64" or "cifar32"; "auto" goes by size.
+        fidelity: "dataset" (or "auto", which means the same): with ImageNet-C's JPEG step; "memory": without.
+        constants: severities of "imagenet224", "imagenet299", "tiny64" or "cifar32"; "auto" selects them by size.
         corruptions, severities: only these, as lists or joined by commas; the suite then has no total.
-        frost_dir: folder of the five frost photographs.
+        frost_dir: folder of the five frost textures.
         imagenet_c_dir, cifar_c_dir: read the published files there instead of generating them.
         ood_dir: folder of the out-of-distribution sets.
         odin_split: leave out the images that ODIN used for tuning.
-        out: folder for scorecard.json, written after every condition; conditions that it holds already for this model,
+        out: folder for scorecard.json, written after every condition. Conditions that it already has for this model,
             data and settings are not measured again.
         name: the model's name on the card.
         provenance: further facts for the card.
@@ -75,8 +75,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         The :class:`Scorecard`; figures in percent.
 
     Raises:
-        InputError: an unknown name or option, data without images, a model and data that do not fit each other, a
-            missing file.
+        InputError: an unknown name or option, data without images, a model that does not fit the data, a missing file.
         RunError: an image that cannot be read, a folder that cannot be written, too little GPU memory.
     """
     if not isinstance(model, nn.Module):
@@ -118,7 +117,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         path = Path(config.out) / "scorecard.json" if config.out is not None and world.rank == 0 else None
         scorecard_file = ScorecardFile(path)
         _continue(card, scorecard_file)
-        # raises for whatever is missing, before anything is decoded
+        # raises InputError for missing files, before anything is decoded
         plans = {suite: build(eval_data, config) for suite in wanted if (build := ROWS[suite].build) is not None}
         gradients = any(c.gradient for plan in plans.values() for c in plan.conditions.values())
         card.provenance = {**environment(), **(config.provenance or {}), "world_size": world.size}
@@ -152,7 +151,7 @@ def _run(
     scorecard_file.probe()  # a folder that cannot be written is found before the work
 
     @cache
-    def pixels() -> PixelCache:  # decoded when a condition first needs it: those over files never do
+    def pixels() -> PixelCache:  # decoded for the first condition that needs it; conditions over files do not
         return eval_data.decode(world, batch_size=config.batch_size, loader=config.loader, workers=config.workers)
 
     def measure(condition: Condition, bar: Any = None, note: str = "") -> tuple[dict[str, Any], Tensor]:
@@ -180,7 +179,7 @@ def _run(
 def _begin(
     card: Scorecard, plans: dict[str, SuitePlan], scorecard_file: ScorecardFile
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """The rows of each suite that the card holds already."""
+    """The rows of each suite that the card already has."""
     rows = {}
     for suite, plan in plans.items():
         before = set(card.results(suite))
@@ -223,7 +222,7 @@ def _pass(
 
 
 def _gather(values: Tensor, indices: Tensor, world: World) -> Tensor:
-    """All ranks' values in the order of their indices, on the host."""
+    """The values of all ranks in the order of their indices, on the host."""
     shares: list[Any] = [(values.cpu(), indices)]
     if world.size > 1:
         shares = [None] * world.size
@@ -233,7 +232,7 @@ def _gather(values: Tensor, indices: Tensor, world: World) -> Tensor:
 
 
 def _continue(card: Scorecard, scorecard_file: ScorecardFile) -> None:
-    """Take over what the folder's scorecard holds already, on every rank, unless it is another model's."""
+    """Take over the rows of the folder's scorecard, on every rank, unless it belongs to another model."""
     older = scorecard_file.previous()
     if dist.is_initialized():
         shared = [older]

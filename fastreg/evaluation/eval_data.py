@@ -20,13 +20,13 @@ from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
 
 
 class EvalData:
-    """The evaluated set. ``names``: the classes, none for arrays. ``classes``: their number.
+    """The evaluated set. ``names``: the class names, empty for arrays. ``classes``: the number of classes.
 
     Args:
         data: a Source, the path of a folder, or ``(images, labels)``: uint8 [N, S, S, 3] and int64 [N].
         size: side of the evaluated images in pixels; default: as stored, else 224.
-        crop_pct: that side over the side to which the shorter one is resized before the center is cut out; 1 leaves
-            squares of that size as they are (Tiny ImageNet's at 64 px).
+        crop_pct: ``size`` over the shorter side after the resize that precedes the center crop; 1 leaves squares of
+            that size unchanged (Tiny ImageNet at 64 px).
 
     Raises:
         InputError: data without images, arrays of the wrong shape or type, a size that the data cannot have.
@@ -69,7 +69,7 @@ class EvalData:
 
     @property
     def name(self) -> str:
-        """The data set's; "arrays" and "folder" are not one."""
+        """The data set's name; "arrays" and "folder" are no data set."""
         return self.source.name if self.source is not None else "arrays"
 
     @property
@@ -101,7 +101,7 @@ class EvalData:
         return pixel_cache.decode(self.source, world, size=self.size, batch_size=batch_size, **loading)
 
     def fit(self, outputs: int, chosen: bool = False) -> None:
-        """Raise InputError where a model's outputs do not fit. Arrays have as many classes as the model.
+        """Raise InputError if a model's outputs do not fit the data. Arrays have as many classes as the model.
 
         Args:
             outputs: number of logits of an image.
@@ -119,15 +119,15 @@ class EvalData:
 
     @property
     def numbered(self) -> bool:
-        """Whether the classes are a folder's and named 0, 1, 2 and so on."""
+        """Whether the data is a folder whose classes are named 0, 1, 2 and so on."""
         return self.source is not None and self.source.name == "folder" and all(map(str.isdecimal, self.names))
 
     def columns(self, outputs: Sequence[str] | None) -> Tensor | None:
-        """Which of a model's outputs are this data's classes, in its order; None when they are the same.
+        """The indices of the model's outputs for this data's classes, in the data's order; None if they are the same.
 
-        ``outputs``: the names of the model's classes. ImageNet-A and -R hold 200 of the 1000, for example. Folders that
-        are named by numbers, as ImageNetV2's are, name outputs by their place ("10" sorts before "2"). Raises
-        InputError when the data has classes that the model does not know.
+        ``outputs``: the names of the model's classes. ImageNet-A and -R have 200 of the 1000, for example. In folders
+        named by numbers, such as ImageNetV2's, a name is the index of an output ("10" sorts before "2"). Raises
+        InputError if the data has classes that the model does not have.
         """
         if not self.names or tuple(outputs or ()) == self.names:
             return None
@@ -191,7 +191,7 @@ def _checked(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
 
 
 def listed(files: Iterable[tuple[str, int]]) -> str:
-    """The fingerprint of files by their (name, bytes), in order."""
+    """The fingerprint of files from their (name, bytes), in order."""
     rows = list(files)
     seen = hashlib.sha256("".join(f"{name}\0{size}\0" for name, size in rows).encode())
     return f"{len(rows)} images, {sum(size for _, size in rows)} bytes, names and sizes {seen.hexdigest()[:12]}"

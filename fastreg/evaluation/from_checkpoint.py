@@ -41,16 +41,17 @@ def run(
         checkpoint: a run folder or .pt file; None without ``weights`` and a published ``model``: the newest run's best.
         suites: names, as for :func:`fastreg.evaluation.evaluate`.
         weights: a file of weights of the architecture ``model``.
-        weights_key: the dict or prefix in that file that holds the weights, where several do.
-        model: the architecture; ``timm:NAME`` or ``torchvision:NAME`` alone: with its published weights.
+        weights_key: the dict or prefix of the weights in that file, if it has several.
+        model: the architecture; without ``weights``, ``timm:NAME`` or ``torchvision:NAME`` with its published weights.
         data: a data set's name, or ``folder:DIR`` for another folder of images with the model's classes; default: the
-            data set of the training. Foreign weights on a folder are taken to have ImageNet's classes, whose names come
-            from the ImageNet at ``data_dir`` (or where it is usually found).
-        data_dir: where the data set lies.
+            data set of the training. Foreign weights on a folder are assumed to have ImageNet's classes. Their names
+            come from the ImageNet at ``data_dir`` (default: as for ``open_dataset``).
+        data_dir: root of the data set.
         runs_root: folder of run folders.
-        options: of :func:`fastreg.evaluation.evaluate`. Other defaults: ``device`` the GPU where there is one,
-            ``batch_size`` 256 there and 64 on the CPU, ``size`` the run's, ``out`` the run's folder (of foreign weights
-            ``runs_root/<file name or model>``), and in it ``on-<data>`` where that is not the data of the training.
+        options: options of :func:`fastreg.evaluation.evaluate`, with other defaults: ``device`` is a GPU if there is
+            one, ``batch_size`` is 256 on a GPU and 64 on the CPU, ``size`` is the run's, and ``out`` is the run's
+            folder (for foreign weights ``runs_root/<file name or model>``), or ``on-<data>`` in it if the data is not
+            that of the training.
 
     Returns:
         The card, and the folder that holds scorecard.json.
@@ -58,7 +59,8 @@ def run(
     Raises:
         InputError, RunError: see :func:`fastreg.evaluation.evaluate`.
     """
-    crop_pct = make_config({key: value for key, value in options.items() if value is not None}).crop_pct
+    given = {key: value for key, value in options.items() if value is not None or key in ("mean", "std")}
+    crop_pct = make_config(given).crop_pct
     resolve(suites, 0)  # raises for a wrong name, before anything is read
     net = None
     foreign = weights is not None or (checkpoint is None and is_published(model))
@@ -80,7 +82,6 @@ def run(
                 f"it was trained for, or on a folder of some of its classes: give folder:DIR as `data`."
             )
         trained["classes"] = _names(source.classes, outputs, data_dir) if is_folder else source.classes
-    given = {key: value for key, value in options.items() if value is not None or key in ("mean", "std")}
     device = resolve_device(given.setdefault("device", "auto"))
     given.setdefault("batch_size", GPU_BATCH if device.type == "cuda" else CPU_BATCH)
     fixed = source.canvas if source.layout != "folder" else None  # CIFAR's
@@ -92,7 +93,7 @@ def run(
         raise InputError(f"{model} takes images of {side} px only, not {size}: give {side} as `size`.")
     facts: dict[str, Any] = {"training": {key: value for key, value in trained.items() if key not in ELSEWHERE}}
     ours = protocol(size, crop_pct)
-    if trained.get("prepared", ours) != ours:  # the protocol stays; the card says so
+    if trained.get("prepared", ours) != ours:  # the protocol stays; the card notes it
         facts["published_with"] = str(trained["prepared"])
     if "weights_note" in trained:
         facts["weights_note"] = trained["weights_note"]
@@ -100,7 +101,7 @@ def run(
     if "out" not in given:
         own_name = saved.stem if weights is not None else str(model).replace(":", "-").replace("/", "-")
         folder = Path(runs_root) / own_name if foreign else saved.parent
-        if data != trained.get("dataset", "imagenet"):  # the run's own card stays what it is
+        if data != trained.get("dataset", "imagenet"):  # the run's own card stays unchanged
             folder /= "on-" + data.removeprefix("folder:").strip("./").replace("/", "-")
         given["out"] = folder
     defaults = {key: trained[key] for key in ("mean", "std", "classes") if trained.get(key)}
@@ -115,9 +116,9 @@ def run(
 
 
 def _names(folders: Sequence[str], outputs: int, data_dir: str | Path | None) -> Sequence[str] | None:
-    """The names of a foreign model's outputs, for a folder of images; None: the folder's own, in their order.
+    """The names of a foreign model's outputs, for a folder of images; None: the folder's classes, in their order.
 
-    They are ImageNet's where the model has as many, and the folder does not have just as many of other names.
+    They are ImageNet's if the model has as many outputs, unless the folder has as many classes with other names.
     """
     names = _imagenet_classes(data_dir)
     if len(names) != outputs or (len(folders) == outputs and not set(folders) <= set(names)):
@@ -126,7 +127,7 @@ def _names(folders: Sequence[str], outputs: int, data_dir: str | Path | None) ->
 
 
 def _imagenet_classes(data_dir: str | Path | None) -> tuple[str, ...]:
-    """The class names of the ImageNet that is here; none when it is not, and then a folder must hold all classes."""
+    """The class names of the ImageNet found on disk; empty without one, and then a folder must have all classes."""
     try:
         return open_dataset("imagenet", "val", data_dir).classes
     except InputError:

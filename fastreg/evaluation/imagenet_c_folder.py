@@ -1,4 +1,4 @@
-"""One corruption at one severity of an ImageNet-C folder, as far as it is there."""
+"""The stored images of one corruption at one severity in an ImageNet-C folder, which may be incomplete."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Row = list[tuple[str, int]]  # (name, bytes) of the images of a class, sorted
 
 
 class WrongSize(ValueError):
-    """Of a single image: a loader names the file. Of a folder's first one: all of it is made for another size."""
+    """An image has another size. If it is the folder's first image, the folder is made for another size."""
 
 
 class ImageNetCFolder(Source):
-    """Images in folders that are named as the data's classes; labels are the data's, whichever classes are missing.
+    """Images in folders named like the data's classes. Labels are the data's, also if classes are missing.
 
-    ``differs``: how its files are not the data's, in words. Empty, and with as many images, it is whole.
+    ``differs``: the differences from the data's files, in words; empty if only the number of images may differ.
     """
 
     def __init__(self, base: Path, side: int, classes: Sequence[str], rows: Sequence[Row], differs: str):
@@ -48,9 +48,9 @@ class ImageNetCFolder(Source):
 
 
 def open_imagenet_c_folder(base: Path, eval_data: EvalData, names: Set[str] | None) -> ImageNetCFolder | None:
-    """The part in ``base/<class>/``; None without an image of the data's classes. ``names``: see :func:`names_of`.
+    """The images in ``base/<class>/``; None without an image of the data's classes. ``names``: see :func:`names_of`.
 
-    Raises InputError when the data's classes have no names and the part has another number of them.
+    Raises InputError if the data's classes have no names and ``base`` has another number of classes.
     """
     found = sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith("."))
     folders = {name: _images(base / name) for name in found}
@@ -74,7 +74,7 @@ def open_imagenet_c_folder(base: Path, eval_data: EvalData, names: Set[str] | No
 
 
 def names_of(eval_data: EvalData) -> Set[str] | None:
-    """``<class>/<name>.JPEG`` of every image of data that lies in class folders; None for other data."""
+    """``<class>/<name>.JPEG`` of every image of data in class folders; None for other data."""
     if not isinstance(eval_data.source, FolderSource):
         return None
     described = [eval_data.source.describe(i) for i in range(len(eval_data))]

@@ -30,8 +30,8 @@ def load_classifier(
         checkpoint: a run folder or .pt file of fastreg; None without ``weights``: the newest run's best.
         weights: a file of weights (``torch.save`` of a state dict, also inside a training script's checkpoint;
             safetensors) of the architecture ``model``.
-        weights_key: the dict or prefix in that file that holds the weights, where several do.
-        model: the architecture; ``timm:NAME`` or ``torchvision:NAME`` without ``weights``: with the ImageNet weights
+        weights_key: the dict or prefix of the weights in that file, if it has several.
+        model: the architecture; without ``weights``, ``timm:NAME`` or ``torchvision:NAME`` with the ImageNet weights
             that the package publishes.
         num_classes: outputs of ``model``; default: as many as the file of ``weights`` has.
         stem: first layers of a ResNet: "imagenet" or "cifar".
@@ -41,8 +41,8 @@ def load_classifier(
         ``(model in eval mode on the CPU, its config)``.
 
     Raises:
-        InputError: a file that is not what it should be, does not fit the architecture or has another number of
-            classes; published weights of other classes than ImageNet's.
+        InputError: a file that is no checkpoint or no weights, does not fit the architecture or has another number of
+            classes; published weights for other classes than ImageNet's.
         RunError: weights that cannot be downloaded.
     """
     if weights is None:
@@ -78,7 +78,7 @@ def load_classifier(
         config["weights_key"] = key
     if others:
         config["weights_note"] = f"{key or 'those at the top'} of the file, which also has {', '.join(others)}"
-    pretrained = getattr(net, "pretrained_cfg", None) or {}  # timm's models say how they are normalized
+    pretrained = getattr(net, "pretrained_cfg", None) or {}  # timm's models hold their normalization
     config |= {name: list(pretrained[name]) for name in ("mean", "std") if name in pretrained}
     config["fixed_size"] = pretrained["input_size"][-1] if pretrained.get("fixed_input_size") else None
     return net.eval(), config

@@ -1,9 +1,9 @@
 """Out-of-distribution detection by the largest softmax probability (the paper's last column).
 
 Seven sets, as ODIN (Liang et al. 2018) built them: Tiny ImageNet and LSUN, cropped and resized, iSUN, and two kinds of
-noise. The noise is drawn, as many images as the data has and at most 10 000 (Gaussian: N(0.5, 1) clipped to [0, 1];
-uniform on [0, 1]). The five image sets are read from ``<ood folder>/<set>/**`` and are never replaced by others where
-they are missing. Further folders there are the user's own sets, outside the mean.
+noise. Noise is drawn, as many images as the data has and at most 10 000 (Gaussian: N(0.5, 1) clipped to [0, 1];
+uniform on [0, 1]). The five image sets are read from ``<ood folder>/<set>/**``; a missing set has no substitute.
+Further folders there are the user's own sets, which are not in the mean.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from fastreg.metrics import auroc, detection_error, fpr95
 from fastreg.pipelines.image import ERRORS
 from fastreg.pipelines.source import EXTENSIONS
 
-# the image sets -> folders in which they may lie: fastreg's name, then the one in ODIN's archive
-PHOTOGRAPHS = {
+# image set -> names of its folder: fastreg's, then that of ODIN's archive
+IMAGE_SETS = {
     "tiny_imagenet_crop": ("tiny_imagenet_crop", "Imagenet"),
     "tiny_imagenet_resize": ("tiny_imagenet_resize", "Imagenet_resize"),
     "lsun_crop": ("lsun_crop", "LSUN"),
@@ -40,28 +40,28 @@ PHOTOGRAPHS = {
     "isun": ("isun", "iSUN"),
 }
 NOISES = ("gaussian", "uniform")
-OOD_SETS = (*PHOTOGRAPHS, *NOISES)
+OOD_SETS = (*IMAGE_SETS, *NOISES)
 OOD_IMAGES = {name: 8_925 if name == "isun" else 10_000 for name in OOD_SETS}
 NOISE_IMAGES = 10_000
 _TUNING = 1000  # ODIN's drivers keep the first thousand of each set for tuning
 
 
 def build(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
-    """One condition per set that is there.
+    """One condition per set found.
 
-    Raises InputError when a folder was named and holds none, a set's name is taken, its images have another size than
-    the model's, or it ends within ODIN's tuning images.
+    Raises InputError if a folder was given and has no images, a set's name is taken, its images have another size than
+    the model's, or a set has no images beyond ODIN's tuning images.
     """
     root = Path(config.ood_dir or Path(os.environ.get("FASTREG_DATA", "data")) / "ood")
     first = _TUNING if config.odin_split else 0
     compare = partial(detection, first=first)
     found = {}
     for name, files in _sets(root, config.ood_dir is not None).items():
-        tuned = first if name in PHOTOGRAPHS else 0  # the user's own sets have no images for tuning
+        tuned = first if name in IMAGE_SETS else 0  # the user's own sets have no images for tuning
         _enough(len(files), tuned, files[0].parent)
         side = _side(files[0], eval_data.size)
         extra = {"stored_px": side, "fingerprint": listed((f.name, f.stat().st_size) for f in files)}
-        batches = _photographs(files[tuned:], side, eval_data.size)
+        batches = _image_batches(files[tuned:], side, eval_data.size)
         found[name] = Condition(on_pixels, batches, len(files) - tuned, extra, compare=compare)
     last = min(NOISE_IMAGES, len(eval_data))
     _enough(last, first, "the data")
@@ -78,10 +78,10 @@ def detection(inside: Tensor, outside: Tensor, row: dict[str, Any], *, first: in
         inside: confidences of the data's own images, float32 [N]. NaN (no softmax) scores 0, the least familiar.
         outside: confidences of the set's images, float32 [M].
         row: the row of a condition over the set.
-        first: images that ODIN keeps for tuning; above 0, as many of its own images are taken as the set has.
+        first: number of images that ODIN keeps for tuning; above 0, as many images of the data are used as of the set.
 
     Returns:
-        The row; the figures are None where one of the sides has no softmax at all.
+        The row; the figures are None if all images of the data, or all of the set, have no softmax.
     """
     inside = inside[first : first + len(outside) if first else None]
     lost = {"nonfinite": int(outside.isnan().sum()), "nonfinite_in": int(inside.isnan().sum())}
@@ -100,13 +100,13 @@ def detection(inside: Tensor, outside: Tensor, row: dict[str, Any], *, first: in
 
 
 def paper_sets(card: ScorecardData, suite: str = "ood") -> dict[str, dict[str, Any]]:
-    """The rows of the paper's sets, as far as they are there."""
+    """The rows of the paper's sets that were measured."""
     rows = card.results(suite)
     return {n: rows[n] for n in OOD_SETS if rows.get(n, {}).get("detection_error") is not None}
 
 
 def mean_error(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
-    """``ood_error``, the mean of the seven sets, or ``ood_mean``, that of those that are there."""
+    """``ood_error``, the mean of the seven sets, or ``ood_mean``, the mean of the measured sets if some are missing."""
     sets = paper_sets(card, suite)
     key = "ood_error" if len(sets) == len(OOD_SETS) else "ood_mean"
     return {key: sum(row["detection_error"] for row in sets.values()) / len(sets)} if sets else {}
@@ -114,24 +114,24 @@ def mean_error(card: ScorecardData, suite: str, found: Mapping[str, float]) -> d
 
 def altered(card: ScorecardData, suite: str) -> list[str]:
     first = card.suite_settings(suite).get("first", 0)
-    held = {name: row["n"] + first for name, row in paper_sets(card, suite).items()}
-    other = [f"{name} {n:,} of {OOD_IMAGES[name]:,}" for name, n in held.items() if n != OOD_IMAGES[name]]
+    found = {name: row["n"] + first for name, row in paper_sets(card, suite).items()}
+    other = [f"{name} {n:,} of {OOD_IMAGES[name]:,}" for name, n in found.items() if n != OOD_IMAGES[name]]
     return [f"images: {', '.join(other)}"] if other else []
 
 
 def notes(card: ScorecardData, suite: str) -> list[str]:
-    """Missing sets, and sets of which a border was cut off."""
-    sets, said = paper_sets(card, suite), []
+    """Missing sets, and sets whose images lost a border."""
+    sets, messages = paper_sets(card, suite), []
     missing = [name for name in OOD_SETS if name not in sets]
     if sets and missing:
-        said.append(
+        messages.append(
             f"ood: the mean is of {len(sets)} of the paper's {len(OOD_SETS)} sets; missing: {', '.join(missing)}."
         )
     for name, row in card.results(suite).items():
         if row.get("stored_px", 0) > card.data["size"]:
             used = f"the center {card.data['size']} px were used; ODIN's own code takes the whole images"
-            said.append(f"ood {name}: of its images of {row['stored_px']} px {used}.")
-    return said
+            messages.append(f"ood {name}: of its images of {row['stored_px']} px {used}.")
+    return messages
 
 
 def tables(card: ScorecardData, suite: str) -> list[Table]:
@@ -144,17 +144,17 @@ def tables(card: ScorecardData, suite: str) -> list[Table]:
 def _sets(root: Path, named: bool) -> dict[str, list[Path]]:
     """The image files of each set under ``root``: the paper's, then any further folder as a set of its own.
 
-    A ``named`` root without any of the paper's is one set itself, whatever folders it has.
+    A ``named`` root without any of the paper's sets is one set itself, with all its subfolders.
     """
     sets: dict[str, list[Path]] = {}
-    for name, places in PHOTOGRAPHS.items():
+    for name, places in IMAGE_SETS.items():
         for place in places:
             files = _images(root / place)
             if files and name in sets:
                 raise InputError(f"{root} holds {name} twice, as {' and '.join(places)}: keep one.")
             if files:
                 sets[name] = files
-    known = {place for places in PHOTOGRAPHS.values() for place in places}
+    known = {place for places in IMAGE_SETS.values() for place in places}
     others = [root] if named and not sets else sorted(root.iterdir()) if root.is_dir() else []
     for folder in others:
         files = _images(folder) if folder.name not in known or folder == root else []
@@ -164,7 +164,7 @@ def _sets(root: Path, named: bool) -> dict[str, list[Path]]:
         if files:
             sets[name] = files
     if named and not sets:
-        raise InputError(f"{root} holds no images: put sets in folders named {', '.join(PHOTOGRAPHS)}.")
+        raise InputError(f"{root} holds no images: put sets in folders named {', '.join(IMAGE_SETS)}.")
     return sets
 
 
@@ -186,14 +186,14 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _side(path: Path, size: int) -> int:
-    """The side in pixels of a set's images, by its first one; up to a quarter above ``size``: those have a border."""
+    """The side in pixels of a set's first image: ``size``, or up to a quarter more for sets with a border."""
     height, width = _read(path).shape[:2]
     if height != width or not size <= height <= 1.25 * size:
         raise InputError(f"{path} is {width} x {height} px, not {size}: these sets are made for one size.")
     return height
 
 
-def _photographs(files: list[Path], side: int, size: int) -> Callable[[World, EvalConfig], Iterator[FloatPixels]]:
+def _image_batches(files: list[Path], side: int, size: int) -> Callable[[World, EvalConfig], Iterator[FloatPixels]]:
     """Images of ``side`` pixels, of which the center ``size`` are used."""
     low = (side - size) // 2
 

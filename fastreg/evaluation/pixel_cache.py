@@ -34,9 +34,9 @@ class FloatPixels(NamedTuple):
 class PixelCache:
     """This rank's share of a set: ``images`` uint8 [n, S, S, 3], ``labels`` and ``indices`` int64 [n].
 
-    ``where`` says where the pixels lie: on the device when they fit into half of its free memory, else in host
-    memory, else in an unnamed scratch file (memory-mapped). ImageNet's 50 000 images at 224 px are 7.5 GB. What goes
-    to a GPU batch by batch is pinned, so that the host does not wait for it.
+    ``where`` names the memory of the pixels: the device if they fit into half of its free memory, else host memory,
+    else an unnamed scratch file (memory-mapped). ImageNet's 50 000 images at 224 px are 7.5 GB. Batches on their way to
+    a GPU are pinned, so that the host does not wait for the copy.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, indices: Tensor, device: torch.device, where: str):
@@ -58,7 +58,7 @@ class PixelCache:
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """``x`` on ``device``; from the host to a GPU through pinned memory, which is not waited for."""
+    """``x`` on ``device``. Copies from the host to a GPU are asynchronous, through pinned memory."""
     if x.device.type == device.type or device.type != "cuda":
         return x.to(device)
     return x.pin_memory().to(device, non_blocking=True)
@@ -123,7 +123,7 @@ def _storage(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, str]
 
 
 def _free(device: torch.device) -> int:
-    """Bytes that may be used on a device; on the host what the system calls available."""
+    """Free bytes of a device; on the host the memory that the system reports as available."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     meminfo = Path("/proc/meminfo")

@@ -1,4 +1,4 @@
-"""A look at a model before the work: whether its outputs and gradients are what the figures take them for."""
+"""A probe of a model before the work: whether its outputs are logits and its gradients are usable."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def probe(classifier: Classifier, size: int, gradients: bool) -> list[str]:
     Args:
         classifier: the model.
         size: side of the images in pixels.
-        gradients: whether attacks are measured.
+        gradients: whether to probe the gradients too, for attacks.
 
     Returns:
-        Sentences for the card: outputs that are probabilities, other outputs for the same images, outputs that depend
-        on the rest of the batch, gradients that are zero.
+        Notes for the card about outputs that are probabilities, that differ for the same images or that depend on the
+        rest of the batch, and about gradients that are zero.
 
     Raises:
         InputError: attacks are measured, and the model has no gradient by its input.
@@ -35,17 +35,17 @@ def probe(classifier: Classifier, size: int, gradients: bool) -> list[str]:
         drawn = torch.randint(0, 256, (3, size, size, 3), dtype=torch.uint8, generator=generator)
         images = drawn.to(classifier.device)
         first = classifier.images(images[:2])
-        said = _outputs(first)
+        messages = _outputs(first)
         if not _same(first, classifier.images(images[:2])):
-            said.append(
+            messages.append(
                 "its logits change when the same images come again (dropout or noise in eval mode): so do the figures."
             )
         elif not _same(first[:1], classifier.images(images[[0, 2]])[:1]):
-            said.append(
+            messages.append(
                 "its logits for an image depend on the others in the batch (batch statistics in eval mode): so do the "
                 "figures, on `batch_size`."
             )
-        return said + (_gradients(classifier, images[:2], first) if gradients else [])
+        return messages + (_gradients(classifier, images[:2], first) if gradients else [])
 
 
 def _outputs(logits: Tensor) -> list[str]:
@@ -81,7 +81,9 @@ def _gradients(classifier: Classifier, images: Tensor, logits: Tensor) -> list[s
         for parameter in learning:
             parameter.requires_grad_(True)
     if largest[0] == 0:
-        return ["its gradient by the pixels is zero: attacks change nothing, which says nothing about robustness."]
+        return [
+            "its gradient by the pixels is zero: attacks change nothing, and their errors do not measure robustness."
+        ]
     if largest[1] == 0:
         return [
             "its gradient is zero where it is confident (a saturated softmax): the attacks are weaker than they look."

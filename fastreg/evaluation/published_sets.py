@@ -27,8 +27,9 @@ from fastreg.pipelines.npy import open_npy
 def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -> SuitePlan:
     """Conditions over ``root/[category/]<corruption>/<severity>/<class>/*.JPEG``, decoded as they are (no resize).
 
-    Parts that are not there are left out; of a part that lacks classes or images, what is there is measured. The
-    scorecard then names them and gives no total. Raises InputError when none is there, or images have another size.
+    Missing conditions are left out. In a condition that lacks classes or images, the stored images are measured. In
+    both cases the scorecard names the condition and has no total. Raises InputError if there is no condition, or if
+    images have another size.
     """
     if not root.is_dir():
         raise InputError(
@@ -38,20 +39,20 @@ def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]
     for name, severity in pairs:
         folders = [root / name, *(root / category / name for category in CATEGORIES), root / "extra" / name]
         there = [folder / str(severity) for folder in folders if (folder / str(severity)).is_dir()]
-        part = open_imagenet_c_folder(there[0], eval_data, names) if there else None
-        if part is None:
+        stored = open_imagenet_c_folder(there[0], eval_data, names) if there else None
+        if stored is None:
             continue
         try:
-            part.read(0)  # a folder of another size is found now, a single image when it is decoded
+            stored.read(0)  # a folder of another size is found now, a single image when it is decoded
         except WrongSize as error:
             raise InputError(
-                f"{part.describe(0)}: {error}; give the folder made for this size, or that `size`."
+                f"{stored.describe(0)}: {error}; give the folder made for this size, or that `size`."
             ) from error
         except ERRORS:
             pass  # a broken file is named when it is decoded
-        extra = {"fingerprint": part.fingerprint} | ({"differs": part.differs} if part.differs else {})
+        extra = {"fingerprint": stored.fingerprint} | ({"differs": stored.differs} if stored.differs else {})
         found[f"{name}/{severity}"] = Condition(
-            conditions.clean, _FolderBatches(part, eval_data.size), len(part), extra
+            conditions.clean, _FolderBatches(stored, eval_data.size), len(stored), extra
         )
     if not found:
         raise InputError(
@@ -90,8 +91,8 @@ class _FolderBatches:
 def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -> SuitePlan:
     """Conditions over ``root/<corruption>.npy``, uint8 [5 n, 32, 32, 3] severity-major, and ``root/labels.npy``.
 
-    Raises InputError when the folder, the labels or every array is missing, an array has another shape, or the labels
-    are not those of the data.
+    Raises InputError if the folder, the labels or all arrays are missing, an array has another shape, or the labels
+    differ from those of the data.
     """
     if not (root / "labels.npy").is_file():
         raise InputError(f"no CIFAR-C at {root}: give the folder that holds labels.npy and <corruption>.npy.")
@@ -102,8 +103,8 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
         )
     labels = labels.astype(np.int64)
     if not len(labels) or labels.min() < 0 or labels.max() >= eval_data.classes:
-        held = f"labels from {labels.min()} to {labels.max()}" if len(labels) else "no labels"
-        raise InputError(f"{root}/labels.npy has {held}, but the classes are 0 to {eval_data.classes - 1}.")
+        has = f"labels from {labels.min()} to {labels.max()}" if len(labels) else "no labels"
+        raise InputError(f"{root}/labels.npy has {has}, but the classes are 0 to {eval_data.classes - 1}.")
     found = {}
     chosen = {severity for _, severity in pairs}
     for name, severity in pairs:
@@ -114,8 +115,8 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
         single = len(stacked) == len(eval_data)  # one severity of the data's images, not five of a fifth as many
         if single and len(chosen) > 1:
             raise InputError(
-                f"{path} has {len(stacked):,} images, as many as the data: it holds one severity instead of five; say "
-                f"which one with `severities`."
+                f"{path} has {len(stacked):,} images, as many as the data: it has one severity instead of five; give "
+                f"that one as `severities`."
             )
         n = len(stacked) if single else len(stacked) // 5
         side = eval_data.size
@@ -143,7 +144,7 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
 
 
 def _origin(root: Path) -> dict[str, Any]:
-    """Settings that say who made the files: the published sets' authors, or `fastreg corrupt`, with what."""
+    """The origin of the files, for the settings: published, or made by `fastreg corrupt` with its settings."""
     path = root / MANIFEST
     if not path.is_file():
         return {"from": "official files"}
@@ -152,7 +153,8 @@ def _origin(root: Path) -> dict[str, Any]:
         return {"from": "files of fastreg corrupt", **{key: made[key] for key in ("constants", "seed", "fastreg")}}
     except (ValueError, KeyError, TypeError, OSError) as error:
         why = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path} does not say how {root} was made ({why}): restore it, or move it away.") from error
+        message = f"{path} does not describe how {root} was made ({why}): restore it, or move it away."
+        raise InputError(message) from error
 
 
 class _ArrayBatches:

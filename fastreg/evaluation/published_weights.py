@@ -15,7 +15,7 @@ CLASSES = 1000
 
 
 class Prepared(NamedTuple):
-    """How images are prepared: the shorter side resized to ``resize`` pixels, the center of ``size`` cut out."""
+    """Preparation of images: a resize of the shorter side to ``resize`` pixels, then a center crop of ``size``."""
 
     resize: int
     size: int
@@ -26,7 +26,7 @@ class Prepared(NamedTuple):
 
 
 def protocol(size: int, crop_pct: float) -> Prepared:
-    """How an evaluation prepares images; at 224/256 as the paper, and as torchvision's first weights."""
+    """The preparation of an evaluation; at 224/256 that of the paper and of torchvision's first weights."""
     return Prepared(round(size / crop_pct), size, "bilinear")
 
 
@@ -42,8 +42,8 @@ def load_published(model: str) -> tuple[nn.Module, dict[str, Any]]:
         model: ``timm:NAME[.TAG]`` or ``torchvision:NAME``.
 
     Returns:
-        ``(model in eval mode, its config)``: mean, std, ``prepared``: how images were prepared when the weights were
-        published, ``fixed_size``: the only size that the model takes, None for any.
+        ``(model in eval mode, its config)``. The config has mean, std, ``prepared`` (the preparation of images with
+        which the weights were published) and ``fixed_size`` (the only size that the model takes, None for any).
 
     Raises:
         InputError: an unknown name, or weights whose head is not ImageNet's 1000 classes.
@@ -100,10 +100,10 @@ def _downloaded(model: str, make: Any) -> Any:
         return make()
     except InputError:
         raise
-    except Exception as error:  # whatever a download raises
+    except Exception as error:  # a download may raise anything
         why = (str(error).splitlines() or [""])[0]
         raise RunError(
-            f"the published weights of {model} cannot be had ({type(error).__name__}: {why}): "
+            f"the published weights of {model} cannot be downloaded ({type(error).__name__}: {why}): "
             f"give the file as `weights`."
         ) from error
 
@@ -112,7 +112,7 @@ def transforms_input(model: str, path: str | Path) -> bool:
     """Whether a file of weights of ``torchvision:NAME`` is the published one and needs ``transform_input``.
 
     torchvision's GoogLeNet and Inception v3 have weights of another framework, which expect other means; models trained
-    with torchvision do not. The published file is known by the digest in its name.
+    with torchvision do not. The published file is recognized by the digest in its name.
     """
     package, _, name = model.partition(":")
     if package != "torchvision":

@@ -1,4 +1,4 @@
-"""The data of a scorecard: settings, and one row of figures per condition. A suite's functions read it."""
+"""The data of a scorecard: settings, and one row of figures per condition. The functions of a suite read it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMAT = "fastreg-scorecard-1"
 
 @dataclass
 class ScorecardData:
-    """Rows by suite and condition, and the settings that they depend on.
+    """The rows by suite and condition, and their settings.
 
     Args:
         model: name, digest, mean, std.
@@ -34,28 +34,28 @@ class ScorecardData:
 
     @property
     def sample(self) -> bool:
-        """Whether the data is the small sample set, whose figures say nothing about the real one."""
+        """Whether the data is the small sample set, whose figures do not hold for the full set."""
         return bool(self.data["sample"])
 
     @property
     def is_imagenet(self) -> bool:
-        """Whether AlexNet-normalized figures mean anything: 1000-class ImageNet, not sample data."""
+        """Whether AlexNet-normalized figures are defined: 1000-class ImageNet that is not sample data."""
         return self.data["name"] == "imagenet" and self.data["classes"] == 1000 and not self.sample
 
     @property
     def decoding(self) -> str:
-        """How the decoding of the images departs from the published protocol; empty where it does not."""
+        """Departures of the decoding from the published protocol; empty if there are none."""
         loader, crop_pct = self.settings.get("loader", PROTOCOL), self.data.get("crop_pct", CROP_PCT)
-        said = [] if loader in (PROTOCOL, "resident") else [f"decoded by {loader}, to other pixels than Pillow's"]
-        said += [] if crop_pct == CROP_PCT else [f"crop_pct {crop_pct:g} instead of {CROP_PCT:g}"]
-        return "; ".join(said)
+        messages = [] if loader in (PROTOCOL, "resident") else [f"decoded by {loader}, to other pixels than Pillow's"]
+        messages += [] if crop_pct == CROP_PCT else [f"crop_pct {crop_pct:g} instead of {CROP_PCT:g}"]
+        return "; ".join(messages)
 
     @property
     def measuring(self) -> str:
-        """How all figures depart from the published protocol: decoding and precision; empty where they do not."""
+        """Departures of all figures from the published protocol, in decoding and precision; empty if there are none."""
         precision = self.settings.get("precision", "fp32")
-        said = [] if precision in ("fp32", "fp64") else [f"precision {precision} instead of fp32"]
-        return "; ".join([self.decoding] * bool(self.decoding) + said)
+        messages = [] if precision in ("fp32", "fp64") else [f"precision {precision} instead of fp32"]
+        return "; ".join([self.decoding] * bool(self.decoding) + messages)
 
     def begin(self, suite: str, settings: dict[str, Any], wanted: Mapping[str, str | None]) -> dict[str, Any]:
         """Start or continue a suite.
@@ -63,7 +63,7 @@ class ScorecardData:
         Args:
             suite: its name.
             settings: rows measured with other settings are dropped.
-            wanted: the conditions of this call, each with the fingerprint of the files it reads (None: it reads none).
+            wanted: the conditions of this call, each with the fingerprint of the files that it reads (None: no files).
                 A row measured on other files is dropped.
 
         Returns:
@@ -80,15 +80,15 @@ class ScorecardData:
         return rows
 
     def results(self, suite: str) -> dict[str, dict[str, Any]]:
-        """The rows of a suite by condition; empty where it was not measured."""
+        """The rows of a suite by condition; empty if it was not measured."""
         return self.suites.get(suite, {}).get("results", {})
 
     def suite_settings(self, suite: str) -> dict[str, Any]:
-        """The settings of a suite; empty where it was not measured."""
+        """The settings of a suite; empty if it was not measured."""
         return self.suites.get(suite, {}).get("settings", {})
 
     def complete(self, suite: str) -> bool:
-        """Whether every condition that was asked for has its row."""
+        """Whether every requested condition has its row."""
         return suite in self.suites and set(self.suites[suite]["wanted"]) <= set(self.results(suite))
 
     def severity_errors(self, suite: str) -> dict[str, dict[int, float]]:
@@ -100,9 +100,9 @@ class ScorecardData:
         return table
 
     def missing(self, suite: str) -> list[str]:
-        """What a corruption suite lacks for its total: corruptions, and single severities of begun ones.
+        """The corruptions that a suite lacks for its total, and single severities of incomplete corruptions.
 
-        A condition over other images than the data's, as half an archive gives, counts as missing.
+        A condition over other images than the data's, such as those of half an archive, counts as missing.
         """
         rows = self.results(suite)
         whole = {key for key, row in rows.items() if row["n"] == self.data["n"] and not row.get("differs")}

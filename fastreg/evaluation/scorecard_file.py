@@ -1,4 +1,4 @@
-"""The file of a scorecard. A card whose rows the new one does not hold is renamed, never overwritten."""
+"""The file of a scorecard. An existing card is renamed, never overwritten, if the new card lacks its rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastreg.log import log
 
 
 class ScorecardFile:
-    """scorecard.json at ``path`` (None: nowhere). An existing file stays until the first save.
+    """scorecard.json at ``path`` (None: no file). An existing file stays until the first save.
 
     ``replace_reason``: why the existing scorecard must not be overwritten (another model, other settings); if set, the
     first save renames it.
@@ -25,14 +25,14 @@ class ScorecardFile:
         return Scorecard.load(self.path) if self.path is not None and self.path.is_file() else None
 
     def probe(self) -> None:
-        """Raise RunError when the folder cannot be written."""
+        """Raise RunError if the folder cannot be written."""
         if self.path is not None:
             trial = self.path.with_name(f".{self.path.name}.trial")
             atomic_write(trial, "")
             trial.unlink(missing_ok=True)
 
     def save(self, card: Scorecard) -> None:
-        """Write the card. Raises RunError when it cannot."""
+        """Write the card. Raises RunError if it cannot be written."""
         if self.path is None:
             return
         if self.replace_reason:

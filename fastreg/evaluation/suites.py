@@ -1,6 +1,6 @@
 """The table of suites: one row per suite, in the order in which they are measured.
 
-A new suite is a row here, and a module for its conditions where those of ``conditions.py`` do not do.
+A new suite is a row here, and a module for its conditions if ``conditions.py`` lacks them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _cifar_c(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
 
 
 def _average(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
-    """Table 4's mean; of the paper's own settings only."""
+    """The mean of the paper's table 4, for the paper's settings only."""
     columns = ("clean_error", "fgsm_error", "occlusion_error", "ce_noise", "ce_blur", "ce_weather", "ce_digital")
     if not all(column in found for column in columns):
         return {}
@@ -47,7 +47,7 @@ KINDS = {"cifar10": "cifar", "cifar100": "cifar", "imagenet": "imagenet"}
 
 
 def _paper(data: str, size: int) -> list[str]:
-    """What the paper reports for a data set; of arrays, folders and other sets 32 px are taken as CIFAR's."""
+    """The suites that the paper reports for a data set. Arrays, folders and other sets of 32 px count as CIFAR."""
     kind = KINDS.get(data, "cifar" if size == corruption_suite.CIFAR_SIZE else "imagenet")
     return [name for name, row in ROWS.items() if kind in row.paper]
 
@@ -175,7 +175,7 @@ def resolve(suites: str | Iterable[str], size: int, data: str = "") -> list[str]
     Args:
         suites: one name, a list, or names joined by commas.
         size: side of the evaluated images in pixels.
-        data: the data set's name, which decides what ``paper`` stands for.
+        data: the data set's name, on which the suites of ``paper`` depend.
 
     Raises:
         InputError: an unknown name, or none.

@@ -1,4 +1,4 @@
-"""A suite as data: its row in the table of suites, the plan that it builds, and the conditions of a plan."""
+"""The types of a suite: its row in the table of suites, the plan that it builds, and the conditions of a plan."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Condition(NamedTuple):
-    """One pass over a set: the unit of resuming.
+    """One pass over a set. An interrupted evaluation continues with the next condition.
 
     Args:
-        logits: batch to float32 logits [B, K].
-        batches: this rank's batches; None: the data's own, from the pixel cache.
-        n: number of images, where these are not the data's own.
-        extra: goes into the row; ``fingerprint`` identifies the files that the condition reads.
-        reference: ``compare`` gets its confidences; its row keeps the calibration bins.
-        compare: makes the row of ``(reference confidences, own confidences, row)``.
-        gradient: it needs the model's gradient by its input.
+        logits: function from a batch to float32 logits [B, K].
+        batches: this rank's batches; None: those of the data, from the pixel cache.
+        n: number of images, if they are not those of the data.
+        extra: further values of the row; ``fingerprint`` identifies the files that the condition reads.
+        reference: whether ``compare`` of other conditions gets the confidences; the row keeps the calibration bins.
+        compare: function from ``(reference confidences, own confidences, row)`` to the row.
+        gradient: whether the condition needs the model's gradient by its input.
     """
 
     logits: Logits
@@ -53,14 +53,14 @@ class Figure(NamedTuple):
     """A column of the score tables; its value is in ``Scorecard.summary()`` under the same key.
 
     Args:
-        heading: of the column.
+        heading: heading of the column.
         about: the meaning, in a few words.
         unit: "%", "nats".
         best: "lowest", "highest", or "" for neither.
-        of: the suites that it is computed from, where this is not its own suite alone.
-        secondary: shown in the second table of a report.
-        unless: not shown beside the figure of this key.
-        share: a share of the data's n images, or a mean of such shares; printed with its binomial interval.
+        of: the suites that it is computed from, if not its own suite alone.
+        secondary: whether the second table of a report shows it.
+        unless: key of a figure; not shown if that figure is present.
+        share: whether it is a share of the data's n images, or a mean of such shares; its binomial interval is printed.
     """
 
     heading: str
@@ -78,7 +78,7 @@ class Figure(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Rows behind a suite's figures, for the terminal. Floats are printed with ``digits``, None as a dash."""
+    """The detailed rows of a suite, for the terminal. Floats are printed with ``digits``, None as a dash."""
 
     title: str
     headings: Sequence[str]
@@ -100,18 +100,18 @@ class Suite(NamedTuple):
     """A row of the table of suites.
 
     Args:
-        name: as given to ``evaluate``.
-        about: one line.
-        build: the plan for a set, or InputError for what is missing or does not fit; None: a suite without conditions.
+        name: name, as given to ``evaluate``.
+        about: description in one line.
+        build: returns the plan for a set, or raises InputError for missing or unfit data; None: no own conditions.
         figures: columns by summary key.
-        summary: ``(card, suite, figures so far)`` to the suite's figures; those that are not complete are left out.
-        needs_clean: the clean images are measured too.
+        summary: function from ``(card, suite, figures so far)`` to the suite's complete figures.
+        needs_clean: whether the clean images are measured too.
         paper: kinds of data set ("imagenet", "cifar") for which the paper reports it.
-        severities: conditions are ``<corruption>/<severity>``.
-        expands: ``(data set's name, size)`` to the names of the suites that this one stands for.
-        altered: how the settings depart from the paper's, one phrase each.
-        notes: what a reader must know beside the figures, one sentence each.
-        tables: rows behind the figures.
+        severities: whether conditions are named ``<corruption>/<severity>``.
+        expands: function from ``(data set's name, size)`` to the names of the suites that this one stands for.
+        altered: departures of the settings from the paper's, one phrase each.
+        notes: warnings about the figures, one sentence each.
+        tables: detailed rows.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""State dicts in the files of other people's training scripts: found under any key or prefix, and compared."""
+"""State dicts in the files of other training scripts: found under any key or prefix, and compared with the model."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fastreg import runs
 from fastreg.errors import InputError, unknown
 
 AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged?|average|swa|shadow)", re.IGNORECASE)
-AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads of GoogLeNet and Inception that only training uses
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads of GoogLeNet and Inception for training only
 DEPTH = 8  # of nested dicts
 
 
 class Section(NamedTuple):
-    """The tensors below one prefix of a file's names, as far as a model has them."""
+    """The tensors below one prefix of a file's names, if the model has them."""
 
     key: str  # the prefix without its last dot; empty: the whole file
     tensors: dict[str, Tensor]  # by the model's names
@@ -38,17 +38,17 @@ def fill(net: nn.Module, path: str | Path, model: str, key: str | None = None) -
 
     Args:
         net: the model.
-        path: a file of ``torch.save`` or safetensors. The state dict may lie in nested dicts, and its names may have a
+        path: a file of ``torch.save`` or safetensors. The state dict may be in nested dicts, and its names may have a
             common prefix (``state_dict``, ``model.``, ``module.``, ``_orig_mod.``).
         model: the model's name, for messages.
-        key: the dict or prefix that holds the weights, such as "state_dict_ema", where several do.
+        key: the dict or prefix of the weights, such as "state_dict_ema", if the file has several.
 
     Returns:
-        ``(key, others)``: where the weights were found, and other keys that would also fit. Without ``key`` the weights
-        of the model itself are taken before averaged ones.
+        ``(key, others)``: the key of the loaded weights, and other keys that fit too. Without ``key`` the model's own
+        weights have precedence over averaged weights.
 
     Raises:
-        InputError: the file is not what it should be, does not fit the model, or has several that fit.
+        InputError: the file has no weights, does not fit the model, or has several state dicts that fit.
     """
     names = dict(_flat(_read(Path(path))))
     if not names:
@@ -113,13 +113,13 @@ def _flat(content: Any, prefix: str = "", depth: int = DEPTH) -> Iterator[tuple[
 
 
 def _sections(names: dict[str, Tensor], own: dict[str, Tensor]) -> list[Section]:
-    """The parts of a file below each prefix under which one of the model's own names is found; the whole file first."""
+    """The sections of a file: the whole file, then each prefix below which one of the model's names is found."""
     prefixes = {"": None}
     for name in names:
-        parts = name.split(".")
-        for cut in range(1, min(len(parts), DEPTH)):
-            if ".".join(parts[cut:]) in own:
-                prefixes[".".join(parts[:cut]) + "."] = None
+        words = name.split(".")
+        for cut in range(1, min(len(words), DEPTH)):
+            if ".".join(words[cut:]) in own:
+                prefixes[".".join(words[:cut]) + "."] = None
     return [_section(prefix, names, own) for prefix in prefixes]
 
 
@@ -173,7 +173,7 @@ def _load(net: nn.Module, state: dict[str, Tensor], path: str | Path, model: str
 
 
 class WrongClasses(InputError):
-    """Weights whose last layer has another number of outputs than were asked for."""
+    """Raise InputError for weights whose last layer has another number of outputs than requested."""
 
     def __init__(self, path: str | Path, found: int, asked: int):
         super().__init__(

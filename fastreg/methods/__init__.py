@@ -1,4 +1,4 @@
-"""Regularization methods: ``create(name, **parameters)`` returns a ``Method`` (draw, step, fields); one module each."""
+"""Regularization methods, one module each. ``create(name, **parameters)`` returns a ``Method`` (draw, step, fields)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ METHODS: dict[str, Callable[..., Component]] = {
         alternating_flip,
     )
 }
-"""Name -> a function of (MethodContext, the method's own parameters) that returns a Component."""
+"""Name -> function of (MethodContext, own parameters) that returns a Component."""
+
+JOINED: dict[str, Callable[..., Component]] = {"mixup+cutmix": mixup_cutmix}
+"""Names of two methods that have a function of their own when they are joined."""
 
 SCOPES = ("batch", "sample")
 
@@ -62,19 +65,19 @@ def create_method(
     """Create a method, or several joined by ``+``. ``methods.create`` is the same function.
 
     Args:
-        name: a name of ``METHODS``, or several joined by ``+``; ``mixup+cutmix`` picks one of the two per batch.
-        seed: key of every draw.
-        dataset: chooses the paper's defaults: ``"cifar10"`` and ``"cifar100"`` are CIFAR, all others ImageNet.
-        size: side of the images in pixels, or (height, width); default 32 on CIFAR, else 224.
+        name: A name of ``METHODS``, or several joined by ``+``. ``mixup+cutmix`` picks one of the two per batch.
+        seed: Key of every draw.
+        dataset: Selects the paper's defaults: ``"cifar10"`` and ``"cifar100"`` are CIFAR, all others ImageNet.
+        size: Side of the images in pixels, or (height, width). Default: 32 on CIFAR, else 224.
         scope: ``"batch"`` draws one mixing weight and box per batch, as the paper; ``"sample"`` one per image.
-        parameters: parameters of the methods. A parameter goes to every joined method that takes it, or to one method
+        parameters: Parameters of the methods. A parameter goes to every joined method that takes it, or to one method
             under its name (``random_erasing_prob=0.1``).
 
     Returns:
         The method.
 
     Raises:
-        InputError: a name or parameter is unknown, a value is out of range, or two methods cannot be joined.
+        InputError: A name or parameter is unknown, a value is out of range, or two methods cannot be joined.
 
     Source:
         Chun et al. 2020 (arXiv 2003.03879), section 3; each method's module names its own.
@@ -88,7 +91,7 @@ def create_method(
     if len(set(names)) < len(names):
         raise InputError(f"method {name!r} names one method twice.")
     if scope not in SCOPES:
-        raise unknown("scope", scope, SCOPES)
+        raise unknown("`scope`", scope, SCOPES)
     if size is None:
         size = 32 if dataset.startswith("cifar") else 224
     context = MethodContext(seed, dataset, as_size(size), scope)
@@ -100,19 +103,18 @@ def create_method(
 create = create_method
 
 
-create_method = create  # named as models.create_model is
-
-
 def route_parameters(
     name: str, names: list[str], parameters: dict[str, Any]
 ) -> list[tuple[Callable[..., Component], dict[str, Any]]]:
-    """The functions of a joined name, each with the parameters that it takes."""
+    """The functions of a joined name, each with its parameters."""
     builds = [METHODS[one] for one in names]
-    if {"mixup", "cutmix"} <= set(names):
-        builds = [mixup_cutmix, *(build for build in builds if build not in (mixup, cutmix))]
+    for joined, build in JOINED.items():
+        pair = joined.split("+")
+        if set(pair) <= set(names):
+            builds = [build, *(METHODS[one] for one in names if one not in pair)]
     takes = [list(inspect.signature(build).parameters)[1:] for build in builds]
     known = sorted({parameter for own in takes for parameter in own})
-    # for each function: the name of a parameter, alone or behind the method's name, -> the parameter
+    # for each function: parameter, and METHOD_parameter -> parameter
     spellings = [
         {f"{prefix}{key}": key for prefix in ("", f"{build.__name__}_") for key in own}
         for build, own in zip(builds, takes)
@@ -122,7 +124,7 @@ def route_parameters(
             common = "seed, dataset, size, scope"
             raise InputError(f"method {name!r} has no parameter {parameter!r}: it takes {', '.join([*known, common])}.")
     return [
-        # a parameter given under the method's name is longer, comes last and wins
+        # METHOD_parameter is longer, so it comes last and overrides parameter
         (build, {own[key]: parameters[key] for key in sorted(parameters, key=len) if key in own})
         for build, own in zip(builds, spellings)
     ]

@@ -2,8 +2,8 @@
 
     x' = clip(x + epsilon sign(grad_x CE(model(x), y)), 0, 1),  loss = mean over the clean and the adversarial half
 
-The attack sees the model in evaluation mode and the plain cross-entropy of the label; the step trains on both halves in
-one batch, with label smoothing as the loss has it.
+The attack uses the model in evaluation mode and the cross-entropy of the label without smoothing. The step trains on
+both halves in one batch, with the label smoothing of the loss.
 
 Source: Chun et al. 2020, section 3 (FGSM, clean and adversarial at the same ratio, Adam), after Kurakin et al.,
 Adversarial machine learning at scale (ICLR 2017), section 3, with equal weights.
@@ -15,6 +15,7 @@ Example: ``fastreg train cifar100 --reg adversarial --ls 0.1``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from fastreg.methods.base import Component, MethodContext, number
 def adversarial(context: MethodContext, *, epsilon: float = EPSILON) -> Component:
     epsilon = number("epsilon", epsilon, 0)
 
-    def step(model: nn.Module, images: Tensor, targets: Targets, loss: Callable[..., Tensor], **keys) -> Tensor:
+    def step(model: nn.Module, images: Tensor, targets: Targets, loss: Callable[..., Tensor], **keys: Any) -> Tensor:
         clean = slice(0, len(images) // 2)
         attacked = slice(len(images) // 2, None)
         examples = craft(model, images[attacked], take(targets, attacked), epsilon)

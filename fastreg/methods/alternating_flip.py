@@ -1,12 +1,12 @@
-"""Alternating flip: each image is mirrored in every other epoch, instead of by a new coin in each. Beside the paper.
+"""Alternating flip: each image is mirrored in every other epoch. Not in the paper.
 
     flip = coin xor (the epoch is odd),  coin ~ Bernoulli(1/2), one per sample for the whole run
 
-Two epochs in a row thus show both sides of every image.
+Two consecutive epochs show each image once as it is and once mirrored.
 
 Source: Jordan, 94 % on CIFAR-10 in 3.29 seconds on a single GPU (arXiv 2404.00498), section 3.
-Defaults: none to set.
-Cost: nothing.
+Defaults: no parameters.
+Cost: none.
 Example: ``fastreg train cifar10 --reg alternating_flip``.
 """
 

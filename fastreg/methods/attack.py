@@ -1,7 +1,7 @@
-"""What adversarial training and logit pairing share: crafting examples from the model that is being trained.
+"""FGSM examples of the model in training, for adversarial training and logit pairing.
 
-The attack reads batch norm's running statistics. All attacks of a step read them as the step found them, the mean over
-all micro-batches of the step before, whichever processes took those (training/statistics.py).
+The attack reads batch norm's running statistics. All attacks of a step read the values at its start: the mean over all
+micro-batches of the previous step, of all ranks (training/batchnorm.py).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def join_targets(one: Targets, two: Targets) -> Targets:
 
 @contextmanager
 def _probing(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and DDP told that no parameter gradient will come; every module's own mode is put back."""
+    """Evaluation mode, and no gradient synchronization in DDP; restores the mode of every module."""
     training = [module for module in model.modules() if module.training]
     with ExitStack() as stack:
         for module in model.modules():

@@ -1,8 +1,7 @@
-"""How components become a method.
+"""``Method``, what a training loop calls, and ``Component``, the contribution of one method module to it.
 
-Each method module of this folder returns a ``Component``: draws on the host that return numpy arrays by Plan field, and
-whatever else the method needs. ``join`` merges components field by field into the ``Method`` that a training loop
-calls.
+A component's ``draw`` runs on the host and returns numpy arrays by Plan field. ``join`` merges components field by
+field.
 """
 
 from __future__ import annotations
@@ -59,10 +58,10 @@ class Drawn(NamedTuple):
 
 
 class Component(NamedTuple):
-    """The contribution of one method to a joined one; a field left out changes nothing.
+    """The contribution of one method to a joined one; a field at its default changes nothing.
 
-    ``writes`` names the Plan fields that ``draw`` returns. ``mean_fill`` says that its boxes are filled with the mean
-    after normalization, which a method that works on pixels cannot do.
+    ``writes`` names the Plan fields that ``draw`` returns. ``mean_fill``: its boxes are filled with the mean after
+    normalization, which does not fit a method with ``pixels``. The other fields are those of ``Method``.
     """
 
     name: str
@@ -81,20 +80,21 @@ class Component(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A regularization method as data; made by :func:`fastreg.methods.create`.
+    """A regularization method as data, returned by :func:`fastreg.methods.create`.
 
-    Attributes:
+    Args:
         draw: ``draw(labels, indices, step, *, epoch=None, size=None) -> (Plan, Targets)``. ``labels``: int64 [B] on the
             step's device. ``indices``: int64 [B] on the host, indices into the data set (a device tensor works, but
-            waits for the device). Batch-scope numbers are keyed by ``step``, per-sample numbers by the sample and
-            ``epoch`` (default: the step), partners by the first sample of their group of 64 (or of the whole batch, if
-            it is smaller). Draws therefore do not depend on how a batch is split across GPUs if each share is a
-            multiple of 64; below that only partners change. ``size`` (int, or height and width in pixels) overrides the
-            size given to ``create``.
-        step: ``step(model, images, targets, loss, *, indices=None, step=None, epoch=None) -> loss`` replaces
-            ``loss(model(images), targets)``; None for most methods.
-        fields: ``fields(indices, step, device=None, *, layers=None, epoch=None) -> dict`` for ``models.set_fields``;
-            None for most methods.
+            synchronizes). Batch-scope numbers are keyed by ``step``, per-sample numbers by the sample and ``epoch``
+            (default: the step), partners by the first sample of their group of 64 (or of the whole batch, if it is
+            smaller). Draws therefore do not depend on how a batch is split across GPUs if each share is a multiple of
+            64; below that only partners change. ``size`` (int, or height and width in pixels) overrides the size given
+            to ``create``.
+        step: ``step(model, images, targets, loss, *, indices=None, step=None, epoch=None)`` replaces
+            ``loss(model(images), targets)``, with ``images`` float32 [B, 3, h, w]; returns the loss, float32 [].
+            ``indices``, ``step`` and ``epoch`` as in ``draw``. None for most methods.
+        fields: ``fields(indices, step, device=None, *, layers=None, epoch=None)`` returns the tensors for
+            ``models.set_fields`` by name; ``layers`` is that of ``branch_layers``. None for most methods.
         crop: whether training images are cropped at random.
         pixels: whether ``step`` takes float32 pixels in [0, 1] and a model that normalizes them itself.
         attacks: whether ``step`` runs the model in evaluation mode; all ranks must then share its running statistics.
@@ -102,8 +102,8 @@ class Method(NamedTuple):
         model: keyword arguments that ``models.create_model`` needs for this method.
         name: the name given to ``create``, in the order of joining.
         prepare: opens what ``step`` needs beside its arguments (raises InputError if it is missing); None for most.
-        plain: ``draw`` with the method's flips alone, for the end of a training in which nothing is mixed any more.
-        recreate: the call of ``create`` that made this method, which pickling repeats in the other process.
+        plain: ``draw`` with the method's flips alone, for the epochs at the end of a run without regularization.
+        recreate: repeats the call of ``create`` when the method is unpickled in another process.
     """
 
     draw: Callable[..., tuple[Plan, Targets]]
@@ -164,7 +164,11 @@ def _refuse_conflicts(components: Sequence[Component]) -> None:
     on_pixels = next((component for component in components if component.pixels), None)
     filled = next((component for component in components if component.mean_fill), None)
     if on_pixels is not None and filled is not None:
-        _refuse(on_pixels, filled, "do not fit (one works on pixels, the other fills with the mean of normalized ones)")
+        _refuse(
+            on_pixels,
+            filled,
+            "do not fit together (one works on pixels, the other fills boxes after normalization)",
+        )
 
 
 def _plan_draw(
@@ -172,7 +176,9 @@ def _plan_draw(
 ) -> Callable[..., tuple[Plan, Targets]]:
     """``Method.draw`` of some components."""
 
-    def draw(labels: Tensor, indices: Tensor, step: int, *, epoch: int | None = None, size: Any = None):
+    def draw(
+        labels: Tensor, indices: Tensor, step: int, *, epoch: int | None = None, size: Any = None
+    ) -> tuple[Plan, Targets]:
         keys = _keys(context, indices, step, epoch, size)
         arrays: Arrays = {}
         lam = np.ones(len(labels), np.float32)
@@ -198,7 +204,9 @@ def _plan_draw(
 def _field_draw(context: MethodContext, draw: Callable[[DrawKeys, int], Arrays]) -> Callable[..., dict[str, Tensor]]:
     """``Method.fields`` of one component."""
 
-    def fields(indices: Tensor, step: int, device=None, *, layers: int | None = None, epoch: int | None = None):
+    def fields(
+        indices: Tensor, step: int, device: Any = None, *, layers: int | None = None, epoch: int | None = None
+    ) -> dict[str, Tensor]:
         keys = _keys(context, indices, step, epoch, None)
         return ship(draw(keys, layers or default_layers(context)), torch.device(device or "cpu"))
 
@@ -211,7 +219,7 @@ def default_layers(context: MethodContext) -> int:
 
 
 def ship(arrays: Arrays, device: torch.device) -> dict[str, Tensor]:
-    """Copy host arrays to ``device`` in one buffer (pinned for CUDA) and one copy that the host does not wait for."""
+    """Copy host arrays to ``device`` as one buffer (pinned for CUDA), asynchronously."""
     starts = list(itertools.accumulate((-(-array.nbytes // 16) * 16 for array in arrays.values()), initial=0))
     buffer = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=device.type == "cuda")
     host = buffer.numpy()
@@ -250,14 +258,14 @@ def number(parameter: str, value: Any, low: float, high: float = np.inf, open_lo
         return float(value)
     least = f"greater than {low:g}" if open_low else f"at least {low:g}"
     most = f" and at most {high:g}" if high < np.inf else ""
-    raise InputError(f"`{parameter}` must be a number {least}{most}, not {value!r}.")
+    raise InputError(f"`{parameter}` is {value!r}: give a number {least}{most}.")
 
 
 def as_size(size: Any) -> tuple[int, int]:
     """``(height, width)`` from an int or a pair."""
     height, width = (size, size) if isinstance(size, int | np.integer) else size
     if height < 1 or width < 1:
-        raise InputError(f"`size` must be positive, but is {size!r}.")
+        raise InputError(f"`size` is {size!r}: give 1 or more pixels.")
     return int(height), int(width)
 
 

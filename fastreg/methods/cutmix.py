@@ -1,12 +1,12 @@
-"""CutMix: pastes a box of a partner's image, and weighs the labels by the area that each image has left.
+"""CutMix: pastes a box of a partner's image, and weights the labels by area.
 
-    lam ~ Beta(alpha, alpha); box: int(H sqrt(1 - lam)) x int(W sqrt(1 - lam)), uniform center, cut off at the border
+    lam ~ Beta(alpha, alpha); box: int(H sqrt(1 - lam)) x int(W sqrt(1 - lam)), uniform center, clipped at the border
     lam' = 1 - area / (H W),  loss = lam' CE(y) + (1 - lam') CE(y_partner)
 
 One box per batch as in the authors' code, or one per sample with ``scope="sample"``.
 
 Source: Yun et al., CutMix (ICCV 2019), section 3 and algorithm A1, and its code for rounding and clipping.
-Defaults: alpha 1.0; prob (of cutting at all) 0.5 on CIFAR, 1.0 on ImageNet.
+Defaults: alpha 1.0; prob (of cutting a batch or sample) 0.5 on CIFAR, 1.0 on ImageNet.
 Cost: every pixel is read once, from one image or the other; not yet measured.
 Example: ``fastreg train cifar100 --reg cutmix``, ``methods.create("cutmix", scope="sample", prob=0.5)``.
 """
@@ -34,7 +34,7 @@ def cutmix(context: MethodContext, *, alpha: float = 1.0, prob: float | None = N
 
 
 def mixing_box(context: MethodContext, keys: DrawKeys, alpha: float, prob: float) -> tuple[np.ndarray, np.ndarray]:
-    """``(box int32 [B, 4], lam' float32 [B])``; an empty box and 1 where the draw says not to cut."""
+    """Boxes int32 [B, 4] and lam' float32 [B]; an empty box and 1 with probability 1 - ``prob``."""
     height, width = keys.size
     sample, step = keys.owner(context.scope)
     side = np.sqrt(1 - np.atleast_1d(philox.beta(context.seed, alpha, sample, step, "cutmix_lambda")))

@@ -1,10 +1,10 @@
-"""Cutout: fills one square of each image with the data set's mean color (zero after normalization).
+"""Cutout: fills a square of each image with the data set's mean color (zero after normalization).
 
-    center uniform over all pixels, sides 2 (length // 2), cut off at the border
+    center uniform over all pixels, sides 2 (length // 2), clipped at the border
 
 Source: DeVries and Taylor, Improved regularization of convolutional neural networks with Cutout (arXiv 1708.04552),
 section 3, and its code; lengths from Yun et al., CutMix (ICCV 2019), section 4.1.
-Defaults: length half the image's shorter side (16 on CIFAR, 112 on ImageNet), every sample, one square of its own.
+Defaults: length half of the image's shorter side (16 on CIFAR, 112 on ImageNet); one square per sample.
 Cost: no extra read; not yet measured.
 Example: ``fastreg train cifar100 --reg cutout``, ``methods.create("cutout", length=8)``.
 """

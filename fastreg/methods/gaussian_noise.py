@@ -1,9 +1,9 @@
-"""Gaussian-noise augmentation: adds noise of a random strength to a part of the images, then clips to [0, 1].
+"""Gaussian-noise augmentation: adds noise of random strength to some images, and clips to [0, 1].
 
     x' = clip(x + sigma n, 0, 1),  n ~ N(0, 1) per pixel and channel,  sigma uniform in a set, with probability prob
 
 Source: Chun et al. 2020, section 3 ("the same type of perturbation taken from CIFAR-C"), which gives no strengths.
-The five here are CIFAR-C's severities of gaussian_noise; prob is ours.
+The five here are CIFAR-C's severities of gaussian_noise; prob is a choice of this implementation.
 Defaults: sigma (.04, .06, .08, .09, .10), prob 0.5, per sample.
 Cost: one normal per pixel, drawn in the augment kernel; not yet measured.
 Example: ``fastreg train cifar100 --reg gaussian_noise``, ``methods.create("gaussian_noise", sigma=0.1, prob=1.0)``.
@@ -25,7 +25,7 @@ SIGMAS = (0.04, 0.06, 0.08, 0.09, 0.10)
 def gaussian_noise(context: MethodContext, *, sigma: float | Sequence[float] = SIGMAS, prob: float = 0.5) -> Component:
     given = [sigma] if isinstance(sigma, int | float) else list(sigma)
     if not given:
-        raise InputError("sigma must name at least one strength.")
+        raise InputError("`sigma` is empty: give at least one strength.")
     levels = np.array([number("sigma", value, 0) for value in given], np.float32)
     prob = number("prob", prob, 0, 1)
 

@@ -1,9 +1,9 @@
-"""Mixup: blends each image, and its label, with a partner's.
+"""Mixup: blends each image and label with a partner's.
 
     x' = lam x + (1 - lam) x_partner,  loss = lam CE(y) + (1 - lam) CE(y_partner),  lam ~ Beta(alpha, alpha)
 
-One lam per batch as in the authors' code, or one per sample with ``scope="sample"``. The blend is of normalized
-images, which equals that of pixels.
+One lam per batch as in the authors' code, or one per sample with ``scope="sample"``. Blending
+normalized images or pixels gives the same result.
 
 Source: Zhang et al., mixup: beyond empirical risk minimization (ICLR 2018), section 2; alpha from Yun et al., CutMix
 (ICCV 2019), section 4.1.
@@ -31,7 +31,7 @@ def mixup(context: MethodContext, *, alpha: float = 1.0, prob: float = 1.0) -> C
 
 
 def mixing_weight(context: MethodContext, keys: DrawKeys, alpha: float, prob: float) -> np.ndarray:
-    """lam, float32 [B]; 1 where the draw says not to mix."""
+    """lam, float32 [B]; 1 with probability 1 - ``prob``."""
     sample, step = keys.owner(context.scope)
     lam = np.atleast_1d(philox.beta(context.seed, alpha, sample, step, "mixup_lambda"))
     if prob < 1:

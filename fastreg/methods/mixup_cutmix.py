@@ -1,7 +1,7 @@
-"""Mixup and CutMix together: each batch is mixed by one of them, chosen at one half (each sample, by sample scope).
+"""Mixup and CutMix together: one of the two per batch, at random (per sample with ``scope="sample"``).
 
-Source: the pages mixup.py and cutmix.py; switching between them is common practice (timm's ``switch_prob`` of 0.5).
-Defaults: alpha 1.0 for both; CutMix always cuts when chosen (prob 1.0); ``switch_prob`` (of CutMix) 0.5.
+Source: The modules mixup.py and cutmix.py; ``switch_prob`` as in timm.
+Defaults: alpha 1.0 and prob 1.0 for both; switch_prob, the probability of CutMix, 0.5.
 Cost: that of Mixup or CutMix.
 Example: ``fastreg train imagenet --reg mixup+cutmix``, ``methods.create("mixup+cutmix", mixup_alpha=0.2)``.
 """
@@ -27,7 +27,7 @@ def mixup_cutmix(
     cutmix_prob: float | None = None,
     switch_prob: float = 0.5,
 ) -> Component:
-    """``alpha`` and ``prob`` are those of both; the others each one's own."""
+    """``alpha`` and ``prob`` are for both, ``mixup_*`` and ``cutmix_*`` for one of them."""
     alphas = [
         number(flag, alpha if own is None else own, 0, open_low=True)
         for flag, own in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha))

@@ -1,7 +1,10 @@
-"""Without random crop and flip: each image is seen as the evaluation sees it (a row of the paper's CIFAR-100 table).
+"""No random crop and flip: training images are those of the evaluation.
 
-Cost: nothing. Example: ``fastreg train cifar100 --reg no_crop_flip``. ``Method.crop`` is False: the loader is built
-without its random crop.
+``Method.crop`` is False, so the loader has no random crop.
+
+Source: Chun et al. 2020, table 1.
+Cost: none.
+Example: ``fastreg train cifar100 --reg no_crop_flip``.
 """
 
 from __future__ import annotations

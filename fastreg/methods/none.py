@@ -1,6 +1,8 @@
-"""No regularization beside the random crop and flip: the paper's baseline.
+"""The paper's baseline: random crop and flip only.
 
-Cost: nothing. Example: ``fastreg train imagenet --reg none``.
+Source: Chun et al. 2020, section 3.
+Cost: none.
+Example: ``fastreg train imagenet --reg none``.
 """
 
 from __future__ import annotations

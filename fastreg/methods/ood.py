@@ -1,12 +1,11 @@
-"""OOD augmentation: one image that belongs to no class beside each training image, to be met with uniform belief.
+"""OOD augmentation: one image of no class beside each training image, with uniform probabilities as its target.
 
     loss = CE(model(x), y) + weight KL(U || model(x_ood)),  KL(U || p) = -1/K sum_k log p_k - log K
 
-which is the cross-entropy with label smoothing 1, less a constant. Both batches go through the model as one. Each
-training sample draws its own OOD image by (sample, epoch), so the pairs do not depend on batch or GPU count.
-
-``ood_svhn`` takes them from SVHN's training images, ``ood_gan`` from a WGAN-GP generator that was trained on the same
-data set before (models/wgan.py).
+The second term is the cross-entropy with label smoothing 1, less a constant. Both batches pass through the model as
+one. Each training sample draws its own OOD image by (sample, epoch), so pairs do not depend on the batch size or the
+number of GPUs. ``ood_svhn`` draws SVHN's training images, ``ood_gan`` samples of a WGAN-GP generator that was trained
+on the same data set before (models/wgan.py).
 
 Source: Lee et al., Training confidence-calibrated classifiers for detecting out-of-distribution samples (ICLR 2018),
 equation 1, and its code for the weight; the two variants are Chun et al. 2020, section 3.
@@ -37,7 +36,7 @@ Draw = Callable[[DrawKeys, torch.device], Tensor]  # -> float32 pixels in [0, 1]
 
 
 def ood_svhn(context: MethodContext, *, ood: Any = None, weight: float = 1.0) -> Component:
-    """``ood``: uint8 [N, h, w, 3] images to use; a folder where SVHN lies; None: SVHN's usual place."""
+    """``ood``: images uint8 [N, h, w, 3], or the folder of SVHN. None: SVHN's default folder."""
 
     def open_pool() -> Draw:
         if isinstance(ood, np.ndarray | Tensor):
@@ -51,7 +50,7 @@ def ood_svhn(context: MethodContext, *, ood: Any = None, weight: float = 1.0) ->
 
 
 def ood_gan(context: MethodContext, *, ood: Any = None, weight: float = 1.0) -> Component:
-    """``ood``: a generator (latents [B, z] to pixels in [-1, 1]) or a checkpoint; None: runs/gan/last.pt."""
+    """``ood``: a generator (latents [B, z] to pixels in [-1, 1]), or its checkpoint. None: runs/gan/last.pt."""
 
     def open_generator() -> Draw:
         if isinstance(ood, nn.Module):
@@ -59,8 +58,8 @@ def ood_gan(context: MethodContext, *, ood: Any = None, weight: float = 1.0) -> 
         path = Path("runs/gan/last.pt" if ood is None else ood)
         if ood is None and not path.is_file():
             raise InputError(
-                "ood_gan needs a generator, and there is none at runs/gan: train one with `fastreg train gan`, or give "
-                """its checkpoint, on the command line as --reg-args '{"ood": "PATH"}'."""
+                "ood_gan needs a generator, and runs/gan/last.pt does not exist: run `fastreg train gan`, or give a "
+                """checkpoint as the method's parameter `ood` (`reg_args` '{"ood": "PATH"}')."""
             )
         from fastreg.models.wgan import load_generator
 
@@ -70,9 +69,9 @@ def ood_gan(context: MethodContext, *, ood: Any = None, weight: float = 1.0) -> 
 
 
 def beside(name: str, open_draw: Callable[[], Draw], weight: float) -> Component:
-    """The training step, and the opening of its images, which a first step does where nobody did.
+    """A component with the training step and with ``prepare``, which the first step calls if nobody did.
 
-    Without ``indices`` and ``step``, images belong to places in the batch, and the step is the count of its calls.
+    Without ``indices`` the samples are numbered by position in the batch; without ``step`` the calls are counted.
     """
     opened: list[Draw] = []
     calls = itertools.count()
@@ -113,10 +112,10 @@ def uniform_divergence(logits: Tensor) -> Tensor:
 
 
 def from_pool(context: MethodContext, images: np.ndarray | Tensor) -> Draw:
-    """Images uint8 [N, h, w, 3], kept on the device from the first draw on."""
+    """Draws from images uint8 [N, h, w, 3], which move to the device with the first draw."""
     pool = torch.as_tensor(images)
     if pool.dtype != torch.uint8 or pool.ndim != 4 or pool.shape[3] != 3 or len(pool) == 0:
-        raise InputError(f"OOD images must be uint8 [N, h, w, 3], but are {pool.dtype} {tuple(pool.shape)}.")
+        raise InputError(f"`ood` is {pool.dtype} {list(pool.shape)}: give images uint8 [N, h, w, 3], N 1 or more.")
 
     def draw(keys: DrawKeys, device: torch.device) -> Tensor:
         nonlocal pool
@@ -129,7 +128,7 @@ def from_pool(context: MethodContext, images: np.ndarray | Tensor) -> Draw:
 
 
 def from_generator(context: MethodContext, generator: nn.Module) -> Draw:
-    """Samples of a generator in evaluation mode; its ``latent`` is the length of z."""
+    """Draws samples of a generator in evaluation mode; ``generator.latent`` is the length of z."""
     generator = generator.eval().requires_grad_(False)
     latent = int(generator.latent)  # type: ignore[arg-type]
 

@@ -1,10 +1,10 @@
-"""Random erasing: fills a box of random area and shape with the data set's mean color. Beside the paper.
+"""Random erasing: fills a box of random area and shape with the data set's mean color. Not in the paper.
 
-    area ~ U(0.02, 0.4) of the image,  height / width log-uniform in [0.3, 1 / 0.3],  place uniform,  10 tries to fit
+    area ~ U(0.02, 0.4) of the image,  height / width log-uniform in [0.3, 1 / 0.3],  position uniform,  10 tries
 
 Source: Zhong et al., Random erasing data augmentation (AAAI 2020), algorithm 1; the log-uniform ratio as in torchvision
 and timm, whose "const" mode this fill is.
-Defaults: prob 0.5, every sample its own box.
+Defaults: prob 0.5, area (0.02, 0.4); one box per sample.
 Cost: no extra read; not yet measured.
 Example: ``methods.create("random_erasing", prob=0.25)``.
 """

@@ -1,10 +1,10 @@
-"""ShakeDrop: multiplies residual branches, and their gradients, by random numbers.
+"""ShakeDrop: multiplies residual branches and their gradients by random factors.
 
     forward  F(x) (b + a - b a)        b ~ Bernoulli(p_l), one per layer and batch
     backward grad (b + beta - b beta)  a ~ U(-1, 1), beta ~ U(0, 1), one per layer and sample
     evaluation F(x) p_l                p_l = 1 - l / L (1 - 0.5), l = 1 .. L
 
-The numbers are the method's; what is done with them is the model's (models/branch.py, after the branch's last norm).
+The method draws the numbers; the model applies them after the last norm of each branch (models/branch.py).
 
 Source: Yamada et al., ShakeDrop regularization for deep residual learning (arXiv 1802.02375), section 3; levels as in
 the authors' code.

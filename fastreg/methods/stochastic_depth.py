@@ -1,9 +1,9 @@
-"""Stochastic depth: drops whole residual branches of single samples. Beside the paper.
+"""Stochastic depth: drops residual branches, per sample. Not in the paper.
 
     F(x) keep / p_l,  keep ~ Bernoulli(p_l) per layer and sample,  p_l = 1 - l / L rate,  l = 1 .. L
 
 Source: Huang et al., Deep networks with stochastic depth (ECCV 2016), section 3; per sample and rescaled in training,
-as timm and torchvision do it.
+as in timm and torchvision.
 Defaults: rate 0.1.
 Cost: one [B, L] tensor of random numbers per step and one more pass over each branch; not yet measured.
 Example: ``methods.create("stochastic_depth", rate=0.05)``; the model is created with ``**method.model``.

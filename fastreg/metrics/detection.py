@@ -99,7 +99,7 @@ def aupr(scores_in: Any, scores_out: Any, positive: str = "in") -> float:
 
     Raises:
         InputError: Scores are empty, have NaN, or are not one number per sample, or ``positive`` is
-            another word.
+            another value.
 
     Source:
         Hendrycks and Gimpel, A baseline for detecting misclassified and out-of-distribution examples (ICLR 2017),

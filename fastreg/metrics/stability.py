@@ -21,7 +21,7 @@ def flip_probability(predictions: Any, reference: str = "previous") -> float:
 
     Raises:
         InputError: ``predictions`` is not [V, F], has fractions or NaN or fewer than 2 frames, or ``reference`` is
-            another word.
+            another value.
 
     Source:
         Hendrycks and Dietterich, Benchmarking neural network robustness to common corruptions and perturbations

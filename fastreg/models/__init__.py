@@ -17,15 +17,15 @@ from fastreg.models.normalized import Normalized
 from fastreg.models.pyramidnet import PYRAMIDNETS, PyramidNet
 from fastreg.models.resnet import RESNETS, ResNet
 
-__all__ = ["MODELS", "Normalized", "branch_layers", "create_model", "import_package", "set_fields"]
+__all__ = ["MODELS", "Normalized", "branch_layers", "create_model", "set_fields"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(ResNet, *row) for name, row in RESNETS.items()},
     **{name: partial(PyramidNet, *row) for name, row in PYRAMIDNETS.items()},
     **{name: partial(CifarNet, widths) for name, widths in CIFARNETS.items()},
 }
-"""Name -> a function of (num_classes, **arguments) that builds the model; ``timm:NAME``, ``torchvision:NAME`` come on
-top."""
+"""Name -> function of (num_classes, **arguments) that returns the model. ``create_model`` also takes ``timm:NAME`` and
+``torchvision:NAME``."""
 
 STEMS = ("imagenet", "cifar")
 
@@ -34,12 +34,12 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
     """Create a model in training mode, initialized from torch's current random state.
 
     Args:
-        name: a name of ``MODELS``, ``timm:NAME`` or ``torchvision:NAME``.
-        num_classes: number of outputs, 1 or more.
-        shakedrop: whether residual branches get ShakeDrop (ResNets and PyramidNets).
-        stem: first layers of a ResNet: ``"imagenet"`` (7x7, stride 2, max-pool) or ``"cifar"`` (3x3, stride 1); other
+        name: A name of ``MODELS``, ``timm:NAME`` or ``torchvision:NAME``.
+        num_classes: Number of outputs, 1 or more.
+        shakedrop: Whether residual branches have ShakeDrop (ResNets and PyramidNets).
+        stem: First layers of a ResNet: ``"imagenet"`` (7x7, stride 2, max-pool) or ``"cifar"`` (3x3, stride 1). Other
             models have one stem and ignore it.
-        kw: further arguments: ``stochastic_depth`` (share of dropped branches in the last layer) for ResNets and
+        kw: Further arguments: ``stochastic_depth`` (share of dropped branches in the last layer) for ResNets and
             PyramidNets, ``blurpool`` and ``zero_init_residual`` for ResNets, their own arguments for timm and
             torchvision models.
 
@@ -47,15 +47,15 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
         The model: float [B, 3, h, w] normalized images to float [B, num_classes] logits.
 
     Raises:
-        InputError: the name is unknown, its package is missing, or the model does not take an argument.
+        InputError: The name is unknown, its package is missing, or the model does not take an argument.
 
     Source:
         The module of each model names its paper.
     """
     if not isinstance(num_classes, int) or num_classes < 1:
-        raise InputError(f"`num_classes` must be a positive integer, but is {num_classes!r}.")
+        raise InputError(f"`num_classes` is {num_classes!r}: give a whole number, 1 or more.")
     if stem not in STEMS:
-        raise unknown("stem", stem, STEMS)
+        raise unknown("`stem`", stem, STEMS)
     package, _, rest = name.partition(":")
     if not (name in MODELS or (package in _PACKAGES and rest)):
         raise unknown("model", name, [*MODELS, *(f"{package}:NAME" for package in _PACKAGES)])
@@ -71,7 +71,7 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
         own = {key: value for key, value in (("stem", stem), ("shakedrop", shakedrop)) if key in takes}
         return build(num_classes, **own, **kw)
     except TypeError as error:
-        raise InputError(f"model {name!r} does not take these arguments ({error}).") from error
+        raise InputError(f"model {name!r} does not take these arguments: {error}.") from error
 
 
 def _timm(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
@@ -93,12 +93,24 @@ def _torchvision(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
 
 
 def import_package(package: str, model: str, install: str) -> Any:
-    """The imported package. Raises InputError where it is missing, or meets another torch than it was built for."""
+    """Import a package of models.
+
+    Args:
+        package: Name of the package.
+        model: The model that needs it, for the error.
+        install: Command that installs it, for the error.
+
+    Returns:
+        The module.
+
+    Raises:
+        InputError: The package is missing, or was built for another version of torch.
+    """
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise InputError(f"model {model} needs {error.name}, which is not installed: {install}.") from error
-    except (ImportError, RuntimeError) as error:  # torchvision beside another torch fails while it registers itself
+    except (ImportError, RuntimeError) as error:  # torchvision that was built for another torch fails on import
         raise InputError(
             f"model {model} needs a torchvision built for this torch ({type(error).__name__}: {error}): "
             "pip install torchvision, from the same index as torch."

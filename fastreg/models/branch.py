@@ -1,16 +1,17 @@
-"""What happens to a residual branch before it is added: ShakeDrop, or stochastic depth.
+"""ShakeDrop and stochastic depth: random factors on residual branches.
 
-Both multiply the branch by one number per sample, and its gradient by another. The numbers come from the method
-(``methods.create("shakedrop").fields``) by :func:`set_fields`, so a run repeats bit for bit on any number of GPUs. A
-loop that never sets them gets numbers from torch's default generator, as with any dropout layer.
+Both multiply a branch by one factor per sample, and its gradient by another. The method draws the random numbers
+(``methods.create("shakedrop").fields``) and :func:`set_fields` copies them into the model, so a run repeats bit for bit
+on any number of GPUs. Without ``set_fields`` the numbers come from torch's default generator, as in a dropout layer.
 
-Sources: Yamada et al., ShakeDrop regularization for deep residual learning (arXiv 1802.02375), section 3;
-Huang et al., Deep networks with stochastic depth (ECCV 2016), section 3.
+Source: Yamada et al., ShakeDrop regularization for deep residual learning (arXiv 1802.02375), section 3; Huang et al.,
+Deep networks with stochastic depth (ECCV 2016), section 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,11 @@ from fastreg.errors import InputError
 
 
 class Fields(nn.Module):
-    """The current step's random numbers of all branches of a model, which has one of these.
+    """The current step's random numbers for all branches of a model; one instance per model.
 
-    ``gate`` [L], ``alpha`` and ``beta`` [B, L] for ShakeDrop, ``chance`` [B, L] (uniform) for stochastic depth; all
-    float32. They are plain tensors, not registered buffers: DDP would broadcast rank 0's samples to every rank, moving
-    averages would average them, and ``model.half()`` would round them.
+    ShakeDrop reads ``gate`` [L], ``alpha`` and ``beta`` [B, L]; stochastic depth reads ``chance`` [B, L], uniform in
+    [0, 1). All are float32. They are not registered buffers: DDP would broadcast rank 0's samples to all ranks, a
+    moving average would average them, and ``model.half()`` would round them.
     """
 
     gate: Tensor | None = None
@@ -36,12 +37,12 @@ class Fields(nn.Module):
         self.layers = layers
 
     def set(self, values: Mapping[str, Tensor]) -> None:
-        """Copy, in place where shapes agree (a captured CUDA graph then sees the new numbers)."""
+        """Copy ``values``, in place where the shape is the same: a captured CUDA graph then reads the new numbers."""
         for name, value in values.items():
             if value.shape[-1] != self.layers:
                 raise InputError(
-                    f"the field {name!r} is of {value.shape[-1]} layers, the model has {self.layers} that drop: "
-                    "draw it with layers=branch_layers(model)."
+                    f"`fields`: {name!r} has {value.shape[-1]} layers, the model has {self.layers} with dropped "
+                    "branches: draw the fields with layers=branch_layers(model)."
                 )
             own = getattr(self, name)
             if own is not None and own.shape == value.shape and own.device == value.device:
@@ -51,25 +52,25 @@ class Fields(nn.Module):
 
 
 class Scale(torch.autograd.Function):
-    """``x * forward`` whose gradient is ``gradient * backward``; x [B, ...], both factors [B]. Saves no activation."""
+    """``x * forward`` with the gradient ``gradient * backward``; x [B, ...], both factors [B]. Saves no activation."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, forward: Tensor, backward: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, forward: Tensor, backward: Tensor) -> Tensor:
         shape = (-1,) + (1,) * (x.ndim - 1)
         ctx.save_for_backward(backward.to(x.dtype).view(shape))
         return x * forward.to(x.dtype).view(shape)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (backward,) = ctx.saved_tensors
         return gradient * backward, None, None
 
 
 class ShakeDrop(nn.Module):
-    """Training: branch times b + a - b a, gradient times b + beta - b beta; evaluation: times the expectation, p.
+    """Training: branch times b + a - b a, gradient times b + beta - b beta. Evaluation: branch times p.
 
-    b ~ Bernoulli(p), one per layer and batch; a ~ U(-1, 1) and beta ~ U(0, 1), one each per layer and sample.
-    ``layer`` counts from 0 among the model's ``layers``: p = 1 - (layer + 1) / layers * (1 - last).
+    b ~ Bernoulli(p), one per layer and batch; a ~ U(-1, 1) and beta ~ U(0, 1), one each per layer and sample. p is the
+    expectation of the factor: 1 - (layer + 1) / layers * (1 - last), with ``layer`` from 0 to ``layers`` - 1.
     """
 
     def __init__(self, fields: Fields, layer: int, layers: int, last: float = 0.5):
@@ -92,7 +93,7 @@ class ShakeDrop(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Training: branch times keep / p, keep ~ Bernoulli(p) per layer and sample; evaluation: the branch as it is."""
+    """Training: branch times keep / p, keep ~ Bernoulli(p) per layer and sample. Evaluation: the unchanged branch."""
 
     def __init__(self, fields: Fields, layer: int, layers: int, last: float = 0.9):
         super().__init__()
@@ -112,15 +113,20 @@ class StochasticDepth(nn.Module):
 
 
 def survival(layer: int, layers: int, last: float) -> float:
-    """p of a layer (from 0): linear from 1 at the input to ``last`` in the last layer."""
+    """Probability p of a layer, counted from 0: linear from 1 at the input to ``last`` in the last layer."""
     return 1 - (layer + 1) / layers * (1 - last)
 
 
 def set_fields(model: nn.Module, fields: Mapping[str, Tensor]) -> None:
-    """Give the model this step's random numbers (``method.fields(indices, step, layers)``).
+    """Copy a step's random numbers into a model with ShakeDrop or stochastic depth.
 
-    ``model`` may be wrapped (DDP, compiled, Normalized). An empty ``fields`` is fine for any model. Raises InputError
-    if the model has no such branches.
+    Args:
+        model: The model, also wrapped: DDP, torch.compile, ``Normalized``.
+        fields: float32 tensors by name, as ``method.fields`` returns them: ``gate`` [L], ``alpha`` and ``beta`` [B, L],
+            or ``chance`` [B, L]. An empty mapping changes nothing and fits every model.
+
+    Raises:
+        InputError: The model has no such branches, or another number of them.
     """
     if not fields:
         return
@@ -128,20 +134,27 @@ def set_fields(model: nn.Module, fields: Mapping[str, Tensor]) -> None:
         if isinstance(module, Fields):
             module.set(fields)
             return
-    raise InputError("this model has no branches to drop: create it with shakedrop=True (or stochastic_depth).")
+    raise InputError("`model` has no branches to drop: create it with shakedrop=True (or stochastic_depth).")
 
 
 def branch_layers(model: nn.Module) -> int:
-    """L, the number of branches that take random fields; 0 for a model without any."""
+    """The number of residual branches with random factors.
+
+    Args:
+        model: The model, also wrapped.
+
+    Returns:
+        L, the ``layers`` of ``method.fields``; 0 for a model without ShakeDrop and stochastic depth.
+    """
     return next((module.layers for module in model.modules() if isinstance(module, Fields)), 0)
 
 
 def attach(model: nn.Module, blocks: Sequence[nn.Module], shakedrop: bool, stochastic_depth: float) -> None:
-    """Set ``block.drop`` of every residual block, in order, all reading one ``Fields``."""
+    """Set ``block.drop`` of the residual blocks, in order. All of them read one ``Fields``."""
     if shakedrop and stochastic_depth:
-        raise InputError("ShakeDrop and stochastic depth both scale the residual branch: choose one.")
+        raise InputError("`shakedrop` and `stochastic_depth` both scale the residual branches: choose one.")
     if not 0 <= stochastic_depth < 1:
-        raise InputError(f"stochastic_depth must be at least 0 and less than 1, but is {stochastic_depth}.")
+        raise InputError(f"`stochastic_depth` is {stochastic_depth}: give a number of at least 0 and less than 1.")
     if not (shakedrop or stochastic_depth):
         return
     fields = Fields(len(blocks))
@@ -158,5 +171,5 @@ def _own(field: Tensor, layer: int, x: Tensor) -> Tensor:
     if len(x) == len(column):
         return column
     if len(x) % len(column):
-        raise InputError(f"the fields are of {len(column)} samples, the batch has {len(x)}: set them for each batch.")
+        raise InputError(f"`fields` has {len(column)} samples, the batch {len(x)}: call set_fields for each batch.")
     return column.repeat(len(x) // len(column))

@@ -1,14 +1,14 @@
-"""A small network for 32 px images whose first layer is computed from the training images, not trained.
+"""CifarNet: a small network for 32 px images. The first layer is computed from training images, not trained.
 
     whitening    2x2 convolution with 24 filters, GELU: the eigenvectors v_i of the covariance of 2x2x3 patches, each
-                 times +-1 / sqrt(e_i + 5e-4) with its eigenvalue e_i, so that what leaves them is uncorrelated
+                 times +-1 / sqrt(e_i + 5e-4) with its eigenvalue e_i, so that their outputs are uncorrelated
     three blocks 3x3, max-pool 2, norm, GELU, 3x3, norm, GELU
     head         max-pool to 1x1, linear without bias, times 1/9
 
-Convolutions start as the identity on their first channels (Dirac), as far as they have as many outputs.
+3x3 convolutions start as the identity on their input channels (Dirac), as far as they have output channels.
 
-Source: Jordan, 94 % on CIFAR-10 in 3.29 seconds on a single GPU (arXiv 2404.00498), section 3, of which it has neither
-the whitening's bias nor the larger rate of biases, nor lookahead. Its accuracy here is not yet measured.
+Source: Jordan, 94 % on CIFAR-10 in 3.29 seconds on a single GPU (arXiv 2404.00498), section 3, without the bias of the
+whitening, the larger learning rate of biases, and lookahead. The accuracy of this network is not yet measured.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 # name -> widths of the three blocks
 CIFARNETS = {"cifarnet": (64, 256, 256)}
-FLOOR = 5e-4  # added to eigenvalues: patches hardly ever leave their mean direction
+FLOOR = 5e-4  # added to the eigenvalues, most of which are close to 0
 
 
 class Block(nn.Sequential):
     """[B, inputs, h, w] to [B, outputs, h // 2, w // 2]."""
 
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, inputs: int, outputs: int) -> None:
         first, second = (nn.Conv2d(n, outputs, 3, padding=1, bias=False) for n in (inputs, outputs))
         for conv in (first, second):
             nn.init.dirac_(conv.weight[: conv.in_channels].detach())
@@ -50,7 +50,7 @@ class CifarNet(nn.Module):
 
     @torch.no_grad()
     def whiten(self, images: Tensor) -> None:
-        """Set the first layer from training images, normalized [N, 3, h, w]: once, before the first step."""
+        """Compute the first layer from training images, normalized float [N, 3, h, w], before the first step."""
         patches = images.double().unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (vectors / (values + FLOOR).sqrt()).T.reshape(12, 3, 2, 2)

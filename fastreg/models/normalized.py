@@ -1,4 +1,4 @@
-"""A model that takes pixels: attacks and evaluation measure distances on the 0-1 scale."""
+"""``Normalized``: a model with normalization as its first layer. Attacks measure distances on pixels in [0, 1]."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from torch import Tensor, nn
 
 
 class Normalized(nn.Module):
-    """``model((x - mean) / std)`` for x float32 [B, 3, h, w] in [0, 1]; mean and std per channel on that scale.
+    """``model((x - mean) / std)`` for pixels x, float32 [B, 3, h, w] in [0, 1].
 
-    The buffers are not part of the state dict, whose names are the model's after ``model.``.
+    The state dict has the model's names with the prefix ``model.``; mean and std are not in it.
+
+    Args:
+        model: Normalized images, float32 [B, 3, h, w], to logits.
+        mean: Mean of each channel on the 0-1 scale, three numbers.
+        std: Standard deviation of each channel on the 0-1 scale, three numbers.
     """
 
     mean: Tensor
     inverse: Tensor
 
-    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]):
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.model = model
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1), False)

@@ -1,7 +1,7 @@
-"""PyramidNet for 32 px images: the channels grow linearly from block to block by alpha in total.
+"""PyramidNet for 32 px images: the number of channels grows linearly from block to block, by alpha in total.
 
-Source: Han, Kim and Kim, Deep pyramidal residual networks (CVPR 2017), sections 3 and 4. The names of the state dict
-are those of the CutMix authors' release, so that its checkpoints load.
+Source: Han, Kim and Kim, Deep pyramidal residual networks (CVPR 2017), sections 3 and 4. The state dict has the names
+of the CutMix authors' release, so its checkpoints load.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastreg.models.branch import attach
 
 
 class PyramidBlock(nn.Module):
-    """norm, convolution, then norm, ReLU, convolution until the last norm; zero-padded shortcut, no ReLU after it."""
+    """Norm, convolution, then (norm, ReLU, convolution) for the others, norm. Zero-padded shortcut, no final ReLU."""
 
     conv1: nn.Module
     conv2: nn.Module

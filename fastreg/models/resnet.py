@@ -1,7 +1,7 @@
-"""ResNet-18 to 152 with torchvision's state-dict names, initialization and stride placement (the 3x3 convolution).
+"""ResNet-18 to 152 with torchvision's state-dict names, initialization and stride (in the 3x3 convolution).
 
 Source: He et al., Deep residual learning for image recognition (CVPR 2016), table 1. The CIFAR stem is a 3x3
-convolution of stride 1 and no pooling; its state-dict names are the same.
+convolution of stride 1 without pooling, with the same state-dict names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride), 1x1 to four times the planes."""
+    """Convolutions 1x1, 3x3 (with the stride) and 1x1 (to four times the planes)."""
 
     expansion = 4
 
@@ -71,8 +71,8 @@ RESNETS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
 class ResNet(nn.Module):
     """[B, 3, h, w] normalized images to [B, num_classes] logits.
 
-    ``zero_init_residual`` starts each block as the identity (Goyal et al. 2017, section 5.1); ``blurpool`` low-passes
-    before every strided convolution but the stem's; ``shakedrop`` and ``stochastic_depth`` as in branch.py.
+    ``zero_init_residual`` starts each block as the identity (Goyal et al. 2017, section 5.1). ``blurpool`` filters the
+    input of every strided convolution but the stem's. ``shakedrop`` and ``stochastic_depth`` are those of branch.py.
     """
 
     layer1: nn.Module
@@ -126,14 +126,14 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, blur: bool = F
 
 
 def projection(inputs: int, outputs: int, stride: int, blur: bool) -> nn.Sequential | None:
-    """The shortcut of a block that changes shape."""
+    """The shortcut of a block whose output has another shape than its input."""
     if stride == 1 and inputs == outputs:
         return None
     return nn.Sequential(conv(inputs, outputs, 1, stride, blur), nn.BatchNorm2d(outputs))
 
 
 def initialize(model: nn.Module) -> None:
-    """torchvision's: convolutions He-normal by fan-out; norms start at 1 and 0, linear layers as torch makes them."""
+    """torchvision's initialization: convolutions He-normal by fan-out; norms and linear layers as in torch."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

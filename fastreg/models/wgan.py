@@ -4,7 +4,7 @@
     generator  -mean D(fake)
 
 Source: Gulrajani et al., Improved training of Wasserstein GANs (NeurIPS 2017), algorithm 1 and appendix C, and its code
-for initialization, the order of pooling, and the dequantisation of real images. Without labels.
+for initialization, the order of pooling and dequantization. Unconditional: without labels.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ PENALTY = 10.0
 
 
 class Block(nn.Module):
-    """ReLU, 3x3, ReLU, 3x3 beside a 1x1 shortcut; ``resample`` doubles ("up") or halves ("down") the side.
+    """ReLU, 3x3, ReLU, 3x3, and a 1x1 shortcut; ``resample`` doubles ("up") or halves ("down") the side.
 
-    The first critic block takes pixels: no ReLU before its first convolution (``first``). ``norm`` puts batch norm
-    before each ReLU (the generator's blocks).
+    ``first``: no ReLU before the first convolution, for the critic's first block, whose input is pixels. ``norm``:
+    batch norm before each ReLU, for the generator's blocks.
     """
 
     def __init__(self, inputs: int, outputs: int, resample: str = "", norm: bool = False, first: bool = False):
@@ -43,7 +43,7 @@ class Block(nn.Module):
         if self.resample == "up":
             y = F.interpolate(y, scale_factor=2)
         y = self.conv2(F.relu(self.norm2(self.conv1(y))))
-        # a 1x1 convolution commutes with both kinds of resampling: it goes where the image is smaller
+        # a 1x1 convolution commutes with both kinds of resampling, and is cheaper on the smaller image
         if self.resample == "up":
             return y + F.interpolate(self.shortcut(x), scale_factor=2)
         if self.resample == "down":
@@ -69,7 +69,7 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Images [B, 3, 32, 32] in [-1, 1] to scores [B]. No norm: the penalty is on each image's own gradient."""
+    """Images [B, 3, 32, 32] in [-1, 1] to scores [B]. No norm, since the penalty is on each image's own gradient."""
 
     def __init__(self, width: int = 128):
         super().__init__()
@@ -84,7 +84,7 @@ class Critic(nn.Module):
 
 
 def initialize(model: nn.Module) -> None:
-    """Uniform, variance 4 / (fans) for 3x3 convolutions that feed on, 2 / (fans) for the others; biases 0."""
+    """Weights uniform, variance 4 / (fan-in + fan-out) inside blocks, 2 / (fan-in + fan-out) elsewhere; biases 0."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             inner = name.endswith(("conv1", "conv2"))
@@ -96,7 +96,7 @@ def initialize(model: nn.Module) -> None:
 
 
 def dequantise(images: Tensor, noise: Tensor) -> Tensor:
-    """uint8 [B, h, w, 3] to float32 [B, 3, h, w] in [-1, 1); ``noise`` uniform in [0, 1), of the result's shape."""
+    """uint8 [B, h, w, 3] to float32 [B, 3, h, w] in [-1, 1); ``noise`` uniform in [0, 1), [B, 3, h, w]."""
     return (images.permute(0, 3, 1, 2).float() + noise) / 128 - 1
 
 
@@ -109,19 +109,19 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, mix: Tensor)
 
 
 def critic_loss(critic: nn.Module, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-    """To be minimised by the critic; ``fake`` carries no graph."""
+    """The loss that the critic minimizes; ``fake`` has no graph."""
     scores = critic(torch.cat((real, fake)))
     on_real, on_fake = scores.tensor_split((len(real),))
     return on_fake.mean() - on_real.mean() + PENALTY * gradient_penalty(critic, real, fake, mix)
 
 
 def generator_loss(critic: nn.Module, fake: Tensor) -> Tensor:
-    """To be minimised by the generator."""
+    """The loss that the generator minimizes."""
     return -critic(fake).mean()
 
 
 def build_generator(state: Mapping[str, Tensor]) -> Generator:
-    """The generator whose state dict this is; its sizes are read off the tensors."""
+    """The generator of a state dict, in evaluation mode; its sizes are those of the tensors."""
     rows, latent = state["input.weight"].shape
     generator = Generator(latent, rows // 16)
     generator.load_state_dict(state)
@@ -129,9 +129,10 @@ def build_generator(state: Mapping[str, Tensor]) -> Generator:
 
 
 def load_generator(path: Path | str) -> Generator:
-    """The generator of a checkpoint (key "generator"), in evaluation mode on the CPU.
+    """The generator of a checkpoint file or run folder, in evaluation mode on the CPU.
 
-    Raises InputError if the file is no checkpoint of a GAN.
+    Raises:
+        InputError: The file is not a checkpoint of `fastreg train gan`.
     """
     from fastreg.errors import InputError
     from fastreg.runs import load_checkpoint
@@ -141,5 +142,5 @@ def load_generator(path: Path | str) -> Generator:
         path = path / "last.pt"
     state = load_checkpoint(path)
     if "generator" not in state:
-        raise InputError(f"{path} holds no generator: give the checkpoint that `fastreg train gan` wrote.")
+        raise InputError(f"{path} has no generator: give a checkpoint of `fastreg train gan`.")
     return build_generator(state["generator"])

@@ -55,7 +55,7 @@ def contact_sheet(
     """
     import torch
 
-    from fastreg.evaluation.conditions import SEVERITIES, corruption_conditions, frost_photographs, nearest_constants
+    from fastreg.evaluation.conditions import SEVERITIES, corruption_conditions, frost_textures, nearest_constants
     from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 
     if size < 1:
@@ -73,7 +73,7 @@ def contact_sheet(
     textures, notes = None, []
     if "frost" in names:
         try:
-            textures = frost_photographs(frost_dir, len(pixels), constants, scale)
+            textures = frost_textures(frost_dir, len(pixels), constants, scale)
         except InputError as error:
             if strict:
                 raise

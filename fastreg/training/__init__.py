@@ -1,16 +1,20 @@
-"""Training: :func:`make_config` chooses the settings, :func:`train` runs them."""
+"""Training: :func:`make_config` chooses the settings, :func:`train` runs them. Imports are lazy."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fastreg.training.config import Config, make_config
+
+if TYPE_CHECKING:
+    from fastreg.training.trainer import train
 
 __all__ = ["Config", "make_config", "train"]
 
 
-def train(config: Config, *, resume: str | None = None, allow_changes: bool = False) -> Path:
-    """Train a model and write a run folder; see :func:`fastreg.training.trainer.train`, which this imports late."""
-    from fastreg.training.trainer import train as run
+def __getattr__(name: str) -> Any:
+    if name != "train":
+        raise AttributeError(f"module 'fastreg.training' has no attribute {name!r}")
+    from fastreg.training.trainer import train
 
-    return run(config, resume=resume, allow_changes=allow_changes)
+    return train

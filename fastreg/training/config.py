@@ -23,10 +23,10 @@ class Config:
     """
 
     # data, model and method
-    dataset: str
-    data_dir: str | None = None
-    model: str = "resnet50"
-    stem: str = "imagenet"
+    dataset: str  # name of a data set, or "folder"
+    data_dir: str | None = None  # its folder; None: $FASTREG_DATA/<dataset>, else data/<dataset>
+    model: str = "resnet50"  # a name of fastreg.models, timm:NAME or torchvision:NAME
+    stem: str = "imagenet"  # first layers of a ResNet: "imagenet" or "cifar"
     blurpool: bool = False  # antialiased strided convolutions
     reg: str = "none"  # method names joined by +
     ls: float = 0.0  # label smoothing
@@ -35,18 +35,18 @@ class Config:
     mixup_off_epoch: int = 0  # no mixing, cutting or noise from this epoch on, counted from 0; 0: until the end
 
     # schedule
-    recipe: str = "auto"
-    epochs: int = 300
+    recipe: str = "auto"  # the recipe that the settings come from
+    epochs: int = 300  # passes over the training set
     global_batch: int = 256  # images per step: batch_size * grad_accum_steps * world size; lr belongs to it
     batch_size: int | None = None  # per rank and micro-batch; None: global_batch / world size / grad_accum_steps
-    grad_accum_steps: int = 1
-    opt: str = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
-    nesterov: bool = True
-    weight_decay: float = 1e-4
+    grad_accum_steps: int = 1  # micro-batches per step
+    opt: str = "sgd"  # "sgd" or "adam"
+    lr: float = 0.1  # peak learning rate, for global_batch
+    momentum: float = 0.9  # of SGD
+    nesterov: bool = True  # Nesterov momentum
+    weight_decay: float = 1e-4  # L2 penalty of the weights
     norm_weight_decay: bool = True  # weight decay for norm parameters and biases too, as in the paper's recipes
-    sched: str = "step"
+    sched: str = "step"  # "step", "cosine" or "linear"
     milestones: tuple[float, ...] = (0.25, 0.5, 0.75)  # fractions of the run at which sched "step" divides lr by 10
     warmup: float = 0.0  # fraction of the run in which lr rises linearly from lr / 10,000
     clip_grad: float | None = None  # largest L2 norm of the gradient of all weights; None: no clipping
@@ -61,26 +61,26 @@ class Config:
     shift: int = 4  # largest random shift of CIFAR images in pixels
     color_jitter: float = 0.0  # largest change of brightness, contrast and saturation; the paper on ImageNet: 0.4
     lighting: float = 0.0  # standard deviation of PCA lighting on the 0-1 scale; the paper on ImageNet: 0.1
-    loader: str = "auto"
+    loader: str = "auto"  # a name of fastreg.pipelines.LOADERS; auto: by data set and device
     workers: int | None = None  # decoding threads per rank; None: the rank's share of the CPU cores
     on_bad_image: str = "error"  # "skip": train without images that cannot be decoded
     order: str = "random"  # "pages": shuffle a .beton file page by page, for data sets larger than memory
 
     # execution
     precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
-    device: str = "auto"
-    channels_last: bool = True
+    device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:1"
+    channels_last: bool = True  # memory layout NHWC
     torchcompile: str | None = None  # mode of torch.compile; "reduce-overhead" replays CUDA graphs
-    sync_bn: bool = False
+    sync_bn: bool = False  # batch norm over all ranks
     deterministic: bool = False  # bitwise repeatable on a GPU too
-    seed: int = 0
+    seed: int = 0  # key of every random draw
     recovery_interval: int = 1000  # steps between checkpoints inside an epoch
     log_interval: int = 20  # steps whose losses are copied from the device at once
     profile: int = 0  # number of steps to trace
-    log_tensorboard: bool = False
+    log_tensorboard: bool = False  # write scalars for TensorBoard too
 
     # run folder
-    output: str = "runs"  # parent folder
+    output: str = "runs"  # parent of the run folder
     name: str | None = None  # None: data set, model and method, with a number if the folder is taken
 
     def __post_init__(self) -> None:

@@ -211,8 +211,8 @@ def describe(config: Config, train_set: Source, val_set: Source, world: World, *
     }
 
 
-def _absolute(place: str) -> str:
-    return place if "://" in place else os.path.abspath(place)
+def _absolute(location: str) -> str:
+    return location if "://" in location else os.path.abspath(location)
 
 
 def refuse_changes(old: dict[str, Any], new: dict[str, Any], folder: Path, allow_changes: bool) -> None:

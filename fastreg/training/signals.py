@@ -30,7 +30,7 @@ class GracefulShutdown:
     def __init__(self, world: World) -> None:
         self.world, self.votes = world, AsyncAllReduce(world)
         self.signalled_at: float | None = None  # time of the first signal to this rank
-        self.agreed = False
+        self.decided = False
         self.steps, self.every, self.since = 0, 1, time.monotonic()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
@@ -61,9 +61,9 @@ class GracefulShutdown:
             self.votes.send(values)
             self.steps, self.since = 0, now
             for (signalled, seconds), _ in self.votes.received(wait):
-                self.agreed = self.agreed or signalled > 0
+                self.decided = self.decided or signalled > 0
                 self.every = min(max(int(SECONDS * self.world.size / max(seconds, 1e-9)), 1), STEPS)
-        return self.agreed
+        return self.decided
 
 
 @contextmanager

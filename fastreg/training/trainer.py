@@ -270,10 +270,11 @@ class Trainer:
         if self.world.rank == 0:
             log.info("epoch %d: loss %.4f, %s", epoch + 1, row["train_loss"], _errors(row))
             if better:
-                weights = step.model if step.ema is None else step.ema
+                weights = (step.model if step.ema is None else step.ema).state_dict()
+                weights = {key: value.contiguous() for key, value in weights.items()}  # safetensors takes no other
                 holds: dict[str, Any] = {"weights": "model" if step.ema is None else "average"}
                 holds |= {key: row[key] for key in row if key.endswith("top1_error")}
-                state = {**self._header(epoch), **holds, "model": weights.state_dict()}
+                state = {**self._header(epoch), **holds, "model": weights}
                 runs.save_checkpoint(self.folder / "best.pt", state)
         self.save(epoch)
         if self.world.rank == 0:

@@ -40,8 +40,8 @@ def fgsm_step(
 
     Args:
         images: float32 [...], pixels in [0, 1], of any dense memory layout.
-        grad: float32, float16 or bfloat16 [...], the shape of ``images``. Another layout than theirs is copied. A NaN
-            gradient makes a NaN pixel.
+        grad: float32, float16 or bfloat16 [...], the shape of ``images``. A gradient of another memory layout is
+            copied. A NaN gradient makes a NaN pixel.
         epsilon: Length of the step on the 0-1 scale, 0 or more.
         clip: Whether to clip the result to [0, 1].
         origin: float32 [...], center of the projection, the shape of ``images``. None: no projection.
@@ -103,8 +103,8 @@ def fgsm_attack(
     """Adversarial images by FGSM, or by PGD where ``steps`` is above 1.
 
     Args:
-        model: Module or function from float32 pixels [B, C, H, W] in [0, 1] to logits [B, classes], in the mode to be
-            attacked (for evaluation ``eval()``). Its parameters may be frozen and get no gradient.
+        model: Module or function from float32 pixels [B, C, H, W] in [0, 1] to logits [B, classes], already in the mode
+            under attack (``eval()`` for evaluation). Its parameters may be frozen and get no gradient.
         images: float32 [B, C, H, W], pixels in [0, 1].
         labels: int64 [B], or ``Targets``.
         epsilon: Radius of the ball around ``images`` on the 0-1 scale.
@@ -167,7 +167,7 @@ def zero_sign_share(grad: Tensor) -> Tensor:
 
 
 def start_in_ball(images: Tensor, epsilon: float, seed: int, indices: Tensor, clip: bool = True) -> Tensor:
-    """``images`` moved uniformly inside the epsilon ball. The draw belongs to the sample and not to the batch."""
+    """``images`` moved uniformly inside the epsilon ball. The draw is keyed by the sample, not by the batch."""
     if use_triton(images):
         return start_triton(images, epsilon, seed, to_device(indices, images.device, "indices"), clip)
     return start_in_ball_reference(images, epsilon, seed, indices, clip)

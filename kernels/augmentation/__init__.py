@@ -48,20 +48,20 @@ def augment(
     step: int = 0,
     normal: Tensor | None = None,
 ) -> Tensor:
-    """Crop, resize, flip, add noise, mix, erase, normalize, cast and lay out a batch, per sample as ``plan`` says.
+    """Crop, resize, flip, add noise, mix, erase, normalize and cast a batch, with the parameters of ``plan``.
 
-    A crop is resampled as by Pillow's ``crop(...).resize(..., BILINEAR)``. A crop and a box may leave the image:
-    outside it a crop is black, and a box changes nothing.
+    A crop is resampled as by Pillow's ``crop(...).resize(..., BILINEAR)``. A crop and a box may reach outside the
+    image. There the crop is black, and the box changes nothing.
 
-    Values of ``plan`` are checked on CPU tensors. On a GPU, where a check would synchronize, a sample with a partner,
-    lam or crop out of range comes back as NaN, and a box of fill 0 without a partner is left alone.
+    Values of ``plan`` are checked on CPU tensors. On a GPU a check would synchronize: there a sample with a partner,
+    lam or crop out of range becomes NaN, and a box of fill 0 without a partner is ignored.
 
     In a CUDA graph ``seed`` and ``step`` are constants of the graph, so give the noise as ``normal``; every tensor must
     be on the device before the capture.
 
     Args:
         images: uint8 [B, H, W, 3], contiguous, B up to 65535.
-        plan: Per-sample parameters, on the images' device or on the CPU, from where they are copied.
+        plan: Per-sample parameters, on the images' device, or on the CPU (copied to the device).
         mean: Mean per channel on the 0-1 scale, three numbers.
         std: Standard deviation per channel on the 0-1 scale, three positive numbers.
         dtype: float32, float16 or bfloat16.
@@ -141,8 +141,8 @@ def _augment(
     return augment_reference(images, plan, mean=mean_, std=std_, dtype=dtype, size=size, normal=normal)
 
 
-# torch.compile sees one opaque operator: there is nothing to fuse with. Eager calls bypass torch.library, whose
-# bookkeeping costs more than the launch.
+# torch.compile sees one opaque operator: it has nothing to fuse. Eager calls bypass torch.library, whose bookkeeping
+# costs more than the launch.
 _augment_op = torch.library.custom_op("fastreg::augment", _augment, mutates_args=())
 
 

@@ -74,7 +74,7 @@ def switches(plan: Plan, draw: bool) -> dict[str, bool | int]:
 
 
 def chunks_for(n: int, draw: bool) -> int:
-    """Blocks per program of the stream kernel: enough to pay for its constants and to keep loads in flight, without a
-    remainder if possible. Two suffice where noise is drawn, which is arithmetic."""
+    """Blocks per program of the stream kernel: enough to amortize the constants and to keep loads in flight, without a
+    remainder if possible. With noise, which is limited by arithmetic, two suffice."""
     blocks = cdiv(n, 3 * stream.BLOCK)
     return next((c for c in ((2,) if draw else (7, 6, 5, 4)) if blocks % c == 0), min(blocks, 2 if draw else 4))

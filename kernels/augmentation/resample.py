@@ -1,16 +1,21 @@
 """The kernel that gathers: crops, resizing, and images whose rows are not a multiple of 8 pixels.
 
 The filter is Pillow's antialiased bilinear, horizontal then vertical, in Pillow's integers: 22-bit weights, each pass
-rounded to a byte. Weights are computed in float64, as Pillow's: float32 misses them by a unit, which changes sums that
-are halves of a level.
+rounded to a byte. Weights are computed in float64, as in Pillow. In float32 they would be off by one unit, which
+changes sums that are halves of a level.
 
 Bytes loaded per output pixel: 3 without resampling, 12 when enlarging (2 x 2 taps), 27 when shrinking by up to 1.5, and
 about 12 s * s when shrinking by s; twice that with a partner, except in tiles that a pasted box does not reach.
 Neighboring pixels share their taps in the cache, so device memory sees each input byte about once: 256 images of
-256 x 256 to 224 x 224 in bf16 move 127 MB, 30 us at 4.3 TB/s (H200). Instructions are the limit: compiled for sm_90, a
-pixel takes 210 of them by 2 x 2 taps and 267 by 3 x 3, with a blended partner 363 and 510; at one per scheduler and
-clock (132 SMs, 1.755 GHz) that batch takes 91 and 116 us, 157 and 221 us. 52 and 59 of them (97 and 112) are float64,
-at half that rate on A100 and H100: 22 and 26 us (42 and 49 us) more. Last measured: not yet measured.
+256 x 256 to 224 x 224 in bf16 move 127 MB, 30 us at 4.3 TB/s (H200). Instructions are the limit. Per pixel, compiled
+for sm_90, and per batch at one instruction per scheduler and clock (132 SMs, 1.755 GHz):
+
+    taps                      2 x 2            3 x 3            2 x 2, blended    3 x 3, blended
+    instructions (float64)    210 (52)         267 (59)         363 (97)          510 (112)
+    batch                     91 us            116 us           157 us            221 us
+    A100, H100                22 us more       26 us more       42 us more        49 us more
+
+A100 and H100 run float64 at half the rate. Last measured: not yet measured.
 """
 
 from __future__ import annotations

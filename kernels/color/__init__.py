@@ -12,7 +12,7 @@ commute: saturation keeps g, brightness scales g and m alike. In every order the
 
     out = round(clip(b c s x + b c (1 - s) g(x) + b (1 - c) M + 255 shift, 0, 255))
 
-so there is no order to choose. torchvision's ColorJitter clips after every step, which makes its order matter. The
+so the order does not matter. torchvision's ColorJitter clips after every step, which makes its order matter. The
 recipe's code continues in float32 without the last clip; here images stay uint8.
 """
 

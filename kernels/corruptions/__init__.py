@@ -1,7 +1,7 @@
 """ImageNet-C and CIFAR-C in batches: ``corrupt`` and the random fields it takes.
 
 Source: Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
-(ICLR 2019), as its generation scripts compute it, quirks included; the README of this folder names them.
+(ICLR 2019), as its generation scripts compute it, quirks included. The README of this folder lists the quirks.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def corrupt(
         severity: 1 to 5.
         seed: Key of the random numbers.
         indices: int64 [B], index of each image in the data set, part of the key. Needed by corruptions that draw,
-            unless ``fields`` is given. The host draws from them: indices on a GPU are copied back, which synchronizes.
+            unless ``fields`` is given. The host draws: indices on a GPU are copied to it, which synchronizes.
         constants: "imagenet224", "imagenet299", "tiny64", "cifar32", or "auto" for the set of the images' size.
         jpeg: Add ImageNet-C's JPEG round trip at quality 85.
         fields: The random fields, as ``draw_fields`` gives them. None: drawn from ``seed`` and ``indices``.
@@ -137,15 +137,15 @@ def corrupt(
     images = images.contiguous()
     values = CHUNK["cuda" if row.per_image or images.is_cuda else "cpu"]
     step = min(MAX_IMAGES, max(1, values // (n * n * 3)))
-    parts = []
-    for start, part in zip(range(0, batch, step), images.split(step)):
+    chunks = []
+    for start, chunk in zip(range(0, batch, step), images.split(step)):
         here = slice(start, start + step)
         if fields is not None:
-            part = row.apply(part, parameter, {field: values[here] for field, values in fields.items()})
+            chunk = row.apply(chunk, parameter, {field: values[here] for field, values in fields.items()})
         elif key is not None:
-            part = row.generate(part, parameter, key._replace(samples=key.samples[here]))
-        parts.append(jpeg_round_trip(part, FINAL_QUALITY) if jpeg else part)
-    return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else images.clone()
+            chunk = row.generate(chunk, parameter, key._replace(samples=key.samples[here]))
+        chunks.append(jpeg_round_trip(chunk, FINAL_QUALITY) if jpeg else chunk)
+    return chunks[0] if len(chunks) == 1 else torch.cat(chunks) if chunks else images.clone()
 
 
 def draw_fields(
@@ -203,13 +203,15 @@ def draw_fields(
         if images.dtype != torch.uint8 or list(images.shape) != wanted:
             raise ValueError(f"`images` is {images.dtype} {list(images.shape)}: give uint8 {wanted}.")
     key = _key(row, severity, seed, samples, size, constants, torch.device(device), textures)
-    parts = []
+    chunks = []
     for start in range(0, max(len(samples), 1), MAX_IMAGES):
         here = slice(start, start + MAX_IMAGES)
         pixels = images[here] if images is not None else None
-        part = row.draw(key._replace(samples=samples[here]), size, parameter, pixels)
-        parts.append({field: on(values, key.device) for field, values in part.items()})
-    return parts[0] if len(parts) == 1 else {field: torch.cat([part[field] for part in parts]) for field in parts[0]}
+        drawn = row.draw(key._replace(samples=samples[here]), size, parameter, pixels)
+        chunks.append({field: on(values, key.device) for field, values in drawn.items()})
+    if len(chunks) == 1:
+        return chunks[0]
+    return {field: torch.cat([chunk[field] for chunk in chunks]) for field in chunks[0]}
 
 
 def _look_up(name: str, severity: int, size: int, constants: str) -> tuple[Corruption, Any, str]:

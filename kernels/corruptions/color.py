@@ -4,7 +4,7 @@
     brightness  V + shift in HSV          saturate  S factor + shift in HSV
 
 Bytes per value: hsv 2, contrast 3 (read for the sum, read again, written). Limit at 4.8 TB/s, 256 x 224 x 224 x 3: 16
-us for hsv, 24 us for contrast; hsv's three divisions, about 300 instructions a pixel, limit it before memory does. Last
+us for hsv, 24 us for contrast. The limit of hsv is arithmetic: three divisions, about 300 instructions per pixel. Last
 measured: not yet measured.
 
 Source: ImageNet-C's generation script; scikit-image's HSV hexcone.

@@ -50,7 +50,7 @@ def correlate(images: Tensor, kernel: np.ndarray) -> Tensor:
     reach = len(kernel) // 2
     n = images.shape[1]
     side = next(size for size in range(n + 2 * reach, 4 * (n + 2 * reach)) if _is_smooth(size))
-    # The border fills the transform's padding too: what lies beyond the lower right border is never read.
+    # The border fills the transform's padding too: values beyond the lower right border are never read.
     index = on(border(n, reach, side - n - reach, "mirror101"), images.device)
     x = unit(images.permute(0, 3, 1, 2).index_select(2, index).index_select(3, index))
     spectrum = torch.fft.rfft2(on(kernel, x.device).double(), s=(side, side)).conj()

@@ -61,7 +61,7 @@ def displace_reference(x: Tensor, shifts: Tensor, alpha: Tensor) -> Tensor:
 
 def affine_inverse(corner_shift: Tensor, n: int) -> Tensor:
     """float64 [B, 2, 3]: output (x, y, 1) to source (x, y) of the affine map that moves three corners by
-    ``corner_shift`` [B, 3, 2]. The corners lie n // 3 from the center n // 2: (+,+), (+,-), (-,-)."""
+    ``corner_shift`` [B, 3, 2]. The corners are n // 3 from the center n // 2: (+,+), (+,-), (-,-)."""
     center, reach = n // 2, n // 3
     signs = on(np.array(((1, 1), (1, -1), (-1, -1)), np.float32), corner_shift.device)
     here = signs * reach + center
@@ -87,7 +87,7 @@ def fold(index: Tensor, n: int, mirror101: bool) -> Tensor:
 
 
 def bilinear_reference(x: Tensor, rows: Tensor, columns: Tensor, mirror101: bool) -> Tensor:
-    """float32 [B, n, n, C] read at float64 places [B, n, n], interpolated in float64, folded at the border."""
+    """float32 [B, n, n, C] read at float64 positions [B, n, n], interpolated in float64, folded at the border."""
     batch, n, _, channels = x.shape
     top, left = rows.floor(), columns.floor()
     fy = (rows - top)[..., None]
@@ -130,8 +130,8 @@ def bilinear_kernel(
     AFFINE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """AFFINE: read at a map of the place, folded about the edge pixels. Else: read at a displaced place, folded about
-    the edges, and written as levels."""
+    """AFFINE: read at a map of the position, folded about the edge pixels. Else: read at a displaced position, folded
+    about the edges, and written as levels."""
     value, live, y, x, c, first = triton_block(n, 3, BLOCK)
     image = tl.program_id(1).to(tl.int64)
     if AFFINE:

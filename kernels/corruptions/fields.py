@@ -4,8 +4,8 @@ Formula: value j of a sample comes from word j % 4 of Philox at (j // 4, sample,
 row-major order. Words and integers are bit-equal on host and device, normals agree to 1e-6. A program of the kernel
 draws BLOCK elements of one sample, four values each.
 
-Bytes per value: what is written (4 for floats, 2 for shifts and counts, 1 for impulses); counts also read a level, and
-a table in cache. About 25 integer instructions per word limit it before memory does. Last measured: not yet measured.
+Bytes per value: the result (4 for floats, 2 for shifts and counts, 1 for impulses); counts also read a level, and
+a table in cache. The limit is arithmetic: about 25 integer instructions per word. Last measured: not yet measured.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DTYPES = {
 
 
 class Key(NamedTuple):
-    """What a draw depends on, and the device of its result."""
+    """The key of a draw, and the device of its result."""
 
     seed: int
     samples: np.ndarray  # int64 [B], index in the data set
@@ -63,7 +63,7 @@ class Key(NamedTuple):
 
 @lru_cache(maxsize=32)
 def photon_table(photons: int) -> np.ndarray:
-    """Poisson thresholds of each of the 256 levels, uint32 [256, a power of two]."""
+    """Poisson thresholds for each of the 256 levels, uint32 [256, a power of two]."""
     return philox.poisson_table(np.arange(256) * photons / 255)
 
 

@@ -1,11 +1,11 @@
 """fog: (x + amount P) m / (m + amount), m the brightest value of the image, P a plasma fractal.
 
 The plasma is a periodic diamond-square map, whose side is the next power of two. Every cell but the corner takes the
-uniform of its own place, stretched to (-1, 1). The amplitude starts at 100^2 and falls by decay^2 per level; it cancels
-in the final stretch to [0, 1].
+uniform at its own position, stretched to (-1, 1). The amplitude starts at 100^2 and falls by decay^2 per level. The
+final stretch to [0, 1] cancels its scale.
 
-Bytes per pixel of three values: plasma's last level, which costs most, writes 3/4 of its map in float64 and reads a
-float32 and a quarter of the corners for each of its cells, 18 in all with the levels before it; fog 3 + 4 + 3. Limit at
+Bytes per pixel of three values: plasma 18, of which its last level takes most (it writes 3/4 of its map in float64 and
+reads a float32 and a quarter of the corners for each of its cells); fog 3 + 4 + 3. Limit at
 4.8 TB/s, 256 x 224 x 224: 27 us for fog. Last measured: not yet measured.
 
 Source: ImageNet-C's generation script.
@@ -101,7 +101,7 @@ def _corner(height_ptr, i, j, cells, step, side, live):
 
 @triton.jit
 def _shift(uniform_ptr, y, x, scale, side, live):
-    """The uniform of a place on (-1, 1), times the amplitude. Sides are powers of two, so & is modulo."""
+    """The uniform at a position on (-1, 1), times the amplitude. Sides are powers of two, so & is modulo."""
     u = tl.load(uniform_ptr + (y & (side - 1)) * side + (x & (side - 1)), mask=live, other=0.0)
     return (u.to(tl.float64) * 2.0 - 1.0) * scale
 

@@ -80,7 +80,7 @@ def join_textures(textures: Any, scale: float, n: int, device: torch.device) -> 
         device: Device of the result.
 
     Returns:
-        The textures. The last result is kept, and given again for equal textures.
+        The textures. The last result is cached, and returned again for equal textures.
 
     Raises:
         TypeError: ``textures`` is not a sequence.

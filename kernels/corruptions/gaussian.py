@@ -166,8 +166,8 @@ OPS = (
         (
             _variant("gaussian_filter", "*fp64", DOWN=True, LEVELS=False, CHANNELS=3),
             _variant("gaussian_levels", "*u8", DOWN=False, LEVELS=True, CHANNELS=3),
-            _variant("gaussian_filter, grey, down", "*fp64", DOWN=True, LEVELS=False, CHANNELS=1),
-            _variant("gaussian_filter, grey, across", "*fp64", DOWN=False, LEVELS=False, CHANNELS=1),
+            _variant("gaussian_filter, gray, down", "*fp64", DOWN=True, LEVELS=False, CHANNELS=1),
+            _variant("gaussian_filter, gray, across", "*fp64", DOWN=False, LEVELS=False, CHANNELS=1),
         ),
     ),
 )  # fmt: skip

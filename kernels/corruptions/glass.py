@@ -1,8 +1,8 @@
 """glass_blur: blur, move pixels by up to ``reach``, blur.
 
-The published raster loops, from the lower right corner up, copy the pixel that they meant to swap. So each pixel is
-written once per pass, and the result is a gather: pixel p takes the value of q = p + (dx, dy). A moved q below p, or to
-its right in the same row, was written before, so p takes what q took: chains.
+The published raster loops, from the lower right corner up, copy a pixel where a swap was intended. So each pixel is
+written once per pass, and the result is a gather: pixel p takes the value of q = p + (dx, dy). If q is below p, or to
+the right of p in the same row, q was already written, and p takes the value that q took. Such steps form chains.
 
 Bytes per pixel: 2 int16 loads per step of a chain, 3 bytes in and out per pass. Last measured: not yet measured.
 
@@ -95,7 +95,7 @@ def glass_kernel(
         while tl.max(here.to(tl.int32), 0) > 0:
             dx = tl.load(dx_ptr + shifts + y * n + x, mask=here, other=0).to(tl.int32)
             dy = tl.load(dy_ptr + shifts + y * n + x, mask=here, other=0).to(tl.int32)
-            dx = tl.minimum(tl.maximum(dx, -reach), reach - 1)  # wild shifts never read outside the image
+            dx = tl.minimum(tl.maximum(dx, -reach), reach - 1)  # no shift reads outside the image
             dy = tl.minimum(tl.maximum(dy, -reach), reach - 1)
             y += dy
             x += dx

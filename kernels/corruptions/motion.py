@@ -54,8 +54,9 @@ def motion_weights(radius: float, sigma: float) -> np.ndarray:
 def motion_offsets(angle: Tensor | np.ndarray, count: int) -> tuple[Tensor, Tensor]:
     """Pixel offsets (x, y), int32 [B, count], of the taps along a ray at ``angle`` [B] degrees, on its device.
 
-    At multiples of 30 degrees, i along / hypot - 1/2 is a whole number but for the last bit, and ImageMagick rounds it
-    up: so this is its arithmetic. The host uses numpy, whose sine is the C library's; torch's depends on the batch.
+    At multiples of 30 degrees, i along / hypot - 1/2 is a whole number up to its last bit, which decides the rounding.
+    This function therefore repeats ImageMagick's arithmetic. The host uses numpy, whose sine is that of the C library;
+    torch's sine depends on the batch.
     """
     lib: Any = torch if isinstance(angle, Tensor) and angle.is_cuda else np
     degrees: Any = angle.double() if isinstance(angle, Tensor) else angle
@@ -138,7 +139,7 @@ OPS = (
         "motion_taps", motion_triton, motion_reference, _example, touched,
         (
             variant("motion_taps", motion_kernel, BLOCK, types=_OFFSETS, CHANNELS=3),
-            variant("motion_taps, grey", motion_kernel, BLOCK, types=_OFFSETS, CHANNELS=1),
+            variant("motion_taps, gray", motion_kernel, BLOCK, types=_OFFSETS, CHANNELS=1),
         ),
     ),
 )  # fmt: skip

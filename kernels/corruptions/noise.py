@@ -6,8 +6,8 @@
 The kernel draws and applies, with no field in memory: a program draws BLOCK Philox elements of one sample, and works on
 the four values of each.
 
-Bytes per value: 2 (shot_noise also searches a table in cache). Limit at 4.8 TB/s: 16 million images/s at 224 px; 30 to
-90 instructions per value limit it before memory does. Last measured: not yet measured.
+Bytes per value: 2 (shot_noise also searches a table in cache). Limit at 4.8 TB/s: 16 million images/s at 224 px; the
+limit is arithmetic, 30 to 90 instructions per value. Last measured: not yet measured.
 
 Source: ImageNet-C's generation script; random_noise of scikit-image for impulse_noise.
 """
@@ -57,7 +57,7 @@ def photon_levels(photons: int) -> np.ndarray:
 
 
 def impulse_noise(images: Tensor, share: float, fields: dict) -> Tensor:
-    # Bit operations do what ``where`` would, several times as fast on a CPU.
+    # Bit operations are several times as fast as ``where`` on a CPU.
     replace, salt = (fields[name].to(torch.uint8).neg_() for name in ("replace", "salt"))  # 255 or 0
     return salt.bitwise_xor_(images).bitwise_and_(replace).bitwise_xor_(images)
 
@@ -71,7 +71,7 @@ def draw_speckle_noise(key: Key, n: int, sigma: float, images) -> dict:
 
 
 def draw_shot_noise(key: Key, n: int, photons: int, images: Tensor | None) -> dict:
-    """Counts by inversion, one word per value. The rate is the pixel's, so the images are needed."""
+    """Counts by inversion, one word per value. The rate depends on the pixel, so the images are needed."""
     if images is None:
         raise ValueError("`images` is None: shot_noise counts the photons of each pixel, so give the images.")
     pixels = images.to(key.device).contiguous()

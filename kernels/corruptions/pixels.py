@@ -1,4 +1,4 @@
-"""Levels to numbers and back, borders, and small arrays on the device: what every corruption uses.
+"""Levels to numbers and back, borders, small arrays on the device: shared by every corruption.
 
     unit      level / 255, correctly rounded          quantize  clip(x, 0, 1) * 255, truncated
 

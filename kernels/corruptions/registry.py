@@ -1,4 +1,4 @@
-"""The registry rows of the corruptions, which stand beside their kernels."""
+"""The registry rows of all corruptions, collected from the modules of their kernels."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     water  x + wet (175, 238, 238) / 255        mud  x (1 - cover) + cover (63, 42, 20) / 255
 
-Not part of mCE. Edge detection and distance transform of the water are OpenCV's, on the host, image by image.
+Not in mCE. Edge detection and distance transform of the water are OpenCV's, on the host, image by image.
 
 Source: ImageNet-C's generation script.
 """

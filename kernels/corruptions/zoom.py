@@ -40,7 +40,7 @@ def zoom_grids(n: int, parameter: tuple[float, float]) -> tuple[np.ndarray, np.n
 
 
 def zoom_grid(n: int, zoom: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where the n output pixels of a zoom read: index of the left neighbor int64, weight of the right one float64."""
+    """Source of the n output pixels of a zoom: index of the left neighbor int64, weight of the right one float64."""
     side = int(np.ceil(n / zoom))
     stretched = round(side * zoom)
     trim = (stretched - n) // 2
@@ -60,7 +60,7 @@ def read_between(x: Tensor, left: Tensor, weight: Tensor) -> Tensor:
 
 def zoom_reference(x: Tensor, left: Tensor, weight: Tensor) -> Tensor:
     """uint8 levels of the mean of float32 [B, n, n, 3] and its zooms. ``left`` int64 and ``weight`` float32 [zooms, n]
-    say where each output row and column reads."""
+    are the position that each output row and column reads."""
     total = torch.zeros_like(x)
     for index, t in zip(left, weight):
         total.add_(read_between(x, index, t))

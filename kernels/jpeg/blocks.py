@@ -1,6 +1,6 @@
 """The JPEG transform and quantizer of 8x8 blocks in integers, for the kernels of ``jpeg_round_trip``.
 
-A tile is int32 [R,8], eight rows per block, held as a tuple of its eight columns [R]. The forward and inverse
+A tile is int32 [R,8], eight rows per block, stored as a tuple of its eight columns [R]. The forward and inverse
 transforms are libjpeg's "islow" ones (jfdctint, jidctint: 13-bit constants, two roundings each); the quantizer is that
 of jcdctmgr, which rounds halves away from zero.
 """

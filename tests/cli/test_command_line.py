@@ -60,7 +60,7 @@ def test_version_by_command_and_by_module(call):
         ("eval nowhere.pt", ["nowhere.pt"]),
         ("report nowhere", ["nowhere"]),
         ("show corruptions nowhere.png", ["nowhere.png"]),
-        ("show corruptions nowhere.png --size 0", ["--size 0"]),
+        ("show corruptions nowhere.png --size 0", ["--size is 0"]),
         ("show corruptions nowhere.png --corruption fogg", ["'fogg'", "did you mean 'fog'"]),
         ("data sample imagenot", ["imagenot", "imagenet"]),
         ("bench throughputt", ["throughputt", "throughput"]),

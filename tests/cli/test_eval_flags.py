@@ -12,7 +12,7 @@ from fastreg.evaluation import from_checkpoint
 from fastreg.evaluation.config import EvalConfig
 
 # what a command line cannot say, or the command finds itself
-NO_FLAG = {"mean", "std", "classes", "name", "provenance"}
+NO_FLAG = {"classes", "name", "provenance"}
 
 
 @pytest.fixture
@@ -52,6 +52,9 @@ def test_absent_flags_leave_the_defaults(given):
     ("words", "expected"),
     [
         ("--epsilon 0.1 --no-clip", {"epsilon": 0.1, "clip": False}),
+        ("--mean 0.5,0.4,0.3 --std 0.2", {"mean": [0.5, 0.4, 0.3], "std": [0.2]}),
+        ("--mean none --std none", {"mean": None, "std": None}),
+        ("--mean data", {"mean": "data"}),
         ("--torchcompile --precision auto", {"compiled": True, "precision": "auto"}),
         ("--img-size 64 --crop-pct 1", {"size": 64, "crop_pct": 1.0}),
         ("--corruption fog,frost --severities 1,3", {"corruptions": "fog,frost", "severities": "1,3"}),
@@ -71,8 +74,11 @@ def test_flags_reach_the_evaluation(given, words, expected):
     ("words", "said"),
     [
         ("--batch-size 0", "--batch-size is 0: give 1 or more"),
-        ("--epsilon 8", "--epsilon is 8, but pixels lie in [0, 1]"),
+        ("--epsilon 8", "--epsilon is 8, but pixels are in [0, 1]"),
         ("--precision int8", "unknown --precision 'int8'"),
+        ("--mean 123,117,104 --std 58", "--mean holds 123, but pixels are in [0, 1]"),
+        ("--mean none", "--mean is None but --std is 'data'"),
+        ("--std imagenet", "--std is 'imagenet': give"),
         ("--fidelity jpeg", "unknown --fidelity 'jpeg'"),
         ("--suite imagenet-d", "did you mean 'imagenet-c'"),
     ],

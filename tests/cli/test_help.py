@@ -53,7 +53,9 @@ def test_no_type_stands_behind_a_flag_that_takes_no_value(call, monkeypatch):
         assert "<bool>" not in out, path
         for parameter in command.params:
             if parameter.param_type_name == "option":
-                (row,) = (line for line in out.splitlines() if re.search(rf"{parameter.opts[-1]}[ ,]", line))
+                # the flag's own row, not one that mentions it
+                row_of = re.compile(rf"│[* ]+(\S+,)?{re.escape(parameter.opts[-1])}[ ,]")
+                (row,) = filter(row_of.match, out.splitlines())
                 takes_value = not parameter.is_flag
                 assert bool(re.search(r"<\w+>|\[.*\|", row)) == takes_value, row
                 flags += not takes_value

@@ -37,10 +37,10 @@ def write_shards(
     """Tar shards of a source's samples, in its order; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for k, part in enumerate(np.array_split(np.arange(len(source)), shards)):
+    for k, chosen in enumerate(np.array_split(np.arange(len(source)), shards)):
         path = folder / f"{split or source.split}-{k:04d}.tar"
         with tarfile.open(path, "w", format=format) as tar:
-            for index in part.tolist():
+            for index in chosen.tolist():
                 name = f"sample{index:06d}"
                 for key, body in label(int(source.labels[index]), name):
                     add_member(tar, f"{name}.{key}", body)
@@ -61,11 +61,15 @@ def write_parquet(
     if names:
         features["label"] = {"names": list(source.classes), "_type": "ClassLabel"}
     paths = []
-    for k, part in enumerate(np.array_split(np.arange(len(source)), files)):
-        images = [source.read(index) for index in part.tolist()]
-        column = [{"bytes": image, "path": f"{index}.jpg"} for index, image in zip(part, images)] if struct else images
+    for k, chosen in enumerate(np.array_split(np.arange(len(source)), files)):
+        images = [source.read(index) for index in chosen.tolist()]
+        column = (
+            [{"bytes": image, "path": f"{index}.jpg"} for index, image in zip(chosen, images)] if struct else images
+        )
         kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())]) if struct else pa.binary()
-        table = pa.table({"image": pa.array(column, kind), "label": pa.array(source.labels[part].tolist(), pa.int64())})
+        table = pa.table(
+            {"image": pa.array(column, kind), "label": pa.array(source.labels[chosen].tolist(), pa.int64())}
+        )
         metadata = {"huggingface": json.dumps({"info": {"features": features}})} if struct else None
         paths.append(folder / f"{source.split}-{k:05d}-of-{files:05d}.parquet")
         pq.write_table(table.replace_schema_metadata(metadata), paths[-1], row_group_size=rows)

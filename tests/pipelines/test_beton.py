@@ -1,4 +1,4 @@
-"""`.beton` files: what fastreg writes FFCV reads, what FFCV writes fastreg reads, and damage is never silent."""
+"""`.beton` files: FFCV reads fastreg's files, fastreg reads FFCV's files, and damage is never silent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support import environment, resident_memory
 
 
 def ffcv_arrays(path, **loader):
-    """What FFCV's own Loader reads: canvases of one size and labels."""
+    """Canvases of one size and labels, read by FFCV's own Loader."""
     from ffcv.fields.basics import IntDecoder
     from ffcv.fields.rgb_image import SimpleRGBImageDecoder
     from ffcv.loader import Loader, OrderOption
@@ -103,7 +103,7 @@ def test_the_stored_file_bytes_can_be_kept_so_every_loader_sees_the_folder(data,
 
 
 def pillow(source, index, size, train, seed):
-    """torchvision's arithmetic on Pillow's decoding of what is stored."""
+    """torchvision's arithmetic on stored images decoded by Pillow."""
     stored = source.read(index)
     image = Image.fromarray(stored) if isinstance(stored, np.ndarray) else Image.open(io.BytesIO(stored)).convert("RGB")
     if train:
@@ -127,7 +127,7 @@ def pillow(source, index, size, train, seed):
     ],
 )
 def test_parity_of_the_decoders_on_one_file(mixed, capsys, name, train, mean, largest):
-    """A row of decoder against Pillow: samples, labels and order equal, pixels apart by resampling only."""
+    """Each decoder against Pillow: samples, labels and order are equal, pixels differ by resampling only."""
     source = open_dataset("imagenet", "val", mixed)
     with make_loader(source, loader=name, train=train, batch_size=40, size=64, seed=2) as loader:
         batches = list(loader.batches())
@@ -223,7 +223,7 @@ def test_files_that_are_not_what_they_should_be(mixed, tmp_path, folder):
 
 
 def test_ffcv_resumes_anywhere_splits_over_ranks_and_leaks_nothing(mixed):
-    """What test_loaders.py asks of the decoders that read folders."""
+    """The checks that test_loaders.py makes for decoders of folders."""
     source = open_dataset("imagenet", "val", mixed)
     kw = {"loader": "ffcv", "train": True, "size": 32, "seed": 6}
     used, threads = [], threading.active_count()

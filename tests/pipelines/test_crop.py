@@ -10,7 +10,7 @@ from fastreg.pipelines import crop
 
 
 def published_law(u, height, width):
-    """The random-resized crop as torchvision states it, one image at a time, on given uniforms [tries, 4]."""
+    """torchvision's random-resized crop, one image at a time, on given uniforms [tries, 4]."""
     for area_u, ratio_u, top_u, left_u in u:
         area = height * width * (0.08 + 0.92 * area_u)
         ratio = math.exp(math.log(3 / 4) + (math.log(4 / 3) - math.log(3 / 4)) * ratio_u)
@@ -28,7 +28,7 @@ def published_law(u, height, width):
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 375), (64, 64), (30, 900), (900, 30), (1, 1), (7, 9)])
-def test_boxes_follow_the_published_law(height, width):
+def test_boxes_follow_the_published_rule(height, width):
     indices = np.arange(200)
     boxes = crop.random_boxes(11, indices, 2, np.full(200, height), np.full(200, width))
     u = philox.uniform(philox.words(11, np.arange(10)[None], indices[:, None], 2, "crop")).astype(np.float64)
@@ -40,7 +40,7 @@ def test_boxes_follow_the_published_law(height, width):
     assert (left + w <= width).all()
 
 
-def test_boxes_have_the_laws_moments():
+def test_boxes_have_the_moments_of_the_rule():
     n = 20_000
     _, _, h, w = crop.random_boxes(0, np.arange(n), 0, np.full(n, 1000), np.full(n, 1000)).T
     area = h * w / 1e6

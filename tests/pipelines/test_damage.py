@@ -1,4 +1,4 @@
-"""Damaged JPEGs: Pillow alone says which are broken, and every way to read them agrees with it."""
+"""Damaged JPEGs: Pillow alone decides which are broken, and all other readers agree with it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from fastreg.pipelines.beton_write import BetonWriter, Encoded
 
 
 def small_image(rng, **form):
-    picture = Image.fromarray(rng.integers(0, 256, (10, 14, 3), np.uint8)).resize((140, 100), Image.BICUBIC)
+    noise = Image.fromarray(rng.integers(0, 256, (10, 14, 3), np.uint8)).resize((140, 100), Image.BICUBIC)
     buffer = io.BytesIO()
-    picture.convert(form.pop("mode", "RGB")).save(buffer, "JPEG", quality=90, **form)
+    noise.convert(form.pop("mode", "RGB")).save(buffer, "JPEG", quality=90, **form)
     return buffer.getvalue()
 
 
@@ -51,7 +51,7 @@ def pillow(data):
 
 
 def write_table(path, samples):
-    """A `.beton` file of (how it is stored, bytes), all said to be of 140 x 100 pixels."""
+    """A `.beton` file of (storage mode, bytes), whose table gives 140 x 100 pixels for each."""
     writer = BetonWriter(path, {}, len(samples), 3 * 140 * 100)
     for k, (mode, data) in enumerate(samples):
         writer.add(k, 0, Encoded(mode, 140, 100, data))
@@ -95,7 +95,7 @@ def test_without_simplejpeg_pillow_decodes(files, monkeypatch):
 
 
 def test_other_threads_run_while_a_jpeg_is_decoded():
-    """simplejpeg lets go of the interpreter: a thread that counts is not held up for as long as a decode takes."""
+    """simplejpeg releases the GIL: a counting thread continues during a decode."""
     data = io.BytesIO()
     Image.effect_noise((4000, 3000), 60).convert("RGB").save(data, "JPEG", quality=95)
     decoding, gaps = threading.Event(), []
@@ -126,7 +126,7 @@ def test_folder_verify_and_prepare_refuse_what_pillow_refuses(files, folder, tmp
 
 
 @pytest.mark.parametrize("name", ["ffcv", "folder"])
-def test_refused_is_what_pillow_refuses_and_what_the_table_contradicts(files, tmp_path, name):
+def test_samples_are_refused_if_pillow_refuses_them_or_the_table_differs(files, tmp_path, name):
     write_table(tmp_path / "train.beton", [(JPEG, data) for data in files])
     source = open_dataset("folder", "train", tmp_path / "train.beton")
     refused = {k for k, data in enumerate(files) if getattr(pillow(data), "shape", ()) != (100, 140, 3)}
@@ -138,22 +138,22 @@ def test_refused_is_what_pillow_refuses_and_what_the_table_contradicts(files, tm
             assert torch.equal(a.images, b.images)
 
 
-def test_what_ffcv_refuses_and_pillow_takes_has_pillows_pixels(files, tmp_path):
+def test_images_that_ffcv_refuses_and_pillow_reads_have_pillows_pixels(files, tmp_path):
     write_table(tmp_path / "train.beton", [(JPEG, data) for data in files])
     source = open_dataset("folder", "train", tmp_path / "train.beton")
     with make_loader(source, loader="ffcv", train=True, batch_size=61, size=16) as loader:
-        decoder, room, judged = loader._decoder, np.empty((100, 140, 3), np.uint8), 0
+        decoder, room, compared = loader._decoder, np.empty((100, 140, 3), np.uint8), 0
         for k, data in enumerate(files):
             wanted = pillow(data)
             failed = decoder.routines.imdecode(np.frombuffer(data, np.uint8), room, 100, 140, 100, 140)
             if failed and wanted is not None and wanted.shape == room.shape:
                 assert np.array_equal(decoder._pixels(k), wanted)
-                judged += 1
-    assert judged > 20
+                compared += 1
+    assert compared > 20
 
 
 @pytest.mark.parametrize("name", ["ffcv", "folder", "dali"])
-def test_a_jpeg_of_another_size_than_the_table_says_is_named(files, tmp_path, name):
+def test_a_jpeg_of_another_size_than_in_the_table_is_named(files, tmp_path, name):
     small = io.BytesIO()
     Image.new("RGB", (70, 50), (200, 30, 30)).save(small, "JPEG")
     write_table(tmp_path / "train.beton", [(JPEG, small.getvalue() if k == 4 else files[0]) for k in range(6)])

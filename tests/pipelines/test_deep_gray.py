@@ -48,12 +48,12 @@ def test_every_depth_keeps_its_gray_levels(tmp_path, name):
         assert (got == got[..., :1]).all()
 
 
-def test_verify_says_what_it_scaled(tmp_path):
+def test_verify_lists_the_scalings(tmp_path):
     found = verify("folder", write(tmp_path))
     assert found["broken"] == []
     assert sum(found["scaled"].values()) == 7
     for _, _, how in IMAGES.values():
-        assert not how or any(how in said for said in found["scaled"])
+        assert not how or any(how in scaling for scaling in found["scaled"])
     shown = CliRunner().invoke(data_command, ["verify", "folder", "--data-dir", str(tmp_path)])
     assert shown.exit_code == 0
     assert "3 images are read as 16-bit gray, divided by 257" in shown.output

@@ -1,4 +1,4 @@
-"""Downloads against a server on loopback that stops in the middle, lies, or knows no ranges."""
+"""Downloads against a server on loopback that stops in the middle, sends wrong bytes, or ignores ranges."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_frost_is_found_in_order_of_preference(tmp_path, monkeypatch):
         load_frost(tmp_path / "nowhere")
 
 
-def test_without_frost_the_error_says_how_to_get_it(monkeypatch):
+def test_without_frost_the_error_lists_the_ways_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="fastreg data fetch frost") as caught:
         load_frost()

@@ -33,7 +33,7 @@ def val(data):
 
 
 def pillow(source, index, size, epoch=None, seed=0):
-    """torchvision's arithmetic, spelled out with Pillow."""
+    """torchvision's arithmetic, written with Pillow."""
     image = Image.open(io.BytesIO(source.read(index))).convert("RGB")
     if epoch is not None:
         ((top, left, h, w),) = crop.random_boxes(seed, [index], epoch, [image.height], [image.width]).tolist()
@@ -68,7 +68,7 @@ def test_training_batches_are_the_resized_crops(train, name):
 
 
 def test_dali_cuts_whole_images_as_it_decodes_regions(train):
-    """Whole images are what a GPU decodes; here both ways run on the CPU."""
+    """A GPU decodes whole images. Here both routes run on the CPU."""
     batches = []
     for regions in (True, False):
         with make_loader(train, loader="dali", train=True, batch_size=48, size=64, seed=1) as loader:
@@ -115,7 +115,7 @@ def test_two_ranks_together_see_what_one_sees(train, name):
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_the_number_of_workers_changes_nothing(train, name, monkeypatch):
-    """Neither the batches nor, since draws know only the samples, what a method makes of them."""
+    """The batches are equal, and so are a method's plans, since draws depend on the samples only."""
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
     method = methods.create("cutmix+gaussian_noise", scope="sample", seed=2, size=32)
     seen = []
@@ -216,19 +216,19 @@ def test_memory_stays_flat_over_twenty_epochs(val, name):
     assert grown < (4 << 20 if name == "folder" else 16 << 20), [u >> 20 for u in used]
 
 
-def test_a_batch_in_hand_is_never_written_again():
+def test_a_batch_in_use_is_never_written_again():
     staging = Staging(torch.device("cpu"))
-    held = staging.buffer((2, 4, 4, 3))
-    address, part = held.data_ptr(), held[1:]
-    del held
-    assert staging.buffer((2, 4, 4, 3)).data_ptr() != address  # `part` still looks at it
-    del part
+    buffer = staging.buffer((2, 4, 4, 3))
+    address, view = buffer.data_ptr(), buffer[1:]
+    del buffer
+    assert staging.buffer((2, 4, 4, 3)).data_ptr() != address  # `view` still refers to it
+    del view
     assert staging.buffer((2, 4, 4, 3)).data_ptr() == address
     many = [staging.buffer((2, 4, 4, 3)) for _ in range(20)]
     assert len({tensor.data_ptr() for tensor in many}) == 20
 
 
-def test_auto_says_why(train):
+def test_auto_gives_its_reason(train):
     loader = make_loader(train, train=True, batch_size=8, size=32)
     assert loader.name == "folder"
     assert "no GPU" in loader.why

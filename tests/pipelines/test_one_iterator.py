@@ -1,4 +1,4 @@
-"""A loader has one live iterator: the next one ends it, and never shows its pixels."""
+"""A loader has one valid iterator: the next one invalidates it, and never returns its pixels."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def test_the_next_iterator_ends_the_one_before(sources, name):
             return torch.equal(batch.indices, truth[k][0]) and torch.equal(batch.images, truth[k][1])
 
         first = loader.batches()
-        held = next(first)
+        kept = next(first)
         second = loader.batches(5 * 8)
         assert all(is_batch(k, batch) for k, batch in enumerate(second, 5))
-        assert is_batch(0, held)
+        assert is_batch(0, kept)
         with pytest.raises(InputError, match="one iterator at a time"):
             next(first)
         third = loader.batches()

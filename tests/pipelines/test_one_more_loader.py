@@ -21,7 +21,7 @@ from fastreg.pipelines.decode_pillow import PillowDecoder
 
 
 class NegativeDecoder:
-    """Pillow's pixels, inverted, so that a test sees who decoded."""
+    """Pillow's pixels, inverted, so that a test recognizes the decoder."""
 
     def __init__(self, source, settings):
         self.pillow = PillowDecoder(source, settings)
@@ -72,7 +72,7 @@ def test_make_loader_takes_its_decoder(dummy, tiny, train):
             assert torch.equal(mine.indices, pillow.indices)
 
 
-def test_auto_takes_it_where_its_row_says_so(dummy, tiny, monkeypatch):
+def test_auto_selects_it_by_its_row(dummy, tiny, monkeypatch):
     source = open_dataset("imagenet", "train", tiny)
     kw = {"train": True, "batch_size": 8, "size": 32}
     preferred = dummy._replace(auto_for=("images",), auto_reason="inverted pixels are pretty")
@@ -123,6 +123,6 @@ def test_a_run_is_trained_and_evaluated_with_it(dummy, tiny, tmp_path, monkeypat
 def test_every_loader_has_a_row_in_the_readme():
     import fastreg.pipelines
 
-    page = Path(fastreg.pipelines.__file__).with_name("README.md").read_text()
-    rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `") and "|" in line[3:]]
+    readme = Path(fastreg.pipelines.__file__).with_name("README.md").read_text()
+    rows = [line.split("`")[1] for line in readme.splitlines() if line.startswith("| `") and "|" in line[3:]]
     assert set(LOADERS) <= set(rows)

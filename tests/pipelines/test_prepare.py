@@ -1,4 +1,4 @@
-"""`fastreg data prepare`: it stops and continues, refuses what cannot be, and never leaves half a file."""
+"""`fastreg data prepare`: it stops and continues, refuses impossible arguments, and never leaves half a file."""
 
 from __future__ import annotations
 
@@ -104,17 +104,17 @@ def begun(path: Path, samples: int = 8) -> BetonWriter:
 
 
 @pytest.mark.parametrize("how", ["cut short", "a byte changed", "gone", "other settings, but no data"])
-def test_what_the_journal_says_is_believed_as_far_as_the_data_hold_it(tmp_path, how):
-    path, part = tmp_path / "x.beton", tmp_path / "x.beton.part"
+def test_samples_of_the_journal_count_only_if_the_data_have_them(tmp_path, how):
+    path, partial = tmp_path / "x.beton", tmp_path / "x.beton.part"
     pointer = int(begun(path).records[5]["pointer"])
-    content = bytearray(part.read_bytes())
+    content = bytearray(partial.read_bytes())
     content[pointer + 7] ^= 1
     if how == "a byte changed":
-        part.write_bytes(content)
+        partial.write_bytes(content)
     elif how == "cut short":
-        part.write_bytes(content[: pointer + 200])
+        partial.write_bytes(content[: pointer + 200])
     else:
-        part.unlink()
+        partial.unlink()
     settings = {"name": "y" if how.startswith("other") else "x"}
     writer = BetonWriter(path, settings, 20, 300)
     assert writer.next == (5 if how in ("cut short", "a byte changed") else 0)
@@ -146,7 +146,7 @@ def test_a_finished_file_is_left_alone_by_its_own_command_and_kept_from_others(t
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "folder.beton", "train.beton"]
 
 
-def test_no_sample_crosses_a_page_or_has_a_side_that_the_table_cannot_say(tmp_path):
+def test_no_sample_crosses_a_page_or_has_a_side_too_large_for_the_table(tmp_path):
     root = write_images(tmp_path / "data" / "train", (50, 40), (5000, 5000), (70_000, 3), (30, 20)).parent
     to = tmp_path / "train.beton"
     with pytest.raises(RunError, match=r"a/1\.png: it takes 75,000,000 bytes, more than a page of 67,108,864"):

@@ -21,7 +21,7 @@ from tests.pipelines.shard_files import write_parquet, write_shards
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A folder set of 24 noisy images, and its shards, parquet files and .beton file side by side in folders."""
+    """A set of 24 noisy images as class folders, shards, parquet files and .beton file, in one folder each."""
     root = tmp_path_factory.mktemp("small")
     rng = np.random.default_rng(3)
     for split in ("train", "val"):
@@ -175,7 +175,7 @@ def test_addresses_of_nothing(server, tmp_path):
         open_dataset("cifar10", "train", f"{server.url}/cifar")
 
 
-def held(tmp_path: Path) -> list[Path]:
+def cached(tmp_path: Path) -> list[Path]:
     return [path for path in (tmp_path / "cache" / "shards").iterdir() if not path.name.startswith(".")]
 
 
@@ -191,11 +191,11 @@ def test_the_cache_stays_below_its_limit_and_drops_the_shard_unused_for_longest(
     make_loader(source, train=True, batch_size=4, size=32)
     assert "is larger than the cache" in caplog.text
     source = open_dataset("folder", "train", f"{server.url}/tar", cache_gb=limit)
-    assert sum(path.stat().st_size for path in held(tmp_path)) <= limit * 1e9
+    assert sum(path.stat().st_size for path in cached(tmp_path)) <= limit * 1e9
     for index in (0, 8, 0, 16, 0):  # one of each shard, the first again and again
         assert source.read(index) == folder.read(index)
         time.sleep(0.01)
-    assert sorted(path.name.split("-", 1)[1] for path in held(tmp_path)) == ["train-0000.tar", "train-0002.tar"]
+    assert sorted(path.name.split("-", 1)[1] for path in cached(tmp_path)) == ["train-0000.tar", "train-0002.tar"]
     assert same(source, folder)
     with pytest.raises(InputError, match=r"train-0000\.tar has .* GB and the cache holds .*: raise `cache_gb`"):
         open_dataset("folder", "train", f"{server.url}/tar", cache_gb=0.5 * size / 1e9, cache_dir=tmp_path / "tight")
@@ -225,7 +225,7 @@ def test_four_ranks_share_a_cache_that_is_too_small_for_all(small, server, monke
 
 
 def test_a_full_disk_is_not_tried_again(small, server, tmp_path, monkeypatch):
-    def full(self, part, block):
+    def full(self, partial, block):
         raise RunError(f"cannot write to {self.folder}: No space left on device; free some space")
 
     monkeypatch.setattr(shard_cache.ShardCache, "_append", full)

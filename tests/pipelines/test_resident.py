@@ -38,7 +38,7 @@ def test_resident_evaluation_is_the_folder_decoders_and_decodes_once(
         assert next(loader.batches()).images.shape == (16, 48, 48, 3)
 
 
-def test_what_does_not_fit_into_memory_is_one_sentence(folder):
+def test_a_set_that_does_not_fit_into_memory_is_one_sentence(folder):
     with (
         make_loader(folder, loader="resident", train=False, batch_size=120, size=1 << 20) as loader,
         pytest.raises(InputError, match=r"'resident' needs 395,824\.2 GB of the memory of cpu .* use another `loader`"),

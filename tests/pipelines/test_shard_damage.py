@@ -40,8 +40,8 @@ def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
     return bytes(head)
 
 
-def shard_of(*parts: bytes) -> bytes:
-    return b"".join(part + bytes(-len(part) % 512) for part in parts)
+def shard_of(*members: bytes) -> bytes:
+    return b"".join(member + bytes(-len(member) % 512) for member in members)
 
 
 SIZES = {
@@ -125,13 +125,13 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize(("members", "said"), LABELS.values(), ids=LABELS)
-def test_wrong_labels_name_shard_and_sample(folder, tmp_path, members, said):
+@pytest.mark.parametrize(("members", "message"), LABELS.values(), ids=LABELS)
+def test_wrong_labels_name_shard_and_sample(folder, tmp_path, members, message):
     with tarfile.open(tmp_path / "val-7.tar", "w") as tar:
         for key, body in members:
             add_member(tar, f"s.{key}", body)
         add_member(tar, "s.jpg", folder.read(0))
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         open_dataset("folder", "val", tmp_path)
     assert "val-7.tar" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -175,10 +175,10 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize(("content", "said"), TABLES.values(), ids=TABLES)
-def test_wrong_labels_of_parquet_files_name_file_and_row(tmp_path, content, said):
+@pytest.mark.parametrize(("content", "message"), TABLES.values(), ids=TABLES)
+def test_wrong_labels_of_parquet_files_name_file_and_row(tmp_path, content, message):
     pq.write_table(content, tmp_path / "val-3.parquet")
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         open_dataset("folder", "val", tmp_path)
     assert "val-3.parquet" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -205,7 +205,7 @@ def test_an_image_without_bytes_is_a_bad_image(folder, tmp_path):
 
 
 def spoil(rng: np.random.Generator, content: bytes) -> bytes:
-    """Some bytes overwritten, a bit turned, a stretch left out, or the end cut off."""
+    """Some bytes overwritten, a bit flipped, a range removed, or the end cut off."""
     data, n = bytearray(content), len(content)
     at, some = int(rng.integers(0, n)), int(rng.integers(1, 64))
     match rng.integers(4):
@@ -221,7 +221,7 @@ def spoil(rng: np.random.Generator, content: bytes) -> bytes:
 
 
 def test_no_damage_to_a_tar_makes_a_member_leave_the_file(folder, tmp_path):
-    """Two thousand damaged archives: refused, or every member lies within the file."""
+    """Two thousand damaged archives: refused, or every member is within the file."""
     (path,) = write_shards(folder, tmp_path, shards=1)
     with open(path, "rb") as file:
         whole = scan_tar(file.fileno(), 0, path.stat().st_size)
@@ -251,24 +251,24 @@ def test_no_damage_to_a_tar_makes_a_member_leave_the_file(folder, tmp_path):
 def test_damaged_shards_are_refused_or_read_never_anything_else(folder, tmp_path, write):
     """A shard with some bytes changed opens, or is named in one sentence; its samples are bytes, or bad images."""
     paths = write(folder, tmp_path, 1)
-    whole, rng, opened, said = paths[0].read_bytes(), np.random.default_rng(11), 0, []
-    ends = whole[:3000], whole[-3000:]  # where the headers and the footer lie
+    whole, rng, opened, messages = paths[0].read_bytes(), np.random.default_rng(11), 0, []
+    ends = whole[:3000], whole[-3000:]  # the headers and the footer
     for k in range(120):
         spoiled = spoil(rng, ends[k % 2])
         paths[0].write_bytes(spoiled + whole[3000:] if k % 2 == 0 else whole[:-3000] + spoiled)
         try:
             source = open_dataset("imagenet", "val", tmp_path)
         except InputError as error:
-            said.append(str(error))
+            messages.append(str(error))
             continue
         opened += 1
         for index in (0, len(source) - 1):
             try:
                 assert isinstance(source.read(index), bytes)
             except (OSError, ValueError) as error:
-                said.append(f"{paths[0].name}: {error}")
+                messages.append(f"{paths[0].name}: {error}")
     assert opened < 120
-    assert all(paths[0].name in sentence and "\n" not in sentence for sentence in said)
+    assert all(paths[0].name in sentence and "\n" not in sentence for sentence in messages)
 
 
 def test_a_shard_that_shrinks_after_it_was_indexed_is_a_bad_image(folder, tmp_path):

@@ -151,7 +151,7 @@ def test_the_index_is_made_once_and_again_when_a_shard_changes(storages, tmp_pat
     assert paths[0].exists()
 
 
-def test_an_index_that_cannot_lie_beside_the_shards_goes_to_the_cache(storages, tmp_path, monkeypatch):
+def test_an_index_that_cannot_be_written_beside_the_shards_goes_to_the_cache(storages, tmp_path, monkeypatch):
     folder, _ = storages
     write_shards(folder, tmp_path / "a")
     monkeypatch.setenv("FASTREG_CACHE", str(tmp_path / "cache"))

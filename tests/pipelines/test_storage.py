@@ -1,4 +1,4 @@
-"""Which files a split is read from, by the names that people give their files."""
+"""The files of a split, found by usual file names."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_pattern_of_class_folders_or_of_beton_files(folder, tmp_path):
     assert source.labels.tolist() == folder.labels.tolist()
 
 
-def test_what_is_missing_is_named(folder, tmp_path):
+def test_missing_files_are_named(folder, tmp_path):
     write_shards(folder, tmp_path, shards=2)
     with pytest.raises(InputError, match=r"val-0002\.tar and 1 more of .* does not exist"):
         open_dataset("folder", "val", f"{tmp_path}/val-{{0000..0003}}.tar")

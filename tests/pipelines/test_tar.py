@@ -1,4 +1,4 @@
-"""ImageNet as it is published: the unpacked folders to the byte, and refused wherever it is cut short."""
+"""ImageNet's tar files: byte-equal to the unpacked folders, and refused if they are cut short."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tar_of(files, compress=""):
 
 @pytest.fixture
 def published(data, tmp_path):
-    """The sample's images packed as ImageNet is published: a tar of tars, a flat tar and the development kit."""
+    """The sample's images in ImageNet's published form: a tar of tars, a flat tar and the development kit."""
     sample = data / "imagenet"
     classes = sorted(p.name for p in (sample / "train").iterdir())
     inner = [

@@ -60,7 +60,7 @@ def forms(tmp_path_factory):
 
 @pytest.mark.parametrize("name", DECODERS)
 @pytest.mark.parametrize("train", [False, True])
-def test_every_form_of_image_is_what_pillow_and_torchvision_make_of_it(forms, name, train):
+def test_every_image_format_has_the_pixels_of_pillow_and_torchvision(forms, name, train):
     source = open_dataset("folder", "val", forms)
     with make_loader(source, loader=name, train=train, batch_size=len(FORMS), size=48, seed=1) as loader:
         (batch,) = loader.batches()
@@ -99,6 +99,11 @@ def test_a_decompression_bomb_is_refused_by_name(tmp_path, monkeypatch):
     ((where, why),) = found["broken"]
     assert where.endswith("bomb.png")
     assert "decompression bomb" in why
+
+
+def test_verify_of_a_folder_that_does_not_exist_is_an_error():
+    with pytest.raises(InputError, match="nowhere"):
+        verify("folder", "nowhere")
 
 
 @pytest.mark.parametrize("beton", [False, True])
@@ -143,14 +148,14 @@ def test_verify_sees_every_changed_byte_of_a_beton_file(tmp_path, settings):
     assert "checksum" in why
 
 
-def test_info_says_what_lies_there(data):
-    said = info("imagenet", data / "imagenet")
-    assert said["sample"]
-    assert said["path"] == str(data / "imagenet")
-    assert said["splits"]["train"]["images"] == 576
-    assert said["splits"]["val"]["per_class"] == (10, 10)
-    assert set(said["splits"]["train"]["formats"]) == {"JPEG"}
-    low, middle, high = said["splits"]["train"]["sides"]
+def test_info_describes_the_stored_set(data):
+    found = info("imagenet", data / "imagenet")
+    assert found["sample"]
+    assert found["path"] == str(data / "imagenet")
+    assert found["splits"]["train"]["images"] == 576
+    assert found["splits"]["val"]["per_class"] == (10, 10)
+    assert set(found["splits"]["train"]["formats"]) == {"JPEG"}
+    low, middle, high = found["splits"]["train"]["sides"]
     assert 200 <= low < middle < high <= 500
     assert info("cifar100", data / "cifar100")["splits"]["val"]["sides"] == (32, 32, 32)
     with pytest.raises(InputError):

@@ -199,10 +199,26 @@ def test_a_crash_is_noted_and_the_suite_goes_on(tmp_path, monkeypatch):
             return True
 
     state.write_text("[]")
-    assert speed._run_suite(Played(), "loss", (), state, tmp_path, time.monotonic() + 60)
+    notes: list[str] = []
+    assert speed._run_suite(Played(), "loss", (), state, tmp_path, time.monotonic() + 60, notes)
     assert not played
+    assert notes == []
     (line,) = [line for line in speed.summary(tmp_path) if line.startswith("FAILED")]
     assert line == "FAILED loss: b: it fails: the process ended with exit code -11"
+
+
+def test_a_crash_before_the_first_row_is_a_line_of_the_summary(tmp_path):
+    state = tmp_path / "begun"
+    state.write_text("[]")
+
+    class Played:
+        def run(self, requests, answer, deadline):
+            answer("loss", {"crash": "the process ended with exit code -9"})
+            return True
+
+    notes: list[str] = []
+    assert speed._run_suite(Played(), "loss", (), state, tmp_path, time.monotonic() + 60, notes)
+    assert notes == ["FAILED loss: loss: the process ended with exit code -9"]
 
 
 def test_a_rehearsal_of_speed_ends_with_a_verdict(tmp_path, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""What the evaluation tests share: the tiny classifier and its data, sets on disk, messages, and a graph's stand-in."""
+"""Fixtures of the evaluation tests: the tiny classifier and its data, sets on disk, messages, a stand-in for graphs."""
 
 import logging
 import pickle
@@ -38,7 +38,7 @@ def corrupted_folder(imagenet, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cifar(tmp_path_factory):
-    """A cifar-100-python of twenty test images, in its true pickle layout."""
+    """A cifar-100-python folder of twenty test images, in its published pickle layout."""
     root = tmp_path_factory.mktemp("cifar")
     base = root / "cifar-100-python"
     base.mkdir()
@@ -59,18 +59,18 @@ def cifar(tmp_path_factory):
 
 @pytest.fixture
 def messages():
-    """What fastreg logs, as a list that grows."""
-    said: list[str] = []
+    """The messages of fastreg's logger, as a list that grows."""
+    found: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record):
-            said.append(record.getMessage())
+            found.append(record.getMessage())
 
     listener = Listener()
     level = log.level
     log.setLevel(logging.INFO)
     log.addHandler(listener)
-    yield said
+    yield found
     log.removeHandler(listener)
     log.setLevel(level)
 

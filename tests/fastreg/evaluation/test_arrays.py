@@ -1,4 +1,4 @@
-"""CIFAR-C's arrays: their labels must be the data's, their memory may lie in any order, and junk is named."""
+"""CIFAR-C's arrays: labels must be the data's, memory may be in any order, and unreadable files are named."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ LABELS = np.tile(tiny_images(12, size=32)[1].numpy(), 5)
 
 
 @pytest.mark.parametrize(
-    ("stored", "said"),
+    ("stored", "message"),
     [
         (LABELS[::-1], r"labels\.npy has class \d for image \d+ of severity 1 and the data has \d: .* another order"),
         (np.concatenate([LABELS[:24], np.roll(LABELS[24:36], 1), LABELS[36:]]), "of severity 3 and the data has"),
@@ -35,13 +35,13 @@ LABELS = np.tile(tiny_images(12, size=32)[1].numpy(), 5)
     ],
     ids=["reversed", "one severity rolled", "high", "negative", "2-D", "float", "few", "junk", "empty"],
 )
-def test_labels_of_cifar_c_that_are_not_the_datas(net, cifar_c, stored, said):
+def test_labels_of_cifar_c_that_are_not_the_datas(net, cifar_c, stored, message):
     folder, images, labels = cifar_c
     if isinstance(stored, bytes):
         (folder / "labels.npy").write_bytes(stored)
     else:
         np.save(folder / "labels.npy", stored)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         evaluate(net, "cifar-c", (images, labels), cifar_c_dir=folder, corruptions="fog")
     assert "\n" not in str(caught.value)
 
@@ -71,7 +71,7 @@ def test_an_array_of_one_severity_is_not_read_as_five(net, cifar_c):
     np.save(folder / "fog.npy", images.numpy())
     np.save(folder / "labels.npy", labels.numpy())
     given = {"cifar_c_dir": folder, "corruptions": "fog"}
-    with pytest.raises(InputError, match=r"fog\.npy has 20 images, as many as the data: it holds one severity .* `sev"):
+    with pytest.raises(InputError, match=r"fog\.npy has 20 images, as many as the data: it has one severity .* `sev"):
         evaluate(net, "cifar-c", (images, labels), **given)
     card = evaluate(net, "clean,cifar-c", (images, labels), severities=[3], **given)
     assert list(card.results("cifar-c")) == ["fog/3"]

@@ -1,4 +1,4 @@
-"""What ordinary callers hand over: models stored in another precision, any memory order, inference mode."""
+"""Models and data of ordinary callers: other stored precisions, any memory order, inference mode."""
 
 import numpy as np
 import pytest
@@ -105,7 +105,7 @@ def test_arrays_of_any_memory_order_and_kind(data):
 
 
 @pytest.mark.parametrize("first", ["images", "pixels"])
-def test_what_the_model_is_given_does_not_depend_on_what_came_first(first, fake_capture):
+def test_the_models_input_does_not_depend_on_what_came_first(first, fake_capture):
     """A captured graph holds the type of its first batch; its first layer here tells float32 from bfloat16."""
 
     class Coarse(nn.Module):

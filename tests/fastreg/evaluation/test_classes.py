@@ -1,4 +1,4 @@
-"""Data with some of a model's classes: which outputs compete is said and can be chosen, and names are unique."""
+"""Data with some of a model's classes: the outputs that compete can be chosen and are noted, and names are unique."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from fastreg.evaluation import evaluate
 from tests.fastreg.evaluation.tiny_classifier import MEAN, STD, tiny_images, tiny_net, to_pixels
 
 NAMES = [f"class{i}" for i in range(8)]
-HELD = [5, 0, 3]  # the model's outputs of which the data has images
+STORED = [5, 0, 3]  # the model's outputs whose classes have images in the data
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
     """(a folder of three classes, its images in order, the model's outputs that are right)"""
     root = tmp_path_factory.mktemp("data") / "variant"
     images, _ = tiny_images(30)
-    outputs = torch.tensor(sorted(HELD)).repeat_interleave(10)
+    outputs = torch.tensor(sorted(STORED)).repeat_interleave(10)
     for i, (image, output) in enumerate(zip(images, outputs)):
         (root / NAMES[output]).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.numpy()).save(root / NAMES[output] / f"{i:02}.png")
@@ -40,8 +40,8 @@ def error(net, images, outputs, competing):
     return 100 * (logits.argmax(1) != outputs).double().mean().item(), confidence
 
 
-@pytest.mark.parametrize(("scored", "competing"), [("subset", sorted(HELD)), ("all", range(8))])
-def test_the_outputs_that_compete_can_be_chosen_and_are_said(eight, folder, scored, competing):
+@pytest.mark.parametrize(("scored", "competing"), [("subset", sorted(STORED)), ("all", range(8))])
+def test_the_outputs_that_compete_can_be_chosen_and_are_noted(eight, folder, scored, competing):
     root, images, outputs = folder
     given = {"classes": NAMES, "size": 64, "crop_pct": 1.0, "scored_classes": scored}
     card = evaluate(eight, "clean,fgsm", root, **given)
@@ -55,7 +55,7 @@ def test_the_outputs_that_compete_can_be_chosen_and_are_said(eight, folder, scor
 
 def test_the_two_ways_differ_and_do_not_share_a_card(eight, folder, tmp_path):
     root, images, outputs = folder
-    assert error(eight, images, outputs, HELD)[0] < error(eight, images, outputs, range(8))[0]
+    assert error(eight, images, outputs, STORED)[0] < error(eight, images, outputs, range(8))[0]
     given = {"classes": NAMES, "size": 64, "out": tmp_path}
     evaluate(eight, "clean", root, **given)
     card = evaluate(eight, "clean", root, scored_classes="all", **given)

@@ -78,7 +78,7 @@ def test_none_for_both_gives_the_model_pixels(data):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"mean": None}, "`mean` is None but `std` is 'data'"),
         ({"std": None}, "`std` is None but `mean` is 'data'"),
@@ -87,9 +87,9 @@ def test_none_for_both_gives_the_model_pixels(data):
         ({"mean": "imagenet"}, "`mean` is 'imagenet': give \"data\", None, or three numbers"),
         ({"std": "none"}, "`std` is 'none'"),
         ({"std": "0.5"}, "`std` is '0.5'"),
-        ({"mean": (123.675, 116.28, 103.53), "std": (58.4, 57.1, 57.4)}, "`mean` holds 123.675, but pixels lie in"),
-        ({"std": (0.2, 0.2, 1.5)}, "`std` holds 1.5, but pixels lie in"),
-        ({"mean": 128}, "`mean` holds 128, but pixels lie in"),
+        ({"mean": (123.675, 116.28, 103.53), "std": (58.4, 57.1, 57.4)}, "`mean` holds 123.675, but pixels are in"),
+        ({"std": (0.2, 0.2, 1.5)}, "`std` holds 1.5, but pixels are in"),
+        ({"mean": 128}, "`mean` holds 128, but pixels are in"),
         ({"std": 0}, "`std` holds 0: give numbers greater than 0"),
         ({"std": (0.2, -0.2, 0.2)}, "`std` holds -0.2"),
         ({"std": (0.2, float("nan"), 0.2)}, "`std` holds nan"),
@@ -102,13 +102,13 @@ def test_none_for_both_gives_the_model_pixels(data):
         ({"epsilon": float("nan")}, "`epsilon` is nan"),
     ],
 )
-def test_values_that_no_evaluation_can_have_are_refused_before_any_work(given, said, data):
+def test_values_that_no_evaluation_can_have_are_refused_before_any_work(given, message, data):
     with pytest.raises(InputError) as caught:
         evaluate(Untouched(), "clean", data, **given)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_auto_is_another_word_for_fp32(net, data):
+def test_auto_means_fp32(net, data):
     auto, full = (evaluate(net, "clean,fgsm", data, precision=name) for name in ("auto", "fp32"))
     assert auto.settings == full.settings == {"precision": "fp32", "tf32": False, "seed": 0, "loader": "folder"}
     assert auto.summary() == full.summary()
@@ -129,7 +129,7 @@ def test_the_command_measures_in_float32_whatever_the_gpu(gpu, monkeypatch, tmp_
     assert [config.precision for config in seen] == ["fp32"] * 2
 
 
-def test_half_precision_is_said_on_the_card(net):
+def test_half_precision_is_noted_on_the_card(net):
     data = tiny_images(8)
     assert not any(note.startswith("precision") for note in evaluate(tiny_net(), "clean", data).notes())
     card = evaluate(net, "clean", data, precision="bf16")

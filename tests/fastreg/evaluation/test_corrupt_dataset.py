@@ -1,4 +1,4 @@
-"""Repeated runs of ``fastreg corrupt``: what is there is read back, what is lost made again, what differs refused."""
+"""Repeated runs of ``fastreg corrupt``: existing files are read back, lost files rewritten, other settings refused."""
 
 import json
 import pathlib
@@ -22,24 +22,24 @@ from tests.fastreg.evaluation.tiny_classifier import tiny_net
 BRIGHTNESS = {"corruptions": "brightness", "size": 64}
 
 
-def test_a_repeated_writing_reads_back_and_makes_again_what_is_lost(imagenet, corrupted_folder, tmp_path, monkeypatch):
+def test_a_repeated_call_reads_back_and_rewrites_lost_files(imagenet, corrupted_folder, tmp_path, monkeypatch):
     shutil.copytree(corrupted_folder, tmp_path / "c")
-    lost, short, changed = (next((tmp_path / "c" / "brightness" / part).rglob("*.JPEG")) for part in "124")
+    lost, short, changed = (next((tmp_path / "c" / "brightness" / severity).rglob("*.JPEG")) for severity in "124")
     lost.unlink()
     short.write_bytes(short.read_bytes()[:-40])
     changed.write_bytes(changed.read_bytes()[:-3] + b"abc")
     made, honest = [], layouts._jpeg
     monkeypatch.setattr(layouts, "_jpeg", lambda image: (made.append(1), honest(image))[1])
-    parts = corrupt_dataset(imagenet, tmp_path / "c", corruptions="brightness", size=64)
+    rows = corrupt_dataset(imagenet, tmp_path / "c", corruptions="brightness", size=64)
     assert len(made) == 3 * 16
-    assert list(parts) == [f"brightness/{severity}" for severity in range(1, 6)]  # shot_noise was not looked at
+    assert list(rows) == [f"brightness/{severity}" for severity in range(1, 6)]  # shot_noise was not looked at
     for file in corrupted_folder.rglob("*.JPEG"):
         assert (tmp_path / "c" / file.relative_to(corrupted_folder)).read_bytes() == file.read_bytes()
     listed = [json.loads((root / "corrupted.json").read_text()) for root in (tmp_path / "c", corrupted_folder)]
     assert listed[0] == listed[1]
 
 
-def test_lost_and_changed_arrays_and_labels_are_made_again(cifar, tmp_path):
+def test_lost_and_changed_arrays_and_labels_are_rewritten(cifar, tmp_path):
     corrupt_dataset(cifar, tmp_path, corruptions="brightness,contrast,fog")
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.npy")}
     (tmp_path / "labels.npy").unlink()
@@ -66,7 +66,7 @@ def test_a_full_disk_leaves_no_temporary_file(imagenet, tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_the_list_says_how_and_with_what_the_parts_were_made(cifar, corrupted_folder, tmp_path):
+def test_the_manifest_has_the_settings_and_environment_of_each_condition(cifar, corrupted_folder, tmp_path):
     corrupt_dataset(cifar, tmp_path, corruptions="brightness")
     for root, jpeg in ((corrupted_folder, 85), (tmp_path, None)):
         listed = json.loads((root / "corrupted.json").read_text())
@@ -90,7 +90,7 @@ def test_a_set_of_another_version_is_refused_and_of_another_machine_continued(
     corrupt_dataset(imagenet, tmp_path / "c", corruptions="contrast", severities=[1], size=64)
     listed = json.loads((tmp_path / "c" / "corrupted.json").read_text())
     assert [made["platform"] == "another" for made in listed["environments"]] == [False, True]
-    assert {row["environment"] for part, row in listed["parts"].items() if part == "contrast/1"} == {1}
+    assert {row["environment"] for name, row in listed["parts"].items() if name == "contrast/1"} == {1}
 
 
 def test_two_writers_of_one_folder(imagenet, corrupted_folder, tmp_path):
@@ -104,7 +104,7 @@ def test_two_writers_of_one_folder(imagenet, corrupted_folder, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_frost_photographs_that_do_not_do_are_said_before_any_work(imagenet, tmp_path, monkeypatch):
+def test_unusable_frost_textures_are_refused_before_any_work(imagenet, tmp_path, monkeypatch):
     from fastreg.pipelines import frost
     from tests.kernels.corruptions.golden_cases import frost_textures
 
@@ -122,7 +122,7 @@ def test_frost_photographs_that_do_not_do_are_said_before_any_work(imagenet, tmp
 
 
 def test_a_crop_of_all_leaves_images_of_the_size_as_they_are(tmp_path):
-    """Tiny ImageNet's, at its own 64 px: nothing is resized or cut, and the card says so."""
+    """Tiny ImageNet at its own 64 px: nothing is resized or cropped, and the card notes it."""
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8))
     for i, image in enumerate(images):

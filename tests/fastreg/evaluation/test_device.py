@@ -1,4 +1,4 @@
-"""What evaluation asks of a GPU, seen without one: no waiting between batches, one shape per model, captured once."""
+"""Evaluation on a GPU, tested without one: no synchronization between batches, one shape per model, one capture."""
 
 import contextlib
 
@@ -66,7 +66,7 @@ def test_nothing_waits_for_the_device_between_the_batches(suite, columns, monkey
 
 
 @pytest.mark.parametrize("forbidden", [lambda x: x + torch.ones(1), lambda x: x.to("cpu"), lambda x: x.clone().item()])
-def test_the_watch_sees_what_it_is_for(forbidden):
+def test_the_forbidden_operations_raise(forbidden):
     with Watch(), pytest.raises((AssertionError, NotImplementedError)):
         forbidden(torch.empty(1, device="meta"))
 
@@ -182,7 +182,7 @@ def test_the_models_own_device_is_the_default_and_it_is_brought_back(monkeypatch
 
 
 def switches():
-    """What says whether GPUs use TF32: the old switches (None where reading them raises) and the new ones."""
+    """The TF32 switches: the old ones (None where reading them raises) and the new ones."""
 
     def read(switch):
         try:

@@ -117,7 +117,7 @@ def test_imagenet_gets_alexnet_normalised_figures_and_nothing_else_does():
     assert any(note.startswith("sample") for note in full_card(sample=True).notes())
 
 
-def test_settings_that_are_not_the_papers_are_said(net, data):
+def test_settings_that_are_not_the_papers_are_noted(net, data):
     card = evaluate(net, "fgsm,imagenet-c", data, epsilon=4 / 255, corruptions="brightness", fidelity="memory")
     assert any(note.startswith("fgsm: epsilon 0.01569 instead of 8/255") for note in card.notes())
     assert any("fidelity memory" in note for note in card.notes())
@@ -142,15 +142,15 @@ def test_the_model_is_left_as_it_was(data):
     model[1].eval()
     model(torch.randn(2, 3, 32, 32)).sum().backward()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    held = [*model.parameters(), *(p.grad for p in model.parameters()), *model.buffers()]
-    places = [(t.data_ptr(), t.stride()) for t in held]
+    before_tensors = [*model.parameters(), *(p.grad for p in model.parameters()), *model.buffers()]
+    places = [(t.data_ptr(), t.stride()) for t in before_tensors]
     assert not model[0].weight.is_contiguous(memory_format=torch.channels_last)  # evaluation lays it out so
     evaluate(model, "clean,fgsm", data)
     assert model.training
     assert not model[1].training
     assert all(p.requires_grad for p in model.parameters())
     now = [*model.parameters(), *(p.grad for p in model.parameters()), *model.buffers()]
-    assert all(a is b for a, b in zip(held, now))
+    assert all(a is b for a, b in zip(before_tensors, now))
     assert places == [(t.data_ptr(), t.stride()) for t in now]
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
@@ -168,10 +168,10 @@ def test_a_model_that_takes_pixels(net, data):
 
 def test_bf16_agrees_with_fp32_in_its_predictions(net, data):
     errors = [evaluate(net, "clean,fgsm", data, precision=p).summary()["clean_error"] for p in ("fp32", "bf16")]
-    assert abs(errors[0] - errors[1]) <= 100 / len(data[1])  # at most one image of the thirty lies on the edge
+    assert abs(errors[0] - errors[1]) <= 100 / len(data[1])  # at most one of the thirty images is on the edge
 
 
-def test_pixels_that_do_not_fit_lie_elsewhere_and_give_the_same(net, tmp_path, monkeypatch):
+def test_pixels_that_do_not_fit_are_stored_elsewhere_and_give_the_same(net, tmp_path, monkeypatch):
     from fastreg.evaluation import pixel_cache
     from fastreg.pipelines import open_dataset
 

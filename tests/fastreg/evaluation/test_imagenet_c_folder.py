@@ -1,4 +1,4 @@
-"""An ImageNet-C folder that is not whole: what is there is measured, what is not is named, and there is no total."""
+"""An incomplete ImageNet-C folder: stored images are measured, missing ones are named, and there is no total."""
 
 import shutil
 
@@ -30,33 +30,33 @@ def measure(imagenet, folder, **more):
     return evaluate(tiny_net(classes=4), "imagenet-c", imagenet, imagenet_c_dir=folder, **given)
 
 
-def lose_a_class(part):
-    shutil.rmtree(part / "class1")
+def lose_a_class(folder):
+    shutil.rmtree(folder / "class1")
 
 
-def empty_a_class(part):
-    for file in (part / "class1").iterdir():
+def empty_a_class(folder):
+    for file in (folder / "class1").iterdir():
         file.unlink()
 
 
-def rename_a_class(part):
-    (part / "class1").rename(part / "class9")
+def rename_a_class(folder):
+    (folder / "class1").rename(folder / "class9")
 
 
-def lose_an_image(part):
-    (part / "class1" / "val_1_000.JPEG").unlink()
+def lose_an_image(folder):
+    (folder / "class1" / "val_1_000.JPEG").unlink()
 
 
-def add_an_image(part):
-    shutil.copy(part / "class1" / "val_1_000.JPEG", part / "class1" / "more.JPEG")
+def add_an_image(folder):
+    shutil.copy(folder / "class1" / "val_1_000.JPEG", folder / "class1" / "more.JPEG")
 
 
-def misplace_an_image(part):
-    (part / "class1" / "val_1_000.JPEG").rename(part / "class2" / "val_1_000.JPEG")
+def misplace_an_image(folder):
+    (folder / "class1" / "val_1_000.JPEG").rename(folder / "class2" / "val_1_000.JPEG")
 
 
 @pytest.mark.parametrize(
-    ("harm", "n", "said"),
+    ("harm", "n", "message"),
     [
         (
             lose_a_class,
@@ -74,7 +74,7 @@ def misplace_an_image(part):
         ),
     ],
 )
-def test_a_part_that_is_not_whole_is_measured_named_and_counts_as_missing(imagenet, folder, harm, n, said):
+def test_an_incomplete_condition_is_measured_named_and_counts_as_missing(imagenet, folder, harm, n, message):
     whole = measure(imagenet, folder)
     assert "brightness 1,2,3,4,5" not in " ".join(whole.missing("imagenet-c"))
     assert "brightness 3,4,5" in whole.missing("imagenet-c")
@@ -83,15 +83,15 @@ def test_a_part_that_is_not_whole_is_measured_named_and_counts_as_missing(imagen
     assert "brightness 2,3,4,5" in card.missing("imagenet-c")
     assert card.results("imagenet-c")["brightness/2"]["n"] == n
     assert card.results("imagenet-c")["brightness/1"]["error"] == whole.results("imagenet-c")["brightness/1"]["error"]
-    assert any(note.startswith("imagenet-c brightness/2: its files hold") and said in note for note in card.notes())
+    assert any(note.startswith("imagenet-c brightness/2: its files hold") and message in note for note in card.notes())
 
 
 def test_labels_do_not_shift_when_a_class_is_lost(imagenet, folder):
-    """The net knows the class by its hue, so that labels in another place would all be wrong."""
-    part = folder / "brightness" / "1"
-    for i, file in enumerate(sorted(part.rglob("*.JPEG"))):
+    """The model reads the class from the hue, so that shifted labels would all be wrong."""
+    condition = folder / "brightness" / "1"
+    for i, file in enumerate(sorted(condition.rglob("*.JPEG"))):
         Image.new("RGB", (64, 64), (60 * (i // 4), 0, 0)).save(file, quality=95)
-    shutil.rmtree(part / "class1")
+    shutil.rmtree(condition / "class1")
 
     class Hue(torch.nn.Module):
         def forward(self, x):
@@ -106,7 +106,7 @@ def test_labels_do_not_shift_when_a_class_is_lost(imagenet, folder):
     )
 
 
-def test_parts_without_an_image_are_missing_and_a_folder_without_a_part_is_an_error(imagenet, folder):
+def test_conditions_without_an_image_are_missing_and_a_folder_without_any_is_an_error(imagenet, folder):
     for file in (folder / "brightness" / "2").rglob("*.JPEG"):
         file.unlink()
     card = measure(imagenet, folder)
@@ -132,7 +132,7 @@ def test_every_image_must_have_the_size_and_be_an_image(imagenet, folder):
         measure(imagenet, folder)
 
 
-def test_names_are_compared_only_where_the_data_lies_in_folders(folder):
+def test_names_are_compared_only_for_data_in_folders(folder):
     images, labels = tiny_images(16)
     labels = torch.arange(16) // 4
     card = evaluate(

@@ -1,4 +1,4 @@
-"""Evaluation on what is unusual: other sets, broken outputs, some of the classes, and bad input."""
+"""Unusual evaluations: other sets, broken outputs, some of the classes, and bad input."""
 
 import json
 import math
@@ -56,7 +56,7 @@ def strict(path):
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
-def test_outputs_that_are_all_nan_have_no_calibration_and_say_so(tmp_path, capsys):
+def test_outputs_that_are_all_nan_have_no_calibration_and_a_note(tmp_path, capsys):
     from fastreg.report import print_scorecard, write_report
 
     card = evaluate(Reshaped(lambda y: y * math.nan), "clean,fgsm,ood", tiny_images(size=32), out=tmp_path)
@@ -93,7 +93,7 @@ def test_a_masked_class_leaves_valid_json_and_a_note(tmp_path):
 
 
 class Named(nn.Module):
-    """Eight classes of which the data holds six, in another order."""
+    """A model of eight classes; the data has six of them, in another order."""
 
     def __init__(self, net, order):
         super().__init__()
@@ -149,7 +149,7 @@ def files(folder):
 
 
 def decoded(folder):
-    """Resize and centre crop as for ImageNet, by Pillow."""
+    """Resize and center crop as for ImageNet, by Pillow."""
     from PIL import Image
 
     for file in files(folder):
@@ -161,7 +161,7 @@ def decoded(folder):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"suites": []}, "no suite was named"),
         ({"suites": "imagenetc"}, "did you mean 'imagenet-c'"),
@@ -169,7 +169,7 @@ def decoded(folder):
         ({"suites": "imagenet-c", "severities": [0, 6]}, "severities are 1 to 5"),
         ({"precision": "int8"}, "unknown `precision` 'int8'"),
         ({"fidelity": "jpeg"}, "unknown `fidelity` 'jpeg'"),
-        ({"epsilon": 8.0}, "pixels lie in"),
+        ({"epsilon": 8.0}, "pixels are in"),
         ({"suites": "cifar-c"}, "cifar-c does not fit 64 px images: use the suite imagenet-c"),
         ({"device": "cuda"}, "PyTorch sees no GPU"),
         ({"device": "foo"}, "`device` foo is not known"),
@@ -180,18 +180,18 @@ def decoded(folder):
         ({"suites": "imagenet-c", "frost_dir": "nowhere", "corruptions": "frost"}, "frost images"),
     ],
 )
-def test_bad_input_is_one_sentence(net, data, change, said):
+def test_bad_input_is_one_sentence(net, data, change, message):
     if change.get("device") == "cuda" and torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     arguments = {"suites": "clean", **change}
     with pytest.raises(InputError) as caught:
         evaluate(net, arguments.pop("suites"), data, **arguments)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda y: torch.cat([y.flip(0), y]), "float32 [4, 6] for 2 images"),
         (lambda y: y.mean(0, keepdim=True), "float32 [1, 6] for 2 images"),
@@ -205,8 +205,8 @@ def test_bad_input_is_one_sentence(net, data, change, said):
     ],
 )
 @pytest.mark.parametrize("suite", ["clean", "fgsm"])
-def test_outputs_that_are_not_one_row_of_logits_per_image(data, change, said, suite):
-    with pytest.raises(InputError, match="the model returns " + re.escape(said)):
+def test_outputs_that_are_not_one_row_of_logits_per_image(data, change, message, suite):
+    with pytest.raises(InputError, match="the model returns " + re.escape(message)):
         evaluate(Reshaped(change), suite, data, batch_size=10)
 
 

@@ -1,4 +1,4 @@
-"""Out-of-distribution sets: scores, the paper's mean and every other one, folders of one's own."""
+"""Out-of-distribution sets: scores, the paper's mean, the mean of fewer sets, and the user's own folders."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from fastreg.distributed import World
 from fastreg.errors import InputError, RunError
 from fastreg.evaluation import evaluate
 from fastreg.evaluation.config import EvalConfig
-from fastreg.evaluation.ood import OOD_IMAGES, OOD_SETS, PHOTOGRAPHS
+from fastreg.evaluation.ood import IMAGE_SETS, OOD_IMAGES, OOD_SETS
 from tests.fastreg.evaluation.tiny_classifier import MEAN, STD, tiny_images, to_pixels
 
 
@@ -99,8 +99,8 @@ def counts(card):
     return {name: row["n"] for name, row in card.results("ood").items()}
 
 
-def test_sets_of_other_sizes_than_the_papers_say_so(net, data, tmp_path):
-    for name in PHOTOGRAPHS:
+def test_sets_of_other_sizes_than_the_papers_are_noted(net, data, tmp_path):
+    for name in IMAGE_SETS:
         write(tmp_path / name)
     card = evaluate(net, "ood", data, ood_dir=tmp_path)
     summary, rows = card.summary(), card.results("ood")
@@ -128,7 +128,7 @@ def test_further_folders_are_sets_of_their_own_outside_the_mean(net, data, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("folders", "root", "said"),
+    ("folders", "root", "message"),
     [
         (("isun", "uniform"), "", "uniform has the name of one of the paper's sets"),
         (("gaussian",), "gaussian", "gaussian has the name of one of the paper's sets"),
@@ -136,14 +136,14 @@ def test_further_folders_are_sets_of_their_own_outside_the_mean(net, data, tmp_p
         (("LSUN", "lsun_crop"), "", "lsun_crop twice, as lsun_crop and LSUN"),
     ],
 )
-def test_a_name_that_is_taken_is_an_error(net, data, tmp_path, folders, root, said):
+def test_a_name_that_is_taken_is_an_error(net, data, tmp_path, folders, root, message):
     for folder in folders:
         write(tmp_path / folder)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         evaluate(net, "ood", data, ood_dir=tmp_path / root)
 
 
-def test_a_border_is_cut_off_and_said_and_sizes_are_not_mixed(net, data, tmp_path):
+def test_a_border_is_cut_off_and_noted_and_sizes_are_not_mixed(net, data, tmp_path):
     write(tmp_path / "isun", 3, side=36)
     card = evaluate(net, "ood", data, ood_dir=tmp_path)
     assert (

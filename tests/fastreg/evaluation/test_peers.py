@@ -86,7 +86,7 @@ def test_errors_and_calibration_are_torchmetrics(outputs):
     for k, ours in ((1, metrics.top1_error), (5, metrics.top5_error)):
         accuracy = theirs.multiclass_accuracy(p, y, num_classes=10, average="micro", top_k=k)
         assert ours(p, y) == pytest.approx(100 - 100 * accuracy.item(), abs=1e-4)
-    ece = theirs.multiclass_calibration_error(p, y, num_classes=10, n_bins=20)  # no confidence lies on an edge
+    ece = theirs.multiclass_calibration_error(p, y, num_classes=10, n_bins=20)  # no confidence is on an edge
     confidence, guess = p.max(1)
     assert metrics.expected_calibration_error(confidence, guess == y) == pytest.approx(100 * ece.item(), abs=1e-4)
     perplexity = peer("torchmetrics.functional.text").perplexity(p.log()[None], y[None])
@@ -160,7 +160,7 @@ def test_published_weights_of_torchvision(monkeypatch):
     assert config["std"] == [0.229, 0.224, 0.225]
 
 
-def test_published_weights_that_cannot_be_had_are_one_sentence(monkeypatch, imagenet, tmp_path):
+def test_published_weights_that_cannot_be_downloaded_are_one_sentence(monkeypatch, imagenet, tmp_path):
     models = peer("torchvision.models")
 
     def offline(self, **more):
@@ -215,7 +215,9 @@ def test_a_timm_model_object_is_evaluated(imagenet):
 
 def test_robustbench_reads_the_arrays_and_finds_the_same_errors(tmp_path):
     load, accuracy = peer("robustbench.data").load_cifar100c, peer("robustbench.utils").clean_accuracy
-    images, labels = (np.concatenate([part.numpy()] * 50) for part in tiny_images(200, size=32))  # it slices by 10 000
+    images, labels = (
+        np.concatenate([tensor.numpy()] * 50) for tensor in tiny_images(200, size=32)
+    )  # it slices by 10 000
     write_cifar100(tmp_path / "cifar", images, labels)
     corrupt_dataset(tmp_path / "cifar", tmp_path / "rb" / "CIFAR-100-C", corruptions="pixelate", batch_size=1000)
     net = tiny_net(classes=100)

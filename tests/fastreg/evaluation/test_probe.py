@@ -1,4 +1,4 @@
-"""Models whose figures would mislead: said on the card, or refused before any work."""
+"""Models whose figures would mislead are noted on the card, or refused before any work."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def rounded(model, x):
     return model.net((x * 4).round() / 4)
 
 
-SAID = {
+NOTES = {
     "probabilities": (lambda model, x: model.net(x).softmax(1), "its outputs are probabilities, not logits"),
     "random": (dropout, "its logits change when the same images come again"),
     "batch": (batch_norm, "its logits for an image depend on the others in the batch"),
@@ -46,14 +46,14 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("kind", SAID)
-def test_what_misleads_is_said_on_the_card(kind, data, tmp_path):
-    change, said = SAID[kind]
+@pytest.mark.parametrize("kind", NOTES)
+def test_misleading_outputs_are_noted_on_the_card(kind, data, tmp_path):
+    change, message = NOTES[kind]
     card = evaluate(Changed(change), "clean,fgsm", data, out=tmp_path)
     notes = [note for note in card.notes() if note.startswith("model: ")]
     assert len(notes) == 1
-    assert said in notes[0]
-    assert said in (tmp_path / "scorecard.json").read_text()
+    assert message in notes[0]
+    assert message in (tmp_path / "scorecard.json").read_text()
 
 
 @pytest.mark.parametrize("change", [lambda model, x: model.net(x), lambda model, x: model.net(x).log_softmax(1)])

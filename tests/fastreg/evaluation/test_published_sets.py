@@ -1,4 +1,4 @@
-"""What ``fastreg corrupt`` writes, read back by plain code and by the suites; weights and checkpoints as files."""
+"""The files of ``fastreg corrupt``, read back by plain code and by the suites; files of weights and checkpoints."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def test_generated_and_read_give_the_same_errors(imagenet, corrupted_folder):
     assert "imagenet_c_error" not in partial.summary()
 
 
-def test_official_files_alone_leave_the_clean_images_alone(imagenet, corrupted_folder, monkeypatch):
+def test_published_files_alone_leave_the_clean_images_unread(imagenet, corrupted_folder, monkeypatch):
     from fastreg.evaluation.eval_data import EvalData
 
     monkeypatch.setattr(EvalData, "decode", lambda *a, **k: pytest.fail("decoded for nothing"))
@@ -58,7 +58,7 @@ def test_official_files_alone_leave_the_clean_images_alone(imagenet, corrupted_f
     assert len(card.results("imagenet-c")) == 5
 
 
-def test_official_folders_that_do_not_fit(imagenet, corrupted_folder, tmp_path):
+def test_published_folders_that_do_not_fit(imagenet, corrupted_folder, tmp_path):
     net = tiny_net(classes=4)
     with pytest.raises(InputError, match="64 x 64 px, not 96"):
         evaluate(net, "imagenet-c", imagenet, imagenet_c_dir=corrupted_folder, size=96, constants="tiny64")
@@ -90,7 +90,7 @@ def test_a_killed_writing_continues_and_ends_the_same(imagenet, corrupted_folder
     assert not list(out.rglob("*.tmp"))
 
 
-def test_what_does_not_read_back_is_an_error(imagenet, tmp_path, monkeypatch):
+def test_files_that_do_not_read_back_are_an_error(imagenet, tmp_path, monkeypatch):
     def forgetful(source, target):
         import pathlib
 
@@ -150,7 +150,7 @@ def test_a_state_dict_gives_the_logits_of_a_plain_forward(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "model", "classes", "said"),
+    ("content", "model", "classes", "message"),
     [
         ("text", "resnet18", 5, "not a checkpoint that can be read safely (torch.save did not write it"),
         ("{}", "resnet18", 5, "not a checkpoint that can be read safely (torch.save did not write it"),
@@ -163,7 +163,7 @@ def test_a_state_dict_gives_the_logits_of_a_plain_forward(tmp_path):
         ("absent", "resnet18", 5, "no checkpoint at"),
     ],
 )
-def test_weights_that_do_not_fit_are_one_sentence(tmp_path, content, model, classes, said):
+def test_weights_that_do_not_fit_are_one_sentence(tmp_path, content, model, classes, message):
     from fastreg.models import create_model
 
     file = tmp_path / "weights.pth"
@@ -178,7 +178,7 @@ def test_weights_that_do_not_fit_are_one_sentence(tmp_path, content, model, clas
         torch.save(create_model("resnet18", 5).state_dict(), file)
     with pytest.raises(InputError) as caught:
         load_classifier(weights=file, model=model, num_classes=classes)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -186,7 +186,7 @@ def test_a_broken_image_is_named_and_the_advice_is_not_a_flag_of_evaluation(tmp_
     write_tiny_imagenet(tmp_path / "imagenet")
     source = open_dataset("imagenet", "val", tmp_path / "imagenet")
     broken = next((source.root / "val").rglob("*.JPEG"))
-    broken.write_bytes(b"not a picture")
+    broken.write_bytes(b"not an image")
     with pytest.raises(RunError, match=f"{broken.name}.*`fastreg data verify`.*Training and"):
         evaluate(tiny_net(len(source.classes)), "clean", source, size=32, loader="folder")
 
@@ -194,7 +194,7 @@ def test_a_broken_image_is_named_and_the_advice_is_not_a_flag_of_evaluation(tmp_
 def test_images_are_decoded_by_pillow_unless_another_loader_is_asked_for(
     imagenet, corrupted_folder, tmp_path, monkeypatch
 ):
-    """On a machine where training's own choice would be DALI, the clean set, ImageNet-C's files and what is written."""
+    """The clean set, ImageNet-C's files and written files, on a machine where training would choose DALI."""
     from fastreg import pipelines
 
     asked, honest = [], pipelines.make_loader
@@ -272,18 +272,18 @@ def test_the_command_finds_the_newest_run_its_data_and_its_normalization(imagene
         run(folder, model="resnet50")
 
 
-def test_files_are_official_unless_their_manifest_says_otherwise(imagenet, corrupted_folder, tmp_path):
+def test_files_count_as_published_without_a_manifest(imagenet, corrupted_folder, tmp_path):
     shutil.copytree(corrupted_folder, tmp_path / "c")
     given = {"imagenet_c_dir": tmp_path / "c", "corruptions": "brightness", "severities": [1], "size": 64}
     net = tiny_net(classes=4)
     (tmp_path / "c" / "corrupted.json").write_text("{")
-    with pytest.raises(InputError, match=r"corrupted\.json does not say how .* was made"):
+    with pytest.raises(InputError, match=r"corrupted\.json does not describe how .* was made"):
         evaluate(net, "imagenet-c", imagenet, **given)
     (tmp_path / "c" / "corrupted.json").unlink()
     assert evaluate(net, "imagenet-c", imagenet, **given).suites["imagenet-c"]["settings"]["from"] == "official files"
 
 
-def test_own_files_of_cifar_say_their_constants(cifar, tmp_path):
+def test_own_files_of_cifar_name_their_constants(cifar, tmp_path):
     source = open_dataset("cifar100", "val", cifar)
     corrupt_dataset(cifar, tmp_path / "c", corruptions="brightness", constants="tiny64")
     card = evaluate(tiny_net(classes=100), "cifar-c", source, cifar_c_dir=tmp_path / "c", corruptions="brightness")

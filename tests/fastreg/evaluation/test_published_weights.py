@@ -1,4 +1,4 @@
-"""Published weights of timm and torchvision: what they were published with, and the sizes they take."""
+"""Published weights of timm and torchvision: their preparation of images, and the sizes that they take."""
 
 import hashlib
 
@@ -17,7 +17,7 @@ from tests.support import peer, write_tiny_imagenet
 
 @pytest.fixture
 def unloaded(monkeypatch):
-    """Both packages' models with the weights they are made with: nothing is downloaded. Gives timm's own factory."""
+    """Models of both packages keep their initial weights, so nothing is downloaded. Returns timm's own factory."""
     timm, models = peer("timm"), peer("torchvision.models")
     honest = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **k: honest(name, **k))
@@ -28,7 +28,7 @@ def unloaded(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("model", "size", "said"),
+    ("model", "size", "message"),
     [
         ("timm:resnet18.tv_in1k", 224, None),
         ("timm:resnet18.a1_in1k", 224, "published with Resize 235, CenterCrop 224, bicubic; measured as the paper"),
@@ -37,13 +37,13 @@ def unloaded(monkeypatch):
         ("torchvision:resnet18", 224, None),
     ],
 )
-def test_weights_published_with_other_images_say_so(imagenet, tmp_path, monkeypatch, unloaded, model, size, said):
+def test_weights_published_with_other_images_are_noted(imagenet, tmp_path, monkeypatch, unloaded, model, size, message):
     given = {}
     monkeypatch.setattr(command, "evaluate", lambda *a, **k: given.update(k))
     command.run(model=model, data=f"folder:{imagenet.root}/val", size=size, runs_root=tmp_path)
     card = evaluate(tiny_net(4), "clean", imagenet, size=32, provenance=given["provenance"])
     notes = [note for note in card.notes() if note.startswith("weights: ")]
-    assert [said in note for note in notes] == ([True] if said else [])
+    assert [message in note for note in notes] == ([True] if message else [])
     assert protocol(224, 0.875) == (256, 224, "bilinear")
 
 
@@ -59,7 +59,7 @@ def test_models_of_one_size_name_the_flag(imagenet, tmp_path, unloaded):
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         ("timm:vit_tiny_patch16_224.augreg_in21k", "have a head of 21,843 outputs, not ImageNet's 1000 classes"),
         ("timm:vit_small_patch14_dinov2", "have no classification head, not ImageNet's"),
@@ -71,13 +71,13 @@ def test_models_of_one_size_name_the_flag(imagenet, tmp_path, unloaded):
         ("torchvision:resnet18_", "unknown torchvision model 'resnet18_'"),
     ],
 )
-def test_weights_that_are_not_of_an_imagenet_classifier_are_refused_by_name(model, said, monkeypatch):
+def test_weights_that_are_not_of_an_imagenet_classifier_are_refused_by_name(model, message, monkeypatch):
     timm, models = peer("timm"), peer("torchvision.models")
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: pytest.fail("made for nothing"))
     monkeypatch.setattr(models, "get_model", lambda *a, **k: pytest.fail("made for nothing"))
     with pytest.raises(InputError) as caught:
         load_classifier(model=model)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -89,7 +89,7 @@ def test_a_mistyped_tag_is_refused_for_a_file_of_weights_too(tmp_path):
 
 @pytest.fixture(scope="module")
 def googlenet():
-    """torchvision's GoogLeNet as its published weights are, auxiliary heads included."""
+    """torchvision's GoogLeNet in the form of its published weights, with auxiliary heads."""
     torch.manual_seed(0)
     return peer("torchvision.models").get_model("googlenet", weights=None, init_weights=False).eval()
 
@@ -111,7 +111,7 @@ def test_published_googlenet_transforms_its_input_and_has_torchvisions_logits(go
 def test_a_file_of_googlenet_transforms_its_input_if_it_is_the_published_one(
     googlenet, tmp_path, monkeypatch, published, heads
 ):
-    """A model that was trained with torchvision does not. Heads that only training uses may be there or not."""
+    """A model that was trained with torchvision does not. Auxiliary heads may be present or absent."""
     models, path, x = peer("torchvision.models"), tmp_path / "w.pth", torch.randn(2, 3, 64, 64)
     state = {key: value for key, value in googlenet.state_dict().items() if heads or not key.startswith("aux")}
     torch.save(state, path)
@@ -147,7 +147,7 @@ def test_a_vit_of_another_size_is_refused_before_any_work(tmp_path, imagenet):
 @pytest.mark.parametrize("lying_about", [False, True], ids=["no ImageNet", "another ImageNet"])
 @pytest.mark.parametrize("classes", [4, 5])
 def test_weights_on_a_folder_have_the_classes_of_the_file(imagenet, tmp_path, monkeypatch, classes, lying_about):
-    """Whatever data set lies at ./data/imagenet: it has to do with them only where it has as many classes."""
+    """A data set at ./data/imagenet gives the class names only if it has as many classes as the weights."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FASTREG_DATA", raising=False)
     if lying_about:

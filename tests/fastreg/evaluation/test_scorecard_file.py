@@ -1,4 +1,4 @@
-"""What a card keeps when it is continued, and what it measures again."""
+"""The rows that a continued card keeps, and those that it measures again."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ CHEAP = "brightness,pixelate"  # two corruptions that cost little
 
 
 def stripped(card):
-    """A card without what differs between two runs of the same thing."""
+    """A card without the values that differ between two equal runs."""
     plain = json.loads(json.dumps(card.to_dict(), default=str))
     plain.pop("provenance")
     for suite in plain["suites"].values():
@@ -84,7 +84,7 @@ def test_a_failed_evaluation_leaves_the_old_card(net, data, tmp_path, monkeypatc
 
 @pytest.fixture
 def measured(monkeypatch):
-    """The conditions that are run, in order."""
+    """The measured conditions, in order."""
     seen, honest = [], engine._pass
 
     def watched(*given):
@@ -155,9 +155,9 @@ def test_other_settings_lose_nothing(net, tmp_path, measured, messages):
     assert measured == [f"imagenet-c brightness/{s}" for s in range(1, 6)]
     assert card.results("clean")  # what does not depend on those settings goes on
     assert (tmp_path / "scorecard.1.json").read_bytes() == before
-    said = "\n".join(messages)
-    assert "imagenet-c was measured with other settings" in said
-    assert "scorecard.1.json" in said
+    logged = "\n".join(messages)
+    assert "imagenet-c was measured with other settings" in logged
+    assert "scorecard.1.json" in logged
     evaluate(net, "imagenet-c", data, **{**given, "fidelity": "dataset"})
     assert len(Scorecard.load(tmp_path / "scorecard.1.json").results("imagenet-c")) == 10
     assert len(Scorecard.load(tmp_path / "scorecard.2.json").results("imagenet-c")) == 5

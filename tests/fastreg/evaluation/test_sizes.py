@@ -8,7 +8,7 @@ import torch
 
 from fastreg.errors import InputError
 from fastreg.evaluation import evaluate
-from fastreg.evaluation.conditions import frost_photographs, nearest_constants, occlusion
+from fastreg.evaluation.conditions import frost_textures, nearest_constants, occlusion
 from fastreg.evaluation.pixel_cache import Pixels
 from fastreg.kernels import CORRUPTIONS
 from tests.fastreg.evaluation.tiny_classifier import tiny_images, tiny_net
@@ -16,8 +16,8 @@ from tests.support import write_tiny_imagenet
 
 
 @pytest.fixture
-def photographs(monkeypatch):
-    """Textures of the published photographs' sizes."""
+def textures(monkeypatch):
+    """Random textures of the published sizes."""
     from fastreg.pipelines import frost
 
     rng = np.random.default_rng(0)
@@ -37,9 +37,9 @@ def photographs(monkeypatch):
         (448, "imagenet299", 448 / 299),
     ],
 )  # fmt: skip
-def test_constants_are_those_of_the_nearest_published_size(size, name, scale, photographs):
+def test_constants_are_those_of_the_nearest_published_size(size, name, scale, textures):
     assert nearest_constants("auto", size) == (name, pytest.approx(scale))
-    assert len(frost_photographs(None, size, name, scale)) == 5  # each is larger than the image
+    assert len(frost_textures(None, size, name, scale)) == 5  # each is larger than the image
 
 
 def test_named_constants_stay_as_they_are():
@@ -49,20 +49,20 @@ def test_named_constants_stay_as_they_are():
 
 
 @pytest.mark.parametrize("size", [48, 96])
-def test_all_corruptions_run_at_a_size_that_was_never_published_and_the_card_says_so(size, photographs, net):
+def test_all_corruptions_run_at_a_size_that_was_never_published_and_the_card_notes_it(size, textures, net):
     images = tiny_images(4, size=size)
     card = evaluate(net, "imagenet-c", images, severities=[2], batch_size=4)
     assert {condition.split("/")[0] for condition in card.results("imagenet-c")} == set(CORRUPTIONS)
     assert card.suites["imagenet-c"]["settings"]["frost_scale"] == size / 64
-    said = f"constants tiny64 were made for 64 px, the nearest published size to {size} px, and frost is scaled by"
-    assert any(note.startswith(f"imagenet-c: {said}") for note in card.notes())
+    message = f"constants tiny64 were made for 64 px, the nearest published size to {size} px, and frost is scaled by"
+    assert any(note.startswith(f"imagenet-c: {message}") for note in card.notes())
     published = evaluate(net, "imagenet-c", tiny_images(4), corruptions="fog", severities=[1])
     assert "frost_scale" not in published.suites["imagenet-c"]["settings"]
 
 
 @pytest.mark.parametrize(("dataset", "suite"), [("imagenet", "imagenet-c"), ("folder", "paper")])
 @pytest.mark.parametrize("size", [24, 32, 36])
-def test_the_next_step_that_train_prints_works_for_every_size(dataset, suite, size, photographs, tmp_path):
+def test_the_next_step_that_train_prints_works_for_every_size(dataset, suite, size, textures, tmp_path):
     from fastreg import files, runs
     from fastreg.evaluation.from_checkpoint import run
     from fastreg.models import create_model

@@ -137,8 +137,8 @@ def test_one_more_suite_reaches_the_card_the_terminal_and_a_report(tree, tmp_pat
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    said = call("eval", run, "--suite", "clean,turned", "--device", "cpu")
-    assert re.search(r"Turned .* top-1 error on turned images, %", said)
+    printed = call("eval", run, "--suite", "clean,turned", "--device", "cpu")
+    assert re.search(r"Turned .* top-1 error on turned images, %", printed)
     found = json.loads((run / "scorecard.json").read_text())
     assert found["suites"]["turned"]["settings"] == {"degrees": 90}
     assert 0 <= found["summary"]["turned_error"] <= 100

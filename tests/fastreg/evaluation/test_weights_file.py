@@ -1,4 +1,4 @@
-"""Weights in the files of other training scripts are found wherever they lie, or what differs is named."""
+"""Weights in the files of other training scripts are found under any key, or differences are named."""
 
 import argparse
 
@@ -67,7 +67,7 @@ def expected(state):
 @pytest.mark.parametrize(
     "keys", [(), ("state_dict",), ("model",), ("net",), ("model_state_dict",), ("a", "b")], ids=str
 )
-def test_one_prefix_and_any_dict_are_taken_off(own, tmp_path, prefix, keys):
+def test_one_prefix_and_any_dict_are_removed(own, tmp_path, prefix, keys):
     content = under(prefix, own)
     for key in keys:
         content = {key: content, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "lr": 0.1}}
@@ -151,9 +151,9 @@ def test_a_mismatch_shows_names_of_both_sides(own, tmp_path):
     torch.save(under("encoder.", {f"{name}_": value for name, value in own.items()}), tmp_path / "w.pth")
     with pytest.raises(InputError) as caught:
         logits(tmp_path / "w.pth")
-    said = str(caught.value)
-    assert "14 tensors are missing (conv1.weight, conv1.bias, bn1.weight, ...)" in said
-    assert "16 tensors are unknown (encoder.conv1.weight_, encoder.conv1.bias_, encoder.bn1.weight_, ...)" in said
+    message = str(caught.value)
+    assert "14 tensors are missing (conv1.weight, conv1.bias, bn1.weight, ...)" in message
+    assert "16 tensors are unknown (encoder.conv1.weight_, encoder.conv1.bias_, encoder.bn1.weight_, ...)" in message
     torch.save({"state_dict": network(blocks=2).state_dict()}, tmp_path / "w.pth")
     few = r"^state_dict of .*: 0 tensors are missing, 7 tensors are unknown \(layer1\.1\.0\.weight, "
     with pytest.raises(InputError, match=few):

@@ -10,7 +10,7 @@ MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 
 
 def tiny_net(classes=CLASSES, seed=0):
-    """A small convolutional net whose outputs depend on colour and texture."""
+    """A small convolutional net whose outputs depend on color and texture."""
     torch.manual_seed(seed)
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, 2, 1),

@@ -82,7 +82,7 @@ def test_mixing_pixels_and_labels_agree_with_a_plain_version(name, scope, step):
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_mixup_and_cutmix_keep_their_own_alpha_and_switch_as_told(scope):
+def test_mixup_and_cutmix_keep_their_own_alpha_and_switch_with_their_probability(scope):
     _, labels, indices = batch(50)
     common = {"scope": scope, "size": (16, 20), "seed": 3}
     both = {"mixup_alpha": 0.3, "cutmix_alpha": 2.0, "mixup_prob": 0.8, "cutmix_prob": 0.6}
@@ -103,7 +103,7 @@ def test_mixup_and_cutmix_keep_their_own_alpha_and_switch_as_told(scope):
     assert 0.75 <= np.mean(chosen) <= 1.0
 
 
-def test_a_parameter_goes_to_one_page_by_its_name():
+def test_a_parameter_goes_to_one_method_by_its_name():
     _, labels, indices = batch(400)
     common = {"scope": "sample", "size": (16, 20)}
     method = methods.create("mixup+random_erasing", prob=0.5, random_erasing_prob=1.0, **common)
@@ -143,7 +143,7 @@ def test_gaussian_noise_agrees_with_a_plain_version():
     torch.testing.assert_close(out, normalized(noisy * 255), rtol=1e-4, atol=1e-4)
 
 
-def test_none_is_the_pictures_and_flips_half_of_them():
+def test_none_is_the_images_and_flips_half_of_them():
     images, labels, indices = batch(400, (4, 4))
     plan, targets = methods.create("none", size=4).draw(labels, indices, 0)
     torch.testing.assert_close(applied(images, plan), normalized(flipped(images, plan)), rtol=1e-5, atol=1e-6)
@@ -152,7 +152,7 @@ def test_none_is_the_pictures_and_flips_half_of_them():
     assert (targets.lam == 1).all()
 
 
-def test_no_crop_flip_does_nothing_and_says_so():
+def test_no_crop_flip_draws_nothing_and_sets_crop():
     _, labels, indices = batch()
     method = methods.create("no_crop_flip+cutout", size=(16, 20))
     plan, _ = method.draw(labels, indices, 0)
@@ -278,17 +278,17 @@ def test_a_method_survives_pickling_with_its_parameters(name):
         ({"name": "alp+ood_svhn"}, "both change the training step"),
         ({"name": "shakedrop+stochastic_depth"}, "residual branches"),
         ({"name": "adversarial+cutout"}, "do not fit"),
-        ({"name": "mixup", "scope": "image"}, "unknown scope"),
+        ({"name": "mixup", "scope": "image"}, "unknown `scope`"),
         ({"name": "mixup", "alhpa": 1.0}, "it takes alpha, prob"),
-        ({"name": "mixup", "alpha": 0}, "`alpha` must be a number greater than 0"),
-        ({"name": "mixup", "alpha": float("nan")}, "`alpha` must be"),
+        ({"name": "mixup", "alpha": 0}, "`alpha` is 0: give a number greater than 0"),
+        ({"name": "mixup", "alpha": float("nan")}, "`alpha` is nan: give"),
         ({"name": "cutmix", "prob": 1.5}, "at most 1"),
-        ({"name": "cutout", "length": "half"}, "`length` must be"),
-        ({"name": "cutout", "size": 0}, "`size` must be positive"),
-        ({"name": "gaussian_noise", "sigma": ()}, "at least one strength"),
-        ({"name": "adversarial", "epsilon": -1}, "`epsilon` must be"),
+        ({"name": "cutout", "length": "half"}, "`length` is 'half': give"),
+        ({"name": "cutout", "size": 0}, "`size` is 0: give 1 or more pixels"),
+        ({"name": "gaussian_noise", "sigma": ()}, "`sigma` is empty: give at least one strength"),
+        ({"name": "adversarial", "epsilon": -1}, "`epsilon` is -1: give"),
     ],
 )
 def test_bad_input_is_one_clear_error(arguments, part):
     with pytest.raises(InputError, match=part):
-        methods.create(**arguments)
+        methods.create_method(**arguments)

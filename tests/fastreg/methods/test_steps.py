@@ -45,9 +45,9 @@ def smoothed(logits, targets):
 
 def plain_fgsm(model, images, labels):
     """x + epsilon sign(grad), clipped; the model in evaluation mode, no smoothing."""
-    judge = copy.deepcopy(model).eval()
+    reference = copy.deepcopy(model).eval()
     x = images.clone().requires_grad_()
-    F.cross_entropy(judge(x), labels).backward()
+    F.cross_entropy(reference(x), labels).backward()
     return (images + EPSILON * x.grad.sign()).clamp(0, 1)
 
 
@@ -122,7 +122,7 @@ def capture(seen):
     return Keep()
 
 
-def test_ood_pictures_belong_to_the_sample_and_are_resized():
+def test_ood_images_belong_to_the_sample_and_are_resized():
     pool = np.random.default_rng(2).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
     method = methods.create("ood_svhn", ood=torch.from_numpy(pool))
     images, indices = torch.rand(6, 3, 20, 16), torch.tensor([5, 9, 1, 70, 3, 4])
@@ -171,7 +171,7 @@ def test_ood_without_keys_belongs_to_the_place_and_the_call():
     assert not torch.equal(bare[0], bare[1])
 
 
-def test_ood_needs_its_pictures(tmp_path, monkeypatch):
+def test_ood_needs_its_images(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images, targets, indices = batch()
     pool = np.zeros((2, 8, 8, 3), np.uint8)

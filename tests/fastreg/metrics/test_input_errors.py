@@ -22,7 +22,7 @@ TOTALS = (
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"fog": [0.1] * 4}, "fog has 4 errors"),
         ({"fog": [0.1] * 6}, "fog has 6 errors"),
@@ -39,11 +39,11 @@ TOTALS = (
     ],
 )
 @pytest.mark.parametrize("total", TOTALS)
-def test_bad_errors_are_named(total, change, said):
-    with pytest.raises(InputError, match=re.escape(said)):
+def test_bad_errors_are_named(total, change, message):
+    with pytest.raises(InputError, match=re.escape(message)):
         total(ERRORS | change)
     if "fogg" not in change:
-        with pytest.raises(InputError, match=re.escape(said)):
+        with pytest.raises(InputError, match=re.escape(message)):
             metrics.corruption_errors(change)
 
 
@@ -64,7 +64,7 @@ P = [[0.9, 0.1], [0.2, 0.8]]
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: metrics.top1_error(P), "`outputs` has shape [2, 2]: give one number per sample"),
         (lambda: metrics.top1_error([2, 1]), "`outputs` has the value 2, outside [0, 1]: without `labels` give hits"),
@@ -116,8 +116,8 @@ P = [[0.9, 0.1], [0.2, 0.8]]
         (lambda: metrics.auroc([0.5], torch.tensor([1j])), "`scores_out` is complex64: give an array of real numbers"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_named(call, said):
-    with pytest.raises(InputError, match=re.escape(said)):
+def test_what_does_not_fit_is_named(call, message):
+    with pytest.raises(InputError, match=re.escape(message)):
         call()
 
 

@@ -81,7 +81,7 @@ def test_whitened_patches_are_uncorrelated_and_of_unit_size():
     assert (covariance - size.diag()).abs().max() < 1e-5
 
 
-def test_a_run_starts_from_its_own_pictures_and_keeps_them(data, tmp_path, monkeypatch):
+def test_a_run_starts_from_its_own_images_and_keeps_them(data, tmp_path, monkeypatch):
     config, _ = make_config("cifar100", gpu=False, recipe="fast/cifar100/cifarnet", batch_size=36, model_ema_decay=0.9)
     source = open_dataset("cifar100", "train", data / "cifar100")
     engines = [TrainStep(config, 12, *STATISTICS, ALONE) for _ in range(2)]
@@ -126,7 +126,7 @@ def test_flips_alternate_from_epoch_to_epoch():
     assert torch.equal(mixed.draw(indices, indices, 1, epoch=2)[0].flip, flips[2])
 
 
-def test_pictures_shift_by_what_is_asked(data):
+def test_images_shift_by_the_setting(data):
     source = open_dataset("cifar100", "train", data / "cifar100")
     for shift in (0, 2, 4):
         loader = make_loader(source, train=True, batch_size=len(source), size=32, shift=shift)

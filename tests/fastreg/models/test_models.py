@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastreg.errors import InputError
-from fastreg.models import MODELS, Normalized, create_model
+from fastreg.models import MODELS, Normalized, create_model, import_package
 from fastreg.models.blurpool import BlurConv2d
 
 PARAMETERS = {
@@ -204,16 +204,16 @@ def test_models_repeat_from_the_seed():
         (("resnet51", 10), "did you mean 'resnet50'"),
         (("", 10), "known are resnet18"),
         (("resnet18", 0), "num_classes"),
-        (("resnet18", 10, False, "stone"), "unknown stem"),
+        (("resnet18", 10, False, "stone"), "unknown `stem`"),
         (("timm:resnet18", 10, True), "ShakeDrop works on"),
     ],
 )
-def test_bad_names_are_told(arguments, part):
+def test_bad_names_are_input_errors(arguments, part):
     with pytest.raises(InputError, match=part):
         create_model(*arguments)
 
 
-def test_bad_arguments_are_told():
+def test_bad_arguments_are_input_errors():
     with pytest.raises(InputError, match="does not take"):
         create_model("pyramidnet110", 10, blurpool=True)
     with pytest.raises(InputError, match="choose one"):
@@ -221,7 +221,7 @@ def test_bad_arguments_are_told():
     for name in ("timm:resnet18", "torchvision:resnet18", "cifarnet"):
         with pytest.raises(InputError, match=r"stochastic depth works on resnet18, .*: leave it out"):
             create_model(name, 10, stochastic_depth=0.1)
-    with pytest.raises(InputError, match="stochastic_depth must be"):
+    with pytest.raises(InputError, match=r"`stochastic_depth` is 1\.0: give"):
         create_model("resnet18", 10, stochastic_depth=1.0)
 
 
@@ -230,6 +230,8 @@ def test_a_missing_package_names_the_line_that_installs_it(package, monkeypatch)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match="pip install"):
         create_model(f"{package}:resnet18", 10)
+    with pytest.raises(InputError, match=rf"model mine needs {package}, which is not installed: pip install it"):
+        import_package(package, "mine", "pip install it")
 
 
 def test_known_names():

@@ -155,7 +155,7 @@ def test_a_batch_that_repeats_its_samples_repeats_their_numbers():
     layer = shakedrop_layer(0.0, torch.tensor([0.5, -0.25]), torch.tensor([0.1, 0.2]))
     out = layer(torch.ones(4, 1))
     torch.testing.assert_close(out, torch.tensor([[0.5], [-0.25], [0.5], [-0.25]]))
-    with pytest.raises(InputError, match="set them for each batch"):
+    with pytest.raises(InputError, match="`fields` has 2 samples, the batch 3: call set_fields for each batch"):
         layer(torch.ones(3, 1))
 
 

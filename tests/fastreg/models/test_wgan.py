@@ -81,7 +81,7 @@ def test_losses_are_wasserstein_and_the_penalty():
 
 
 def test_blocks_agree_with_the_published_order():
-    """The paper's code puts the 1x1 shortcut after upsampling, and before pooling: the same function, dearer."""
+    """The paper's code puts the 1x1 shortcut after upsampling, and before pooling: the same function, slower."""
     torch.manual_seed(2)
     x = torch.randn(2, 4, 8, 8)
     down, up, first = Block(4, 4, "down"), Block(4, 4, "up"), Block(3, 5, "down", first=True)
@@ -114,7 +114,7 @@ def test_dequantise_keeps_each_level_apart():
     assert high.max() < 1
 
 
-def test_a_critic_learns_to_tell_noise_from_pictures():
+def test_a_critic_learns_to_separate_noise_from_images():
     torch.manual_seed(4)
     critic = Critic(width=8)
     optimizer = torch.optim.Adam(critic.parameters(), 2e-3, betas=(0.0, 0.9))
@@ -138,5 +138,5 @@ def test_generators_come_back_from_their_checkpoint(tmp_path):
     torch.testing.assert_close(loaded(z), generator.eval()(z))
     assert (loaded.latent, loaded.training) == (7, False)
     runs.save_checkpoint(tmp_path / "other.pt", {"model": {}})
-    with pytest.raises(InputError, match="holds no generator"):
+    with pytest.raises(InputError, match="has no generator"):
         load_generator(tmp_path / "other.pt")

@@ -14,9 +14,8 @@ from PIL import Image
 
 from fastreg import runs
 from fastreg.errors import InputError, RunError
-from fastreg.pipelines import info, open_dataset, write_beton
+from fastreg.pipelines import info, open_dataset, verify, write_beton
 from fastreg.pipelines.beton_write import BetonWriter, raw_bytes
-from fastreg.pipelines.verify import verify
 from fastreg.training import Config, train
 from tests.fastreg.training import tiny_runs as tiny
 from tests.support import peer

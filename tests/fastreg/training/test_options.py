@@ -260,6 +260,7 @@ def test_without_an_average_one_error_is_printed_and_best_has_the_models_weights
     folder = train(settings("none", tmp_path, data, model_ema_decay=None))
     best, last = (runs.load_checkpoint(folder / f"{name}.pt") for name in ("best", "last"))
     assert best["weights"] == "model"
+    assert all(value.is_contiguous() for value in best["model"].values())
     assert "ema_val_top1_error" not in best
     assert all(torch.equal(value, last["model"][key]) for key, value in best["model"].items())
     error = f"top-1 error {best['val_top1_error']:.2f} %"

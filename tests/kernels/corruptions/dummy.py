@@ -1,4 +1,4 @@
-"""One more corruption, a drawn shift of brightness, added by the steps of ``kernels/corruptions/README.md``."""
+"""One more corruption, a drawn shift of brightness, added by the steps of CONTRIBUTING.md."""
 
 from __future__ import annotations
 

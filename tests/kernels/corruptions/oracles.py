@@ -109,8 +109,8 @@ def snow(x, p, f):
     layer[layer < threshold] = 0
     layer = _magick((np.clip(layer, 0, 1) * 255).astype(np.uint8), radius, sigma, float(f["angle"]))[..., None] / 255.0
     x = np.float32(x) / 255.0
-    grey = cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)[..., None]
-    x = weight * x + (1 - weight) * np.maximum(x, grey * 1.5 + 0.5)
+    gray = cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)[..., None]
+    x = weight * x + (1 - weight) * np.maximum(x, gray * 1.5 + 0.5)
     return _done(x + layer + np.rot90(layer, k=2))
 
 
@@ -132,8 +132,8 @@ def plasma_loops(uniform, decay):
     while step > 1:
         half = step // 2
 
-        def put(y, x, neighbours, height=height, amplitude=amplitude):
-            height[y, x] = sum(height[a % n, b % n] for a, b in neighbours) / 4 + amplitude**2 * uniform[y, x]
+        def put(y, x, neighbors, height=height, amplitude=amplitude):
+            height[y, x] = sum(height[a % n, b % n] for a, b in neighbors) / 4 + amplitude**2 * uniform[y, x]
 
         places = [(y, x) for y in range(0, n, step) for x in range(0, n, step)]
         for y, x in places:

@@ -1,4 +1,4 @@
-"""A corruption added by the steps of ``kernels/corruptions/README.md`` reaches every user of the table."""
+"""A corruption added by the steps of CONTRIBUTING.md reaches every user of the table."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_spatter_without_a_drop_is_black(severity):
 
 
 def test_glass_follows_the_longest_chain():
-    """Every pixel copies its right neighbour, written just before: one value runs along the whole row."""
+    """Every pixel copies its right neighbor, written just before: one value runs along the whole row."""
     size, reach = 64, 2
     images = torch.from_numpy(sample_image("rocket", size))[None]
     shape = (1, 1, size, size)

@@ -1,0 +1,77 @@
+"""Loaders take turns, what they have queued is not counted, and one that fails does not end the others."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from fastreg.benchmarks.record import FAILED
+from fastreg.benchmarks.suites.loaders import CASES, FORMS, alternate
+from fastreg.errors import InputError
+
+
+def test_loaders_take_turns_and_their_queue_is_not_counted():
+    order: list[str] = []
+
+    def feed(name: str, seconds: float, queued: int):
+        def start():
+            n = 0
+            while True:
+                if n > queued:
+                    time.sleep(seconds)
+                order.append(name)
+                n += 1
+                yield n
+
+        return start
+
+    found = alternate({"slow": feed("slow", 0.02, 3), "fast": feed("fast", 0.001, 3)}, 2, 0.3, ahead=4)
+    assert found["slow"].low >= 20_000  # the three that lay ready came without a wait
+    assert found["fast"].us < found["slow"].us
+    turns = [name for i, name in enumerate(order) if i == 0 or order[i - 1] != name]
+    assert turns == ["slow", "fast"] * 4  # one batch each to start, then three turns
+
+
+def test_a_loader_that_does_not_run_is_named():
+    def missing():
+        raise InputError("install it")
+        yield
+
+    def broken():
+        raise OSError("no such decoder")
+        yield
+
+    def works():
+        while True:
+            time.sleep(0.001)
+            yield 0
+
+    found = alternate({"missing": missing, "broken": broken, "works": works}, 1, 0.05, ahead=1)
+    assert found["missing"] == "install it"
+    assert found["broken"] == f"{FAILED} OSError: no such decoder"
+    assert found["works"].us >= 1000
+
+
+def test_every_form_is_a_case():
+    assert list(CASES) == ["load folder", "load dali", *(f"load ffcv {form}" for form in FORMS)]
+
+
+@pytest.mark.parametrize("scope", ["main"])
+def test_the_speed_mode_has_fastregs_loaders_only(scope, monkeypatch):
+    import torch
+
+    from fastreg.benchmarks.options import BenchmarkOptions
+    from fastreg.benchmarks.suites import loaders
+
+    seen = []
+
+    def stop(variants, sample, seconds, ahead):
+        seen.append((list(variants), ahead))
+        return dict.fromkeys(variants, "not measured here")
+
+    monkeypatch.setattr(loaders, "alternate", stop)
+    monkeypatch.setattr(loaders, "CASES", {"load folder": "folder"})
+    for case in loaders.cases(BenchmarkOptions(torch.device("cpu"), scope), {}):
+        list(case.rows())
+    assert seen == [(["fastreg"], 8)]
