@@ -53,8 +53,11 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
             shown.add_row(f"  {run.name}{'*' if differs else ''} ({', '.join(stamp)})", *cells)
         departures += reasons(own, {run.name: figures for run in own})
         for group in (group for group in by_seed(own) if len(group) > 1):
-            means = [pair and f"{pair[0]:.2f}\n±{pair[1]:.2f}" for pair in over_seeds(group, figures)]
-            shown.add_row(f"  {seeds_name(group)}", *(text or "–" for text in means), style="bold")
+            stars = [any(run.departs(figure) for run in group) for figure in figures]
+            found = zip(over_seeds(group, figures), stars)
+            means = [f"{cell(pair[0], star)}\n±{pair[1]:.2f}" if pair else "–" for pair, star in found]
+            differs = any(run.trained_otherwise() for run in group)
+            shown.add_row(f"  {seeds_name(group)}{'*' if differs else ''}", *means, style="bold")
     console = Console()
     console.print(shown)
     if runs:

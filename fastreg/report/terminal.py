@@ -43,7 +43,7 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
     label, printed = run.paper_row() or ("", {})
     printed = {key: value for key, value in printed.items() if key in summary}
     if printed:
-        table.add_column(f"paper: {label}", justify="right", style="dim")
+        table.add_column(f"paper: {label}{'*' if run.trained_otherwise() else ''}", justify="right", style="dim")
     for key, (heading, meaning, _) in FIGURES.items():
         if key in summary:
             departs = key in printed and run.departs(key)
