@@ -55,9 +55,9 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
         for group in (group for group in by_seed(own) if len(group) > 1):
             stars = [any(run.departs(figure) for run in group) for figure in figures]
             found = zip(over_seeds(group, figures), stars)
-            means = [f"{cell(pair[0], star)}\n±{pair[1]:.2f}" if pair else "–" for pair, star in found]
-            differs = any(run.trained_otherwise() for run in group)
-            shown.add_row(f"  {seeds_name(group)}{'*' if differs else ''}", *means, style="bold")
+            means = [f"{cell(pair[0], marked)}\n±{pair[1]:.2f}" if pair else "–" for pair, marked in found]
+            star = "*" if any(run.trained_otherwise() for run in group) else ""
+            shown.add_row(f"  {seeds_name(group)}{star}", *means, style="bold")
     console = Console()
     console.print(shown)
     if runs:
