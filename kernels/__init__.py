@@ -20,19 +20,19 @@ if TYPE_CHECKING:
         corrupt,
         draw_fields,
     )
-    from fastreg.kernels.cross_entropy import mixed_cross_entropy, scored_cross_entropy
+    from fastreg.kernels.cross_entropy import mixed_binary_cross_entropy, mixed_cross_entropy, scored_cross_entropy
     from fastreg.kernels.jpeg import jpeg_round_trip
-    from fastreg.kernels.modules import BatchAugment, MixedCrossEntropy
+    from fastreg.kernels.modules import BatchAugment, MixedBinaryCrossEntropy, MixedCrossEntropy
     from fastreg.kernels.types import Batch, Plan, Targets
 
 _EXPORTS = {
     "augmentation": ("augment",),
-    "cross_entropy": ("mixed_cross_entropy", "scored_cross_entropy"),
+    "cross_entropy": ("mixed_binary_cross_entropy", "mixed_cross_entropy", "scored_cross_entropy"),
     "attacks": ("fgsm_attack", "fgsm_step", "zero_sign_share"),
     "color": ("color_jitter",),
     "corruptions": ("corrupt", "draw_fields", "CORRUPTIONS", "EXTRA_CORRUPTIONS", "CORRUPTION_CATEGORIES"),
     "jpeg": ("jpeg_round_trip",),
-    "modules": ("BatchAugment", "MixedCrossEntropy"),
+    "modules": ("BatchAugment", "MixedBinaryCrossEntropy", "MixedCrossEntropy"),
     "types": ("Batch", "Plan", "Targets"),
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
@@ -42,6 +42,7 @@ __all__ = [
     "Plan",
     "Targets",
     "augment",
+    "mixed_binary_cross_entropy",
     "mixed_cross_entropy",
     "scored_cross_entropy",
     "fgsm_step",
@@ -55,6 +56,7 @@ __all__ = [
     "CORRUPTION_CATEGORIES",
     "jpeg_round_trip",
     "BatchAugment",
+    "MixedBinaryCrossEntropy",
     "MixedCrossEntropy",
 ]
 

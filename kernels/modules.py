@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 from fastreg.kernels.augmentation import augment
-from fastreg.kernels.cross_entropy import mixed_cross_entropy
+from fastreg.kernels.cross_entropy import mixed_binary_cross_entropy, mixed_cross_entropy
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Plan, Targets
 
 
@@ -129,6 +129,46 @@ class MixedCrossEntropy(nn.Module):
 
     def extra_repr(self) -> str:
         return f"label_smoothing={self.label_smoothing}, reduction={self.reduction!r}"
+
+
+class MixedBinaryCrossEntropy(nn.Module):
+    """``mixed_binary_cross_entropy`` as a module. The call takes logits [B, C] and targets as the function does.
+
+    ``class_weight`` is a buffer that moves with the module and is not saved in checkpoints.
+
+    Args:
+        label_smoothing: Number in [0, 1].
+        target_threshold: Number that targets are compared with. None: targets stay as they are.
+        sum_classes: Whether to sum over the classes and then reduce over the rows.
+        reduction: "none", "sum" or "mean".
+        class_weight: float32 [C], the factor of each class's terms, or None.
+    """
+
+    class_weight: Tensor | None
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        target_threshold: float | None = None,
+        sum_classes: bool = False,
+        reduction: str = "mean",
+        class_weight: Tensor | None = None,
+    ):
+        super().__init__()
+        self.label_smoothing, self.target_threshold = label_smoothing, target_threshold
+        self.sum_classes, self.reduction = sum_classes, reduction
+        self.register_buffer("class_weight", class_weight, persistent=False)
+
+    def forward(self, logits: Tensor, targets: Targets | Tensor) -> Tensor:
+        options = self.label_smoothing, self.target_threshold, self.sum_classes, self.reduction
+        return mixed_binary_cross_entropy(logits, targets, *options, class_weight=self.class_weight)
+
+    def extra_repr(self) -> str:
+        weight = "" if self.class_weight is None else f", class_weight=[{len(self.class_weight)}]"
+        return (
+            f"label_smoothing={self.label_smoothing}, target_threshold={self.target_threshold}, "
+            f"sum_classes={self.sum_classes}, reduction={self.reduction!r}{weight}"
+        )
 
 
 def _name_of(method: Any) -> str:

@@ -1,6 +1,7 @@
 """Cross-entropy on label pairs: the loss of Mixup and CutMix with label smoothing, without dense targets.
 
-``reference.py`` holds the formula and the CPU route, ``forward.py`` and ``backward.py`` the kernels. One launch forward
+``reference.py`` holds the formula and the CPU route, ``forward.py`` and ``backward.py`` the kernels, ``binary.py`` the
+binary cross-entropy. One launch forward
 and one backward for "none", one more forward for "sum" and "mean". The host never waits for the device.
 """
 
@@ -10,16 +11,15 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels.checks import check_range, check_tensor
+from fastreg.kernels.cross_entropy.arguments import REDUCTIONS, check_logits, check_pairs, check_smoothing
 from fastreg.kernels.cross_entropy.backward import backward_triton
+from fastreg.kernels.cross_entropy.binary import mixed_binary_cross_entropy
 from fastreg.kernels.cross_entropy.forward import forward_triton
-from fastreg.kernels.cross_entropy.reference import IGNORE, backward_reference, forward_reference
+from fastreg.kernels.cross_entropy.reference import backward_reference, forward_reference
 from fastreg.kernels.dispatch import to_device, use_triton
 from fastreg.kernels.types import Targets
 
-__all__ = ["mixed_cross_entropy", "scored_cross_entropy"]
-
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_REDUCTIONS = ("none", "sum", "mean")
+__all__ = ["mixed_binary_cross_entropy", "mixed_cross_entropy", "scored_cross_entropy"]
 
 
 def mixed_cross_entropy(
@@ -91,7 +91,7 @@ def _loss(logits, targets, smoothing, reduction, score, check_labels) -> tuple[T
     a, b, lam = _check(logits, targets, smoothing, reduction, check_labels)
     eps, smoothing = (smoothing, 0.0) if isinstance(smoothing, Tensor) else (None, float(smoothing))
     eps = eps if eps is None else to_device(eps, logits.device, "label_smoothing")
-    arguments = (logits.contiguous(), a, b, lam, eps, smoothing, _REDUCTIONS.index(reduction), score)
+    arguments = (logits.contiguous(), a, b, lam, eps, smoothing, REDUCTIONS.index(reduction), score)
     run = _forward_op if torch.compiler.is_compiling() else _CrossEntropy.apply
     loss, _, _, hit, confidence = run(*arguments)
     return loss, hit, confidence
@@ -184,36 +184,11 @@ _forward_op.register_autograd(_backward_compiled, setup_context=_save)
 
 def _check(logits, targets, label_smoothing, reduction, check_labels) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Check the arguments and return a, b and lam. Hard labels have neither b nor lam."""
-    if logits.dtype not in _DTYPES:
-        raise TypeError(f"`logits` is {logits.dtype}: give torch.float32, float16, bfloat16 or float64.")
-    if logits.dim() != 2 or logits.shape[1] < 1:
-        raise ValueError(f"`logits` has shape {list(logits.shape)}: give [B, C] with C of 1 or more.")
-    if logits.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"`logits` is on {logits.device.type!r}: give a CPU or CUDA tensor.")
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"`reduction` is {reduction!r}: give 'none', 'sum' or 'mean'.")
-    B, C = logits.shape
-    fields = {"targets": targets} if isinstance(targets, Tensor) else Targets(*targets)._asdict()
-    for name, field in fields.items():
-        check_tensor(name, field, torch.float32 if name == "lam" else torch.int64, (B,), logits.device)
-        if (check_labels or not field.is_cuda) and not torch.compiler.is_compiling():
-            if name == "lam":
-                check_range(name, field, 0, 1)
-            else:
-                _check_labels(name, field, C)
+    check_logits(logits, reduction)
     if isinstance(label_smoothing, Tensor):
-        check_tensor("label_smoothing", label_smoothing, torch.float32, (B,))
+        check_tensor("label_smoothing", label_smoothing, torch.float32, (len(logits),))
         if not label_smoothing.is_cuda and not torch.compiler.is_compiling():
             check_range("label_smoothing", label_smoothing, 0, 1)
-    elif not 0 <= label_smoothing <= 1:
-        raise ValueError(f"`label_smoothing` is {label_smoothing}: give a number from 0 to 1.")
-    a, *pair = (field.contiguous() for field in fields.values())
-    return a, pair[0] if pair else None, pair[1] if pair else None
-
-
-def _check_labels(name: str, labels: Tensor, C: int) -> None:
-    good = ((labels >= 0) & (labels < C)) | (labels == IGNORE)
-    if not good.all():
-        raise ValueError(
-            f"`{name}` holds {labels[~good].tolist()[:8]}: give labels from 0 to {C - 1}, or {IGNORE} to ignore."
-        )
+    else:
+        check_smoothing(label_smoothing)
+    return check_pairs(targets, logits, check_labels)

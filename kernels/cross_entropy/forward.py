@@ -22,7 +22,7 @@ LONG = 2048  # elements per step of a longer row
 
 @triton.jit
 def pair(a_ptr, b_ptr, lam_ptr, eps_ptr, smoothing, row, live, C: tl.constexpr, PAIR: tl.constexpr, EPS: tl.constexpr):
-    """a, b, wa, wb, eps and poison of a row or a vector of rows, as in ``reference._weights``."""
+    """a, b, wa, wb, eps and poison of a row or a vector of rows, as in ``reference.pair_weights``."""
     a = tl.load(a_ptr + row, mask=live, other=-100).to(tl.int32)
     b = a
     lam = tl.where(a == a, 1.0, 1.0)

@@ -18,7 +18,7 @@ NONE, SUM, MEAN = 0, 1, 2
 Labels = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, float]  # a, b, lam, eps per row, eps of all
 
 
-def _weights(labels: Labels, C: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def pair_weights(labels: Labels, C: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(wa, wb, w, poison). Poison is NaN where a label is outside [0, C) or lam outside [0, 1], else 0."""
     a, b, lam, _, _ = labels
     lam = torch.ones_like(a, dtype=torch.float32) if lam is None else lam
@@ -39,7 +39,7 @@ def _resolved(labels: Labels) -> tuple[Tensor, Tensor, Tensor]:
 def forward_reference(logits: Tensor, labels: Labels, reduction: int, score: bool):
     a, b, eps = _resolved(labels)
     z, C = logits.float(), logits.shape[1]
-    wa, wb, w, poison = _weights(labels, C)
+    wa, wb, w, poison = pair_weights(labels, C)
     lse = z.logsumexp(dim=1)
     loss = w * lse - (1 - eps) * (_weighted_logit(wa, z, a) + _weighted_logit(wb, z, b))
     loss = loss - torch.where(eps > 0, w * (eps / C) * z.sum(dim=1), 0.0)
@@ -65,7 +65,7 @@ def backward_reference(
 ) -> Tensor:
     a, b, eps = _resolved(labels)
     C = logits.shape[1]
-    wa, wb, w, poison = (t.unsqueeze(1) for t in _weights(labels, C))
+    wa, wb, w, poison = (t.unsqueeze(1) for t in pair_weights(labels, C))
     eps = eps.view(-1, 1)
     dz = w * (logits.float() - lse.unsqueeze(1)).exp() - w * eps / C
     for weight, label in ((wa, a), (wb, b)):

@@ -137,7 +137,7 @@ def test_cases_can_be_left_out_and_errors_kept(monkeypatch):
         ("thruput", {}, "did you mean 'throughput'"),
         ("loss", {"batch_size": 0}, "`batch_size` is 0: give 1 or more"),
         ("loss", {"size": -3}, "`size` is -3: give 1 or more"),
-        ("loss", {"device": "gpu7"}, "device gpu7 is not known"),
+        ("loss", {"device": "gpu7"}, "`device` gpu7 is not known"),
         ("throughput", {"data_dir": "/nowhere"}, "no imagenet data at /nowhere"),
     ],
 )

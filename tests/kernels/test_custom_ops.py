@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fastreg.kernels import augment, fgsm_step, mixed_cross_entropy, scored_cross_entropy
+from fastreg.kernels import (
+    augment,
+    fgsm_step,
+    mixed_binary_cross_entropy,
+    mixed_cross_entropy,
+    scored_cross_entropy,
+)
 from fastreg.kernels.augmentation.registry import MEAN, STD, draw_plan
 from tests.kernels.cross_entropy.losses import labels
 
@@ -29,6 +35,20 @@ def test_cross_entropy_backward_operator():
     torch.library.opcheck(torch.ops.fastreg.cross_entropy_backward.default, arguments, test_utils=TESTS)
 
 
+@pytest.mark.parametrize("reduction", [0, 1, 2])
+@pytest.mark.parametrize("sum_classes", [False, True])
+@pytest.mark.parametrize("kind", ["hard", "pair", "dense"])
+def test_binary_cross_entropy_operator(reduction, sum_classes, kind):
+    z, (a, b, lam), dense = torch.randn(6, 5, requires_grad=True), labels(6, 5), torch.rand(6, 5)
+    targets = {"hard": (a, None, None, None), "pair": (a, b, lam, None), "dense": (None, None, None, dense)}[kind]
+    weight, threshold = (torch.rand(5), 0.3) if kind == "pair" else (None, None)
+    arguments = (z, *targets, weight, 0.1, threshold, sum_classes, reduction)
+    torch.library.opcheck(torch.ops.fastreg.binary_cross_entropy.default, arguments, test_utils=TESTS)
+    shape = () if reduction else (6,) if sum_classes else (6, 5)
+    arguments = (torch.rand(shape), z.detach(), torch.ones(()), *arguments[1:])
+    torch.library.opcheck(torch.ops.fastreg.binary_cross_entropy_backward.default, arguments, test_utils=TESTS)
+
+
 @pytest.mark.parametrize("fields", [(), ("flip", "partner", "lam"), ("crop", "noise", "box", "box_fill")])
 def test_augment_operator(fields):
     plan = draw_plan(fields, 4, 8, 12, (16, 16), "cpu")
@@ -46,13 +66,20 @@ def test_fgsm_step_operator():
 
 def test_a_compiled_step_is_one_graph_and_the_same_numbers():
     plan, targets = draw_plan(("flip", "partner", "lam"), 4, 16, 16, (16, 16), "cpu"), labels(4, 5)
-    weight = torch.randn(3 * 16 * 16, 5) * 0.01
+    weight, classes = torch.randn(3 * 16 * 16, 5) * 0.01, torch.rand(5)
 
     def step(images, weight):
         x = augment(images, plan, mean=MEAN, std=STD, dtype=torch.float32)
         logits = x.flatten(1) @ weight
         loss = mixed_cross_entropy(logits, targets, 0.1)
         rows, hit, confidence = scored_cross_entropy(logits, targets)
+        loss = loss + mixed_binary_cross_entropy(logits, targets, 0.1, 0.2)
+        loss = (
+            loss
+            + mixed_binary_cross_entropy(
+                logits, logits.detach().sigmoid(), reduction="none", class_weight=classes
+            ).mean()
+        )
         return loss + rows.mean(), hit, confidence, fgsm_step(x.clamp(0, 1), x, 0.1)
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")

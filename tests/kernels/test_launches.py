@@ -14,10 +14,18 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from fastreg.kernels import Plan, Targets, augment, fgsm_step, mixed_cross_entropy, scored_cross_entropy
+from fastreg.kernels import (
+    Plan,
+    Targets,
+    augment,
+    fgsm_step,
+    mixed_binary_cross_entropy,
+    mixed_cross_entropy,
+    scored_cross_entropy,
+)
 from fastreg.kernels.attacks import start_in_ball
 from fastreg.kernels.augmentation.registry import MEAN, STD
-from fastreg.kernels.cross_entropy import _backward, _forward
+from fastreg.kernels.cross_entropy import _backward, _forward, binary
 from fastreg.kernels.cross_entropy.registry import _SIZES, OPS
 from fastreg.kernels.dispatch import INTERPRETED
 from fastreg.kernels.registry import operations
@@ -112,6 +120,45 @@ def test_losses(C, reduction, score, launched):
     assert len(launched) == 1
 
 
+@pytest.mark.parametrize("name", ["1000", "1000_terms", "1000_threshold", "1000_dense", "21841"])
+def test_registered_variants_of_the_binary_loss_are_launched(name, launched):
+    """One launch each way for "none", one more forward for "mean". No gradient per element is stored for a sum."""
+    op = next(op for op in operations() if op.name == f"mixed_binary_cross_entropy_{name}")
+    example = op.example("cpu", small=False)
+    dense = isinstance(example["targets"], torch.Tensor)
+    reduction = 0 if "reduction" in example else 2
+    with torch.no_grad(), FakeTensorMode():
+        z, targets, weight = fake((example["logits"], example["targets"], example.get("class_weight")))
+        a, b, lam, t = (None, None, None, targets) if dense else (*targets, None)
+        settings = (a, b, lam, t, weight, 0.1, example.get("target_threshold"), False, reduction)
+        with Watch():
+            loss, total = binary._forward(z, *settings)
+            grad = torch.empty((), device="cuda:0").expand(loss.shape)
+            binary._backward(grad, z, total, *settings)
+    assert_registered((*op.aot, *OPS[0].aot), launched)  # every row shares the reduction kernel of the first
+    assert len(launched) == (2 if reduction == 0 else 3)
+
+
+@pytest.mark.parametrize("C", [10, 1000, 21841])
+@pytest.mark.parametrize("sum_classes", [False, True])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_binary_losses(C, sum_classes, reduction, dense, launched):
+    whole = reduction == "mean"
+    with torch.no_grad(), FakeTensorMode():
+        z, targets, t = fake((torch.empty(6, C, dtype=torch.bfloat16), labels(6, C), torch.rand(6, C)))
+        with Watch():
+            mixed_binary_cross_entropy(z, t if dense else targets, 0.1, 0.2, sum_classes, reduction)
+            assert len(launched) == 1 + whole
+            settings = (*((None, None, None, t) if dense else (*targets, None)), None, 0.1, 0.2, sum_classes, 2 * whole)
+            value, total = binary._forward(z, *settings)
+            launched.clear()
+            grad = binary._backward(torch.empty_like(value), z, total, *settings)
+    assert value.shape == (() if whole else (6,) if sum_classes else (6, C))
+    assert (grad.shape, grad.dtype) == (z.shape, z.dtype)
+    assert len(launched) == 1
+
+
 def test_labels_on_a_gpu_are_checked_on_request_only(launched):
     with torch.no_grad(), FakeTensorMode():
         z, y = fake((torch.empty(4, 5), torch.arange(4)))
@@ -119,6 +166,10 @@ def test_labels_on_a_gpu_are_checked_on_request_only(launched):
             mixed_cross_entropy(z, y)
         with pytest.raises(DataDependentOutputException):
             mixed_cross_entropy(z, y, check_labels=True)
+        with Watch():
+            mixed_binary_cross_entropy(z, y)
+        with pytest.raises(DataDependentOutputException):
+            mixed_binary_cross_entropy(z, y, check_labels=True)
 
 
 def test_tensors_on_the_host_are_copied_but_not_captured(launched, monkeypatch):

@@ -1,4 +1,4 @@
-"""``BatchAugment`` and ``MixedCrossEntropy`` as modules."""
+"""``BatchAugment``, ``MixedCrossEntropy`` and ``MixedBinaryCrossEntropy`` as modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from fastreg import methods
-from fastreg.kernels import BatchAugment, MixedCrossEntropy, Plan, Targets, augment, mixed_cross_entropy
+from fastreg.kernels import (
+    BatchAugment,
+    MixedBinaryCrossEntropy,
+    MixedCrossEntropy,
+    Plan,
+    Targets,
+    augment,
+    mixed_binary_cross_entropy,
+    mixed_cross_entropy,
+)
 from fastreg.kernels.augmentation.registry import MEAN, STD
 from tests.kernels.cross_entropy.losses import labels
 
@@ -78,6 +87,10 @@ def test_repr_names_the_arguments():
         "seed=3, step=1)"
     )
     assert repr(MixedCrossEntropy(0.2, "sum")) == "MixedCrossEntropy(label_smoothing=0.2, reduction='sum')"
+    assert repr(MixedBinaryCrossEntropy(0.2, 0.3, class_weight=torch.ones(5))) == (
+        "MixedBinaryCrossEntropy(label_smoothing=0.2, target_threshold=0.3, sum_classes=False, reduction='mean', "
+        "class_weight=[5])"
+    )
 
 
 @pytest.mark.parametrize("restored", [lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy], ids=["pickle", "copy"])
@@ -93,6 +106,16 @@ def test_modules_are_picklable_and_copyable(restored):
 def test_mixed_cross_entropy():
     z, targets = torch.randn(4, 5), labels(4, 5)
     assert torch.equal(MixedCrossEntropy(0.2, "sum")(z, targets), mixed_cross_entropy(z, targets, 0.2, "sum"))
+
+
+def test_mixed_binary_cross_entropy():
+    z, targets, weight = torch.randn(4, 5), labels(4, 5), torch.rand(5)
+    module = MixedBinaryCrossEntropy(0.2, 0.3, True, "none", weight)
+    expected = mixed_binary_cross_entropy(z, targets, 0.2, 0.3, True, "none", class_weight=weight)
+    assert torch.equal(module(z, targets), expected)
+    assert torch.equal(copy.deepcopy(module)(z, targets), expected)
+    assert not module.state_dict()
+    assert MixedBinaryCrossEntropy()(z, targets) == mixed_binary_cross_entropy(z, targets)
 
 
 class Collate:
