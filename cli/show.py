@@ -20,7 +20,7 @@ def show_corruptions(
     corruption: Annotated[str, typer.Option("--corruption", help="all, or names joined by commas.")] = "all",
     size: Annotated[int, typer.Option("--size", help="Side of each image in pixels.")] = 224,
     constants: Annotated[
-        str, typer.Option("--constants", help="imagenet224, imagenet299, tiny64, cifar32; auto: by size.")
+        str, typer.Option("--constants", help="imagenet224, imagenet299, tiny64, cifar32; auto: by nearest size.")
     ] = "auto",
     frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help="Folder of the frost images.")] = None,
     jpeg: Annotated[bool, typer.Option("--jpeg", help="Add ImageNet-C's final JPEG step.")] = False,

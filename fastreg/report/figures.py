@@ -28,7 +28,7 @@ def training(runs: Sequence[Run]) -> list[Chart]:
             rows = [row for row in run.log if row.get("kind") == "epoch" and row.get(key) is not None]
             if rows:
                 x = [row["epoch"] + 1 for row in rows]
-                series.append(svg.Line(run.name, x, [row[key] for row in rows], run.series, len(x) < 40))
+                series.append(svg.Line(run.name, x, [row[key] for row in rows], run.series, len(x) < 16))
         charts += _charts(series, f"{caption} by epoch", caption, x_label="epoch", y_label=y_label, whole_x=True)
     return charts
 
@@ -119,7 +119,8 @@ def severity_curves(runs: Sequence[Run], suite: str) -> list[Chart]:
     charts = []
     for name in names:
         having = [run for run in measured if name in run.card.severity_errors(suite)]
-        series = [svg.Line(run.name, steps, _by_severity(run, suite, name), run.series, True) for run in having]
+        dots = len(measured) <= svg.N_COLORS
+        series = [svg.Line(run.name, steps, _by_severity(run, suite, name), run.series, dots) for run in having]
         caption = name.replace("_", " ")
         charts += _charts(series, f"{suite}, {caption}: top-1 error by severity", caption, **axes)
     return charts

@@ -146,7 +146,12 @@ def _first_image(run: Run) -> tuple[Any, int]:
     training = run.training
     if "dataset" not in training:
         raise InputError("the scorecard does not name its image folder.")
-    source = open_dataset(training["dataset"], "val", stored_data_dir(training))
+    try:
+        folder = stored_data_dir(training)
+    except InputError:
+        missing = training.get("data_root") or training["data_dir"]
+        raise InputError(f"the images of {run.name} are no longer in {missing}.") from None
+    source = open_dataset(training["dataset"], "val", folder)
     _, firsts = np.unique(source.labels, return_index=True)
     stored = [source.read(int(index)) for index in firsts[:: max(1, len(firsts) // 12)][:12]]
     images = [Image.open(io.BytesIO(s)).convert("RGB") if isinstance(s, bytes) else Image.fromarray(s) for s in stored]

@@ -45,6 +45,8 @@ _UNKNOWN = object()
 
 def recipe(training: Mapping[str, Any]) -> str | None:
     """The name of the paper recipe with a run's data set, methods and label smoothing; None without one."""
+    if "reg" not in training:
+        return None  # unknown methods
     for name in PAPER:
         row = _reference(name)
         own = (frozenset(row.reg.split("+")), row.ls > 0)

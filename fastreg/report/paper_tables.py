@@ -9,7 +9,7 @@ from typing import Any
 from fastreg.errors import InputError
 from fastreg.report import paper_rows
 from fastreg.report.run_folder import Run, load_runs, method
-from fastreg.report.scores import INTERVALS, cell, interval_text
+from fastreg.report.scores import INTERVALS, cell, interval_text, reasons
 from fastreg.report.spread import by_seed, intervals, over_seeds, seeds_name
 from fastreg.runs import selection_error
 
@@ -41,7 +41,6 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
     departures: list[str] = []
     for row in paper_rows.rows(table):
         shown.add_row(paper_rows.label(row), *(f"{row[key]:.2f}" for key in columns), style="dim" if runs else "")
-        label = paper_rows.label(row)
         own = [run for run in runs if paper_rows.match(run.training, table) is row]
         for run in own:
             summary = run.card.summary()
@@ -50,14 +49,15 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
             cells = [f"{cell(summary.get(f), star)}\n{small}" for f, star, small in zip(figures, stars, ranges)]
             stamp = ["sample"] if run.card.sample else []
             differs = run.trained_otherwise()
-            if differs:
-                departures.append(f"trained otherwise than the paper's {label}: {run.name}: {differs}")
             stamp += [f"n = {run.card.data['n']:,}", *last_epoch(run)]
             shown.add_row(f"  {run.name}{'*' if differs else ''} ({', '.join(stamp)})", *cells)
-            departures += [f"measured otherwise than in the paper: {why}" for why in run.departures(figures)]
+        departures += reasons(own, {run.name: figures for run in own})
         for group in (group for group in by_seed(own) if len(group) > 1):
-            means = [pair and f"{pair[0]:.2f}\n±{pair[1]:.2f}" for pair in over_seeds(group, figures)]
-            shown.add_row(f"  {seeds_name(group)}", *(text or "–" for text in means), style="bold")
+            stars = [any(run.departs(figure) for run in group) for figure in figures]
+            found = zip(over_seeds(group, figures), stars)
+            means = [f"{cell(pair[0], marked)}\n±{pair[1]:.2f}" if pair else "–" for pair, marked in found]
+            star = "*" if any(run.trained_otherwise() for run in group) else ""
+            shown.add_row(f"  {seeds_name(group)}{star}", *means, style="bold")
     console = Console()
     console.print(shown)
     if runs:

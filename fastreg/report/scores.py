@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fastreg.report.figures_table import COLUMNS, FIGURES, legend
@@ -83,11 +83,7 @@ def score_table(runs: Sequence[Run], keys: Sequence[str]) -> ScoreTable:
     for group in by_seed(runs):
         own = [_run_row(run, keys, alone=len(group) == 1) for run in group]
         rows += own
-        for run, row in zip(group, own):
-            printed = _printed(run, keys)
-            departures += [f"measured otherwise than in the paper: {why}" for why in run.departures(list(printed))]
-            if row.trained:
-                departures.append(f"trained otherwise than {_label(run)}: {run.name}: {row.trained}")
+        departures += reasons(group, {run.name: list(_printed(run, keys)) for run in group})
         if len(group) > 1:
             rows.append(_seeds_row(group, own, keys))
         same = _measured_alike(group[0], keys)
@@ -100,7 +96,7 @@ def score_table(runs: Sequence[Run], keys: Sequence[str]) -> ScoreTable:
 def _run_row(run: Run, keys: Sequence[str], alone: bool) -> ScoreRow:
     """``alone``: the differences from the paper are in this row, not in that of the mean over seeds."""
     summary, printed, same = run.card.summary(), _printed(run, keys), _measured_alike(run, keys)
-    trained = run.trained_otherwise() if printed else ""
+    trained = run.trained_otherwise()
     compared = alone and not trained
     return ScoreRow(
         "run",
@@ -146,8 +142,23 @@ def _measured_alike(run: Run, keys: Sequence[str]) -> dict[str, float]:
     return {key: value for key, value in _printed(run, keys).items() if not run.departs(key)}
 
 
-def _label(run: Run) -> str:
-    return f"the paper's {run.paper_title()}"
+def reasons(runs: Sequence[Run], keys: Mapping[str, Sequence[str]]) -> list[str]:
+    """The reasons of the stars of runs and of their figures.
+
+    Args:
+        runs: the runs; those trained otherwise in the same way share a reason.
+        keys: for each run's name the figures that the paper prints.
+    """
+    found = [f"measured otherwise than in the paper: {why}" for run in runs for why in run.departures(keys[run.name])]
+    trained: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        if why := run.trained_otherwise():
+            trained.setdefault((run.paper_title(), why), []).append(run.name)
+    found += [
+        f"trained otherwise than the paper's {title}: {', '.join(names)}: {why}"
+        for (title, why), names in trained.items()
+    ]
+    return found
 
 
 def cell(value: float | None, marked: bool = False) -> str:

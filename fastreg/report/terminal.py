@@ -11,7 +11,7 @@ from fastreg.evaluation.suites import ROWS, resolve
 from fastreg.evaluation.types import Table
 from fastreg.report.figures_table import FIGURES
 from fastreg.report.run_folder import Run
-from fastreg.report.scores import cell, interval_text
+from fastreg.report.scores import cell, interval_text, reasons
 from fastreg.report.spread import intervals
 
 
@@ -43,7 +43,7 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
     label, printed = run.paper_row() or ("", {})
     printed = {key: value for key, value in printed.items() if key in summary}
     if printed:
-        table.add_column(f"paper: {label}", justify="right", style="dim")
+        table.add_column(f"paper: {label}{'*' if run.trained_otherwise() else ''}", justify="right", style="dim")
     for key, (heading, meaning, _) in FIGURES.items():
         if key in summary:
             departs = key in printed and run.departs(key)
@@ -51,10 +51,7 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
             spread = interval_text(*intervals(run, [key]))
             table.add_row(heading, cell(summary[key], bool(departs)), spread, meaning, *beside)
     console.print(table)
-    reasons = [f"measured otherwise than in the paper: {why}" for why in run.departures(list(printed))]
-    if printed and (differs := run.trained_otherwise()):
-        reasons.append(f"trained otherwise than the paper's {label}: {differs}")
-    for why in reasons:
+    for why in reasons([run], {model: list(printed)}):
         console.print(f"* {why}.", soft_wrap=True, markup=False, highlight=False)
     for suite in resolve(suites, data["size"], data["name"]):
         for rows in ROWS[suite].tables(card, suite):

@@ -36,7 +36,7 @@ def draw_curves(folder: Path) -> Path:
     figure = Figure(figsize=(12, 3.9), layout="constrained")
     figure.suptitle(folder.resolve().name)
     loss, error, rate = figure.subplots(1, 3)
-    losses: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    losses: dict[str, tuple[list[float], list[float], dict[str, Any]]] = {
         "step": (x, [row["loss"] for row in steps], {"color": "#9bb7d4", "linewidth": 0.8}),
         "epoch mean": (ended, [row["train_loss"] for row in epochs], {"color": "#1f4e79", "marker": "."}),
         "validation": (ended, [row["val_loss"] for row in epochs], {"color": "#c55a11", "marker": "."}),

@@ -20,10 +20,10 @@ BINS = {
 }
 
 
-def paper_settings(dataset, data_dir, reg="none", ls=0.0, **_):
+def paper_settings(dataset, reg="none", ls=0.0):
     """config.json of the paper's run with these methods; of one with the baseline's settings if there is none."""
     name = recipe({"dataset": dataset, "reg": reg, "ls": ls}) or f"paper/{dataset}/baseline"
-    settings = to_dict(recipe_config(name)) | {"reg": reg, "ls": ls, "data_dir": str(data_dir)}
+    settings = to_dict(recipe_config(name)) | {"reg": reg, "ls": ls}
     settings |= {"batch_size": settings["global_batch"], "precision_used": "fp32", "n_train": N_TRAIN[dataset]}
     return settings | {"loader_used": "folder" if dataset == "imagenet" else "resident"}
 
@@ -84,7 +84,9 @@ def make_run(
     folder = root / name
     folder.mkdir(parents=True)
     card.save(folder / "scorecard.json")
-    write_json(folder / "config.json", {**paper_settings(dataset, root / "absent", **config), **config})
+    methods = {key: config[key] for key in ("reg", "ls") if key in config}
+    trained = {**paper_settings(dataset, **methods), "data_dir": str(root / "absent"), **config}
+    write_json(folder / "config.json", trained)
     log = [
         {"kind": "epoch", "epoch": e, "step": e, "train_loss": 2 - e / 9, "val_top1_error": 50 - e} for e in range(5)
     ]

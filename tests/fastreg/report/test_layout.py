@@ -91,9 +91,9 @@ def test_every_cell_of_a_heat_map_has_contrast(error):
 
 
 def test_the_run_stays_in_sight_and_names_its_methods_sample_and_n(tmp_path):
-    report = write_report([make_run(tmp_path, "small", reg="cutmix", ls=0.1, sample=True)]).read_text()
-    row = re.search(r'<tr class="run"><th>(.*?)</th>', report)[1]
-    assert row == "small<small>cutmix + LS 0.1</small><small>sample, imagenet val, n = 100</small>"
+    page = write_report([make_run(tmp_path, "small", reg="cutmix", ls=0.1, sample=True)]).read_text()
+    row = re.search(r'<tr class="run"><th>(.*?)</th>', page)[1]
+    assert row == "small<small>cutmix + LS 0.1</small><small>sample, imagenet val, <span>n = 100</span></small>"
     assert re.search(r"\.scores th:first-child \{ position: sticky; left: 0;", CSS)
 
 

@@ -1,6 +1,7 @@
 """A run trained otherwise than its paper row has a star and the list of the settings that differ, everywhere."""
 
 import csv
+import re
 from dataclasses import fields
 
 import numpy as np
@@ -60,7 +61,7 @@ IDENTITY = {"dataset", "reg"}  # another value: another row, or none
 def settings_of(name):
     """config.json of a run of a recipe, on a CPU or with precision fp32."""
     config = recipe_config(name)
-    return to_dict(config) | paper_settings(config.dataset, "data", config.reg, config.ls)
+    return to_dict(config) | paper_settings(config.dataset, config.reg, config.ls)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -107,6 +108,13 @@ def test_other_methods_and_other_data_have_another_row_or_none(field):
 @pytest.mark.parametrize("field", sorted(FREE - {"batch_size"}))
 def test_settings_of_a_machine_or_of_the_folder_are_free(field):
     assert training_differences(settings_of("paper/imagenet/mixup") | {field: "another"}) == []
+
+
+def test_a_run_of_unknown_methods_stands_beside_no_row():
+    settings = settings_of("paper/imagenet/baseline")
+    del settings["reg"]
+    assert recipe(settings) is None
+    assert training_differences(settings) == []
 
 
 def test_facts_of_the_run_that_are_no_settings():
@@ -180,7 +188,9 @@ def test_a_run_trained_otherwise_has_a_star_and_the_reasons_everywhere(tmp_path,
     card = Scorecard.load(folder / "scorecard.json")
     card.provenance["training"] = settings_of(f"paper/{given.get('dataset', 'imagenet')}/baseline") | given
     print_scorecard(card)
-    assert f"* trained otherwise than the paper's {label}: {why}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"* trained otherwise than the paper's {label}: resnet50: {why}" in out
+    assert re.search(rf"paper: +{re.escape(label)}\*", out)
 
 
 def test_the_terminal_prints_the_papers_figures_beside_those_measured_alike(tmp_path, capsys, monkeypatch):

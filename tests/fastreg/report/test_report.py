@@ -1,6 +1,8 @@
 """The report of run folders, its tables and images, and the paper's tables."""
 
+import base64
 import csv
+import io
 import re
 
 import numpy as np
@@ -11,6 +13,7 @@ from fastreg.errors import InputError, RunError
 from fastreg.report import contact_sheet, figure1, paper, paper_rows, print_scorecard, svg, write_report
 from fastreg.report.run_folder import load_run
 from tests.fastreg.report.make_runs import make_run, read_report
+from tests.support import write_tiny_imagenet
 
 
 def test_the_report_is_complete_and_loads_nothing(tmp_path):
@@ -173,6 +176,19 @@ def test_a_contact_sheet_of_every_corruption(tmp_path):
         contact_sheet(tmp_path / "absent.png")
     with pytest.raises(InputError, match=r"`out` is .*sheet\.txt"):
         contact_sheet(source, tmp_path / "sheet.txt", corruptions="brightness", size=64)
+
+
+def test_the_page_shows_the_corruptions_of_the_runs_own_size_and_constants(tmp_path):
+    data = write_tiny_imagenet(tmp_path / "data")
+    own = {"imagenet-c": {"constants": "cifar32"}}
+    folder = make_run(tmp_path, "run", data={"size": 32}, settings=own, data_dir=str(data))
+    page = write_report([folder]).read_text()
+    pattern = r'<img class="sheet" src="data:image/jpeg;base64,([^"]+)" width="(\d+)" height="(\d+)" alt="(.*?)">'
+    found = re.search(pattern, page)
+    assert found[4] == "A validation image of imagenet val under every corruption (rows) at severities 1 to 5 (columns)"
+    with Image.open(io.BytesIO(base64.b64decode(found[1]))) as image:
+        assert image.size == (int(found[2]), int(found[3]))
+        assert image.width == 128 + 6 * (96 + 4) + 4  # 32 px, enlarged three times
 
 
 def test_a_sheet_without_frost_images_notes_it(tmp_path):

@@ -1,6 +1,7 @@
 """Intervals of shares of n images, and mean and standard deviation over seeds."""
 
 import csv
+import re
 from statistics import stdev
 
 import pytest
@@ -85,5 +86,10 @@ def test_reports_and_tables_print_intervals_and_the_mean_over_seeds(tmp_path, ca
     assert "21.50" in lines[at]
     assert "±1.80" in lines[at + 1]
     assert any(f"{low:.2f}–{high:.2f}" in line for line in lines)
+    for seed in range(2):
+        make_run(tmp_path / "short", f"s{seed}", reg="mixup", seed=seed, epochs=90, settings={"fgsm": {"clip": False}})
+    paper("table4", tmp_path / "short")
+    mean = next(line for line in capsys.readouterr().out.splitlines() if "mean of seeds 0, 1*" in line)
+    assert re.findall(r"[\d.]+\*", mean[24:])[0] == "80.00*"
     print_scorecard(load_run(seeds[0]).card, "clean")
     assert f"{low:.2f}–{high:.2f}" in capsys.readouterr().out
