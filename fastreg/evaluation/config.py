@@ -17,7 +17,6 @@ CROP_PCT = 224 / 256  # the crop's side over the side that the shorter one is re
 CHOICES = {
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "fidelity": ("auto", "dataset", "memory"),
-    "loader": loader_names(evaluation=True),
     "scored_classes": ("subset", "all"),
 }
 EPSILON = 8 / 255  # the paper's, on the [0, 1] scale of pixels
@@ -69,7 +68,8 @@ class EvalConfig:
     provenance: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for option, known in CHOICES.items():
+        # the table of loaders is read when it is needed: one may have been added since the import
+        for option, known in {**CHOICES, "loader": loader_names(evaluation=True)}.items():
             if getattr(self, option) not in known:
                 raise unknown(f"`{option}`", str(getattr(self, option)), known)
         if not 0 < self.epsilon <= 1:

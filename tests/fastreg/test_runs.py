@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,3 +70,22 @@ def test_a_disk_that_fills_up_in_torchs_writer_is_called_full(saved, monkeypatch
     monkeypatch.undo()
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, FileExistsError])
+def test_a_folder_that_another_process_removes_meanwhile_is_made_again(error, tmp_path, monkeypatch):
+    """``Path.mkdir(exist_ok=True)`` raises FileExistsError if the folder vanishes before it looks whether it is one."""
+    mkdir, errors = Path.mkdir, [error()]
+
+    def vanishing(self, *args, **more):
+        if errors:
+            raise errors.pop()
+        return mkdir(self, *args, **more)
+
+    monkeypatch.setattr(Path, "mkdir", vanishing)
+    with files.lock(tmp_path / "run"):
+        (tmp_path / "run" / "kept").write_text("")
+    assert not errors
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="it is a file"), files.lock(tmp_path / "file"):
+        pass
