@@ -160,7 +160,7 @@ try:
 except InputError as error:
     print(error.args, train)
 create_method(3)  # WRONG
-Plan(colour=None)  # WRONG
+Plan(color=None)  # WRONG
 """
 
 
