@@ -1,4 +1,4 @@
-"""Benchmarks of fastreg beside peers and the limit of a copy: :func:`run` measures a suite. Imports are lazy."""
+"""Benchmarks of fastreg, its peers and a copy of the same bytes: :func:`run` measures a suite. Imports are lazy."""
 
 from __future__ import annotations
 

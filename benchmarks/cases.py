@@ -47,7 +47,7 @@ _STICKY = ("illegal memory access", "device-side assert", "misaligned address", 
 
 
 def is_cuda_error(text: str) -> bool:
-    """Whether an error's text is one after which every call of the process fails alike: it needs a new process."""
+    """Whether an error's text names a CUDA error, after which every later call of the process fails."""
     return any(words in text.lower() for words in _STICKY)
 
 

@@ -29,7 +29,7 @@ def bottleneck(name: str, source: Any, size: int, workers: int, us: float) -> st
     runs = [stages(name, source, size, indices) for _ in range(4)][1:]
     spent = {stage: min(run[stage] for run in runs) for stage in runs[0]}
     whole = sum(spent.values())
-    busy = f"{100 * whole / (us * workers):.0f} % of what {workers} threads have"
+    busy = f"{100 * whole / (us * workers):.0f} % of the time of {workers} threads"
     shares = ", ".join(f"{stage} {value:.0f} us" for stage, value in spent.items())
     if name == "dali":
         return f"DALI, which decodes and resizes; {shares} per image, {busy}"

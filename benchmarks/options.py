@@ -13,7 +13,7 @@ SCOPES = ("full", "quick", "main")
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What to measure, and where. None leaves a value to the suite, which chooses by device.
+    """Device, scope and sizes of a benchmark. A suite replaces None by its own value for the device.
 
     ``scope`` is ``"full"``, ``"quick"`` (fewer cases, a quarter of the time) or ``"main"`` (the rows of
     ``gpu_check speed``). ``uncounted`` collects ``(row, call)`` of captured calls, whose launches are counted last.

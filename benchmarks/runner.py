@@ -83,12 +83,12 @@ def run_suite(
 
     Args:
         name: the suite.
-        options: what to measure, and where.
+        options: the benchmark's options.
         whole: the record; rows that its suite has already are kept.
         path: the record's file; None writes none.
-        wanted: asked before each case; False leaves it out.
+        wanted: called before each case; False skips the case.
         on_error: turns an exception of a case into an absent row; None raises it.
-        count: whether to count launches at the end of the suite, which slows what this process times later.
+        count: whether to count launches at the end of the suite, which slows all later timing of this process.
     """
     module = suites.load(name)
     old = whole["suites"].get(name, {"rows": [], "absent": [], "settings": {}})

@@ -1,6 +1,6 @@
-"""Targets as data: what fastreg must reach, on any GPU, on one card, or on a CPU.
+"""Targets as data: limits that fastreg must meet on any GPU, on one card, or on a CPU.
 
-Launches, shares of a copy and ratios hold on any CUDA GPU. Microseconds and images per second hold for one card. The
+Launches, shares of a copy and ratios apply to any CUDA GPU. Microseconds and images per second apply to one card. The
 limits of memory-bound operations follow from the card's copy rate; both cards have the same multiprocessors and clocks,
 so the limits of compute-bound operations are equal.
 """

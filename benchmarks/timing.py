@@ -22,7 +22,7 @@ Call = Callable[[int], Any]
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 60
 FEWEST_ROUNDS = 3  # when MIN_ROUNDS would take three times the budget
-GRAPH_CALLS = 20  # calls in one graph, at least: launching a graph costs about ten microseconds
+GRAPH_CALLS = 20  # least number of calls in one graph: launching a graph costs about ten microseconds
 L2_MULTIPLE = 3  # size of all buffer sets together, in L2 caches
 
 
@@ -37,7 +37,7 @@ class Timing(NamedTuple):
 
 
 class StubClock:
-    """Stands in for measuring: it adds the time that a measurement would take, and runs nothing."""
+    """Stub for measuring: adds the time that a measurement would take, and runs nothing."""
 
     overhead = 0.5  # seconds of warm-up and capture of one variant on a GPU
 

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m fastreg.benchmarks.gpu_check", description="Check and time fastreg on a GPU."
     )
     parser.add_argument("mode", choices=MODES)
-    parser.add_argument("--out", help="folder for the results; what an earlier run of the mode left there is deleted")
+    parser.add_argument("--out", help="folder for the results; files of an earlier run of the mode are deleted")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1 ...; cpu rehearses the mode")
     parser.add_argument("--quick", action="store_true", help="correctness: fewer shapes, qualities and severities")
     parser.add_argument("--processes", type=int, default=8, help="worker processes of correctness")
@@ -78,7 +78,7 @@ def run(given: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     clear(out, given.mode)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // max(given.processes, 1))))
-    if given.mode == "correctness":  # each worker compiles for itself; speed has one worker, and all cores
+    if given.mode == "correctness":  # its workers share the cores; speed's only worker has all
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "2")
     cache.use()
     lines, faults = [], []
@@ -107,7 +107,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def sample_data(lines: list[str]) -> str | None:
-    """The folder of a sample of imagenet, written where a suite needs the data set and it is not found; else None."""
+    """Write the imagenet sample if a suite needs imagenet and it is missing; return its folder, else None."""
     from fastreg.benchmarks.gpu_check import cache
     from fastreg.benchmarks.suites import benchmarks
     from fastreg.errors import InputError, RunError
@@ -131,7 +131,7 @@ def sample_data(lines: list[str]) -> str | None:
 
 
 def clear(out: Path, mode: str) -> None:
-    """Delete the files of an earlier run of the mode, so that only what this run measures is reported."""
+    """Delete the files of an earlier run of the mode, so that the summary covers this run only."""
     from fastreg.benchmarks.gpu_check import cache, speed
     from fastreg.benchmarks.gpu_check.correctness import RESULTS
     from fastreg.benchmarks.gpu_check.work import TRACEBACKS

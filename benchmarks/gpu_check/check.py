@@ -62,8 +62,8 @@ def run_check(check: Check, device: torch.device, shared: dict[str, Tensors] | N
         shared: references by group; a reference is computed once while it stays there.
 
     Returns:
-        ``{"name", "ok", "detail", "seconds", "traceback"}``; an exception is a failed check. ``seconds`` counts the
-        reference in.
+        ``{"name", "ok", "detail", "seconds", "traceback"}``; an exception is a failed check. ``seconds``
+        includes the reference.
     """
     start = time.perf_counter()
     error: BaseException | None = None

@@ -1,4 +1,4 @@
-"""All checks in the order in which they run: checks that only a GPU can make come first."""
+"""All checks in the order in which they run: checks that need a GPU come first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def records_kernels(name: str) -> bool:
 
 
 def cost(check: Check) -> float:
-    """Seconds of the check's reference on one core; those of a group belong to each of its checks."""
+    """Seconds of the check's reference on one core; checks of a group share one reference."""
     return _costs().get(check.group or check.name, UNKNOWN_COST)
 
 

@@ -1,4 +1,4 @@
-"""The first pass of a mode: compile every kernel specialization that it needs, once, in all workers."""
+"""First pass of a mode: the workers compile in parallel every kernel specialization that it needs, each once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ COMPILE = "fastreg.benchmarks.gpu_check.work:compile_recorded"
 def compile_all(
     pool: Pool, items: list[str], record: str, arguments: tuple[Any, ...], deadline: float, capability: int = 0
 ) -> int:
-    """Record what the items would compile, share it among the workers, and compile it.
+    """Record the specializations that the items need, share them among the workers, and compile them.
 
     Args:
-        pool: the workers; each of them keeps what it has recorded.
+        pool: the workers; each of them keeps the specializations that it recorded.
         items: checks or cases.
-        record: "module:function" that records items; it is given ``arguments`` and the capability.
+        record: "module:function" that records items; it receives ``arguments`` and the capability.
         arguments: further arguments of ``record``.
         deadline: of ``time.monotonic``.
         capability: of the GPU to compile for, 90 for an H100; 0: this machine's.

@@ -1,7 +1,7 @@
-"""Calls captured into a CUDA graph and replayed on other inputs, which a captured training step relies on.
+"""Calls captured into a CUDA graph and replayed on other inputs, as in a captured training step.
 
-A check's result is that of a call on inputs whose samples have moved by one: on a GPU the call is captured with the
-original inputs and replayed with the moved ones copied over them; elsewhere it is called.
+A check computes a call on inputs whose samples are shifted by one. On a GPU the call is captured with the original
+inputs and replayed after the shifted inputs are copied over them. On a CPU the call runs on the shifted inputs.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class DryOptions(BenchmarkOptions):
 
 
 class DryRun(NamedTuple):
-    """What a case would do: its specializations by key, seconds of measuring, and calls of torch.compile."""
+    """Needs of a case: its specializations by key, seconds of measuring, and calls of torch.compile."""
 
     specializations: dict[str, Specialization]
     seconds: float

@@ -47,7 +47,7 @@ def _predictions(device: torch.device) -> Tensors:
 
 
 def _errors(suites: str, n: int, device: torch.device) -> Tensors:
-    """The error of every condition in percent; the last batch is short. Attacks need gradients that repeat."""
+    """The error of every condition in percent; the last batch is short. Attacks need deterministic gradients."""
     net, images, labels = trained()
     try:
         with torch.backends.cudnn.flags(enabled=True, deterministic=True):

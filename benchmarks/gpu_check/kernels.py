@@ -116,7 +116,7 @@ def _loss_inputs(batch: int, classes: int) -> tuple[Tensor, Targets]:
     logits = 4 * torch.randn(batch, classes, generator=generator)
     a, b = (torch.randint(classes, (batch,), generator=generator) for _ in range(2))
     b[::3] = a[::3]
-    exact = torch.where(logits.abs() < 2**-10, 0.0, logits.bfloat16().float())  # float16 holds these as well
+    exact = torch.where(logits.abs() < 2**-10, 0.0, logits.bfloat16().float())  # float16 represents them too
     return exact, Targets(a, b, torch.rand(batch, generator=generator))
 
 

@@ -61,7 +61,7 @@ class Pool:
         Args:
             requests: at most as many as there are workers.
             answer: called with each item and its result. An item whose process ended gets ``{"crash": reason}``.
-            deadline: of ``time.monotonic``; what runs then is killed.
+            deadline: of ``time.monotonic``; workers that still run then are killed.
 
         Returns:
             Whether all requests were finished.
@@ -126,7 +126,7 @@ class Pool:
 def _serve(pipe: Connection, crashes: str) -> None:
     with open(crashes, "a") as file:
         faulthandler.enable(file)
-        with contextlib.suppress(Exception):  # all workers import side by side; a request reports what is wrong
+        with contextlib.suppress(Exception):  # workers import in parallel; a request reports an error
             importlib.import_module("fastreg.benchmarks.gpu_check.work")
         while True:
             try:

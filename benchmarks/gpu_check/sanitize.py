@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 TOOLS = ("memcheck", "racecheck")
-FEWEST_SECONDS, MOST_SECONDS = 40.0, 1800.0  # below the first it is not started
-ERROR = 9  # exit code that stands for a finding
+FEWEST_SECONDS, MOST_SECONDS = 40.0, 1800.0  # with less time left it does not start
+ERROR = 9  # exit code of the tool after a finding
 
 
 def sanitize(seconds: float, log: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""Kernel specializations that a call would compile, found without a GPU and compiled without a launch.
+"""Kernel specializations that a call needs, found without a GPU and compiled without a launch.
 
-A recorded call runs on CPU tensors. ``use_triton`` sends them to the Triton route, whose launcher stops where it would
-compile: it has bound the arguments, and knows types, constants and alignment. Outputs stay uninitialized.
+A recorded call runs on CPU tensors, which ``use_triton`` sends to the Triton route. The launcher stops before it
+compiles. By then it has bound the arguments, so types, constants and alignment are known. Outputs stay uninitialized.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Specialization(NamedTuple):
 
 @contextlib.contextmanager
 def recording(capability: int) -> Iterator[dict[str, Specialization]]:
-    """Collect what the calls of the block would compile for a GPU of this capability (90 for an H100), by key."""
+    """Collect by key the specializations that the block needs on a GPU of this capability (90 for an H100)."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
     from triton.runtime import driver, jit

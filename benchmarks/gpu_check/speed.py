@@ -20,7 +20,7 @@ from fastreg.benchmarks.record import FAILED, OURS, Absent
 from fastreg.benchmarks.report.terminal import duration
 
 WORK = "fastreg.benchmarks.gpu_check.work"
-FIRST = ("throughput",)  # before the order of `all`: what only a GPU can show
+FIRST = ("throughput",)  # suites that only a GPU can measure run first, then the order of `all`
 RECORDED = ("kernels", "loss", "corruptions")  # suites whose kernels are compiled in parallel before all measuring
 COUNTING = 8.0  # seconds kept for the launches
 
@@ -42,8 +42,8 @@ def run_speed(
 ) -> list[str]:
     """Measure all suites into ``out``.
 
-    A suite that its time limit ends keeps its rows; time that it leaves passes to later suites. A crash or a CUDA error
-    costs its own case: a new process goes on with the next one.
+    A suite that reaches its time limit keeps its rows. Unused time passes to later suites. A crash or a CUDA error
+    loses one case: a new process continues with the next case.
 
     Args:
         out: folder; gets the record, row by row, and ``tracebacks.txt``.
@@ -54,8 +54,8 @@ def run_speed(
         processes: worker processes of the compile pass.
 
     Returns:
-        Lines for the summary: suites that were ended before their last case, and crashes that no record could hold,
-        which begin with "FAILED".
+        Lines for the summary: suites that ended before their last case, and crashes before the first row of a suite.
+        Lines about crashes begin with "FAILED".
     """
     notes: list[str] = []
     pool = Pool(1, out / TRACEBACKS)
@@ -98,7 +98,7 @@ def _keep(answers: list[dict[str, Any]], _: Any, result: dict[str, Any]) -> None
 def _run_suite(
     pool: Pool, name: str, arguments: tuple[Any, ...], state: Path, out: Path, limit: float, notes: list[str]
 ) -> bool:
-    """Run one suite to its end, over as many processes as it takes; False when the limit came first."""
+    """Run one suite, with a new process after each crash; False if its time limit ended it."""
     while time.monotonic() < limit:
         answers: list[dict[str, Any]] = []
         request = Request(f"{WORK}:run_suites", [name], arguments)
@@ -149,7 +149,7 @@ def _failures(found: dict[str, Any]) -> list[tuple[str, Absent]]:
 
 
 def compared(out: Path) -> list[compare.Comparison]:
-    """The records of a folder beside the targets of their machine, and beside the package's own record of it."""
+    """Compare the records of a folder with the targets of their machine, and with the package's record of it."""
     found = []
     for path in records(out):
         earlier = RESULTS / path.name
@@ -158,12 +158,12 @@ def compared(out: Path) -> list[compare.Comparison]:
 
 
 def passed(out: Path) -> bool:
-    """Whether there are rows, none failed, and every comparison holds. On a CPU there may be none."""
+    """Whether there are rows, none failed, and no comparison failed. On a CPU there may be no comparison."""
     found = [record.read(path) for path in records(out)]
     has_rows = any(True for one in found for _ in record.rows_of(one))
     return has_rows and not any(_failures(one) for one in found) and not any(c.failed for c in compared(out))
 
 
 def comparison_lines(out: Path) -> list[str]:
-    """Failed targets, and how many hold."""
+    """Failed comparisons, and the count of the others."""
     return compare.summary(compared(out))

@@ -61,8 +61,11 @@ def _check(reg: str, mode: str, settings: dict[str, Any], shared: dict[str, Any]
 
 
 def losses(reg: str, settings: dict[str, Any], device: torch.device) -> Tensors:
-    """``(losses, change)``: of all micro-batches, float64 [n]; the mean absolute change of the weights, or of their
-    moving average, in units of 1e-3 (float64, a scalar).
+    """Train ``STEPS`` steps.
+
+    Returns:
+        ``(losses, change)``: the losses of all micro-batches, float64 [n]; the mean absolute change of the weights, or
+        of their moving average, in units of 1e-3, a float64 scalar.
     """
     if device.type == "cpu":
         settings = {**settings, "precision": "fp32"}
@@ -75,7 +78,7 @@ def losses(reg: str, settings: dict[str, Any], device: torch.device) -> Tensors:
     with training_switches(config):
         train_step = TrainStep(config, CLASSES, IMAGENET_MEAN, IMAGENET_STD, World(0, 1, device))
         train_step.net.train()
-        if scaler := train_step.scaler.state_dict():  # its first scale overflows, and would leave both steps out
+        if scaler := train_step.scaler.state_dict():  # the default scale overflows, and both steps would be skipped
             train_step.scaler.load_state_dict({**scaler, "scale": FP16_SCALE})
         model = train_step.model if train_step.ema is None else train_step.ema
         before = [p.detach().clone() for p in model.parameters()]

@@ -30,7 +30,7 @@ def checks_by_name(source: str, quick: bool) -> dict[str, Check]:
 
 
 def record_launches(names: list[str], source: str, quick: bool, capability: int) -> Iterator[tuple[str, Any]]:
-    """Record what checks would compile; the result of a check is the list of new keys."""
+    """Record the specializations that checks need; the result of a check is the list of new keys."""
     found = checks_by_name(source, quick)
     for name in names:
         # an error is reported when the check itself runs
@@ -42,7 +42,7 @@ def record_launches(names: list[str], source: str, quick: bool, capability: int)
 
 
 def record_cases(items: list[str], scope: str, capability: int) -> Iterator[tuple[str, Any]]:
-    """Record what cases ("suite: case") of a suite would compile on their real inputs."""
+    """Record the specializations that cases ("suite: case") need on their real inputs."""
     from fastreg.benchmarks.gpu_check.dry import dry_cases
 
     for item in items:
@@ -56,7 +56,7 @@ def record_cases(items: list[str], scope: str, capability: int) -> Iterator[tupl
 
 
 def compile_recorded(keys: list[str]) -> Iterator[tuple[str, Any]]:
-    """Compile what this process has recorded; the result is empty, or the error."""
+    """Compile specializations that this process recorded; the result is empty, or the error."""
     for key in keys:
         yield key, None
         try:
@@ -67,7 +67,7 @@ def compile_recorded(keys: list[str]) -> Iterator[tuple[str, Any]]:
 
 
 def run_checks(names: list[str], source: str, quick: bool, device_name: str) -> Iterator[tuple[str, Any]]:
-    """Run checks; a CUDA error asks for a new process, in which the next check runs."""
+    """Run checks; a CUDA error requests a new process, in which the next check runs."""
     from fastreg.distributed import resolve_device
 
     device = resolve_device(device_name)
@@ -87,9 +87,10 @@ class _SpoiltProcess(Exception):
 def run_suites(
     names: list[str], out: str, device_name: str, data_dir: str | None, scope: str, state: str
 ) -> Iterator[tuple[str, Any]]:
-    """Measure suites into the record in ``out``, without the cases that ``state`` names; a case is noted there first.
+    """Measure suites into the record in ``out``, without the cases that the file ``state`` lists.
 
-    Rows are on disk when they are measured. A CUDA error asks for a new process, which goes on with the next case.
+    A case is added to ``state`` before it starts. Each row is written as soon as it is measured. A CUDA error requests
+    a new process, which continues with the next case.
     """
     from fastreg.benchmarks import record, runner
     from fastreg.benchmarks.cases import failed

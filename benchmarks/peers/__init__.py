@@ -1,4 +1,4 @@
-"""Other tools beside which fastreg is measured, each set up by its documentation.
+"""Other tools that fastreg is compared with, each set up as in its documentation.
 
 Each module builds peers of one kind. A builder calls :func:`need` for the packages it uses, so a peer that is not
 installed raises ImportError and is listed as absent.
@@ -87,7 +87,7 @@ def _admit_torchvision() -> None:
     except RuntimeError:
         for name in ("nms", "qnms"):
             _BOXES.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        with contextlib.suppress(Exception):  # the import by `need` reports what else is wrong
+        with contextlib.suppress(Exception):  # `need` reports any other error of the import
             importlib.import_module("torchvision")
 
 

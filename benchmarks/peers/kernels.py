@@ -1,4 +1,4 @@
-"""PyTorch, timm, torchvision and kornia in place of the kernels, each set up by its documentation.
+"""PyTorch, timm, torchvision and kornia in place of the kernels, each set up as in its documentation.
 
 ``plain_augment`` and ``plain_loss`` are the operations written in plain PyTorch. Called directly they are the peer
 "torch eager", through torch.compile the peer "torch.compile", which every table has.
@@ -101,9 +101,9 @@ def compiled_augment(images: Tensor, plan: Plan, dtype: torch.dtype, stats: Stat
 def augment_peers(labels: Tensor, dtype: torch.dtype) -> Iterator[tuple[str, str, Callable]]:
     """Peers of ``augment``, case by case.
 
-    All of them end normalized, in ``dtype`` where their documentation has a way to it (timm), else in float32. Peers
-    that mix also make targets, because their API always does. None of them flips: their loaders do, and so do
-    fastreg's cases.
+    All results are normalized: in ``dtype`` if the peer's documentation has a way to it (timm), else in float32. Peers
+    that mix also make targets, because their API always does. No peer flips, since its loader does; fastreg's
+    cases include the flip.
 
     Args:
         labels: int64 [B], on the device.

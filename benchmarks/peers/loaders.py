@@ -1,7 +1,7 @@
-"""Loaders of PyTorch, DALI, FFCV and torchvision, each set up by its documentation.
+"""Loaders of PyTorch, DALI, FFCV and torchvision, each set up as in its documentation.
 
-``build(source, batch, size, workers, options)`` returns batches without end; a package that is missing raises
-ImportError.
+``build(source, batch, size, workers, options)`` returns an endless iterator of batches; a package that is missing
+raises ImportError.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastreg.benchmarks.options import BenchmarkOptions
 from fastreg.benchmarks.peers import need
 from fastreg.pipelines.crop import random_boxes
 
-_KEPT: list[Any] = []  # FFCV's loaders: when one is freed, numba prints the traceback of a KeyError
+_KEPT: list[Any] = []  # FFCV's loaders, never freed: freeing one makes numba print the traceback of a KeyError
 
 
 class _Files(torch.utils.data.Dataset):

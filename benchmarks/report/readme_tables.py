@@ -84,7 +84,7 @@ def corruption_table(rows: list[Row]) -> str:
 
 
 def suites_block() -> str:
-    """The suites and what each one times."""
+    """The suites and the content of each."""
     return markdown(["suite", "content"], [[f"`{name}`", row.help] for name, row in benchmarks().items()])
 
 

@@ -64,7 +64,7 @@ def _rows(rows: dict[tuple[str, str, str], Row]) -> Iterator[tuple[str, int, lis
 
 
 def training_rate(rows: dict[tuple[str, str, str], Row], dataset: str, reg: str) -> tuple[float, str]:
-    """``(images per second, " (computed)" or "")`` of one recipe; (0, "") where a row that it needs is not measured."""
+    """``(images per second, " (computed)" or "")`` of one recipe; (0, "") if a row that it needs is not measured."""
     plain = rows.get(("throughput", PLAIN[dataset], OURS))
     base = rows.get(("throughput", PLAIN["imagenet"], OURS))
     method = rows.get(("throughput", f"step {reg}", OURS))

@@ -86,7 +86,7 @@ def conditions(options: BenchmarkOptions) -> Iterator[tuple[str, int, bool]]:
 
 
 def aggregate(options: BenchmarkOptions, rows: list[Row]) -> Iterator[Row]:
-    """The mean over all conditions of a set: images divided by it is the harmonic mean of the rates."""
+    """The mean time over all conditions of a set. The images divided by it are the harmonic mean of the rates."""
     ours = {row.name: row for row in rows if row.variant == OURS}
     for ending in ("", " jpeg"):
         severities = (3,) if options.quick else (1, 2, 3, 4, 5)

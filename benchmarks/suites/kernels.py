@@ -42,7 +42,7 @@ BENCHMARK = Benchmark(
     setup=1.0,
 )
 
-# batch and side over the suite's own: how the cost grows; 160 and 288 px for 224
+# growth of the cost: factors of the suite's own batch and side (160 and 288 px for 224)
 GROWTH = ((0.25, 1), (4, 1), (1, 5 / 7), (1, 9 / 7))
 CANVAS = 256 / 224  # side of the stored images that crop-and-resize cases read, over the output's
 

@@ -35,7 +35,7 @@ BENCHMARK = Benchmark(help="files to training crops, without a training step", o
 
 FILES, FILES_QUICK = 512, 128
 IMAGES, IMAGES_QUICK = 512, 128  # in one sample
-REPEATS = 16  # of every image in one epoch, so the end of an epoch is as rare as in a large data set
+REPEATS = 16  # uses of each image in one epoch, so the end of an epoch is as rare as in a large data set
 CONVERTED_AT_MOST = 20_000  # images that a benchmark converts to .beton
 FORMS: dict[str, dict[str, Any]] = {
     "JPEG": {"jpeg_prob": 1.0, "quality": None},
@@ -106,7 +106,7 @@ def alternate(variants: Mapping[str, Batches], sample: int, seconds: float, ahea
         variants: by name, a function that starts a loader and returns its batches.
         sample: batches in one sample.
         seconds: time budget of each loader.
-        ahead: batches that a loader may have queued before its turn; so many are not counted.
+        ahead: batches that a loader may have queued before its turn; that many are not counted.
 
     Returns:
         Microseconds per batch of each variant, or the reason why it does not run.

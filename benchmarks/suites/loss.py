@@ -77,5 +77,5 @@ def _rows(
     mixes = [[z, z.clone()] for z in logits]  # forward reads, backward reads and writes
     variants[COPY] = lambda i: copy(mixes[i], dtype)()
     moved = copy_bytes(mixes[0], dtype)
-    # Liger reads the number of labels back on every call, which a graph cannot hold
+    # Liger reads the number of labels back on every call, which cannot be captured
     yield from timed(options, name, variants, sets=sets, images=batch, moved=moved, seconds=4.0, eager=[LIGER])

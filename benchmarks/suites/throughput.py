@@ -1,8 +1,8 @@
 """Images per second of the whole training step: on batches that are ready on the device, and fed by each loader.
 
 The step is the training loop's own (:class:`fastreg.training.train_step.TrainStep`): plan, augment, forward, loss,
-backward, update. A bare loop of the same model on floats that are ready on the device shows what the rest costs; the
-loops of timm and torchvision run beside it where they are installed.
+backward, update. A bare loop of the same model on floats that are ready on the device shows the cost of all else. The
+loops of timm and torchvision are timed in the same rounds if they are installed.
 """
 
 from __future__ import annotations
