@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from fastreg.errors import InputError, RunError
 
-TIMEOUT = timedelta(minutes=30)  # of a collective operation: the first batch of a slow file system may take so long
+TIMEOUT = timedelta(minutes=30)  # of a collective operation, which may wait for the first batch of a slow file system
 
 
 class World(NamedTuple):

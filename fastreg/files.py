@@ -66,7 +66,7 @@ def lock(folder: Path, other: str = "`name`") -> Iterator[None]:
     """Lock a folder for one writer. The lock ends with the process.
 
     Args:
-        folder: created if it is missing, with its parents; what was created is removed if nothing is written there.
+        folder: created if it is missing, with its parents. Created folders are removed if nothing is written there.
         other: the parameter (in backquotes) or word that chooses another folder, for the message.
 
     Raises:

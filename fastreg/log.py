@@ -32,7 +32,7 @@ def log_to_terminal() -> None:
 
 
 def write_line(stream: TextIO | None, line: str) -> None:
-    """Write a line to the terminal. A closed stream or a pipe without a reader drops it, so that no run ends by it."""
+    """Write a line to the terminal. A closed stream or a pipe without a reader drops it, so that no run ends there."""
     if stream is None:  # Python was started with the stream closed
         return
     try:
@@ -42,12 +42,12 @@ def write_line(stream: TextIO | None, line: str) -> None:
 
 
 def open_closed_streams() -> None:
-    """Open the null device for standard streams that were closed at the start, lest a file be opened in their place."""
+    """Open the null device for standard streams closed at the start, so that no file gets their descriptors."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor
 
 
 def _discard(stream: TextIO) -> None:

@@ -42,7 +42,7 @@ _CIFAR: Recipe = {
     "size": 32,
     "eval_size": 32,
 }
-# Adversarial rows: Adam, as in the paper, which gives no rate; this is torch's default, on the same step schedule.
+# Adversarial rows use Adam, as in the paper. The paper gives no rate: this is torch's default, on the step schedule.
 _ADAM: Recipe = {"opt": "adam", "lr": 1e-3}
 
 

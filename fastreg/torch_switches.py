@@ -79,7 +79,7 @@ def _set_tf32(allowed: bool) -> Callable[[], None]:
 
 
 def _read(switch: Callable[[], Any]) -> Any:
-    """The value of an old switch; None if the new ones hold a combination that it cannot express (reading raises)."""
+    """The value of an old switch; None if the new ones have a combination that it cannot express (reading raises)."""
     try:
         return switch()
     except RuntimeError:

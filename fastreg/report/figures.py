@@ -47,7 +47,7 @@ def _charts(series: Sequence[svg.Line], about: str, caption: str, **axes: Any) -
 
 
 def _alt(about: str, series: Sequence[svg.Line]) -> str:
-    """What a chart shows: each line's first and last value."""
+    """The text alternative of a chart: each line's first and last value."""
     ends = []
     for line in series:
         kept = [value for value in line.y if value is not None]

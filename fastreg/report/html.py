@@ -92,10 +92,10 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _paper_note(tables: Sequence[ScoreTable]) -> str:
-    """The meaning of the gray rows; empty without them."""
+    """The meaning of the gray rows; empty if there are none."""
     if not any(row.kind == "paper" for table in tables for row in table.rows):
         return ""
-    note = "what the paper prints for these methods (PyramidNet-200 on CIFAR-100, ResNet-50 on ImageNet, 300 epochs)"
+    note = "the paper's figures of these methods (PyramidNet-200 on CIFAR-100, ResNet-50 on ImageNet, 300 epochs)"
     return note + "; differences are given for runs without a star, trained as the row's recipe"
 
 

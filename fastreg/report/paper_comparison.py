@@ -1,7 +1,7 @@
 """The training of a run compared with its paper row: the settings that differ from the row's recipe.
 
-The paper trained in float32, on pixels decoded by Pillow and on whole training sets, so these are expected where a
-recipe leaves a choice. docs/departures.md lists what every run of fastreg does otherwise than the original code.
+The paper trained in float32, on pixels decoded by Pillow and on whole training sets. These values are expected where a
+recipe leaves a choice. docs/departures.md lists the differences of every run of fastreg from the original code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEPENDENT: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "size_ramp": ("min_size", lambda size: size is not None),
     "model_ema_warmup": ("model_ema_decay", lambda decay: decay is not None),
 }
-USED = {"precision": "precision_used", "loader": "loader_used"}  # what "auto" became
+USED = {"precision": "precision_used", "loader": "loader_used"}  # the resolved value of "auto"
 PIXELS = ("folder", "resident")  # loaders whose pixels are Pillow's
 N_TRAIN = {"imagenet": 1_281_167, "cifar100": 50_000}
 LEAST_BATCH = 32  # images per GPU, over which the original code normalizes batches

@@ -2,9 +2,9 @@
 
     r <- mean over micro-batches k of r_k,   r_k = (1 - momentum) r + momentum s_k
 
-with s_k the statistics of micro-batch k, on any rank, and r the value of all ranks before the step. So the statistics
-do not depend on how ranks and accumulation share a batch. A method that reads them in its step (an attack on the model
-in evaluation mode) reads r in all micro-batches.
+with s_k the statistics of micro-batch k, on any rank, and r the value on all ranks before the step. The statistics
+therefore do not depend on how ranks and accumulation share a batch. A method that reads them in its step (an attack on
+the model in evaluation mode) reads r in all micro-batches.
 
 Between steps every rank may keep its own r_k: the update is linear, so a later mean has the same value. The mean must
 be taken after each step if the step reads the statistics, otherwise before they are saved or used in a validation.

@@ -39,9 +39,9 @@ def draw(samples: np.ndarray, epoch: int, *, jitter: float, lighting: float, see
 def make_color_jitter(*, jitter: float, lighting: float, seed: int) -> Callable[[Batch, int, int], Batch]:
     """A function ``(batch, epoch, size) -> batch`` that changes colors; the batch itself if both settings are 0.
 
-    The recipe changes the colors of the crop: contrast scales around the crop's mean gray value, and black from beyond
-    the canvas is changed too. If the loader leaves cropping to ``augment`` (CIFAR, the resident loader), the images are
-    therefore cropped to ``size`` pixels first, in two more launches, and the returned batch has no crops.
+    The recipe changes the colors of the crop: contrast scales around the crop's mean gray value, and black pixels from
+    beyond the canvas change too. If the loader leaves cropping to ``augment`` (CIFAR, the resident loader), the images
+    are therefore cropped to ``size`` pixels first, in two more launches, and the returned batch has no crops.
     """
     if not jitter and not lighting:
         return lambda batch, epoch, size: batch
@@ -57,7 +57,7 @@ def make_color_jitter(*, jitter: float, lighting: float, seed: int) -> Callable[
 def crop_images(images: Tensor, crop: Tensor, size: int) -> Tensor:
     """Crop and resize uint8 [B, H, W, 3] to uint8 [B, size, size, 3], as a decoder does.
 
-    ``augment`` rounds resized pixels to whole numbers, which float16 holds exactly on the 0-255 scale.
+    ``augment`` rounds resized pixels to whole numbers, which float16 represents exactly on the 0-255 scale.
     """
     pixels = augment(images, Plan(crop=crop), mean=(0.0,) * 3, std=(1 / 255,) * 3, dtype=torch.float16, size=size)
     return pixels.permute(0, 2, 3, 1).to(torch.uint8)

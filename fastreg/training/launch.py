@@ -39,7 +39,7 @@ def check_run(config: Config, resume: str | None, world_size: int, allow_changes
 def launch(world_size: int, words: Sequence[str]) -> int:
     """Run ``fastreg WORDS`` in ``world_size`` processes of this machine.
 
-    The processes print their own errors; torchrun's traceback of itself is left out.
+    The processes print their own errors; torchrun's own traceback is left out.
 
     Returns:
         The exit code of the first process that failed, or 0.

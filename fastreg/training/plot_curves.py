@@ -64,14 +64,14 @@ def draw_curves(folder: Path) -> Path:
 
 
 def epochs_of_steps(steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, Any]]) -> list[float]:
-    """How many epochs were trained at each logged step: between the ends of two epochs in proportion to the steps."""
+    """Epochs trained at each logged step: between the ends of two epochs in proportion to the steps."""
     ends = [0, *(row["step"] for row in epochs)]
     done = [0, *(row["epoch"] + 1 for row in epochs)]
     return np.interp([row["step"] for row in steps], ends, done).tolist()
 
 
 def loss_limits(losses: Sequence[float]) -> tuple[tuple[float, float] | None, float]:
-    """The limits of the loss axis, None without outliers, which would flatten the others; and the highest loss."""
+    """``(limits, highest)``: limits of the loss axis that cut outliers off (None without outliers), highest loss."""
     finite = [value for value in losses if value is not None and np.isfinite(value)]
     if not finite:
         return None, 0.0

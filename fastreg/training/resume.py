@@ -65,12 +65,12 @@ def run_folder(
 def claim_folder(
     config: Config, resume: str | None, world_size: int = 1, allow_changes: bool = False
 ) -> Iterator[tuple[Path, bool]]:
-    """:func:`choose_folder`, and hold the folder for the length of the block.
+    """Choose a folder as :func:`choose_folder` does, and lock it for the length of the block.
 
     If another process has taken the folder of a new run without a ``name``, the run takes the next number.
 
     Raises:
-        InputError: as :func:`choose_folder`; or another process holds the only folder that is possible.
+        InputError: as :func:`choose_folder`; or another process has locked the only possible folder.
         RunError: the folder cannot be written.
     """
     taken: set[Path] = set()
@@ -107,7 +107,7 @@ def choose_folder(
         resume: None for a new run, "auto", or the path of a run folder.
         world_size: number of ranks.
         allow_changes: whether "auto" takes a run with other settings.
-        taken: folders that other processes hold.
+        taken: folders that other processes have locked.
 
     Raises:
         InputError: the path contains no run, or the name is taken.
@@ -172,7 +172,7 @@ def command_to_continue(dataset: str, folder: Path, world: World) -> str:
     command = f"fastreg train {dataset} --resume {shlex.quote(str(folder))}"
     if world.size == 1:
         return command
-    if int(os.environ.get("LOCAL_WORLD_SIZE", world.size)) < world.size:  # on several nodes, whose names we do not know
+    if int(os.environ.get("LOCAL_WORLD_SIZE", world.size)) < world.size:  # several nodes of unknown names
         return f"torchrun ... -m {command}"
     return f"{command} --gpus {world.size}"
 

@@ -23,8 +23,8 @@ def learning_rate(config: Config, step: int, steps: int) -> float:
 def average_decay(config: Config, step: int) -> float:
     """Decay of the averaged weights after step ``step`` (from 0).
 
-    With ``model_ema_warmup`` min(decay, (1 + step) / (10 + step)), so that the initial weights do not dominate the
-    average of a short run.
+    With ``model_ema_warmup`` it is min(decay, (1 + step) / (10 + step)), so that the initial weights do not dominate
+    the average of a short run.
 
     Source: TensorFlow, tf.train.ExponentialMovingAverage, with ``num_updates`` = step.
     """

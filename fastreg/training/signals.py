@@ -21,7 +21,7 @@ SECONDS, STEPS = 1.0, 20  # ranks exchange whether to stop about once a second, 
 
 
 class GracefulShutdown:
-    """Whether to stop: call it after every step; it returns True on all ranks at the same step.
+    """The decision to stop. Call it after every step: it returns True on all ranks at the same step.
 
     Args:
         world: this rank.

@@ -30,7 +30,7 @@ from fastreg.training.color_jitter import make_color_jitter
 from fastreg.training.config import Config
 from fastreg.training.schedule import average_decay, learning_rate
 
-_WHITENED = 1000  # images from which a model computes a layer
+_WHITENED = 1000  # images from which a model computes its whitening layer
 
 
 class TrainStep:

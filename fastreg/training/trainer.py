@@ -1,7 +1,7 @@
 """The training run: one loop for every method, precision, data set and number of ranks.
 
-The loop never waits for the device in a step: losses are collected there and read later (loss_log.py). All random
-numbers depend on (seed, sample, step) only, so the step number is all that a resumed run needs beside the weights.
+The loop never waits for the device in a step: losses are collected on the device and read later (loss_log.py). All
+random numbers depend on (seed, sample, step) only, so a resumed run needs no generator's state.
 """
 
 from __future__ import annotations

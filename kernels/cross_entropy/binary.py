@@ -1,7 +1,7 @@
 """Binary cross-entropy on label pairs: one sigmoid per class, with label smoothing, without dense targets.
 
-``binary_reference.py`` holds the formula and the CPU route, ``binary_kernels.py`` the kernels. One launch forward and
-one backward for "none", one more forward for "sum" and "mean". The host never waits for the device.
+``binary_reference.py`` has the formula and the CPU route, ``binary_kernels.py`` the kernels. "none" takes one launch
+forward and one backward; "sum" and "mean" take one more forward. The host never waits for the device.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def mixed_binary_cross_entropy(
 def _targets(
     logits: Tensor, targets: Targets | Tensor, check_labels: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """a, b, lam and the dense targets, those that are not given None."""
+    """``(a, b, lam, dense)``; None for those that are not given."""
     if not (isinstance(targets, Tensor) and targets.is_floating_point()):
         return *check_pairs(targets, logits, check_labels), None
     if targets.dtype not in DTYPES:

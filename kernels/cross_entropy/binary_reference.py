@@ -4,8 +4,8 @@
     term[c] = w * v[c] * (softplus(z[c]) - t[c] * z[c])
     dz[c]   = g * w * v[c] * (sigmoid(z[c]) - t[c])
 
-with the class weight v and the row weight w: lam where a is kept plus 1 - lam where b is kept. sa and sb are the shares
-of the kept labels in the row: lam and 1 - lam, or 1 for the only kept one. The mean divides by C * sum(w), with
+with the class weight v and the row weight w: lam if a is not ignored, plus 1 - lam if b is not ignored. sa and sb are
+the shares of these labels in the row: lam and 1 - lam, or 1 for a single one. The mean divides by C * sum(w), with
 ``sum_classes`` by sum(w). Dense targets are t before the threshold, with w = 1.
 """
 
@@ -32,7 +32,7 @@ class BinaryTargets(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What a call returns."""
+    """The reduction of a call, which gives its result's shape."""
 
     reduction: int
     sum_classes: bool

@@ -46,7 +46,7 @@ def test_a_published_figure_and_a_difference_need_the_same_measurement(tmp_path,
     )
     text = read_report(report)[1]
     assert why in text
-    assert ("what the paper prints for these methods" in text) == (len(rows) > 1)  # explained where it is shown
+    assert ("the paper's figures of these methods" in text) == (len(rows) > 1)  # explained where it is shown
     assert why in report.with_suffix(".md").read_text()
     if "clean_error" in departing:
         assert "| 20.00* (" in report.with_suffix(".md").read_text()
