@@ -80,7 +80,7 @@ def trained(name: str, case: Case) -> None:
 
 
 def log(folder: Path, case: Case) -> None:
-    """The rows without durations; the tables' columns, and that they hold the rows' figures."""
+    """The rows without durations; the columns of the tables, and whether they have the rows' figures."""
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     case.portable["log"] = {row["kind"]: dict.fromkeys(row, True) for row in rows}
     case.local["log"] = [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
@@ -113,7 +113,7 @@ def _shape(value: Any) -> list[Any]:
 
 
 def resumed(case: Case) -> None:
-    """A third epoch of a finished run, whose schedule is then another."""
+    """A third epoch of a finished run, which changes the run's schedule."""
     folder = Path(shutil.copytree(run("mixup-averaged"), WORK / "again" / "mixup-averaged"))
     words = "train imagenet --data-dir imagenet --epochs 3 --allow-changes --resume"
     fastreg(*words.split(), folder, cwd=WORK)

@@ -2,8 +2,8 @@
 
     PYTHONPATH=CHECKOUT python tests/behavior/make_files.py OUT
 
-Checkpoints keep their keys, shapes and data types. In tensors of more than 1000 values all below half of the largest
-magnitude become zero, so that gzip makes the files small; the scorecards are measured afterwards, with these weights.
+Checkpoints keep their keys, shapes and data types. In tensors of more than 1000 values, values below half of the
+largest magnitude become zero, so that gzip makes the files small. Scorecards are measured with these weights.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@
 ``--only draws,corrupt/cifar32`` restricts all of these to cases whose names begin with one of the words. All cases take
 about three minutes on two cores.
 
-The JSON has tables by case. ``portable`` holds settings, names, integers and uint8 images, which are the same on every
-CPU. ``local`` holds floating-point results, which are compared only where ``machine`` is the same in both files.
-``skipped`` holds the reasons why cases did not run, ``failed`` the errors of others. A comparison fails on each value
-of the first file that is missing or different in the second; further values of the second are no failure. The exit
-code is 1 if a comparison or a case fails.
+The JSON has tables by case. ``portable`` has settings, names, integers and uint8 images, which are the same on every
+CPU. ``local`` has floating-point results, which are compared only if ``machine`` is the same in both files. ``skipped``
+has the reasons why cases did not run, ``failed`` the errors of failed cases. A comparison fails on each value of the
+first file that is missing or different in the second. Values of the second file alone are no failure. The exit code is
+1 if a comparison or a case fails.
 
 Only public entry points are used: the command line, ``fastreg.methods.create``, ``fastreg.kernels``,
 ``fastreg.evaluation``, ``fastreg.models.create_model``, ``fastreg.metrics``, ``fastreg.recipes``,

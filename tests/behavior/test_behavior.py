@@ -1,4 +1,4 @@
-"""This checkout behaves as commit 25d715e: a subset of what record.py records, compared with 25d715e.json."""
+"""This checkout behaves as commit 25d715e: some cases of record.py, compared with the recording 25d715e.json."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_portable_values(record, old, found):
 
 
 def test_local_values(record, old, found):
-    """Floating-point results are those of 25d715e, where they were recorded on the same CPU model and versions."""
+    """Floating-point results are those of 25d715e, if the CPU model and versions are those of the recording."""
     new, cases = found
     if new["machine"] != old["machine"]:
         pytest.skip(f"recorded on {old['machine']}, not {new['machine']}: use record.py to compare two checkouts")

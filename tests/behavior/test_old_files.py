@@ -78,7 +78,7 @@ def test_a_checkpoint_loads(work, inside):
 
 
 def continued(work: Path, before: list[dict[str, Any]]) -> None:
-    """The stopped run went on in its folder: it keeps its rows and ends with its last epoch."""
+    """The stopped run continued in its folder: it keeps its rows and ends with its last epoch."""
     folder = work / "runs" / "cifar100"
     assert sorted(path.name for path in (work / "runs").iterdir()) == ["cifar100", "imagenet"]
     after = rows(folder)

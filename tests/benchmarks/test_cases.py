@@ -1,4 +1,4 @@
-"""One case: what is measured in which order, and what a failing variant costs."""
+"""One case: the order of its measurements, and the effect of a failing variant."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def log(monkeypatch):
-    """What is called, in order; on a GPU every variant is captured."""
+    """The calls in order; every variant is captured, as on a GPU."""
     events: list[str] = []
 
     def measure(variants, device, **more):
@@ -78,7 +78,7 @@ def test_a_row_beside_a_base_keeps_the_bases_time(log):
 
 
 @pytest.mark.parametrize("suite", [kernels, loss, throughput, corruptions, eval], ids=lambda module: module.__name__)
-def test_a_row_is_there_before_the_next_case_is_measured(suite, monkeypatch):
+def test_a_row_is_yielded_before_the_next_case_is_measured(suite, monkeypatch):
     """A time limit that ends a suite leaves all rows that have been measured."""
     clock = StubClock()
     measured = []
@@ -100,7 +100,7 @@ def test_a_row_is_there_before_the_next_case_is_measured(suite, monkeypatch):
     assert rows
 
 
-def test_the_time_of_a_fallen_capture_is_taken_by_events(monkeypatch):
+def test_a_call_that_cannot_be_captured_is_timed_by_events(monkeypatch):
     """A call that cannot be captured leaves no output behind, and is timed eagerly."""
 
     def broken(function, *, warm_up):

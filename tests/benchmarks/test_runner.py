@@ -55,7 +55,7 @@ def test_every_suite_has_a_row_and_cases():
     found = suites.benchmarks()
     assert set(found) >= {"kernels", "loss", "throughput", "corruptions", "loaders", "eval"}
     for name, row_ in found.items():
-        assert row_ == suites.load(name).BENCHMARK  # what was read without importing is what the module has
+        assert row_ == suites.load(name).BENCHMARK  # the row read without an import is the module's row
         assert callable(suites.load(name).cases)
 
 
@@ -107,7 +107,7 @@ def test_a_row_measured_again_replaces_the_first(monkeypatch):
 
 
 def test_cases_can_be_left_out_and_errors_kept(monkeypatch):
-    """The GPU check goes on after a case that failed, and starts again after a process that died."""
+    """The GPU check continues after a failed case, and starts a new process after one that died."""
 
     def broken():
         raise RuntimeError("no kernel")
@@ -163,7 +163,7 @@ def test_an_unwritable_folder_is_known_before_the_work():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there_is_refused():
+def test_a_missing_gpu_is_refused():
     with pytest.raises(InputError, match="PyTorch sees no GPU"):
         run("loss", device="cuda")
 

@@ -1,4 +1,4 @@
-"""The stopwatch and the limit."""
+"""Timing of calls, and the copy that is their limit."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _FLAGS = ("-march=native", "-ffp-contract=off", "-fno-strict-aliasing", "-fno-ma
 
 
 class Range(ctypes.Structure):
-    """Bytes of a tensor. ``owner`` and ``reader`` hold, for each byte, who wrote and read it."""
+    """Bytes of a tensor. ``owner`` and ``reader``: for each byte the CTA and thread that wrote or read it."""
 
     _fields_ = [
         ("lo", ctypes.c_uint64),

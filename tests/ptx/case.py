@@ -18,8 +18,8 @@ from tests.ptx.launcher import Poisoned, emulating
 class Case:
     """``call`` and ``reference`` give a tensor or a tuple of tensors.
 
-    ``differs`` replaces the tolerances: it returns what is wrong with (result, expected, mode), or "". ``only`` chooses
-    the CTAs that run, for tensors that are mostly untouched memory.
+    ``differs`` replaces the tolerances: it returns the difference of (result, expected, mode) as text, or "". ``only``
+    chooses the CTAs that run, for tensors that are mostly untouched memory.
     """
 
     name: str

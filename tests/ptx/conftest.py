@@ -16,7 +16,7 @@ collect_ignore_glob = [] if os.environ.get("FASTREG_PTX") == "1" else ["test_*.p
 
 @pytest.fixture(scope="session")
 def ptx_cache():
-    """Triton's cache beside that of the C code, and not the user's: no machine code is made."""
+    """Triton's cache beside the C code's, because the user's cache must not get entries without machine code."""
     from triton import knobs
 
     from tests.ptx.build import CACHE, GCC

@@ -1,8 +1,9 @@
 """Launches on CPU tensors: PTX compiled by Triton as for a GPU, translated to C, and run on the tensors' memory.
 
-Every launch runs twice, with the opposite order of warps and CTAs and other values in registers and shared memory that
-nobody wrote: the results must be equal to the bit. Checked on the way: bounds and alignment of every access, races and
-uninitialized reads in shared memory, two CTAs that touch one address, barriers and lanes that diverge, endless loops.
+Every launch runs twice, with the opposite order of warps and CTAs, and with other values in uninitialized registers and
+shared memory: the results must be equal to the bit. The emulator also checks bounds and alignment of every access,
+races and uninitialized reads in shared memory, two CTAs that touch one address, diverging barriers and lanes, and
+endless loops.
 
 Not modeled: ptxas, concurrency inside a warp, torch's own CUDA operations, CUDA graphs.
 """

@@ -62,7 +62,7 @@ class Products:
             self._latest[register] = (x, y, sources)
 
     def written(self, registers: list[str]) -> None:
-        """An instruction wrote these registers: products in them, or made of them, are gone."""
+        """An instruction wrote these registers: forget the products in them, and the products of their old values."""
         for register in registers:
             kept = ((name, x) for name, x in self._factors.items() if name != register and register not in x[2])
             self._factors = dict(kept)

@@ -39,7 +39,7 @@ class Instruction:
 
 @dataclass
 class Parsed:
-    """A kernel. ``items`` holds instructions and, as strings, labels."""
+    """A kernel. ``items`` has instructions and, as strings, labels."""
 
     name: str
     parameters: list[tuple[str, str]]  # (type, name)

@@ -1,4 +1,4 @@
-"""The archive of compiled kernels: what is unpacked on another machine is found there, and not compiled again."""
+"""The archive of compiled kernels: kernels unpacked on another machine are found there, and not compiled again."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_there_is_no_archive_over_the_limit_and_none_of_nothing(tmp_path, monkey
 
 
 def test_the_first_pass_compiles_each_specialization_once(tmp_path, monkeypatch):
-    """Two workers record checks that share kernels, and share the compiling."""
+    """Two workers record checks that share kernels, and divide their compilations."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     names = [f"loss 7x37 smoothing {eps} none float32" for eps in (0.0, 0.1)]  # share the backward pass

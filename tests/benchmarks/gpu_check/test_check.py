@@ -1,4 +1,4 @@
-"""One check: what it calls a failure, and how often it computes a reference."""
+"""One check: the results that count as failures, and the number of computed references."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_dtypes_of_a_kernel_have_one_reference(group, monkeypatch):
     )
 
 
-def test_every_kind_of_kernel_check_holds():
+def test_every_kind_of_kernel_check_passes_on_the_cpu():
     """Every row of the registry, every replay and the first check of each other group, on the CPU."""
     groups = (
         kernels.augment_checks(True),

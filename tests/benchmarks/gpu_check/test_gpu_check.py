@@ -156,7 +156,7 @@ def rows_of(folder):
     return [r.name for _, r in record.rows_of(record.read(path))]
 
 
-def test_a_case_that_fails_costs_its_row_only(tmp_path, speed_run):
+def test_a_failing_case_loses_its_own_row_only(tmp_path, speed_run):
     def broken():
         raise RuntimeError("no kernel\nsecond line")
 
@@ -168,7 +168,7 @@ def test_a_case_that_fails_costs_its_row_only(tmp_path, speed_run):
     assert not speed.passed(tmp_path)
 
 
-def test_a_cuda_error_ends_the_process_and_the_next_one_goes_on(tmp_path, speed_run):
+def test_after_a_cuda_error_a_new_process_continues(tmp_path, speed_run):
     calls = []
 
     def broken():
@@ -183,25 +183,25 @@ def test_a_cuda_error_ends_the_process_and_the_next_one_goes_on(tmp_path, speed_
     assert calls == ["b"]
 
 
-def test_a_crash_is_noted_and_the_suite_goes_on(tmp_path, monkeypatch):
-    """The processes are played: the first dies in case b, the second finishes."""
+def test_a_crash_is_noted_and_the_suite_continues(tmp_path, monkeypatch):
+    """The processes are fakes: the first dies in case b, the second finishes."""
     whole = gpu_record()
     whole["suites"] = {"loss": whole["suites"]["loss"]}
     record.merge(tmp_path / "nvidia-h200.json", whole)
     state = tmp_path / "begun"
-    played = [("loss: b", {"crash": "the process ended with exit code -11"}), ("loss: c", {"restart": False})]
+    answers = [("loss: b", {"crash": "the process ended with exit code -11"}), ("loss: c", {"restart": False})]
 
-    class Played:
+    class FakePool:
         def run(self, requests, answer, deadline):
-            begun, result = played.pop(0)
+            begun, result = answers.pop(0)
             state.write_text(json.dumps([*json.loads(state.read_text()), begun]))
             answer("loss", result)
             return True
 
     state.write_text("[]")
     notes: list[str] = []
-    assert speed._run_suite(Played(), "loss", (), state, tmp_path, time.monotonic() + 60, notes)
-    assert not played
+    assert speed._run_suite(FakePool(), "loss", (), state, tmp_path, time.monotonic() + 60, notes)
+    assert not answers
     assert notes == []
     (line,) = [line for line in speed.summary(tmp_path) if line.startswith("FAILED")]
     assert line == "FAILED loss: b: it fails: the process ended with exit code -11"
@@ -211,13 +211,13 @@ def test_a_crash_before_the_first_row_is_a_line_of_the_summary(tmp_path):
     state = tmp_path / "begun"
     state.write_text("[]")
 
-    class Played:
+    class FakePool:
         def run(self, requests, answer, deadline):
             answer("loss", {"crash": "the process ended with exit code -9"})
             return True
 
     notes: list[str] = []
-    assert speed._run_suite(Played(), "loss", (), state, tmp_path, time.monotonic() + 60, notes)
+    assert speed._run_suite(FakePool(), "loss", (), state, tmp_path, time.monotonic() + 60, notes)
     assert notes == ["FAILED loss: loss: the process ended with exit code -9"]
 
 

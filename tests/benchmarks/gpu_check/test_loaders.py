@@ -1,4 +1,4 @@
-"""Loader checks of the GPU check: they hold on the CPU, and fail for a loader that delivers other batches."""
+"""Loader checks of the GPU check: they pass on the CPU, and fail for a loader that delivers other batches."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ CHECKS = {check.name: check for check in loaders.loader_checks()}
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_each_holds_on_the_cpu(name):
+def test_each_check_passes_on_the_cpu(name):
     result = run_check(CHECKS[name], CPU)
     assert result["ok"], result["detail"]
-    assert not result["detail"]  # not "not checked": what it compares with is here
+    assert not result["detail"]  # not "not checked": the reference's package is installed
     images, labels, *_ = CHECKS[name].make(CPU)
     assert len(images) == len(labels) == loaders.EPOCHS * loaders.IMAGES
 
 
-def test_dali_is_really_compared_with_pillow():
+def test_dali_is_compared_with_pillow():
     assert loaders._dali(CPU)[0].all()
 
 
@@ -32,7 +32,7 @@ def test_a_buffer_used_again_too_early_fails(name, monkeypatch):
     honest = Staging.batch
 
     def stale(self, images, labels, indices, boxes):
-        """A batch that still shows the one before, as when a copy and its buffer's next use are not ordered."""
+        """A batch with the previous batch's content, as if its buffer were reused before the copy ended."""
         last, self.last = getattr(self, "last", images), images.clone()
         return honest(self, last, labels, indices, boxes)
 

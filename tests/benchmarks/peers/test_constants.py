@@ -17,7 +17,7 @@ MAKERS = ("tensor", "as_tensor", "from_numpy")
 
 @pytest.fixture
 def no_constants(monkeypatch):
-    """``no_constants()`` forbids what copies Python numbers to a device, and waits for it."""
+    """``no_constants()`` forbids torch's functions that copy Python numbers to a device, since the copy waits."""
 
     def forbid():
         for name in MAKERS:

@@ -13,7 +13,8 @@ from fastreg.kernels.corruptions.constants import CONSTANTS
 
 
 def test_the_peers_of_the_corruptions_give_the_same_pixels():
-    """To a level: they work in float32. Of the noise, which each draws by itself, the standard deviation."""
+    """Pixels are equal to one level, since peers work in float32. Noise, which each peer draws by itself, is compared
+    by its standard deviation."""
     (image,), _ = images._from_golden()
     pixels = torch.from_numpy(np.stack((image, image[:, ::-1])))
     found, why = corruptions.peers()

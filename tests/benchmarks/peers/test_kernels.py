@@ -1,4 +1,4 @@
-"""The kernels' peers, run as the benchmarks set them up; where one does the same arithmetic, fastreg gives the same."""
+"""The kernels' peers, run as the benchmarks set them up. Peers with the same arithmetic give fastreg's results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def planes() -> Tensor:
     return PIXELS.permute(0, 3, 1, 2).contiguous()
 
 
-def normalised() -> Tensor:
+def normalized() -> Tensor:
     return ours().contiguous()
 
 
@@ -56,13 +56,13 @@ def test_every_peer_runs_as_it_is_timed(case, peer):
     images = out if isinstance(out, Tensor) else out[0]
     assert images.shape == (B, 3, SIDE, SIDE)
     assert images.isfinite().all()
-    same_as_plain = torch.allclose(images, normalised(), atol=1e-5)
+    same_as_plain = torch.allclose(images, normalized(), atol=1e-5)
     assert same_as_plain == (case == "augment normalise")
     if not isinstance(out, Tensor):  # the targets that its API makes
         assert out[1].shape in ((B, CLASSES), (B, 3), (1, B, 3))
 
 
-def test_normalising_is_timms():
+def test_normalizing_is_timms():
     peer("timm")
     for case, _, build in augment_peers(LABELS, torch.float32):
         if case == "augment normalise":
@@ -76,7 +76,7 @@ def test_mixup_is_timms(mode):
     mixup = peer("timm.data").Mixup(mixup_alpha=1.0, mode=mode, label_smoothing=smoothing, num_classes=CLASSES)
     mixup._params_per_batch = lambda: (0.3, False)
     mixup._params_per_elem = lambda n: (LAM.numpy(), np.zeros(n, bool))
-    images, dense = mixup(normalised(), LABELS)
+    images, dense = mixup(normalized(), LABELS)
     partner = torch.arange(B).flip(0)
     same(images, ours(partner=partner, lam=lam))
     logits = torch.randn(B, CLASSES, generator=torch.Generator().manual_seed(1)) * 3
@@ -89,14 +89,14 @@ def test_cutmix_is_timms(monkeypatch):
     y0, x0, y1, x1 = BOX
     box = lambda *_, **__: ((y0, y1, x0, x1), 0.5)  # noqa: E731
     monkeypatch.setattr(peer("timm.data.mixup"), "cutmix_bbox_and_lam", box)
-    images, _ = mixup(normalised(), LABELS)
+    images, _ = mixup(normalized(), LABELS)
     same(images, ours(partner=torch.arange(B).flip(0), box=boxes(*BOX)))
 
 
 def test_cutout_is_timms_random_erasing():
-    """It erases after normalising, so its zeros are the mean."""
+    """timm erases after normalization, so its zeros are the mean."""
     erase = peer("timm.data.random_erasing").RandomErasing(probability=1.0, mode="const", device="cpu")
-    images = erase(normalised())
+    images = erase(normalized())
     erased = (images == 0).all(1)
     found = [torch.tensor([y.min(), x.min(), y.max() + 1, x.max() + 1]) for y, x in map(torch.where, erased)]
     same(images, ours(box=torch.stack(found).int(), box_fill=torch.full((B,), 2, dtype=torch.int8)))
@@ -109,9 +109,9 @@ def test_mixup_and_cutmix_are_torchvisions():
     mixup.make_params = lambda _: {"lam": 0.3}
     cutmix.make_params = lambda _: {"box": (x0, y0, x1, y1), "lam_adjusted": 0.5}
     partner = torch.arange(B).roll(1)
-    images, dense = mixup(normalised(), LABELS)
+    images, dense = mixup(normalized(), LABELS)
     same(images, ours(partner=partner, lam=torch.full((B,), 0.3)))
-    same(cutmix(normalised(), LABELS)[0], ours(partner=partner, box=boxes(*BOX)))
+    same(cutmix(normalized(), LABELS)[0], ours(partner=partner, box=boxes(*BOX)))
     logits = torch.randn(B, CLASSES, generator=torch.Generator().manual_seed(1)) * 3
     theirs = F.cross_entropy(logits, dense, label_smoothing=0.1)
     same(mixed_cross_entropy(logits, Targets(LABELS, LABELS[partner], torch.full((B,), 0.3)), 0.1), theirs)
@@ -119,7 +119,7 @@ def test_mixup_and_cutmix_are_torchvisions():
 
 def test_mixup_is_kornias():
     mixup = peer("kornia.augmentation").RandomMixUpV2(data_keys=["input", "class"], p=1.0)
-    images, _ = mixup(normalised(), LABELS)
+    images, _ = mixup(normalized(), LABELS)
     pairs, lam = mixup._params["mixup_pairs"], mixup._params["mixup_lambdas"]  # its lambda weighs the partner
     same(images, ours(partner=pairs.long(), lam=1 - lam.float()))
 

@@ -20,7 +20,7 @@ def test_the_readmes_are_up_to_date():
         )
 
 
-def test_the_pages_hold_every_block():
+def test_the_readmes_contain_every_block():
     text = "".join(path.read_text() for path in tables.FILES)
     for name in tables.blocks(tables.records()):
         assert f"<!-- bench:{name} -->" in text

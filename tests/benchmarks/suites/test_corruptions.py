@@ -21,7 +21,7 @@ def test_the_conditions_of_each_scope():
     assert len(list(corruptions.conditions(BenchmarkOptions(torch.device("cuda"))))) == count["full"] + 75
 
 
-def test_the_mean_is_there_when_every_condition_is():
+def test_the_mean_needs_every_condition():
     rows = [row(f"corrupt {name} 3", 100.0 * (i + 1), 8) for i, name in enumerate(CORRUPTIONS)]
     options = BenchmarkOptions(CPU, "main")
     (mean,) = corruptions.aggregate(options, [*rows, row("corrupt fog 3", 1.0, 1, variant="imagecorruptions")])

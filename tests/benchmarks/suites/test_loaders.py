@@ -1,4 +1,4 @@
-"""Loaders take turns, what they have queued is not counted, and one that fails does not end the others."""
+"""Loaders take turns, queued batches are not counted, and a loader that fails does not end the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_loaders_take_turns_and_their_queue_is_not_counted():
         return start
 
     found = alternate({"slow": feed("slow", 0.02, 3), "fast": feed("fast", 0.001, 3)}, 2, 0.3, ahead=4)
-    assert found["slow"].low >= 20_000  # the three that lay ready came without a wait
+    assert found["slow"].low >= 20_000  # the three queued batches came without a wait
     assert found["fast"].us < found["slow"].us
     turns = [name for i, name in enumerate(order) if i == 0 or order[i - 1] != name]
     assert turns == ["slow", "fast"] * 4  # one batch each to start, then three turns

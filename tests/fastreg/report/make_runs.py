@@ -21,7 +21,7 @@ BINS = {
 
 
 def paper_settings(dataset, reg="none", ls=0.0):
-    """config.json of the paper's run with these methods; of one with the baseline's settings if there is none."""
+    """config.json of the paper's row with these methods; without such a row, the baseline's settings."""
     name = recipe({"dataset": dataset, "reg": reg, "ls": ls}) or f"paper/{dataset}/baseline"
     settings = to_dict(recipe_config(name)) | {"reg": reg, "ls": ls}
     settings |= {"batch_size": settings["global_batch"], "precision_used": "fp32", "n_train": N_TRAIN[dataset]}

@@ -90,7 +90,7 @@ def test_every_cell_of_a_heat_map_has_contrast(error):
     assert contrast(background, ink) >= 4.5
 
 
-def test_the_run_stays_in_sight_and_names_its_methods_sample_and_n(tmp_path):
+def test_the_run_column_is_sticky_and_names_methods_sample_and_n(tmp_path):
     page = write_report([make_run(tmp_path, "small", reg="cutmix", ls=0.1, sample=True)]).read_text()
     row = re.search(r'<tr class="run"><th>(.*?)</th>', page)[1]
     assert row == "small<small>cutmix + LS 0.1</small><small>sample, imagenet val, <span>n = 100</span></small>"

@@ -178,7 +178,7 @@ def test_a_contact_sheet_of_every_corruption(tmp_path):
         contact_sheet(source, tmp_path / "sheet.txt", corruptions="brightness", size=64)
 
 
-def test_the_page_shows_the_corruptions_of_the_runs_own_size_and_constants(tmp_path):
+def test_the_html_shows_the_corruptions_at_the_runs_own_size_and_constants(tmp_path):
     data = write_tiny_imagenet(tmp_path / "data")
     own = {"imagenet-c": {"constants": "cifar32"}}
     folder = make_run(tmp_path, "run", data={"size": 32}, settings=own, data_dir=str(data))
@@ -220,7 +220,7 @@ def test_ticks_are_round_and_inside(span):
     assert max(ticks) <= span[1] + 1e-9
 
 
-def test_charts_leave_out_what_is_not_a_number():
+def test_charts_leave_out_nan():
     line = svg.Line("a <run>", [0, 1, 2, 3], [1.0, None, float("nan"), 4.0], 0, True)
     chart = svg.lines([line], x_label="x", y_label="y", alt="")
     assert chart.count("<circle") == 2

@@ -1,4 +1,4 @@
-"""Several runs in one report: each has its own facts and provenance, and a broken one stops no other."""
+"""Several runs in one report: each has its own facts and provenance, and a broken run does not stop the others."""
 
 import csv
 import json

@@ -62,7 +62,7 @@ def stripes(tmp_path, monkeypatch):
 
 @pytest.fixture
 def command(quick, capsys):
-    """Runs a command line in this process; its output."""
+    """Run a command line in this process and return its output."""
 
     def run(line: str) -> str:
         quick.setattr("sys.argv", line.split())

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 @pytest.fixture
 def cut(data, tmp_path):
-    """A run of two epochs of four steps of four images, cut off after 6 steps: ``again(**changes)`` goes on."""
+    """A run of two epochs of four steps of four images, cut off after 6 steps; ``again(**changes)`` continues it."""
 
     def again(allow: bool = True, **changes) -> Path:
         config = settings("none", tmp_path, data, epochs=2, **changes)
@@ -48,7 +48,7 @@ def watch(quick) -> list[tuple[int, int, list[int]]]:
 
 
 @pytest.mark.parametrize(("batch_size", "first"), [(2, 12), (8, 3), (1, 24)])
-def test_another_batch_goes_on_at_the_same_image(quick, data, cut, batch_size, first):
+def test_another_batch_size_continues_at_the_same_image(quick, data, cut, batch_size, first):
     """Half of the second epoch is left, for any numbering of its steps."""
     steps = watch(quick)
     folder = cut(batch_size=batch_size)
@@ -68,7 +68,7 @@ def test_a_batch_that_does_not_divide_the_position_is_an_error(cut):
         cut(batch_size=16)
 
 
-def test_the_global_batch_is_what_must_stay(quick, cut):
+def test_the_global_batch_cannot_change_without_allow_changes(quick, cut):
     """As on half the processes: twice the accumulation is the same run, another batch is not."""
     with pytest.raises(InputError, match="global_batch 4 then, 8 now"):
         cut(allow=False, grad_accum_steps=2)
@@ -126,7 +126,7 @@ def test_settings_that_the_checkpoint_does_not_fit_are_refused_even_with_allow_c
         cut(**change)
 
 
-def test_config_and_environment_are_those_of_the_run_as_it_goes_on(quick, cut, tmp_path):
+def test_config_and_environment_are_rewritten_on_resume(quick, cut, tmp_path):
     config, environment = (tmp_path / "run" / f"{name}.json" for name in ("config", "environment"))
     assert json.loads(config.read_text())["lr"] == 0.05
     quick.setattr(run_log, "environment", lambda: {"date": "later"})

@@ -73,7 +73,7 @@ def test_a_step_trains_on_the_jittered_bytes(jitter, lighting):
 
 
 def test_canvases_are_cropped_before_they_are_jittered():
-    """Contrast turns about the crop's mean, by Pillow's own crop and resize; pixels beyond the canvas are black."""
+    """Contrast scales around the mean of the crop that Pillow cuts and resizes; pixels beyond the canvas are black."""
     images = torch.randint(0, 256, (3, 40, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images[:, :20] //= 4  # the crops' means differ from the canvases'
     boxes = torch.tensor([[3, 5, 17, 20], [-4, 2, 32, 32], [20, 0, 20, 28]])

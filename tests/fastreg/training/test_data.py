@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 def bmp(rng) -> bytes:
-    """A BMP, so that all are of one size in bytes."""
+    """A BMP, so that all files have the same number of bytes."""
     buffer = io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (24, 20, 3), np.uint8)).save(buffer, "BMP")
     return buffer.getvalue()
@@ -97,12 +97,12 @@ def test_one_file_is_not_both_sets(folders, tmp_path):
     with pytest.raises(InputError, match="holds the train split"):
         open_dataset("folder", "val", file)
     assert verify("folder", file)["broken"] == []
-    os.rename(file, tmp_path / "my.val.beton")  # the name does not matter to who only looks
+    os.rename(file, tmp_path / "my.val.beton")  # `info` and `verify` take a file of any name
     assert list(info("folder", tmp_path / "my.val.beton")["splits"]) == ["train"]
     writer = BetonWriter(tmp_path / "other.beton", {}, 8, 3 * 64)
     for k in range(8):
         writer.add(k, k % 2, raw_bytes(np.full((8, 8, 3), 20 * k, np.uint8)))
-    writer.finish({})  # no split noted, as in what FFCV's writer leaves
+    writer.finish({})  # without a split, as in files of FFCV's writer
     writer.close()
     with pytest.raises(InputError, match=r"other\.beton would be both training and validation set"):
         train(settings(folders, data_dir=str(tmp_path / "other.beton")))
@@ -133,7 +133,7 @@ def test_a_training_batch_without_a_good_image_ends_the_run_with_one_sentence(fo
 
 
 @pytest.mark.parametrize("raw", [32, None])
-def test_raw_canvases_train_resident_whatever_validates(folders, raw):
+def test_raw_canvases_train_resident_with_any_validation_data(folders, raw):
     for split, form in (("train", {"raw": 32}), ("val", {"raw": raw} if raw else {})):
         prepare(folders, split, **form)
         shutil.rmtree(folders / split)

@@ -1,6 +1,6 @@
 """Every method's step on the meta device, which has shapes and no memory: a tensor left on the CPU is an error.
 
-Launches of fastreg's own kernels are replaced by their result's shape, and check the device of what they are given.
+Launches of fastreg's own kernels are replaced by their result's shape, and check the device of their arguments.
 """
 
 from __future__ import annotations

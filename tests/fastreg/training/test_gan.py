@@ -87,7 +87,7 @@ def test_a_signal_saves_and_a_path_resumes(cifar, tmp_path, monkeypatch):
         train_gan(resume="nowhere", steps=4, **common)
     command = str(stopped.value).partition("continue with: ")[2]
     assert command == f"fastreg train gan --resume {tmp_path / 'cut' / 'gan'}"
-    for more, code in ((["--lr", "0.5"], 2), ([], 0)):  # what is not given is as it was: data, sizes, steps
+    for more, code in ((["--lr", "0.5"], 2), ([], 0)):  # data, sizes and steps stay as they were
         monkeypatch.setattr("sys.argv", [*command.split(), *more])
         with pytest.raises(SystemExit) as end:
             main()

@@ -126,7 +126,7 @@ def test_a_step_that_overflows_in_fp16_is_left_out_and_the_scale_halved(data):
 
 
 def test_a_first_step_that_overflows_leaves_nothing_unwritten_to_fused_sgd(quick, data):
-    """As on a GPU, where SGD is fused; deterministic algorithms fill memory that nobody wrote with NaN."""
+    """SGD is fused, as on a GPU; deterministic algorithms fill uninitialized memory with NaN."""
     sgd = torch.optim.SGD
     quick.setattr(torch.optim, "SGD", lambda groups, **own: sgd(groups, **{**own, "fused": True}))
     engine = make(data, precision="fp16", deterministic=True)
@@ -169,7 +169,7 @@ def test_a_profile_continues_over_epochs_and_reports_its_steps(wanted, traced, d
     folder = train(settings("none", tmp_path, data, profile=wanted, epochs=2))
     events = json.loads((folder / "trace.json").read_text())["traceEvents"]
     steps = {event["name"] for event in events if str(event.get("name", "")).startswith("ProfilerStep#")}
-    behind = {"ProfilerStep#8"} if traced < wanted else set()  # what came after the run's last step
+    behind = {"ProfilerStep#8"} if traced < wanted else set()  # the events after the run's last step
     assert steps == {f"ProfilerStep#{3 + k}" for k in range(traced)} | behind
     end = f"trace of {wanted} steps: " if traced == wanted else f"its {wanted} steps to trace: {traced} traced: "
     assert sum(f"{end}{folder / 'trace.json'}" in line for line in messages) == 1
@@ -196,7 +196,7 @@ def test_one_process_of_many_traces(quick, data, tmp_path):
     assert asked == [2, 0]
 
 
-def test_scalars_go_to_tensorboard_where_it_is_asked_for(quick, data, tmp_path):
+def test_scalars_go_to_tensorboard_on_request(quick, data, tmp_path):
     written = []
 
     class Scalars:

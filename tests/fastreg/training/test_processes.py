@@ -1,4 +1,4 @@
-"""However processes and accumulation share a step's batch, the run is the same: two processes, two nodes, one alone."""
+"""A run does not depend on how processes and accumulation share a batch: one process, two processes, two nodes."""
 
 from __future__ import annotations
 

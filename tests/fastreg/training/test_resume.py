@@ -41,7 +41,7 @@ def test_every_method_resumes_bit_identical(reg, data, tmp_path, quick):
 
 
 def test_weights_that_are_not_finite_are_never_saved(data, tmp_path, quick):
-    """The loss of a step is taken before its update, so a checkpoint after it could hold what the update broke."""
+    """The loss of a step precedes the update, so a checkpoint could contain weights that the update broke."""
 
     def poisoned(self, at, steps, update=TrainStep.update):
         lr = update(self, at, steps)
@@ -104,7 +104,7 @@ def test_a_loss_that_is_not_finite_ends_the_command_and_leaves_its_checkpoint(tm
 
 @pytest.fixture
 def commands(quick, data, tmp_path, capsys):
-    """``run(line)``: a command line in an empty folder, without any hint at the data: ``(exit code, error)``."""
+    """``run(line)`` runs a command in an empty folder, with no default data: ``(exit code, error)``."""
     quick.chdir(tmp_path)
     quick.delenv("FASTREG_DATA")
 
@@ -141,7 +141,7 @@ def stop_in_step_6(quick, commands, line: str) -> str:
 
 
 @pytest.mark.parametrize("output", ["", "--output elsewhere", "--output {tmp_path}/absolute"])
-def test_the_sentence_of_a_stopped_run_holds_the_command_that_goes_on(output, quick, commands, line, tmp_path):
+def test_a_stopped_run_prints_the_command_that_continues_it(output, quick, commands, line, tmp_path):
     output = output.format(tmp_path=tmp_path)
     assert commands(f"{line} --name whole")[0] == 0
     sentence = stop_in_step_6(quick, commands, f"{line} {output}")
@@ -174,8 +174,8 @@ def test_a_flag_beside_a_path_is_refused_where_it_differs_and_taken_where_that_i
         assert "config.json is missing or damaged" in error
 
 
-def test_a_run_that_goes_on_keeps_its_batch_on_other_processes():
-    """In the same micro-batches where that is possible, which makes it the same run bit for bit."""
+def test_a_resumed_run_keeps_its_batch_on_other_world_sizes():
+    """Micro-batches keep their size if possible, so the run is the same bit for bit."""
     run = to_dict(make_config("imagenet", gpu=False, world=2, lr=0.3, batch_size=16)[0])
     assert (run["global_batch"], run["lr"]) == (32, 0.3)
     for world, batch, accumulate in ((1, 16, 2), (2, 16, 1), (4, 8, 1)):
@@ -189,7 +189,7 @@ def test_a_run_that_goes_on_keeps_its_batch_on_other_processes():
 
 @pytest.mark.parametrize(("processes", "batch", "now"), [(7, 4, (7, 2)), (3, 20, (2, 15)), (3, 16, (2, 12))])
 def test_fewer_processes_never_get_larger_micro_batches(processes, batch, now):
-    """Which may not fit where the run's own did."""
+    """Larger micro-batches may not fit into the memory of the GPU."""
     run = to_dict(make_config("imagenet", gpu=False, world=processes, batch_size=batch)[0])
     config, _ = continue_config("imagenet", run, gpu=False, world=2)
     assert (config.grad_accum_steps, config.batch_size) == now
@@ -205,7 +205,7 @@ def test_a_recipe_beside_a_path_brings_its_settings_unless_it_is_the_runs():
     assert (config.model, config.epochs, config.batch_size, config.lr) == ("resnet18", 8, 32, 0.2)
 
 
-def test_auto_is_the_newest_namesake_of_these_settings(data, tmp_path, quick):
+def test_auto_is_the_newest_run_of_the_name_with_these_settings(data, tmp_path, quick):
     def go(alpha: float, resume: str | None = "auto", allow: bool = False, **more) -> str:
         own = {"name": None, "recovery_interval": 9, "reg_args": {"alpha": alpha}, **more}
         return train(settings("mixup", tmp_path, data, **own), resume=resume, allow_changes=allow).name

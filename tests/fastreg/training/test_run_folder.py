@@ -1,4 +1,4 @@
-"""Two starts never share a run folder; a run finds its data from another folder."""
+"""Two runs never share a run folder; a resumed run finds its data from another folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 def at_once(count: int, work) -> list:
-    """The results of ``work(number, barrier)`` in so many processes."""
+    """The results of ``work(number, barrier)`` in ``count`` processes."""
     barrier, results = FORK.Barrier(count), FORK.Queue()
 
     def process(number: int) -> None:
@@ -52,7 +52,7 @@ def test_three_seeds_started_at_once_have_a_folder_each(resume, tmp_path):
     assert sorted(at_once(3, start)) == [base, f"{base}-2", f"{base}-3"]
 
 
-def test_of_three_starts_under_one_name_one_has_the_folder(tmp_path):
+def test_of_three_runs_with_one_name_one_gets_the_folder(tmp_path):
     def start(seed: int, barrier) -> str:
         config = Config("cifar100", output=str(tmp_path), name="mine", seed=seed)
         barrier.wait(60)
@@ -70,7 +70,7 @@ def test_of_three_starts_under_one_name_one_has_the_folder(tmp_path):
     assert found.count(message) == 2
 
 
-def test_starts_that_fail_before_they_write_disturb_no_other(tmp_path):
+def test_runs_that_fail_before_they_write_disturb_no_other(tmp_path):
     """Each removes what it created, while others claim the same folder."""
 
     def start(number: int, barrier) -> int:
@@ -91,14 +91,14 @@ def test_starts_that_fail_before_they_write_disturb_no_other(tmp_path):
     assert not (tmp_path / "runs" / "mine").exists()
 
 
-def test_a_start_that_writes_nothing_leaves_no_folder(tmp_path):
+def test_a_run_that_writes_nothing_leaves_no_folder(tmp_path):
     with files.lock(tmp_path / "new" / "runs" / "mine"):
         assert (tmp_path / "new" / "runs" / "mine").is_dir()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_is_taken_while_its_first_start_still_reads_the_data(quick, data, tmp_path):
-    """The second must not go on where the first is finished by then."""
+def test_a_name_is_locked_while_its_first_run_reads_the_data(quick, data, tmp_path):
+    """A second run must not continue the first one, even if the first has finished in the meantime."""
     errors = []
 
     def slow(config, open_sets=trainer.open_sets):
@@ -138,7 +138,7 @@ def test_a_run_resumes_from_another_folder(stopped, quick, tmp_path):
     assert runs.load_checkpoint(stopped / "last.pt")["step"] == 4
 
 
-def test_a_run_whose_data_are_gone_says_that_they_were_its_own(stopped, tmp_path):
+def test_a_run_with_missing_data_names_its_own_folder(stopped, tmp_path):
     (tmp_path / "cifar").unlink()
     message = rf"the run's own data folder cifar \({tmp_path}/cifar\) does not exist: set `data_dir`\."
     with pytest.raises(InputError, match=message):
@@ -158,7 +158,7 @@ def test_a_run_whose_data_are_gone_says_that_they_were_its_own(stopped, tmp_path
     ],
 )
 def test_stored_data_folders(given, there, expected, tmp_path, monkeypatch):
-    """The run was started in "home", and is looked at from "work"."""
+    """The run was started in "home"; the current folder is "work"."""
     for place in (*there, "work/", "home/"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(tmp_path / "work")

@@ -1,4 +1,4 @@
-"""After a signal all processes stop after the same step, soon, and at the end of an epoch too."""
+"""After a signal all processes soon stop after the same step, also at the end of an epoch."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_first_signal_is_acknowledged_at_once_on_rank_0(number, rank, capfd)
 
 
 def test_a_terminals_ctrl_c_reaches_several_processes_twice(monkeypatch):
-    """From the terminal and from torchrun, which may take a while."""
+    """The terminal sends the first; torchrun sends the second, maybe seconds later."""
     now = [100.0]
     monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
     shutdown = stopping.GracefulShutdown(World(1, 2, torch.device("cpu")))
@@ -67,7 +67,7 @@ def test_a_terminals_ctrl_c_reaches_several_processes_twice(monkeypatch):
         shutdown.receive(signal.SIGINT, None)
 
 
-def test_a_run_under_nohup_goes_on_when_its_terminal_closes():
+def test_a_run_under_nohup_continues_when_its_terminal_closes():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stopping.stop_signals(ALONE) as should_stop:
@@ -98,7 +98,7 @@ LOCK = threading.Lock()
 
 @pytest.mark.parametrize(("seconds", "every"), [(0.0, stopping.STEPS), (0.25, 4), (3.0, 1)])
 def test_all_processes_stop_after_the_same_step_without_an_exchange_in_each(seconds, every, monkeypatch):
-    """``seconds`` a step, of which each process has its own clock."""
+    """A step takes ``seconds``; each process has its own clock."""
     size, meetings, last = 3, [], {}
     total, clock = Sum(size), threading.local()
     monkeypatch.setattr(stopping.time, "monotonic", lambda: getattr(clock, "now", 0.0))
@@ -181,7 +181,7 @@ def test_a_signal_in_a_validation_stops_after_it(quick, data, tmp_path):
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_no_process_leaves_before_the_checkpoint_is_written(rank, quick, data, tmp_path):
-    """When one leaves, torchrun ends the others."""
+    """torchrun ends all processes when one exits."""
     happened = tiny.pretend_rank(quick, rank, tmp_path / "run")
     quick.setattr(runs, "save_checkpoint", lambda path, state: happened.append("save"))
     (tmp_path / "run").mkdir()

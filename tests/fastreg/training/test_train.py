@@ -135,7 +135,7 @@ def test_a_method_sets_its_optimizer_unless_one_is_given():
     assert len(lines) == 1  # the row names it
 
 
-def test_a_size_takes_the_recipes_growth_along():
+def test_another_size_scales_the_recipes_growth():
     config, lines = make_config("imagenet", gpu=True, recipe="fast/imagenet/rn50-16", size=96)
     assert (config.min_size, config.size, config.eval_size) == (80, 96, 96)
     assert any("grow from 80 to 96 px" in line for line in lines)

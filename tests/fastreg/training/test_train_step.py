@@ -1,4 +1,4 @@
-"""A training step in PyTorch: compiled and captured, its switches, and the time it adds."""
+"""A training step in PyTorch: compiled, captured, with its switches, and the time that it adds."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ def test_a_step_sets_no_switch_and_is_the_same_with_deterministic_algorithms(qui
 def test_a_step_costs_at_most_three_percent_more_than_a_bare_loop(quick):
     """CutMix on ResNet-18 at 64 px against forward, backward and update alone, on prepared floats.
 
-    CPU time of one thread, turn about; the least of each, since whatever else the machine does only adds. On a busy
-    machine more turns come before the verdict.
+    The two take turns, and CPU time of one thread is measured. The least time of each counts, since other load only
+    adds time. On a busy machine the test takes more turns.
     """
     size, ready = 64, batch(0, count=16, side=64)
     own = Config("imagenet", model="resnet18", reg="cutmix", batch_size=16, size=size, lr=1e-3, device="cpu")

@@ -61,7 +61,7 @@ def settings(reg: str, output: Path, data: Path, **more: Any) -> Config:
 
 
 def shrink(patch: Any, data: Path) -> None:
-    """Add the small network as "tiny", draw no curves, and let the data be found."""
+    """Add the small network as "tiny", draw no curves, and set the default data folder."""
     patch.setitem(models.MODELS, "tiny", partial(pyramidnet.PyramidNet, 20, 12, False))
     patch.setattr(trainer, "draw_curves", lambda folder: None)
     patch.setattr(run_log, "environment", dict)
