@@ -1,4 +1,4 @@
-"""Measure a model of your own, whose weights are a state dict, on a folder of class folders.
+"""Measure your own model, whose weights are a state dict, on a folder of class folders.
 
 python examples/evaluate_checkpoint.py weights.pt data/imagenet/val --suite clean,fgsm,occlusion
 """

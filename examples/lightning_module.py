@@ -57,7 +57,7 @@ class Epochs:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train a ResNet-18 on class folders.")
-    parser.add_argument("data", help="folder that holds train/ and val/")
+    parser.add_argument("data", help="folder with train/ and val/")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--size", type=int, default=64)

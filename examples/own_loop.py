@@ -1,4 +1,4 @@
-"""Train with a loop of your own: fastreg gives batches, augmentation and loss.
+"""Train with your own loop: fastreg provides batches, augmentation and loss.
 
 python examples/own_loop.py data/imagenet --epochs 8
 """
@@ -14,7 +14,7 @@ from fastreg.models import create_model
 from fastreg.pipelines import make_loader, open_dataset
 
 parser = argparse.ArgumentParser(description="Train a ResNet-18 on class folders.")
-parser.add_argument("data", help="folder that holds train/ and val/")
+parser.add_argument("data", help="folder with train/ and val/")
 parser.add_argument("--method", default="cutmix", help="fastreg's methods, joined by +")
 parser.add_argument("--epochs", type=int, default=8)
 parser.add_argument("--batch-size", type=int, default=32)

@@ -1,4 +1,4 @@
-"""Train a timm model with timm's loader and optimizer; fastreg takes the places of its Mixup and its loss.
+"""Train a timm model with timm's loader and optimizer; fastreg replaces timm's Mixup and loss.
 
     python examples/timm_loop.py data/imagenet --model resnet18
 
@@ -17,7 +17,7 @@ from fastreg.kernels import BatchAugment, MixedCrossEntropy
 from fastreg.methods import create_method
 
 parser = argparse.ArgumentParser(description="Train a timm model on class folders.")
-parser.add_argument("data", help="folder that holds train/")
+parser.add_argument("data", help="folder with train/")
 parser.add_argument("--model", default="resnet18")
 parser.add_argument("--epochs", type=int, default=1)
 parser.add_argument("--batch-size", type=int, default=32)
