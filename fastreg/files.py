@@ -80,8 +80,8 @@ def lock(folder: Path, other: str = "`name`") -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             file = open(path, "w")  # noqa: SIM115  open for the length of the run
         except (FileNotFoundError, FileExistsError):
-            if folder.exists() and not folder.is_dir():
-                raise RunError(f"cannot write to {folder}: it is a file; give another folder as `output`.") from None
+            if os.path.lexists(folder) and not folder.is_dir():  # a file, or a link to nothing
+                raise RunError(f"cannot write to {folder}: it is no folder; give another one as `output`.") from None
             continue  # another process has just removed the folder, in which nothing had been written
         except OSError as error:
             raise RunError(f"cannot write to {folder}: {error.strerror}; give another folder as `output`.") from error

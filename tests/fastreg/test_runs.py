@@ -87,5 +87,7 @@ def test_a_folder_that_another_process_removes_meanwhile_is_made_again(error, tm
         (tmp_path / "run" / "kept").write_text("")
     assert not errors
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="it is a file"), files.lock(tmp_path / "file"):
-        pass
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "link"):
+        with pytest.raises(RunError, match=f"{name}: it is no folder"), files.lock(tmp_path / name):
+            pass
