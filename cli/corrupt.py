@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from fastreg.cli import app
-from fastreg.cli.shared import CropPct
+from fastreg.cli.shared import Corruptions, CropPct, Severities
 
 
 @app.command()
 def corrupt(
     src: Annotated[str, typer.Argument(metavar="SRC", help="A data set's name, or a folder of images or CIFAR.")],
     dst: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write.")],
-    corruptions: Annotated[str, typer.Option("--corruption", help="all, or names joined by commas.")] = "all",
-    severities: Annotated[str, typer.Option("--severity", help="all, or numbers joined by commas.")] = "all",
+    corruptions: Corruptions = "all",
+    severities: Severities = "all",
     split: Annotated[str, typer.Option("--split", help="train or val.")] = "val",
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Root of the data set named SRC.")] = None,
     size: Annotated[int | None, typer.Option("--size", help="Pixels; default 224, CIFAR 32.")] = None,

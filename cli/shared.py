@@ -12,6 +12,8 @@ import typer
 from fastreg.errors import InputError
 
 RunsRoot = Annotated[Path, typer.Option("--runs", help="Folder that holds the run folders.")]
+Corruptions = Annotated[str, typer.Option("--corruption", "--corruptions", help="all, or names joined by commas.")]
+Severities = Annotated[str, typer.Option("--severity", "--severities", help="all, or numbers joined by commas.")]
 CropPct = Annotated[
     float, typer.Option("--crop-pct", help="Size divided by the resized side; 1 leaves images of that size whole.")
 ]

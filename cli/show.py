@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fastreg.cli import app
+from fastreg.cli.shared import Corruptions
 
 show = typer.Typer(help="Draw the effect of an operation on an image.", no_args_is_help=True)
 app.add_typer(show, name="show")
@@ -17,7 +18,7 @@ app.add_typer(show, name="show")
 def show_corruptions(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
     out: Annotated[Path, typer.Option("--out", help="The image file to write.")] = Path("corruptions.png"),
-    corruption: Annotated[str, typer.Option("--corruption", help="all, or names joined by commas.")] = "all",
+    corruption: Corruptions = "all",
     size: Annotated[int, typer.Option("--size", help="Side of each image in pixels.")] = 224,
     constants: Annotated[
         str, typer.Option("--constants", help="imagenet224, imagenet299, tiny64, cifar32; auto: by nearest size.")

@@ -124,7 +124,9 @@ def newest(root: Path | str = "runs") -> Path:
     saved = [path for path in Path(root).glob("*/*.pt") if path.name in ("last.pt", "best.pt")]
     saved = [path for path in saved if (path.parent / "config.json").is_file()]  # not a trained GAN
     if not saved:
-        raise InputError(f"no run with a checkpoint under {root}/: train one (fastreg train imagenet) or name a file.")
+        raise InputError(
+            f"no run with a checkpoint under {root}/: give a run folder, or train one (fastreg train imagenet)."
+        )
     return max(saved, key=lambda path: path.stat().st_mtime).parent
 
 

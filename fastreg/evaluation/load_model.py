@@ -60,7 +60,10 @@ def load_classifier(
     if checkpoint is not None:
         raise InputError(f"both a checkpoint ({checkpoint}) and `weights` {weights} were given: choose one.")
     if not model:
-        raise InputError(f"`weights` {weights} needs `model`, the architecture that these weights belong to.")
+        raise InputError(
+            f"`weights` {weights} needs `model`, the architecture that these weights belong to; a fastreg checkpoint "
+            f"needs neither: `fastreg eval {weights}`."
+        )
     classes = num_classes or 1000
     net = create_model(model, classes, stem=stem)
     try:

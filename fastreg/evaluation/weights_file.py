@@ -48,9 +48,16 @@ def fill(net: nn.Module, path: str | Path, model: str, key: str | None = None) -
         weights have precedence over averaged weights.
 
     Raises:
-        InputError: the file has no weights, does not fit the model, or has several state dicts that fit.
+        InputError: the file has no weights, does not fit the model, has several state dicts that fit, or is a
+            checkpoint of fastreg.
     """
-    names = dict(_flat(_read(Path(path))))
+    content = _read(Path(path))
+    if key is None and isinstance(content, dict) and content.get("format") == runs.FORMAT:
+        raise InputError(  # without its config, it would be measured at another size and normalization
+            f"{path} is a fastreg checkpoint, which knows its model and image size: run `fastreg eval {path}`, without "
+            f"`weights`."
+        )
+    names = dict(_flat(content))
     if not names:
         raise InputError(f"{path} is not a state dict (names to tensors): save it with torch.save(model.state_dict()).")
     sections = _sections(names, net.state_dict())

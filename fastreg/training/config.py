@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -267,6 +269,11 @@ def check_dataset(name: str) -> None:
     """Raise InputError for an unknown data set, or for one that is not for training."""
     from fastreg.pipelines import DATASETS
 
+    if name not in DATASETS and ("/" in name or os.path.isdir(name)):
+        raise InputError(
+            f"unknown data set {name!r}: train on a folder of images with "
+            f"`fastreg train folder --data-dir {shlex.quote(name)}`."
+        )
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
     if name == "svhn":

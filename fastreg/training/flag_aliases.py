@@ -5,9 +5,11 @@ Flags that only have another name are rows of cli/options.py. The tables below a
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastreg.errors import InputError
+from fastreg.methods.base import number
 
 # setting -> a value of timm or torchvision -> the settings it stands for
 VALUES: dict[str, dict[str, dict[str, Any]]] = {
@@ -30,12 +32,12 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "amp": {"precision": "auto"},
     "model_ema": {"model_ema_decay": 0.9998, "model_ema_warmup": True},
 }
-# a flag of timm or torchvision that turns a method on unless it is 0 -> the method and its parameter
+# a flag of timm or torchvision that turns a method on unless it is 0 -> the method, its parameter and the largest value
 METHODS = {
-    "mixup": ("mixup", "alpha"),
-    "cutmix": ("cutmix", "alpha"),
-    "reprob": ("random_erasing", "prob"),
-    "drop_path": ("stochastic_depth", "rate"),
+    "mixup": ("mixup", "alpha", math.inf),
+    "cutmix": ("cutmix", "alpha", math.inf),
+    "reprob": ("random_erasing", "prob", 1),
+    "drop_path": ("stochastic_depth", "rate", 0.999),
 }
 MIXING = ("mixup", "cutmix")
 
@@ -51,7 +53,7 @@ def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
         Settings of ``Config``.
 
     Raises:
-        InputError: a value for a method that is not used, or an epoch outside the run.
+        InputError: a value out of range or for a method that is not used, or an epoch outside the run.
     """
     own = {key: value for key, value in given.items() if key not in _FOREIGN}
     for field, values in VALUES.items():
@@ -64,7 +66,14 @@ def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
     if "milestones" in own:
         own["milestones"] = tuple(_fraction("milestones", at, epochs) if at >= 1 else at for at in own["milestones"])
 
-    opened = {method: {parameter: given[flag]} for flag, (method, parameter) in METHODS.items() if given.get(flag)}
+    opened = {
+        method: {parameter: number(flag, given[flag], 0, most)}
+        for flag, (method, parameter, most) in METHODS.items()
+        if given.get(flag)
+    }
+    for flag in ("mixup_prob", "mixup_switch_prob"):
+        if flag in given:
+            number(flag, given[flag], 0, 1)
     names = [name for name in str(own.get("reg") or "none").split("+") if name != "none"]
     names += [method for method in opened if method not in names]
     mixing = [method for method in MIXING if method in names]

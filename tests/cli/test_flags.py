@@ -153,6 +153,14 @@ def test_every_setting_has_a_flag_and_every_flag_a_meaning():
     fields = set(Config.__dataclass_fields__) - {"dataset", "global_batch"}  # the batch belongs to the recipe
     assert fields <= flags
     theirs = {"mixup_prob": 0.5, "mixup_switch_prob": 0.5, "mixup": 1.0, "cutmix": 1.0, "warmup_epochs": 1}
+    theirs["drop_path"] = 0.1
+        "mixup_prob": 0.5,
+        "mixup_switch_prob": 0.5,
+        "mixup": 1.0,
+        "cutmix": 1.0,
+        "drop_path": 0.1,
+        "warmup_epochs": 1,
+    }
     for name in flags - fields:
         rest = {"mixup": 1.0, "cutmix": 1.0} if "prob" in name else {}
         found = translate({**rest, name: theirs.get(name, True)}, 10)

@@ -9,6 +9,7 @@ from torch import nn
 from fastreg import models
 from fastreg.errors import InputError
 from fastreg.evaluation import load_classifier
+from fastreg.runs import save_checkpoint
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -61,6 +62,14 @@ def expected(state):
     net.load_state_dict(state)
     with torch.no_grad():
         return net(X)
+
+
+def test_a_fastreg_checkpoint_is_refused_as_plain_weights(own, tmp_path):
+    path = tmp_path / "best.pt"
+    save_checkpoint(path, {"model": own, "config": {"eval_size": 64}})
+    with pytest.raises(InputError, match=f"best.pt is a fastreg checkpoint.*`fastreg eval {path}`"):
+        logits(path)
+    assert torch.equal(logits(path, weights_key="model")[0], expected(own))
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module.", "model.", "net.", "backbone."])

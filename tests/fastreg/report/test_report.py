@@ -95,6 +95,18 @@ def test_every_printed_row_has_its_own_methods():
     assert len(paper_rows.rows("table4")) == 12
 
 
+@pytest.mark.parametrize("width", ["40", "80"])
+def test_the_paper_command_prints_all_columns_in_a_narrow_terminal(tmp_path, capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", width)
+    make_run(tmp_path, "mine", reg="cutmix", ls=0)
+    paper("table4", tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    heading = next(line for line in lines if line.startswith("method"))
+    assert heading.split()[-2:] == ["Digital", "mCE"]
+    baseline = next(line for line in lines if line.startswith("Baseline"))
+    assert baseline.split()[-2:] == ["80.24", "77.55"]
+
+
 def test_the_paper_command_prints_runs_below_their_rows(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     make_run(tmp_path, "mine", reg="cutmix+shakedrop", ls=0.1)
