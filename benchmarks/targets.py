@@ -27,7 +27,7 @@ class Target(NamedTuple):
     """
 
     suite: str
-    name: str  # * stands for any text
+    name: str  # * matches any text
     measure: str
     limit: float
     against: str = ""
