@@ -27,7 +27,7 @@ class Target(NamedTuple):
     """
 
     suite: str
-    name: str  # * stands for any text
+    name: str  # * matches any text
     measure: str
     limit: float
     against: str = ""
@@ -76,7 +76,7 @@ class Target(NamedTuple):
                 yield name, value
 
     def _ratio(self, row: Row, rows: Rows) -> float:
-        """Time per image over the base's; the base's time from the row's own rounds comes first. 0 without a base."""
+        """Time per image over the base's, if possible over its time in the row's own rounds. 0 without a base."""
         operation, _, peer = self.against.rpartition(" / ")
         if row.more.get("beside") == self.against:
             return row.us / row.more["beside_us"]

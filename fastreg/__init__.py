@@ -2,7 +2,7 @@
 
     fastreg.train(config)                   train a classifier; settings come from fastreg.training.make_config
     fastreg.evaluate(model, suites, data)   measure a classifier; returns a Scorecard
-    fastreg.methods.create_method(name)     a regularization method for a training loop of your own
+    fastreg.methods.create_method(name)     a regularization method for your own training loop
     fastreg.models.create_model(name, ...)  a model
     fastreg.pipelines.open_dataset(...)     a data set; make_loader gives its batches
     fastreg.kernels                         the operations on images and logits

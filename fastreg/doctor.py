@@ -17,7 +17,7 @@ from fastreg.version import DISTRIBUTION, __version__
 
 
 class Finding(NamedTuple):
-    """One line of the report; ``mend`` is the command that installs a missing thing, empty for one that works."""
+    """One line of the report; ``mend`` is the command that installs a missing item; empty for an item that works."""
 
     what: str
     found: str

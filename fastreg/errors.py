@@ -38,7 +38,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not in ``known``: lists the known names, and suggests the nearest.
 
     Args:
-        kind: what the name is for, such as "model", or a parameter in backquotes.
+        kind: the kind of name, such as "model", or a parameter in backquotes.
         name: the name given.
         known: the names that exist.
 

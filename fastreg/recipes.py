@@ -86,9 +86,9 @@ PAPER: dict[str, Recipe] = {
 }
 """One recipe per row of the paper: 22 on CIFAR-100 (tables 1 to 3) and 12 on ImageNet (table 4)."""
 
-# ffcv-imagenet's ResNet-50 schedules (rn50_configs): rate 1.7 at a global batch of 4096, by the linear rule 0.425 at
-# 1024; peak after 2 epochs, then linear to 0; no decay on norms; 160 px growing to 192 between the epochs below. Its
-# published accuracies are at 256 px with flip averaging; here images are evaluated at 224 px without it.
+# ffcv-imagenet's ResNet-50 schedules (rn50_configs): learning rate 1.7 at a global batch of 4096, so 0.425 at 1024 by
+# the linear rule. The rate peaks after 2 epochs and falls linearly to 0. Norms have no decay. Images grow from 160 to
+# 192 px between the epochs below. FFCV's accuracies are at 256 px with flip averaging, fastreg's at 224 px without it.
 _RAMPS = ((16, 11, 13), (24, 17, 20), (32, 23, 27), (40, 29, 34), (56, 41, 48), (88, 65, 76))  # epochs, from, to
 FAST: dict[str, Recipe] = {
     f"fast/imagenet/rn50-{epochs}": {
@@ -124,8 +124,8 @@ FAST["fast/cifar100/resnet18"] = {
     "eval_size": 32,
 }
 FAST["fast/cifar10/resnet18"] = FAST["fast/cifar100/resnet18"]
-# airbench94 (arXiv 2404.00498) has rate 11.5 and decay 0.0153, decoupled, for a summed loss; these are the values for a
-# mean loss at momentum 0.85. The accuracy is not yet measured.
+# airbench94 (arXiv 2404.00498) has rate 11.5 and decoupled decay 0.0153 for a summed loss. The rate and decay below are
+# for a mean loss at momentum 0.85. The accuracy is not yet measured.
 FAST["fast/cifar10/cifarnet"] = {
     "model": "cifarnet",
     "reg": "alternating_flip",

@@ -39,7 +39,7 @@ class Check(NamedTuple):
     """One check.
 
     ``make(device)`` computes the tensors to compare, from inputs that are the same on every device. ``reference()``
-    gives the tensors to compare with; None stands for ``make(CPU)``. Checks of one ``group`` share the result of
+    gives the tensors to compare with; None means ``make(CPU)``. Checks of one ``group`` share the result of
     ``reference``, which is then in float32: ``dtypes`` are those of the computed tensors. ``repeats`` is False for
     results whose bits may differ between two runs (atomic sums in a library).
     """
@@ -78,7 +78,7 @@ def run_check(check: Check, device: torch.device, shared: dict[str, Tensors] | N
         detail = compare(first, second, reference, check)
     except ModuleNotFoundError as missing:
         return _result(check, start, f"{NOT_CHECKED}: {missing}", ok=True)
-    except Exception as raised:  # a kernel that does not run is a failed check; the others go on
+    except Exception as raised:  # a kernel that does not run is a failed check; other checks continue
         detail, error = _first_line(raised), raised
     return _result(check, start, detail, error=error)
 

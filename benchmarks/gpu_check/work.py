@@ -80,7 +80,7 @@ def run_checks(names: list[str], source: str, quick: bool, device_name: str) -> 
         gc.collect()
 
 
-class _SpoiltProcess(Exception):
+class _UnusableProcess(Exception):
     """A CUDA error has happened: no further case can run in this process."""
 
 
@@ -102,30 +102,30 @@ def run_suites(
         whole["suites"] = record.read(path)["suites"]
     for name in names:
         yield name, None
-        spoilt: list[str] = []
+        cuda_errors: list[str] = []
 
-        def on_error(case: Any, error: Exception, spoilt: list[str] = spoilt) -> record.Absent:
+        def on_error(case: Any, error: Exception, cuda_errors: list[str] = cuda_errors) -> record.Absent:
             text = "".join(traceback.format_exception(error))
             with open(Path(out) / TRACEBACKS, "a") as file:
                 file.write(f"{case.name}\n{text}\n")
             if is_cuda_error(text):
-                spoilt.append(case.name)
+                cuda_errors.append(case.name)
             return failed(case.name, record.OURS, error)
 
-        def begin(case: Any, name: str = name, spoilt: list[str] = spoilt) -> bool:
-            if spoilt:
-                raise _SpoiltProcess
+        def begin(case: Any, name: str = name, cuda_errors: list[str] = cuda_errors) -> bool:
+            if cuda_errors:
+                raise _UnusableProcess
             done = json.loads(Path(state).read_text())
             if f"{name}: {case.name}" in done:
                 return False
             Path(state).write_text(json.dumps([*done, f"{name}: {case.name}"]))
             return True
 
-        with contextlib.suppress(_SpoiltProcess):
+        with contextlib.suppress(_UnusableProcess):
             runner.run_suite(name, options, whole, path, wanted=begin, on_error=on_error, count=False)
         pending[name] = [*pending.get(name, []), *options.uncounted]
         options.uncounted.clear()
-        yield name, {"restart": bool(spoilt)}
+        yield name, {"restart": bool(cuda_errors)}
 
 
 pending: dict[str, list[Any]] = {}  # captured rows of this process by suite, whose launches are not counted yet

@@ -1,8 +1,8 @@
 """Write the generated tables of the READMEs: ``python -m fastreg.benchmarks.report.readme_tables [--check]``.
 
-A block stands between ``<!-- bench:NAME -->`` and ``<!-- /bench:NAME -->`` in README.md and SCALING.md of benchmarks/
-and in the README.md of the repository. NAME is a suite, ``suites``, ``targets``, ``scaling`` or ``growth``. All figures
-come from results/*.json. ``--check`` writes nothing and exits 1 when a file is out of date.
+A block is the text between ``<!-- bench:NAME -->`` and ``<!-- /bench:NAME -->`` in README.md and SCALING.md of
+benchmarks/ and in the README.md of the repository. NAME is a suite, ``suites``, ``targets``, ``scaling`` or ``growth``.
+All figures come from results/*.json. ``--check`` writes nothing and exits 1 when a file is out of date.
 """
 
 from __future__ import annotations

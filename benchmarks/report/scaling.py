@@ -4,7 +4,7 @@
 
 Eight GPUs count as eight times one GPU. Each of them has an eighth of the recipe's batch, so the cost is a lower bound
 until it is measured. A method's rate on CIFAR is PyramidNet-200's plain rate divided by the method's cost on ResNet-50,
-(time of its step) / (time of a plain step); ``PASSES`` stands in for a method without a measured row.
+(time of its step) / (time of a plain step); ``PASSES`` replaces it for a method without a measured row.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Images per second of evaluation: each condition beside the bare model on floats that are ready, attacks beside
-torchattacks, conditions from files beside RobustBench's loop, metrics beside torchmetrics.
+"""Images per second of evaluation.
+
+Conditions are compared with the bare model on floats that are ready, attacks with torchattacks, conditions from files
+with RobustBench's loop, and metrics with torchmetrics.
 """
 
 from __future__ import annotations

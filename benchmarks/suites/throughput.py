@@ -2,7 +2,7 @@
 
 The step is the training loop's own (:class:`fastreg.training.train_step.TrainStep`): plan, augment, forward, loss,
 backward, update. A bare loop of the same model on floats that are ready on the device shows the cost of all else. The
-loops of timm and torchvision are timed in the same rounds if they are installed.
+loops of timm and torchvision, if they are installed, take turns with the plain step.
 """
 
 from __future__ import annotations

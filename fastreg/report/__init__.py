@@ -1,4 +1,4 @@
-"""Reports: score tables in the paper's form, one-file HTML, contact sheets. Exports are imported on first use."""
+"""Reports: score tables as in the paper, one HTML file, contact sheets. Exports are imported on first use."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from fastreg.training.recipe_table import recipe_config
 # Settings that leave the trained model the same, or the same up to the seed. `batch_size` is checked by itself.
 FREE = {"data_dir", "recipe", "batch_size", "grad_accum_steps", "workers", "device", "channels_last", "torchcompile"}
 FREE |= {"deterministic", "seed", "recovery_interval", "log_interval", "profile", "log_tensorboard", "output", "name"}
-# setting -> the setting that it depends on, and the values of that one for which it has an effect
+# setting -> the setting that it depends on, and a test of that setting's value: true if the first has an effect
 DEPENDENT: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "milestones": ("sched", lambda sched: sched == "step"),
     "momentum": ("opt", lambda opt: opt == "sgd"),

@@ -39,7 +39,7 @@ class Config:
     # schedule
     recipe: str = "auto"  # the recipe that the settings come from
     epochs: int = 300  # passes over the training set
-    global_batch: int = 256  # images per step: batch_size * grad_accum_steps * world size; lr belongs to it
+    global_batch: int = 256  # images per step: batch_size * grad_accum_steps * world size; lr is for this batch
     batch_size: int | None = None  # per rank and micro-batch; None: global_batch / world size / grad_accum_steps
     grad_accum_steps: int = 1  # micro-batches per step
     opt: str = "sgd"  # "sgd" or "adam"

@@ -11,7 +11,7 @@ from typing import Any
 from fastreg.errors import InputError
 from fastreg.methods.base import number
 
-# setting -> a value of timm or torchvision -> the settings it stands for
+# setting -> a value of timm or torchvision -> the settings that it means
 VALUES: dict[str, dict[str, dict[str, Any]]] = {
     "sched": {
         "cosineannealinglr": {"sched": "cosine"},
@@ -27,7 +27,7 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
     "scope": {"elem": {"scope": "sample"}},
     "torchcompile": {"inductor": {"torchcompile": "default"}},
 }
-# a switch of timm or torchvision -> the settings it stands for, unless the first of them is given itself
+# a switch of timm or torchvision -> the settings that it means, unless the first of them is given as well
 SWITCHES: dict[str, dict[str, Any]] = {
     "amp": {"precision": "auto"},
     "model_ema": {"model_ema_decay": 0.9998, "model_ema_warmup": True},

@@ -34,7 +34,7 @@ class GracefulShutdown:
         self.steps, self.every, self.since = 0, 1, time.monotonic()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler. The first signal is acknowledged at once; one after a pause interrupts at once."""
+        """The signal handler. It acknowledges the first signal at once; a later signal after a pause interrupts."""
         now = time.monotonic()
         if self.signalled_at is None:
             self.signalled_at = now
@@ -49,7 +49,7 @@ class GracefulShutdown:
         """Whether all ranks stop after this step.
 
         Args:
-            wait: wait for the newest exchange (where the host waits anyway); else the answer is about a second old.
+            wait: wait for the newest exchange (if the host waits anyway); else the answer is about a second old.
         """
         if self.world.size == 1:
             return self.signalled_at is not None

@@ -24,11 +24,11 @@ def checks(quick: bool = False) -> Iterator[Check]:
     yield Check("last", _zero, EXACT)
 
 
-_spoilt = False
+_unusable = False
 
 
 def _zero(device: torch.device) -> tuple[torch.Tensor]:
-    if _spoilt:
+    if _unusable:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")  # as every later call on a GPU
     return (torch.zeros(1),)
 
@@ -38,8 +38,8 @@ def _zero_reference() -> tuple[torch.Tensor]:
 
 
 def _illegal(device: torch.device) -> tuple[torch.Tensor]:
-    global _spoilt
-    _spoilt = True
+    global _unusable
+    _unusable = True
     return _zero(device)
 
 

@@ -1,4 +1,4 @@
-"""Worker processes: a CUDA error or a crash costs its own check only, and a deadline ends what runs."""
+"""Worker processes: a CUDA error or a crash fails its own check only, and a deadline ends running checks."""
 
 from __future__ import annotations
 

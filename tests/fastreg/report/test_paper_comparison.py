@@ -17,7 +17,7 @@ from fastreg.training.config import Config, to_dict
 from fastreg.training.recipe_table import recipe_config
 from tests.fastreg.report.make_runs import make_run, paper_settings, read_report
 
-# setting -> another value, and what must be set for it to have an effect
+# setting -> another value, and the settings without which it has no effect
 OTHER = {
     "model": "resnet18",
     "stem": "cifar",

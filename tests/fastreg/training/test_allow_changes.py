@@ -91,7 +91,7 @@ def test_hyperparameters_are_those_of_the_new_settings(data, change):
     losses = [advance(engine, range(2, 5)) for engine in (old, other, new)]
     assert losses[0] == losses[1]
     assert losses[2][0] == losses[0][0]  # the same weights ...
-    assert losses[2][2] != losses[0][2]  # ... that then go elsewhere
+    assert losses[2][2] != losses[0][2]  # ... that then differ
 
 
 def test_an_average_that_is_new_starts_from_the_weights(data):

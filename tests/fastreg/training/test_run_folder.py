@@ -71,7 +71,7 @@ def test_of_three_runs_with_one_name_one_gets_the_folder(tmp_path):
 
 
 def test_runs_that_fail_before_they_write_disturb_no_other(tmp_path):
-    """Each removes what it created, while others claim the same folder."""
+    """Each run removes the folders that it created, while others claim the same folder."""
 
     def start(number: int, barrier) -> int:
         barrier.wait(60)
