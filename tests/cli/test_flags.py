@@ -152,8 +152,7 @@ def test_every_setting_has_a_flag_and_every_flag_a_meaning():
     flags = {name for rows in FLAGS.values() for name in rows} - {"gpus", "resume", "allow_changes"}
     fields = set(Config.__dataclass_fields__) - {"dataset", "global_batch"}  # the batch belongs to the recipe
     assert fields <= flags
-    theirs = {"mixup_prob": 0.5, "mixup_switch_prob": 0.5, "mixup": 1.0, "cutmix": 1.0, "warmup_epochs": 1}
-    theirs["drop_path"] = 0.1
+    theirs = {
         "mixup_prob": 0.5,
         "mixup_switch_prob": 0.5,
         "mixup": 1.0,
