@@ -84,8 +84,8 @@ def claim_folder(
                     raise
                 taken.add(folder)
                 continue
-            if choose_folder(config, resume, world_size, allow_changes, taken) != (folder, resumed):
-                continue  # another process has started or finished a run there in the meantime
+            if resumed != (folder / "last.pt").is_file() if resume else (folder / "config.json").exists():
+                continue  # another process has finished a run there in the meantime
             yield folder, resumed
             return
 

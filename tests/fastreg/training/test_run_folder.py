@@ -97,6 +97,24 @@ def test_a_run_that_writes_nothing_leaves_no_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("resume", [None, "auto"])
+def test_a_run_that_another_process_finishes_before_the_lock_is_kept(resume, tmp_path, monkeypatch):
+    config = Config("cifar100", output=str(tmp_path), seed=1)
+    lock = files.lock
+
+    def late(folder, *given):
+        monkeypatch.setattr(files, "lock", lock)
+        folder.mkdir()
+        for name in ("config.json", "last.pt"):
+            (folder / name).write_text("{}")
+        return lock(folder, *given)
+
+    monkeypatch.setattr(files, "lock", late)
+    with claim_folder(config, resume) as (folder, resumed):
+        base = "cifar100-resnet50-none"
+        assert (folder.name, resumed) == ((base, True) if resume else (f"{base}-2", False))
+
+
 def test_a_name_is_locked_while_its_first_run_reads_the_data(quick, data, tmp_path):
     """A second run must not continue the first one, even if the first has finished in the meantime."""
     errors = []
