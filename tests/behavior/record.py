@@ -30,6 +30,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+# (case, difference) of changes since 25d715e that are meant
+INTENDED = {
+    # files that `fastreg corrupt` wrote were called official
+    ("eval/mixup", "files imagenet-c/settings/from: 'official files' became 'files of fastreg corrupt'"),
+}
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "0"}
 
 
@@ -118,7 +123,7 @@ def compare(first: dict[str, Any], second: dict[str, Any], only: tuple[str, ...]
             if reason := second["skipped"].get(name):
                 lines.append(f"{name}: not compared, {reason}")
                 continue
-            found = differences(content, second[table].get(name))
+            found = [line for line in differences(content, second[table].get(name)) if (name, line) not in INTENDED]
             equal += not found
             failed += len(found)
             lines += [f"{table} {name}: {line}" for line in found]
