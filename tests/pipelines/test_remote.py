@@ -149,13 +149,11 @@ def test_a_server_that_keeps_failing_ends_in_one_sentence_soon(server, monkeypat
     monkeypatch.setattr(http_files, "STALL_SECONDS", 0.3)
     server.faults = {"train-0000.tar": [fault] * 1000}
     server.ranges = False
-    began = time.monotonic()
     with pytest.raises(RunError, match=r"cannot download http://127\.0\.0\.1:\d+/tar/train-0000\.tar: ") as caught:
         open_dataset("folder", "train", f"{server.url}/tar/train-0000.tar")
     assert "\n" not in str(caught.value)
     tries = downloads(server).count("train-0000.tar")
     assert tries == (1 if fault == 403 else retry.TRIES)
-    assert time.monotonic() - began < 60  # it ends at all
 
 
 def test_addresses_of_nothing(server, tmp_path):
