@@ -1,5 +1,5 @@
-# `make demo` runs the whole path on real images, `make test` checks everything, `make ptx` runs the
-# compiled kernels without a GPU, `make docs` builds the documentation.
+# `make demo` runs the whole path on real images, `make test` checks everything, `make test-slow`
+# runs the tests that take longer, `make ptx` the compiled kernels without a GPU, `make docs` builds the documentation.
 # None calls apt: where system packages are missing, the line that installs them is printed.
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 FFCV_SYSTEM := libopencv-dev libturbojpeg0-dev pkg-config g++
 MAGICK_SYSTEM := libmagickwand-6.q16-6
 
-.PHONY: demo test ptx lint types docs format install install-dev ffcv clean
+.PHONY: demo test test-slow ptx lint types docs format install install-dev ffcv clean
 
 demo: install
 	@test -d data/imagenet || $(BIN)/fastreg data sample imagenet
@@ -22,6 +22,9 @@ demo: install
 test: install-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpreter -n 2 --dist loadfile
+
+test-slow: install-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 # The compiled kernels run on the CPU. Without its cache, most of the minutes are gcc's.
 ptx: install-dev

@@ -17,12 +17,15 @@ LOADERS = {name: spec.package for name, spec in fastreg_loaders.items() if spec.
 MUST_RUN = [word for word in os.environ.get("FASTREG_MUST_RUN", "").lower().split(",") if word]
 
 
-def pytest_report_header() -> list[str]:
+def pytest_report_header(config: pytest.Config) -> list[str]:
     left_out = (
         ("TRITON_INTERPRET", "tests/interpreter is not collected: Triton's interpreter needs TRITON_INTERPRET=1"),
         ("FASTREG_PTX", "tests/ptx is not collected: it takes minutes, and runs with FASTREG_PTX=1 (make ptx)"),
     )
-    return [line for variable, line in left_out if os.environ.get(variable) != "1"]
+    lines = [line for variable, line in left_out if os.environ.get(variable) != "1"]
+    if config.getoption("markexpr") == "not slow":
+        lines.append("tests marked slow are deselected: they run with -m slow (make test-slow)")
+    return lines
 
 
 def _turn_into_failure(report) -> None:
