@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from fastreg.kernels.auto_augmentation import AUTO_AUGMENT_OPERATIONS, auto_augment
     from fastreg.kernels.color import color_jitter
     from fastreg.kernels.corruptions import (
-        CORRUPTION_CATEGORIES,
         C_BAR_CORRUPTIONS,
+        CORRUPTION_CATEGORIES,
         CORRUPTIONS,
         EXTRA_CORRUPTIONS,
         corrupt,

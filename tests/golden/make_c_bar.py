@@ -23,7 +23,12 @@ def published_fields(name, parameters, n):
     if name == "single_frequency_greyscale":
         return {"frequency": p["freq"], "phase": p["phase"]}
     if name == "cocentric_sine_waves":
-        return {"center": p["offset"], "frequency": p["freq"], "amplitude": p["amplitude"], "ring_width": p["ring_width"]}
+        return {
+            "center": p["offset"],
+            "frequency": p["freq"],
+            "amplitude": p["amplitude"],
+            "ring_width": p["ring_width"],
+        }
     if name == "plasma_noise":
         return {key: p[key] for key in ("time", "iterations", "sharpness", "scale")}
     if name == "sparkles":

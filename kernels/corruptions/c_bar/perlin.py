@@ -53,7 +53,7 @@ def _noise(at: Tensor, gradient: Tensor, permutation: Tensor) -> Tensor:
 
     def corner(i: int, j: int) -> Tensor:
         """The gradient of a corner times the way from it."""
-        entry = (permutation[:, near[i]][:, :, None] + near[j]) % _LATTICE
+        entry = (permutation.index_select(1, near[i])[:, :, None] + near[j]) % _LATTICE
         which = permutation.gather(1, entry.flatten(1)).view_as(entry)
         u = gradient[..., 0].gather(1, which.flatten(1)).view_as(entry)
         v = gradient[..., 1].gather(1, which.flatten(1)).view_as(entry)

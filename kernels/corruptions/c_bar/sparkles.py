@@ -34,7 +34,7 @@ def sparkles(images: Tensor, level: float, fields: dict) -> Tensor:
     radius = level * 0.1 / 10 * images.shape[1]
     x = images
     for star in range(_STARS):
-        center, rays, normal = (on(fields[f][:, star], images.device) for f in ("center", "rays", "normal"))
+        center, rays, normal = (on(fields[f], images.device)[:, star] for f in ("center", "rays", "normal"))
         lengths = (radius + 0.25 * radius * normal.double()).clamp_min(1)
         f = _star(images.shape[1], center.double(), rays.long(), lengths, 1.0)
         value = x.float().double()
@@ -54,7 +54,7 @@ def inverse_sparkles(images: Tensor, level: float, fields: dict) -> Tensor:
 def _star(n: int, center: Tensor, rays: Tensor, lengths: Tensor, exponent: float) -> Tensor:
     """float64 [B, n, n, 1] share of a star. ``center`` [B, 2] row and column, ``rays`` [B], ``lengths`` [B, 199]."""
     row, column = rows_and_columns(n, center.device)
-    y, x = row - center[:, 0, None, None], column - center[:, 1, None, None]
+    y, x = row - center[:, 0][:, None, None], column - center[:, 1][:, None, None]
     squared = torch.sqrt(y**2 + x**2) ** 2
     turn = (torch.atan2(x, y) + math.pi) / (2 * math.pi) * rays[:, None, None]
     ray = turn.long()

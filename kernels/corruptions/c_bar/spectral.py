@@ -1,7 +1,7 @@
 """brownish_noise and blue_noise_sample: noise of a given power spectrum and random phases.
 
-    spectrum(f) = power(f) exp(i phase(f)), the phases point-symmetric about the center; noise = Re(ifft2(spectrum)) / its
-    standard deviation
+    spectrum(f) = power(f) exp(i phase(f)), the phases point-symmetric about the center
+    noise = Re(ifft2(spectrum)) over its standard deviation
     brownish_noise     power 1 / (f^2 + 1), one noise per channel:  x + 6.4 level noise
     blue_noise_sample  power f:  x where noise > 0.3 level - 2.5, elsewhere black
 

@@ -77,9 +77,7 @@ def plasma_noise(images: Tensor, level: float, fields: dict) -> Tensor:
         warped = step < iterations
         x, y = torch.where(warped, x + (a - b * 0.3), x), torch.where(warped, y + (b + a * 0.3), y)
         inner, outer, divisor = inner * 1.93, outer * 1.15, divisor * (2.25 - sharpness)
-    plasma = torch.stack(
-        (torch.sin(x - time), torch.sin((x + y + torch.sin(time)) * 0.5), torch.sin(y + time)), dim=-1
-    )
+    plasma = torch.stack((torch.sin(x - time), torch.sin((x + y + torch.sin(time)) * 0.5), torch.sin(y + time)), dim=-1)
     intensity = level * 64 / 10
     return to_levels((1 - intensity / 255) * images.double() + intensity * plasma)
 
