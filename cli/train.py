@@ -45,6 +45,7 @@ def train(dataset: What, **flags: Any) -> None:
     from fastreg.training import train as run
     from fastreg.training.config import continue_config
     from fastreg.training.config_file import read_config
+    from fastreg.training.loss import read_class_weight
     from fastreg.training.resume import settings_at
 
     if gpus is not None and gpus < 1:
@@ -54,6 +55,7 @@ def train(dataset: What, **flags: Any) -> None:
         start = gpus is not None and gpus > 1 and "RANK" not in os.environ
         flags |= {"gpu": gpu, "world": gpus if start else world}
         settings = read_config(file) if file else {}
+        flags["class_weight"] = read_class_weight(flags["class_weight"])
         if resume in (None, "auto"):
             config, messages = make_config(dataset, settings=settings, **flags)
         else:

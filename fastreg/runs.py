@@ -21,6 +21,7 @@ from fastreg.files import atomic_write, replacing
 FORMAT = "fastreg-checkpoint-1"
 STEP_COLUMNS = ("step", "epoch", "loss", "lr", "images_per_second", "data_wait")
 EPOCH_COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_top1_error", "ema_val_loss", "ema_val_top1_error")
+EPOCH_COLUMNS += ("val_top5_error", "ema_val_top5_error")  # since runs of earlier versions have none, at the end
 
 
 def save_checkpoint(path: Path | str, state: dict[str, Any]) -> None:

@@ -37,6 +37,10 @@ class Config:
     freeze: tuple[str, ...] = ()  # names of parameters or modules that are not trained, with * and ?; or re:REGEX
     reg: str = "none"  # method names joined by +
     ls: float = 0.0  # label smoothing
+    bce_loss: bool = False  # binary cross-entropy, a sigmoid per class, in place of cross-entropy
+    bce_target_threshold: float | None = None  # targets above it become 1, the others 0; None: as they are
+    bce_sum: bool = False  # sum of the binary cross-entropy over the classes, in place of the mean
+    class_weight: str | dict[str, float] | None = None  # "balanced", or weights by name of the class; others: 1
     scope: str = "batch"  # "batch": one lambda and box per batch, as the paper; "sample": one per image
     reg_args: dict[str, Any] = field(default_factory=dict)  # a method's own parameters, such as alpha
     mixup_off_epoch: int = 0  # no mixing, cutting or noise from this epoch on, counted from 0; 0: until the end
@@ -119,6 +123,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 # field -> (brackets, lowest, highest): a round bracket excludes the bound
 RANGES: dict[str, tuple[str, float, float]] = {
     "ls": ("[]", 0, 1),
+    "bce_target_threshold": ("[]", 0, 1),
     "lr": ("()", 0, math.inf),
     "epochs": ("[)", 1, math.inf),
     "batch_size": ("[)", 1, math.inf),
@@ -153,6 +158,7 @@ RANGES: dict[str, tuple[str, float, float]] = {
 # settings that runs of earlier versions do not have: they were trained with the defaults
 ADDED = {"model_ema_warmup", "opt_eps", "opt_betas", "layer_decay", "decay_rate", "min_lr", "warmup_lr"}
 ADDED |= {"warmup_overlap", "cooldown", "model_kwargs", "pretrained", "initial_checkpoint", "weights_key", "freeze"}
+ADDED |= {"bce_loss", "bce_target_threshold", "bce_sum", "class_weight"}
 COMMON = ("seed", "dataset", "size", "scope")  # parameters of methods.create that are settings themselves
 
 
@@ -177,6 +183,7 @@ def check(config: Config) -> None:
     if len(config.size_ramp) != 2 or config.size_ramp[0] > config.size_ramp[1]:
         raise InputError(f"`size_ramp` is {config.size_ramp}: give two fractions of the run in rising order.")
     check_optimizer(config)
+    check_loss(config)
     if config.pretrained and config.initial_checkpoint is not None:
         raise InputError("`pretrained` and `initial_checkpoint` are both weights to start from: give one.")
     if config.pretrained and config.stem == "cifar" and ":" not in config.model:
@@ -210,6 +217,24 @@ def check_optimizer(config: Config) -> None:
         raise InputError(
             f"`min_lr` {config.min_lr:g} is more than `lr` {config.lr:g}: the rate falls from one to the other."
         )
+
+
+def check_loss(config: Config) -> None:
+    """Check the settings of the loss.
+
+    Raises:
+        InputError: the message names the setting.
+    """
+    for name in ("bce_target_threshold", "bce_sum"):
+        if getattr(config, name) not in (None, False) and not config.bce_loss:
+            raise InputError(f"`{name}` is for `bce_loss`: turn that on, or leave it out.")
+    weights = config.class_weight
+    if isinstance(weights, Mapping):
+        for name, value in weights.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise InputError(f"`class_weight` of {name!r} is {value!r}: give a number of at least 0.")
+    elif weights not in (None, "balanced"):
+        raise InputError(f"`class_weight` is {weights!r}: give balanced, or numbers by name of the class.")
 
 
 def _is_timms(name: str) -> bool:
@@ -384,6 +409,7 @@ def _with_batch(
             )
         config.global_batch = real
     changed = {k: v for k, v in given.items() if k in base and base[k] != v and k not in ("dataset", "recipe")}
+    changed |= {k: f"of {len(v)} names" for k, v in changed.items() if isinstance(v, dict) and len(v) > 8}
     if changed:
         messages.append("flags override: " + ", ".join(f"{k} {v}" for k, v in changed.items()))
     return config, messages

@@ -13,6 +13,7 @@ _COLUMNS += ["weight decay", "pixels", "jitter, lighting"]
 
 # settings that apply only if another setting has a given value
 _DEPENDENT = {"milestones": ("sched", "step"), "momentum": ("opt", "sgd"), "nesterov": ("opt", "sgd")}
+_DEPENDENT |= {"bce_target_threshold": ("bce_loss", True), "bce_sum": ("bce_loss", True)}
 
 
 def recipe_config(name: str) -> Config:
@@ -29,7 +30,7 @@ def recipe_settings(name: str) -> dict[str, Any]:
     found = {field: getattr(config, field) for field in fields if getattr(config, field) is not None}
     for field, (other, value) in _DEPENDENT.items():
         if found[other] != value:
-            del found[field]
+            found.pop(field, None)
     if config.min_size is None:
         del found["size_ramp"]
     if config.model_ema_decay is None:

@@ -20,8 +20,7 @@ from torch import nn
 
 from fastreg.distributed import World
 from fastreg.errors import InputError
-from fastreg.kernels import Batch, Plan, augment, mixed_cross_entropy
-from fastreg.kernels.types import Targets
+from fastreg.kernels import Batch, Plan, augment
 from fastreg.log import log
 from fastreg.models import Normalized, branch_layers, set_fields
 from fastreg.pipelines import Source
@@ -30,6 +29,7 @@ from fastreg.training.batchnorm import BatchNormStatistics
 from fastreg.training.color_jitter import make_color_jitter
 from fastreg.training.config import Config
 from fastreg.training.initial_weights import load_initial_weights
+from fastreg.training.loss import make_loss
 from fastreg.training.schedule import average_decay, learning_rate
 
 _WHITENED = 1000  # images from which a model computes its whitening layer
@@ -40,6 +40,7 @@ class TrainStep:
 
     Attributes:
         model: the bare model, which is saved.
+        loss: the mean loss of a batch, from logits and targets.
         net: the module that a step calls: ``model`` compiled, in DDP, with normalization for methods on pixels.
         ema: the moving average of ``model``, or None.
         mixing: False after ``mixup_off_epoch``: the method draws flips only; its model stays.
@@ -50,18 +51,26 @@ class TrainStep:
         mean: per channel, on the 0-1 scale.
         std: per channel, on the 0-1 scale.
         world: this rank.
+        class_weight: float32 [C], the weights of the classes in the loss, or None.
 
     Raises:
         InputError: an unknown model, or data that the method needs are missing.
     """
 
     def __init__(
-        self, config: Config, num_classes: int, mean: Sequence[float], std: Sequence[float], world: World
+        self,
+        config: Config,
+        num_classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        world: World,
+        class_weight: torch.Tensor | None = None,
     ) -> None:
         self.config, self.world, self.mean, self.std = config, world, mean, std
         self.precision = setup.resolve_precision(config.precision, world.device)
         self.dtype = setup.DTYPES[self.precision]
         self.method = setup.build_method(config)
+        self.loss = make_loss(config, None if class_weight is None else class_weight.to(world.device))
         self.jitter_colors = make_color_jitter(jitter=config.color_jitter, lighting=config.lighting, seed=config.seed)
         self.mixing = True
         self.model_args = setup.model_arguments(config, self.method)
@@ -134,10 +143,6 @@ class TrainStep:
             self.scaler.scale(loss).backward()
         self.batchnorm.end(micro)
         return loss
-
-    def loss(self, logits: torch.Tensor, targets: Targets) -> torch.Tensor:
-        """The mean cross-entropy with the run's label smoothing, a float32 scalar."""
-        return mixed_cross_entropy(logits, targets, label_smoothing=self.config.ls)
 
     def update(self, step: int, steps: int) -> float:
         """Update the weights with the learning rate of step ``step`` (from 0) of ``steps``, and return the rate."""

@@ -23,6 +23,10 @@ OTHER = {
     "stem": "cifar",
     "blurpool": True,
     "ls": 0.4,
+    "bce_loss": True,
+    "bce_target_threshold": 0.2,
+    "bce_sum": True,
+    "class_weight": "balanced",
     "scope": "sample",
     "reg_args": {"alpha": 0.2},
     "mixup_off_epoch": 200,
@@ -68,6 +72,7 @@ OTHER = {
     "cooldown": 0.1,
 }
 NEEDS = {"size_ramp": {"min_size": 128}, "model_ema_warmup": {"model_ema_decay": 0.99}}
+NEEDS |= {"bce_target_threshold": {"bce_loss": True}, "bce_sum": {"bce_loss": True}}
 IDENTITY = {"dataset", "reg"}  # another value: another row, or none
 
 
