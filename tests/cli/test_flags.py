@@ -133,7 +133,7 @@ def test_words(words, expected, config):
     ("words", "message"),
     [
         ("--aa rand-m9", "No such option: --aa"),
-        ("--mixup-mode pair", "--mixup-mode pair: pairs are drawn per batch or per sample: give --mixup-mode batch or elem."),
+        ("--mixup-mode pair", "--mixup-mode pair: pairs are drawn per batch or per sample"),
         ("--opt adamv", "unknown --opt 'adamv': known are sgd, adam, adamw, timm:NAME; did you mean 'adam'?"),
         ("--opt timm:lamb", "--opt timm:lamb needs --lr: the recipe's rate 0.05 is for sgd."),
         ("--opt-eps 1e-8", "--opt-eps is for Adam and others, and --opt is sgd: leave it out."),

@@ -37,13 +37,14 @@ TIMM = """-c --config --data-dir --dataset --train-split --val-split --train-num
 --kd-loss-type --distill-loss-weight --task-loss-weight --kd-temperature --kd-student-feature-dim
 --kd-teacher-feature-dim --kd-token-distill-type"""
 # pytorch/vision, references/classification/train.py of 0.9 to 0.25
-TORCHVISION = """--data-path --model --device -b --batch-size --epochs -j --workers --opt --lr --momentum --wd --weight-decay
---norm-weight-decay --bias-weight-decay --transformer-embedding-decay --label-smoothing --mixup-alpha
---cutmix-alpha --lr-scheduler --lr-warmup-epochs --lr-warmup-method --lr-warmup-decay --lr-step-size --lr-gamma
---lr-min --print-freq --output-dir --resume --start-epoch --cache-dataset --sync-bn --test-only --pretrained
---auto-augment --ra-magnitude --augmix-severity --random-erase --amp --world-size --dist-url --model-ema
---model-ema-steps --model-ema-decay --use-deterministic-algorithms --interpolation --val-resize-size
---val-crop-size --train-crop-size --clip-grad-norm --ra-sampler --ra-reps --weights --backend --use-v2"""
+TORCHVISION = """--data-path --model --device -b --batch-size --epochs -j --workers --opt --lr --momentum --wd
+--weight-decay --norm-weight-decay --bias-weight-decay --transformer-embedding-decay
+--label-smoothing --mixup-alpha --cutmix-alpha --lr-scheduler --lr-warmup-epochs --lr-warmup-method
+--lr-warmup-decay --lr-step-size --lr-gamma --lr-min --print-freq --output-dir --resume
+--start-epoch --cache-dataset --sync-bn --test-only --pretrained --auto-augment --ra-magnitude
+--augmix-severity --random-erase --amp --world-size --dist-url --model-ema --model-ema-steps
+--model-ema-decay --use-deterministic-algorithms --interpolation --val-resize-size --val-crop-size
+--train-crop-size --clip-grad-norm --ra-sampler --ra-reps --weights --backend --use-v2"""
 OURS = {name for rows in FLAGS.values() for _, names, _ in rows.values() for name in names.replace("/", " ").split()}
 THEIRS = {*TIMM.split(), *TORCHVISION.split()}
 
