@@ -26,9 +26,16 @@ def evaluate(
     **flags: Any,
 ) -> None:
     """Evaluate a model and write its scorecard; a repeated command continues a killed evaluation."""
+    from fastreg.errors import InputError
     from fastreg.evaluation.from_checkpoint import run
+    from fastreg.pipelines import DATASETS
     from fastreg.report import print_scorecard
 
+    if str(checkpoint) in DATASETS and not Path(str(checkpoint)).exists():
+        raise InputError(
+            f"{checkpoint} is a data set, and the first word is a run folder or checkpoint: give --data {checkpoint}, "
+            "or neither for the newest run on its own data."
+        )
     given = {name: value for name, value in flags.items() if value is not None}
     for name in given.keys() & {"mean", "std"}:
         given[name] = _numbers(given[name])

@@ -176,6 +176,8 @@ def check(config: Config) -> None:
         for one in value if isinstance(value, tuple) else () if value is None else (value,):
             check_range(name, one)
     check_reg_args(config.reg_args)
+    if config.name is not None and (not config.name or config.name in (".", "..") or "/" in config.name):
+        raise InputError(f"`name` is {config.name!r}: give the name of one folder; `output` is the folder above it.")
     if config.min_size is not None and config.min_size > config.size:
         raise InputError(
             f"`min_size` {config.min_size} is larger than `size` {config.size}: images grow from one to the other."
@@ -380,7 +382,7 @@ def check_dataset(name: str) -> None:
             f"`fastreg train folder --data-dir {shlex.quote(name)}`."
         )
     if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
+        raise unknown("data set", name, [one for one in DATASETS if one != "svhn"])
     if name == "svhn":
         raise InputError("svhn is the out-of-distribution set of ood_svhn: train on imagenet, cifar100 or cifar10.")
 
