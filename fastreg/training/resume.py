@@ -20,12 +20,12 @@ from fastreg.training.config import Config, to_dict
 
 # settings that may change without making it another run
 _FREE = {"data_dir", "loader", "workers", "device", "output", "name", "log_interval", "recovery_interval", "profile"}
-_FREE |= {"log_tensorboard", "command", "loader_used", "data_root"}
+_FREE |= {"log_tensorboard", "command", "loader_used", "data_root", "cache_dir", "cache_gb"}
 _FREE |= {"world_size", "batch_size", "grad_accum_steps"}  # shares of the global batch, which may not change
 # settings that the weights or the optimizer's state depend on
 _FIXED = {"model", "stem", "opt", "norm_weight_decay"}
 # settings that runs of earlier versions do not have
-_DEFAULTS = {"model_ema_warmup": False}
+_DEFAULTS = {"model_ema_warmup": False, "channels": 3}
 _FINGERPRINTS = {"training": "data_fingerprint", "validation": "val_fingerprint"}
 
 
@@ -162,7 +162,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     """A run's config.json; empty if it is missing or damaged."""
     try:
         settings = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return settings if isinstance(settings, dict) else {}
 

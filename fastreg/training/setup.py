@@ -60,7 +60,8 @@ def build_method(config: Config) -> Method:
 
 def model_arguments(config: Config, method: Method) -> dict[str, Any]:
     """Arguments of ``create_model`` that the method and the recipe need."""
-    return {**method.model, **({"blurpool": True} if config.blurpool else {})}
+    gray = {"channels": config.channels} if config.channels != 3 else {}
+    return {**method.model, **({"blurpool": True} if config.blurpool else {}), **gray}
 
 
 def build_model(

@@ -53,6 +53,9 @@ OTHER = {
     "precision": "bf16",
     "sync_bn": True,
     "batch_size": 8,
+    "val_share": 0.1,
+    "class_map": "timm",
+    "channels": 1,
 }
 NEEDS = {"size_ramp": {"min_size": 128}, "model_ema_warmup": {"model_ema_decay": 0.99}}
 IDENTITY = {"dataset", "reg"}  # another value: another row, or none
@@ -90,7 +93,10 @@ def test_each_setting_that_differs_is_named(name, field):
     assert any(one.startswith(f"{field} ") for one in found)
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Config) if field.name not in IDENTITY | FREE])
+ALWAYS = [name for name, (other, _) in paper_comparison.DEPENDENT.items() if name == other]  # absent: the default
+
+
+@pytest.mark.parametrize("field", sorted({field.name for field in fields(Config)} - IDENTITY - FREE - {*ALWAYS}))
 def test_a_setting_that_is_not_known_is_named(field):
     settings = settings_of("paper/imagenet/mixup") | NEEDS.get(field, {})
     for key in (field, f"{field}_used"):
