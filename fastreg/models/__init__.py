@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from fastreg.errors import InputError, extra, unknown
+from fastreg.models.arguments import check_arguments
 from fastreg.models.branch import branch_layers, set_fields
 from fastreg.models.cifarnet import CIFARNETS, CifarNet
 from fastreg.models.gray import with_gray_input
@@ -18,7 +19,7 @@ from fastreg.models.normalized import Normalized
 from fastreg.models.pyramidnet import PYRAMIDNETS, PyramidNet
 from fastreg.models.resnet import RESNETS, ResNet
 
-__all__ = ["MODELS", "Normalized", "branch_layers", "create_model", "set_fields"]
+__all__ = ["MODELS", "Normalized", "branch_layers", "check_arguments", "create_model", "set_fields"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(ResNet, *row) for name, row in RESNETS.items()},
@@ -32,7 +33,7 @@ STEMS = ("imagenet", "cifar")
 
 
 def create_model(
-    name: str, num_classes: int, shakedrop: bool = False, stem: str = "imagenet", *, channels: int = 3, **kw: Any
+    name: str, num_classes: int, shakedrop: bool = False, stem: str = "imagenet", *, in_channels: int = 3, **kw: Any
 ) -> nn.Module:
     """Create a model in training mode, initialized from torch's current random state.
 
@@ -42,7 +43,7 @@ def create_model(
         shakedrop: Whether residual branches have ShakeDrop (ResNets and PyramidNets).
         stem: First layers of a ResNet: ``"imagenet"`` (7x7, stride 2, max-pool) or ``"cifar"`` (3x3, stride 1). Other
             models have one stem and ignore it.
-        channels: 3, or 1 for a model of the pixels' gray values: it takes [B, 3, h, w], whose gray value it computes,
+        in_channels: 3, or 1 for a model of the pixels' gray values: it takes [B, 3, h, w], whose gray value it computes,
             and [B, 1, h, w].
         kw: Further arguments: ``stochastic_depth`` (share of dropped branches in the last layer) for ResNets and
             PyramidNets, ``blurpool`` and ``zero_init_residual`` for ResNets, their own arguments for timm and
@@ -61,9 +62,9 @@ def create_model(
         raise InputError(f"`num_classes` is {num_classes!r}: give a whole number, 1 or more.")
     if stem not in STEMS:
         raise unknown("`stem`", stem, STEMS)
-    if channels not in (1, 3):
+    if in_channels not in (1, 3):
         raise InputError(
-            f"`channels` is {channels!r}: images have three channels, so give 3, or 1 for their gray value."
+            f"`in_channels` is {in_channels!r}: images have three channels, so give 3, or 1 for their gray value."
         )
     package, _, rest = name.partition(":")
     if not (name in MODELS or (package in _PACKAGES and rest)):
@@ -82,11 +83,11 @@ def create_model(
             model = build(num_classes, **own, **kw)
     except TypeError as error:
         raise InputError(f"model {name!r} does not take these arguments: {error}.") from error
-    return with_gray_input(model, name) if channels == 1 else model
+    return with_gray_input(model, name) if in_channels == 1 else model
 
 
 def _timm(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
-    timm = import_package("timm", f"timm:{name}", extra("timm"))
+    timm = import_package("timm", f"model timm:{name}", extra("timm"))
     if name.partition(".")[0] not in timm.list_models():
         raise unknown("timm model", name, timm.list_models())
     try:
@@ -97,18 +98,21 @@ def _timm(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
 
 
 def _torchvision(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
-    models = import_package("torchvision", f"torchvision:{name}", extra("peers")).models
-    if name not in models.list_models():
-        raise unknown("torchvision model", name, models.list_models())
+    models = import_package("torchvision", f"model torchvision:{name}", extra("peers")).models
+    known = models.list_models(module=models)  # classifiers only
+    if name not in known:
+        raise unknown("torchvision model", name, known)
+    if name in _AUXILIARY:  # heads that only a published training used; with them a model in training returns tuples
+        kw = {"aux_logits": False, "init_weights": True, **kw}
     return models.get_model(name, weights=None, num_classes=num_classes, **kw)
 
 
-def import_package(package: str, model: str, install: str) -> Any:
+def import_package(package: str, user: str, install: str) -> Any:
     """Import a package of models.
 
     Args:
         package: Name of the package.
-        model: The model that needs it, for the error.
+        user: What needs it, such as "model timm:resnet50", for the error.
         install: Command that installs it, for the error.
 
     Returns:
@@ -120,12 +124,13 @@ def import_package(package: str, model: str, install: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise InputError(f"model {model} needs {error.name}, which is not installed: {install}.") from error
+        raise InputError(f"{user} needs {error.name}, which is not installed: {install}.") from error
     except (ImportError, RuntimeError) as error:  # torchvision that was built for another torch fails on import
         raise InputError(
-            f"model {model} needs a torchvision built for this torch ({type(error).__name__}: {error}): "
+            f"{user} needs a torchvision built for this torch ({type(error).__name__}: {error}): "
             "pip install torchvision, from the same index as torch."
         ) from error
 
 
+_AUXILIARY = ("googlenet", "inception_v3")
 _PACKAGES = {"timm": _timm, "torchvision": _torchvision}

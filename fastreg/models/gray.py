@@ -36,7 +36,7 @@ def with_gray_input(model: nn.Module, name: str) -> nn.Module:
     """
     first = next((m for m in model.modules() if getattr(m, "in_channels", 0) == 3), None)
     if not isinstance(first, nn.Conv2d) or first.groups != 1 or not first.weight.requires_grad:
-        raise InputError(f"`channels` 1: {name} does not begin with a convolution of three channels; use `channels` 3.")
+        raise InputError(f"{name} does not begin with a convolution of three channels: set `channels` to 3.")
     first.in_channels = 1
     first.weight = nn.Parameter(first.weight.detach().sum(1, keepdim=True))
     first.register_forward_pre_hook(_gray_input)

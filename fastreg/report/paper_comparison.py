@@ -17,7 +17,7 @@ from fastreg import methods
 from fastreg.errors import InputError
 from fastreg.recipes import PAPER
 from fastreg.report import paper_rows
-from fastreg.training.config import Config
+from fastreg.training.config import Config, added_settings
 from fastreg.training.recipe_table import recipe_config
 
 # Settings that leave the trained model the same, or the same up to the seed. `batch_size` is checked by itself.
@@ -31,10 +31,6 @@ DEPENDENT: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "nesterov": ("opt", lambda opt: opt == "sgd"),
     "size_ramp": ("min_size", lambda size: size is not None),
     "model_ema_warmup": ("model_ema_decay", lambda decay: decay is not None),
-    # settings that earlier runs do not have
-    "val_share": ("val_share", lambda share: share is not None),
-    "class_map": ("class_map", lambda given: given is not None),
-    "channels": ("channels", lambda channels: channels not in (None, 3)),
 }
 USED = {"precision": "precision_used", "loader": "loader_used"}  # the resolved value of "auto"
 PIXELS = ("folder", "resident")  # loaders whose pixels are Pillow's
@@ -83,6 +79,7 @@ def training_differences(training: Mapping[str, Any], rows: Sequence[Mapping[str
         return []
     reference = _reference(name)
     found, unknown = [], []
+    training = {**added_settings(), **training}
     for field in Config.__dataclass_fields__:
         if field in FREE or field in ("reg", "reg_args") or not _has_effect(field, training):
             continue

@@ -11,7 +11,6 @@ import torch.distributed as dist
 from fastreg.distributed import World, raise_on_all_ranks, require_equal
 from fastreg.errors import InputError
 from fastreg.log import log
-from fastreg.models.gray import gray_statistics
 from fastreg.pipelines import LOADERS, Loader, Source, make_loader, open_dataset
 from fastreg.pipelines.datasets import stored_as
 from fastreg.pipelines.file_list import FileList
@@ -91,9 +90,6 @@ def _open(config: Config, lists: Sequence[FileList | None]) -> list[Source]:
         raise InputError(f"the validation set has classes without training images ({', '.join(strange[:5])}).")
     if val_set.classes != train_set.classes:
         val_set.renumber(train_set.classes, {name: k for k, name in enumerate(train_set.classes)})
-    if config.channels == 1:
-        for source in (train_set, val_set):
-            source.mean, source.std = gray_statistics(source.mean), gray_statistics(source.std)
     return [train_set, val_set]
 
 

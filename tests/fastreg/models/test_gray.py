@@ -19,7 +19,7 @@ def pair(name: str, **more) -> tuple[torch.nn.Module, torch.nn.Module]:
     models = []
     for channels in (3, 1):
         torch.manual_seed(3)
-        models.append(create_model(name, 5, channels=channels, **more).eval())
+        models.append(create_model(name, 5, in_channels=channels, **more).eval())
     return models[0], models[1]
 
 
@@ -51,7 +51,7 @@ def test_the_gray_value_is_pillows_and_copies_keep_it():
 
 
 def test_other_channels_are_refused():
-    with pytest.raises(InputError, match="`channels` is 4: images have three channels"):
-        create_model("resnet18", 5, channels=4)
+    with pytest.raises(InputError, match="`in_channels` is 4: images have three channels"):
+        create_model("resnet18", 5, in_channels=4)
     with pytest.raises(InputError, match="does not begin with a convolution of three channels"):
-        create_model("cifarnet", 5, channels=1)
+        create_model("cifarnet", 5, in_channels=1)
