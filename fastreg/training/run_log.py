@@ -11,6 +11,7 @@ from fastreg import files, runs
 from fastreg.distributed import World
 from fastreg.environment import environment
 from fastreg.errors import InputError, extra
+from fastreg.training.loss_curve import LossCurve, read_curve
 
 
 class Scalars(Protocol):
@@ -33,6 +34,9 @@ class RunLog:
         self.folder, self.writes = folder, world.rank == 0
         self.rows = runs.Log(folder)
         self.tensorboard: Scalars | None = None
+        self.curve = LossCurve()
+        self._losses: list[float] = []  # of the current epoch
+        self._epoch = -1
 
     @contextmanager
     def open(
@@ -56,7 +60,12 @@ class RunLog:
             opened = open_tensorboard(self.folder, step + 1) if tensorboard else None
             files.write_json(self.folder / "config.json", settings)
             files.write_json(self.folder / "environment.json", environment())
-            self.rows.truncate(position, epochs)
+            self.curve = read_curve(self.folder)
+            since = self.curve.cut(position)
+            for row in self.rows.truncate(position, epochs, since):
+                self._count(row)
+                if row["position"] > since:
+                    self.curve.add(row)
         with nullcontext() if opened is None else closing(opened):
             self.tensorboard = opened
             yield
@@ -66,19 +75,26 @@ class RunLog:
         if self.writes and rows:
             self.rows.add("step", rows)
             for row in rows:
+                self._count(row)
+                self.curve.add(row)
                 self._add_scalars(row, ("loss", "lr", "images_per_second", "data_wait"))
 
     def add_epoch(self, row: dict[str, Any]) -> None:
         """Log a validated epoch."""
         if self.writes:
             self.rows.add("epoch", [row])
+            self.curve.save(self.folder)
             self._add_scalars(row, [key for key in row if "loss" in key or "error" in key])
 
     def train_loss(self, epoch: int) -> float:
         """Mean of the logged losses of an epoch, with those before a resume; nan on ranks that do not write."""
-        rows = runs.read_rows(self.rows.jsonl) if self.writes else []
-        losses = [row["loss"] for row in rows if row["kind"] == "step" and row["epoch"] == epoch]
+        losses = self._losses if epoch == self._epoch else []
         return sum(losses) / len(losses) if losses else float("nan")
+
+    def _count(self, row: dict[str, Any]) -> None:
+        if row["epoch"] != self._epoch:
+            self._epoch, self._losses = row["epoch"], []
+        self._losses.append(row["loss"])
 
     def _add_scalars(self, row: dict[str, Any], keys: Iterable[str]) -> None:
         if self.tensorboard is not None:

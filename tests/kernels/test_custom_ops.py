@@ -7,6 +7,7 @@ import torch
 
 from fastreg.kernels import (
     augment,
+    auto_augment,
     fgsm_step,
     mixed_binary_cross_entropy,
     mixed_cross_entropy,
@@ -49,11 +50,30 @@ def test_binary_cross_entropy_operator(reduction, sum_classes, kind):
     torch.library.opcheck(torch.ops.fastreg.binary_cross_entropy_backward.default, arguments, test_utils=TESTS)
 
 
+@pytest.mark.parametrize("reduction", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["hard", "pair", "dense"])
+def test_weighted_cross_entropy_operator(reduction, kind):
+    z, (a, b, lam), dense = torch.randn(6, 5, requires_grad=True), labels(6, 5), torch.rand(6, 5)
+    targets = {"hard": (a, None, None, None), "pair": (a, b, lam, None), "dense": (None, None, None, dense)}[kind]
+    weight, eps = (torch.rand(5), torch.rand(6)) if kind == "pair" else (None, None)
+    arguments = (z, *targets, weight, eps, 0.1, reduction)
+    torch.library.opcheck(torch.ops.fastreg.weighted_cross_entropy.default, arguments, test_utils=TESTS)
+    grad = torch.rand(() if reduction else (6,))
+    arguments = (grad, z.detach(), torch.rand(2, 6), torch.ones(()), *arguments[1:])
+    torch.library.opcheck(torch.ops.fastreg.weighted_cross_entropy_backward.default, arguments, test_utils=TESTS)
+
+
 @pytest.mark.parametrize("fields", [(), ("flip", "partner", "lam"), ("crop", "noise", "box", "box_fill")])
 def test_augment_operator(fields):
     plan = draw_plan(fields, 4, 8, 12, (16, 16), "cpu")
     arguments = (IMAGES, *plan, list(MEAN), list(STD), torch.float16, 8, 12, 7, torch.arange(4), 2, None)
     torch.library.opcheck(torch.ops.fastreg.augment.default, arguments, test_utils=TESTS)
+
+
+@pytest.mark.parametrize("modes", [None, torch.ones(4, 2, dtype=torch.int8)])
+def test_auto_augment_operator(modes):
+    arguments = (IMAGES, torch.tensor([[1, 13]] * 4), torch.full((4, 2), 0.3), 2, modes, [0, 7, 255])
+    torch.library.opcheck(torch.ops.fastreg.auto_augment.default, arguments, test_utils=TESTS)
 
 
 def test_fgsm_step_operator():
@@ -68,11 +88,16 @@ def test_a_compiled_step_is_one_graph_and_the_same_numbers():
     plan, targets = draw_plan(("flip", "partner", "lam"), 4, 16, 16, (16, 16), "cpu"), labels(4, 5)
     weight, classes = torch.randn(3 * 16 * 16, 5) * 0.01, torch.rand(5)
 
+    operations, strengths = torch.tensor([[5, 12], [13, 6], [0, 1], [9, 15]]), torch.full((4, 2), 0.7)
+
     def step(images, weight):
+        images = auto_augment(images, operations, strengths, interpolation="bilinear")
         x = augment(images, plan, mean=MEAN, std=STD, dtype=torch.float32)
         logits = x.flatten(1) @ weight
         loss = mixed_cross_entropy(logits, targets, 0.1)
         rows, hit, confidence = scored_cross_entropy(logits, targets)
+        loss = loss + mixed_cross_entropy(logits, targets, class_weight=classes)
+        loss = loss + mixed_cross_entropy(logits, logits.detach().softmax(1), 0.1)
         loss = loss + mixed_binary_cross_entropy(logits, targets, 0.1, 0.2)
         loss = (
             loss

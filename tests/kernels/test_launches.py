@@ -18,6 +18,7 @@ from fastreg.kernels import (
     Plan,
     Targets,
     augment,
+    auto_augment,
     fgsm_step,
     mixed_binary_cross_entropy,
     mixed_cross_entropy,
@@ -25,8 +26,9 @@ from fastreg.kernels import (
 )
 from fastreg.kernels.attacks import start_in_ball
 from fastreg.kernels.augmentation.registry import MEAN, STD
-from fastreg.kernels.cross_entropy import _backward, _forward, binary
-from fastreg.kernels.cross_entropy.registry import _SIZES, OPS
+from fastreg.kernels.cross_entropy import _backward, _forward, binary, weighted
+from fastreg.kernels.cross_entropy.examples import SIZES
+from fastreg.kernels.cross_entropy.registry import OPS
 from fastreg.kernels.dispatch import INTERPRETED
 from fastreg.kernels.registry import operations
 from tests.kernels.cross_entropy.losses import labels
@@ -37,6 +39,8 @@ pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces
 # launches per call of the registered operations that have a fixed number
 LAUNCHES = {op.name: 1 for op in operations() if op.name.startswith("augment")}
 LAUNCHES |= {"fgsm_step": 1, "pgd_step": 1, "random_start": 1, "color_jitter": 2}
+# two per slot, one or two slots
+LAUNCHES |= {"auto_augment_nearest": 2, "auto_augment_bilinear": 4, "auto_augment_bicubic": 2, "auto_augment_any": 4}
 AUGMENT = {"mean": MEAN, "std": STD, "dtype": torch.bfloat16}
 
 
@@ -90,7 +94,7 @@ def test_registered_variants_are_launched(name, launched):
 
 @pytest.mark.parametrize("size", ["1000", "21848", "21841"])
 def test_registered_variants_of_the_loss_are_launched(size, launched):
-    B, C = _SIZES[size][1]
+    B, C = SIZES[size][1]
     op = next(op for op in operations() if op.name == f"mixed_cross_entropy_{size}")
     with torch.no_grad(), FakeTensorMode():
         e = partial(torch.empty, device="cuda:0")
@@ -159,6 +163,44 @@ def test_binary_losses(C, sum_classes, reduction, dense, launched):
     assert len(launched) == 1
 
 
+@pytest.mark.parametrize("name", ["1000", "1000_dense", "21848_dense", "21841"])
+def test_registered_variants_of_the_weighted_loss_are_launched(name, launched):
+    op = next(op for op in operations() if op.name == f"weighted_cross_entropy_{name}")
+    example = op.example("cpu", small=False)
+    dense = isinstance(example["targets"], torch.Tensor)
+    with torch.no_grad(), FakeTensorMode():
+        z, targets, weight = fake((example["logits"], example["targets"], example.get("class_weight")))
+        settings = (*((None, None, None, targets) if dense else (*targets, None)), weight, None, 0.1, 2)
+        with Watch():
+            _, rows, total = weighted._forward(z, *settings)
+            weighted._backward(torch.empty((), device="cuda:0"), z, rows, total, *settings)
+    assert_registered((*op.aot, *OPS[0].aot), launched)  # every row shares the reduction kernel of the first
+    assert len(launched) == 3
+
+
+@pytest.mark.parametrize("C", [10, 1000, 21841])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("kind", ["pair", "hard", "dense"])
+def test_weighted_losses(C, reduction, kind, launched):
+    """As many launches as without weights."""
+    whole = reduction == "mean"
+    with torch.no_grad(), FakeTensorMode():
+        z, pair, t = fake((torch.empty(6, C, dtype=torch.bfloat16), labels(6, C), torch.rand(6, C)))
+        eps, weight = fake((torch.rand(6), torch.rand(C)))
+        targets = {"pair": pair, "hard": pair.a, "dense": t}[kind]
+        with Watch():
+            mixed_cross_entropy(z, targets, eps, reduction, class_weight=None if kind == "dense" else weight)
+            assert len(launched) == 1 + whole
+            given = {"pair": (*pair, None), "hard": (pair.a, None, None, None), "dense": (None, None, None, t)}[kind]
+            settings = (*given, weight, None, 0.0, 2 * whole)
+            value, rows, total = weighted._forward(z, *settings)
+            launched.clear()
+            grad = weighted._backward(torch.empty_like(value), z, rows, total, *settings)
+    assert value.shape == (() if whole else (6,))
+    assert (grad.shape, grad.dtype) == (z.shape, z.dtype)
+    assert len(launched) == 1
+
+
 def test_labels_on_a_gpu_are_checked_on_request_only(launched):
     with torch.no_grad(), FakeTensorMode():
         z, y = fake((torch.empty(4, 5), torch.arange(4)))
@@ -170,6 +212,20 @@ def test_labels_on_a_gpu_are_checked_on_request_only(launched):
             mixed_binary_cross_entropy(z, y)
         with pytest.raises(DataDependentOutputException):
             mixed_binary_cross_entropy(z, y, check_labels=True)
+
+
+@pytest.mark.parametrize("B", [1, 7, 256])
+@pytest.mark.parametrize("K", [0, 1, 3])
+def test_auto_augment(B, K, launched):
+    """Two launches per slot for any batch size and any draw, which the host never reads."""
+    with torch.no_grad(), FakeTensorMode():
+        images, operations, magnitudes = fake(
+            (torch.empty(B, 224, 224, 3, dtype=torch.uint8), torch.empty(B, K, dtype=torch.int64), torch.empty(B, K))
+        )
+        with Watch():
+            out = auto_augment(images, operations, magnitudes, interpolation="bilinear")
+    assert (out.shape, out.dtype, out.device) == (images.shape, torch.uint8, images.device)
+    assert len(launched) == 2 * K
 
 
 def test_tensors_on_the_host_are_copied_but_not_captured(launched, monkeypatch):
@@ -201,8 +257,10 @@ def test_another_gpu_than_the_current_one_is_named(launched):
             (torch.empty(2, 8, 8, 3, dtype=torch.uint8), torch.empty(2, 3, 4, 4), torch.empty(2, 5), torch.arange(2)),
             "cuda:1",
         )
+        slots = fake((torch.zeros(2, 1, dtype=torch.int64), torch.zeros(2, 1)), "cuda:1")
         for call in (
             lambda: augment(x, Plan(), **AUGMENT),
+            lambda: auto_augment(x, *slots),
             lambda: fgsm_step(pixels, pixels, 0.1),
             lambda: mixed_cross_entropy(z, Targets(y, y, torch.ones(2, device="cuda:1"))),
         ):
