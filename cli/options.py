@@ -94,6 +94,7 @@ FLAGS: Flags = {
         "clip_grad": (float, "--clip-grad --clip-grad-norm", "Largest gradient norm."),
         "model_ema": (bool, "--model-ema", "Average the weights: decay 0.9998 with warm-up."),
         "model_ema_decay": (float, "--model-ema-decay", "Average the weights with this decay."),
+        "model_ema_every": (int, "--model-ema-every --model-ema-steps", "Steps between updates of the average."),
         "model_ema_warmup": (bool, "--model-ema-warmup/--no-model-ema-warmup", "Let the decay rise from 0.1."),
     },
     "Pixels": {
@@ -119,6 +120,7 @@ FLAGS: Flags = {
     },
     "Run": {
         "log_tensorboard": (bool, "--log-tensorboard", "Write scalars for TensorBoard too."),
+        "log_wandb": (bool, "--log-wandb", "Send scalars to Weights & Biases too."),
         "output": (str, "--output --output-dir", "Folder of run folders."),
         "name": (str, "--name --experiment", "Name of the run folder."),
         "resume": (str, "--resume", "auto, or a run folder; keeps that run's settings."),

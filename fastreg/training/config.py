@@ -77,6 +77,7 @@ class Config:
     clip_grad: float | None = None  # largest L2 norm of the gradient of all weights; None: no clipping
     model_ema_decay: float | None = None  # keep an exponential moving average of the weights
     model_ema_warmup: bool = False  # raise the decay from 0.1: min(decay, (1 + step) / (10 + step))
+    model_ema_every: int = 1  # steps between two updates of the average
 
     # pixels
     size: int = 224  # side of training images in pixels
@@ -103,6 +104,7 @@ class Config:
     log_interval: int = 20  # steps whose losses are copied from the device at once
     profile: int = 0  # number of steps to trace
     log_tensorboard: bool = False  # write scalars for TensorBoard too
+    log_wandb: bool = False  # send scalars to Weights & Biases too
 
     # run folder
     output: str = "runs"  # parent of the run folder
@@ -149,6 +151,7 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "cooldown": ("[)", 0, 1),
     "clip_grad": ("()", 0, math.inf),
     "model_ema_decay": ("[)", 0, 1),
+    "model_ema_every": ("[)", 1, math.inf),
     "size": ("[]", 8, 4096),
     "eval_size": ("[]", 8, 4096),
     "min_size": ("[]", 8, 4096),
@@ -166,7 +169,17 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "profile": ("[)", 0, math.inf),
 }
 # settings that runs of earlier versions do not have: they were trained with the defaults
-ADDED = {"model_ema_warmup", "opt_eps", "opt_betas", "layer_decay", "decay_rate", "min_lr", "warmup_lr"}
+ADDED = {
+    "model_ema_warmup",
+    "model_ema_every",
+    "log_wandb",
+    "opt_eps",
+    "opt_betas",
+    "layer_decay",
+    "decay_rate",
+    "min_lr",
+    "warmup_lr",
+}
 ADDED |= {
     "val_share",
     "class_map",

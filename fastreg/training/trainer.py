@@ -191,7 +191,7 @@ class Trainer:
                 f"{1 / (1 - decay):,.0f}",
                 steps,
             )
-        return self.log.open(self.settings, self.position, self.epochs_done, self.step, self.config.log_tensorboard)
+        return self.log.open(self.settings, self.position, self.epochs_done, self.step)
 
     def train_epoch(self, epoch: int) -> None:
         """Train the rest of an epoch: no steps if the run stopped between its last step and its validation."""
