@@ -23,6 +23,10 @@ FLAGS: Flags = {
         "workers": (int, "-j --workers", "Decoding threads per process."),
         "on_bad_image": (str, "--on-bad-image", "error; or skip: train without broken images."),
         "order": (str, "--order", "random; or pages: shuffle a .beton larger than memory."),
+        "sampler": (str, "--sampler", "random; or balanced: the same share of an epoch for every class."),
+        "aug_repeats": (int, "--aug-repeats", "Times that an epoch repeats each image, augmented anew; 0 or 1: once."),
+        "ra_sampler": (bool, "--ra-sampler", "Repeat each image --ra-reps times (3)."),
+        "ra_reps": (int, "--ra-reps", "Repeats of --ra-sampler."),
     },
     "Model": {
         "model": (str, "--model", "resnet18 to 152, pyramidnet200, timm:NAME, torchvision:NAME ..."),

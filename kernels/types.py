@@ -17,15 +17,26 @@ class Batch(NamedTuple):
     Args:
         images: uint8 [B, H, W, 3], contiguous, on the device of the training step.
         labels: int64 [B], on the device of the training step.
-        indices: int64 [B] on the CPU, positions in the data set. They key every random draw.
+        indices: int64 [B] on the CPU, positions in the data set.
         crop: float32 [B, 4], (top, left, height, width) in pixels of ``images``, for ``augment``. None: already
             cropped.
+        occurrences: int64 [B] on the CPU, how often each sample occurred in the epoch before (repeated augmentation,
+            class-balanced sampling). None: 0 for every sample.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
     crop: Tensor | None = None
+    occurrences: Tensor | None = None
+
+    @property
+    def keys(self) -> Tensor:
+        """The keys of every random draw, int64 [B] on the CPU: ``indices``, with the occurrence in the upper 32 bits.
+
+        Pass them as ``indices`` to ``Method.draw``, ``Method.step``, ``Method.fields`` and ``augment``.
+        """
+        return self.indices if self.occurrences is None else self.indices + (self.occurrences << 32)
 
 
 class Targets(NamedTuple):

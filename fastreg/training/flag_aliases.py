@@ -61,6 +61,12 @@ def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
     for switch, settings in SWITCHES.items():
         if given.get(switch) and next(iter(settings)) not in own:
             own = {**settings, **own}
+    if "ra_reps" in given and not given.get("ra_sampler"):
+        raise InputError("`ra_reps` is for `ra_sampler`: give both.")
+    if given.get("ra_sampler") and "aug_repeats" not in own:
+        own["aug_repeats"] = given.get("ra_reps", 3)
+    if own.get("aug_repeats") == 0:  # timm's default
+        own["aug_repeats"] = 1
     if "warmup_epochs" in given:
         own["warmup"] = _fraction("warmup_epochs", given["warmup_epochs"], epochs)
     if "milestones" in own:
@@ -102,4 +108,4 @@ def _fraction(name: str, at: float, epochs: int) -> float:
     return at / epochs
 
 
-_FOREIGN = {*SWITCHES, *METHODS, "warmup_epochs", "mixup_prob", "mixup_switch_prob"}
+_FOREIGN = {*SWITCHES, *METHODS, "warmup_epochs", "mixup_prob", "mixup_switch_prob", "ra_sampler", "ra_reps"}

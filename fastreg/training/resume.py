@@ -25,7 +25,7 @@ _FREE |= {"world_size", "batch_size", "grad_accum_steps"}  # shares of the globa
 # settings that the weights or the optimizer's state depend on
 _FIXED = {"model", "stem", "opt", "norm_weight_decay"}
 # settings that runs of earlier versions do not have
-_DEFAULTS = {"model_ema_warmup": False}
+_DEFAULTS = {"model_ema_warmup": False, "aug_repeats": 1, "sampler": "random"}
 _FINGERPRINTS = {"training": "data_fingerprint", "validation": "val_fingerprint"}
 
 

@@ -94,7 +94,7 @@ class TrainStep:
         config, method = self.config, self.method
         torch.manual_seed(micro_batch_seed(config.seed, step, self.world.rank * config.grad_accum_steps + micro))
         draw = method.draw if self.mixing or method.plain is None else method.plain
-        plan, targets = draw(batch.labels, batch.indices, step, epoch=epoch, size=size)
+        plan, targets = draw(batch.labels, batch.keys, step, epoch=epoch, size=size)
         batch = self.jitter_colors(batch, epoch, size)
         if batch.crop is not None:
             plan = plan._replace(crop=batch.crop)
@@ -108,15 +108,13 @@ class TrainStep:
             dtype=dtype,
             size=size,
             seed=config.seed,
-            indices=batch.indices,
+            indices=batch.keys,
             step=epoch,
         )
         if not config.channels_last:
             images = images.contiguous()  # convolutions would keep the channels_last layout of augment
         if method.fields is not None:
-            set_fields(
-                self.model, method.fields(batch.indices, step, self.world.device, layers=self.layers, epoch=epoch)
-            )
+            set_fields(self.model, method.fields(batch.keys, step, self.world.device, layers=self.layers, epoch=epoch))
         self.batchnorm.start(micro)
         last = micro == config.grad_accum_steps - 1
         no_sync = contextlib.nullcontext() if last or self.world.size == 1 else self._ddp().no_sync()
@@ -125,9 +123,7 @@ class TrainStep:
                 if method.step is None:
                     loss = self.loss(self.net(images), targets)
                 else:
-                    loss = method.step(
-                        self.net, images, targets, self.loss, indices=batch.indices, step=step, epoch=epoch
-                    )
+                    loss = method.step(self.net, images, targets, self.loss, indices=batch.keys, step=step, epoch=epoch)
             loss = loss / config.grad_accum_steps
             self.scaler.scale(loss).backward()
         self.batchnorm.end(micro)

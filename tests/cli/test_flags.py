@@ -101,6 +101,11 @@ def test_a_command_of_torchvision(config):
         ("--reg cutmix --mixup-prob 0.3", {"reg": "cutmix", "reg_args": {"cutmix_prob": 0.3}}),
         ("--mixup 0.1 --reprob 0.25", {"reg": "mixup+random_erasing"}),
         ("--mixup 0.1 --mixup-mode batch", {"scope": "batch"}),
+        ("--aug-repeats 3", {"aug_repeats": 3}),
+        ("--aug-repeats 0", {"aug_repeats": 1}),
+        ("--ra-sampler", {"aug_repeats": 3}),
+        ("--ra-sampler --ra-reps 4", {"aug_repeats": 4}),
+        ("--sampler balanced", {"sampler": "balanced"}),
     ],
 )
 def test_words(words, expected, config):
@@ -126,6 +131,10 @@ def test_words(words, expected, config):
         ("--batch-size 4 -b x", "fastreg: -b x: give a whole number."),
         ("--smoothing much", "fastreg: --smoothing much: give a number."),
         ("--milestones often", "--milestones often: give numbers separated by commas"),
+        ("--ra-reps 4", "--ra-reps is for --ra-sampler: give both"),
+        ("--aug-repeats -1", "--aug-repeats is -1: give at least 1"),
+        ("--sampler weighted", "unknown --sampler 'weighted': known are random, balanced"),
+        ("--sampler balanced --order pages", "--sampler balanced shuffles image by image, and --order pages by pages"),
         ("--gpus 0", "--gpus is 0: give at least 1"),
         ("--gpus -1", "--gpus is -1: give at least 1"),
         (
@@ -159,9 +168,11 @@ def test_every_setting_has_a_flag_and_every_flag_a_meaning():
         "cutmix": 1.0,
         "drop_path": 0.1,
         "warmup_epochs": 1,
+        "ra_reps": 4,
     }
     for name in flags - fields:
-        rest = {"mixup": 1.0, "cutmix": 1.0} if "prob" in name else {}
+        rest: dict = {"mixup": 1.0, "cutmix": 1.0} if "prob" in name else {}
+        rest |= {"ra_sampler": True} if name == "ra_reps" else {}
         found = translate({**rest, name: theirs.get(name, True)}, 10)
         assert name not in found
         assert found != translate(rest, 10)

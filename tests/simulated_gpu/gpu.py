@@ -294,6 +294,9 @@ def _is_mask(index: Any) -> bool:
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     """The arguments that an operation changes."""
-    named = [*zip(func._schema.arguments, args), *((a, kwargs[a.name]) for a in func._schema.arguments if a.name in kwargs)]
+    named = [
+        *zip(func._schema.arguments, args),
+        *((a, kwargs[a.name]) for a in func._schema.arguments if a.name in kwargs),
+    ]
     changed = [value for argument, value in named if argument.alias_info and argument.alias_info.is_write]
     return [t for t in tree_leaves(changed) if isinstance(t, Tensor)]
