@@ -23,8 +23,8 @@ class Order:
     last global batch. Evaluation is sequential, with each sample exactly once for any world size; the last batch may be
     partial.
 
-    A sample that occurs several times in an epoch, because of ``repeats`` or ``balance``, is numbered by occurrence from
-    0. The number is part of its key (``philox.sample_keys``), so each occurrence draws its own crop and augmentation.
+    The occurrences of a sample in an epoch, of which ``repeats`` and ``balance`` make several, are numbered from 0. The
+    number is part of the sample's key (``philox.sample_keys``), so each draws its own crop and augmentation.
 
     ``repeats`` k is repeated augmentation: an epoch shows n / k samples k times each. The repeats of a sample are in
     one global batch (or two in sequence, if k does not divide it), ordered by occurrence. k ranks or more therefore see
@@ -81,8 +81,8 @@ class Order:
             )
         if self.pages is not None and (self.repeats > 1 or self.balance is not None):
             raise InputError(
-                "repeated augmentation (`aug_repeats`) and class-balanced sampling (`sampler` balanced) shuffle sample by "
-                "sample, and page order (`order` pages) by pages: use one of the two."
+                "repeated augmentation (`aug_repeats`) and class-balanced sampling (`sampler` balanced) shuffle sample "
+                "by sample, and page order (`order` pages) by pages: use one of the two."
             )
 
     @property

@@ -119,7 +119,7 @@ def test_boxes_and_shifts_of_an_occurrence_are_its_own():
 
 
 def test_an_unknown_sampler_is_an_error(train):
-    with pytest.raises(InputError, match="`sampler`.*did you mean 'balanced'"):
+    with pytest.raises(InputError, match=r"`sampler`.*did you mean 'balanced'"):
         make_loader(train, train=True, batch_size=4, size=32, sampler="balance")
 
 
