@@ -45,6 +45,12 @@ FLAGS: Flags = {
         "mixup_switch_prob": (float, "--mixup-switch-prob", "Share of CutMix in the mixed batches."),
         "reprob": (float, "--reprob --random-erase", "Probability of random erasing."),
         "drop_path": (float, "--drop-path", "Rate of stochastic depth."),
+        "aa": (str, "--aa", "timm's RandAugment or AugMix: rand-m9-mstd0.5-inc1, augmix-m3-w3 ..."),
+        "auto_augment": (str, "--auto-augment", "torchvision's: ra, ta_wide, imagenet, cifar10 or augmix."),
+        "ra_magnitude": (int, "--ra-magnitude", "Magnitude of --auto-augment ra (9)."),
+        "augmix_severity": (int, "--augmix-severity", "Severity of --auto-augment augmix (3)."),
+        "aug_splits": (int, "--aug-splits", "3: a plain and two augmented views, for --jsd-loss."),
+        "jsd_loss": (bool, "--jsd-loss", "Add the Jensen-Shannon divergence of the views to the loss."),
     },
     "Schedule": {
         "recipe": (str, "--recipe", "auto, or a name from fastreg recipes."),

@@ -51,6 +51,15 @@ OPERATIONS: dict[str, int] = {
     "color_jitter": 27,
     "lighting": 28,
     "order_balanced": 29,
+    "trivial_augment": 30,
+    "rand_augment": 31,
+    "rand_choice": 32,
+    "rand_magnitude": 33,
+    "policy": 34,
+    "augmix": 35,
+    "augmix_chains": 36,
+    "augmix_blend": 37,
+    "augmix_magnitude": 38,
     "gaussian_noise": 64,  # 64 to 95: corruptions; their step is the severity
     "speckle_noise": 65,
     "shot_noise": 66,
@@ -67,7 +76,8 @@ OPERATIONS: dict[str, int] = {
 }
 
 OCCURRENCE = 32  # a sample's key has its occurrence from this bit on
-OPERATION_BITS = 10  # and the counter's last word from this one on: the operation is below
+VIEW = OCCURRENCE + 18  # and its view from this one on
+OPERATION_BITS = 10  # the counter's last word has the operation below this bit, occurrence and view above
 
 _MULTIPLIER = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -123,6 +133,11 @@ def sample_keys(indices: np.ndarray, occurrences: np.ndarray | None) -> np.ndarr
     """
     indices = np.asarray(indices, np.int64)
     return indices if occurrences is None else indices + (np.asarray(occurrences, np.int64) << OCCURRENCE)
+
+
+def view_keys(keys, view: int):
+    """Keys (an array or tensor) of view ``view``, 0 to 15, of each sample. View 0 is the sample itself."""
+    return keys + (view << VIEW)
 
 
 def split_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -185,11 +200,30 @@ def field(draw: Callable, seed: int, samples, count: int, step, operation: str) 
 def beta(seed: int, alpha: float, sample, step, operation: str) -> np.ndarray:
     """One draw from Beta(alpha, alpha) per counter, float64.
 
-    Two gammas are kept as logarithms, so that small alphas do not underflow. Attempt k of the rejection reads elements
-    2k and 2k + 1, so each value depends on its counter alone.
+    Raises:
+        ValueError: ``alpha`` is not positive and finite.
+    """
+    one, two = _log_gammas(seed, alpha, 2, sample, step, operation)
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(two - one))
+
+
+def dirichlet(seed: int, alpha: float, count: int, sample, step, operation: str) -> np.ndarray:
+    """One draw of ``count`` weights from the symmetric Dirichlet(alpha) per counter, float64 [..., count].
 
     Raises:
         ValueError: ``alpha`` is not positive and finite.
+    """
+    log_gamma = _log_gammas(seed, alpha, count, sample, step, operation)
+    weights = np.exp(log_gamma - log_gamma.max(0))
+    return np.moveaxis(weights / weights.sum(0), 0, -1)
+
+
+def _log_gammas(seed: int, alpha: float, count: int, sample, step, operation: str) -> np.ndarray:
+    """``count`` draws from Gamma(alpha) per counter as logarithms, so that small alphas do not underflow: [count, ...].
+
+    Attempt k of the rejection reads elements count k to count k + count - 1, so each value depends on its counter
+    alone.
 
     Source:
         Marsaglia and Tsang, A simple method for generating gamma variables (ACM TOMS 26, 2000).
@@ -198,13 +232,13 @@ def beta(seed: int, alpha: float, sample, step, operation: str) -> np.ndarray:
         raise ValueError(f"`alpha` is {alpha}: give a positive finite number.")
     sample, step = np.broadcast_arrays(np.asarray(sample), np.asarray(step))
     shape, sample, step = sample.shape, sample.ravel(), step.ravel()
-    log_gamma = np.empty((2, sample.size))
+    log_gamma = np.empty((count, sample.size))
     d = alpha + 1 - 1 / 3  # shape alpha + 1; a factor U ** (1 / alpha) makes it alpha
     c = 1 / np.sqrt(9 * d)
-    for side in (0, 1):
+    for side in range(count):
         left, attempt = np.arange(sample.size), 0
         while left.size:
-            w = words(seed, 2 * attempt + side, sample[left], step[left], operation)
+            w = words(seed, count * attempt + side, sample[left], step[left], operation)
             x = normal(w[:, :2])[:, 0].astype(np.float64)
             u, boost = _open(w[:, 2]), _open(w[:, 3])
             v = np.maximum(1 + c * x, 0) ** 3
@@ -213,8 +247,7 @@ def beta(seed: int, alpha: float, sample, step, operation: str) -> np.ndarray:
                 value = np.log(d * v) + np.log(boost) / alpha
             log_gamma[side, left[taken]] = value[taken]
             left, attempt = left[~taken], attempt + 1
-    with np.errstate(over="ignore"):
-        return (1 / (1 + np.exp(log_gamma[1] - log_gamma[0]))).reshape(shape)
+    return log_gamma.reshape(count, *shape)
 
 
 def _open(words: np.ndarray) -> np.ndarray:

@@ -56,7 +56,8 @@ class Targets(NamedTuple):
 class Plan(NamedTuple):
     """Per-sample parameters of ``augment``. A field that is None is skipped.
 
-    Order of operations: crop and resize, flip, noise with clip, black fill, normalize, blend or paste, mean fill.
+    Order of operations: crop and resize, flip, operations, noise with clip, black fill, normalize, blend or paste, mean
+    fill.
 
     Args:
         crop: float32 [B, 4], (top, left, height, width) in input pixels.
@@ -67,6 +68,13 @@ class Plan(NamedTuple):
         box: int32 [B, 4], (y0, x0, y1, x1) in output pixels, half-open.
         box_fill: int8 [B], fill of the box: 0 the partner's pixels, 1 black before normalization, 2 the mean (zero
             after normalization). None: 0 for every sample.
+        operations: int64 [B, K], operations of automatic augmentation, indices into ``AUTO_AUGMENT_OPERATIONS``.
+            [B, W, K]: W chains of operations on the image, mixed by ``chain_weights``. [B, V, W, K]: V augmented views
+            beside the image itself, for (1 + V) B images, view after view; the other fields have B rows.
+        magnitudes: float32, the operations' magnitudes, of the same shape.
+        interpolation: int8 of the same shape, of the geometric operations: 0 nearest, 1 bilinear, 2 bicubic. None: 0.
+        chain_weights: float32 [B, W] or [B, V, W], weight of each chain. The image's own weight is 1 - their sum. None
+            (only for W = 1): 1.
     """
 
     crop: Tensor | None = None
@@ -76,3 +84,7 @@ class Plan(NamedTuple):
     lam: Tensor | None = None
     box: Tensor | None = None
     box_fill: Tensor | None = None
+    operations: Tensor | None = None
+    magnitudes: Tensor | None = None
+    interpolation: Tensor | None = None
+    chain_weights: Tensor | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastreg.errors import InputError
 from fastreg.methods.base import number
+from fastreg.training import auto_augment_flags
 
 # setting -> a value of timm or torchvision -> the settings that it means
 VALUES: dict[str, dict[str, dict[str, Any]]] = {
@@ -81,6 +82,10 @@ def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
         if flag in given:
             number(flag, given[flag], 0, 1)
     names = [name for name in str(own.get("reg") or "none").split("+") if name != "none"]
+    automatic = auto_augment_flags.method_of_flags(given)
+    if automatic is not None:
+        opened = {automatic[0]: automatic[1], **opened}
+        own = {"color_jitter": 0.0, "lighting": 0.0, **own}  # neither package has them beside it
     names += [method for method in opened if method not in names]
     mixing = [method for method in MIXING if method in names]
     for method in mixing:
@@ -109,3 +114,4 @@ def _fraction(name: str, at: float, epochs: int) -> float:
 
 
 _FOREIGN = {*SWITCHES, *METHODS, "warmup_epochs", "mixup_prob", "mixup_switch_prob", "ra_sampler", "ra_reps"}
+_FOREIGN |= {*auto_augment_flags.FLAGS}

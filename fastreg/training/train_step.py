@@ -1,6 +1,6 @@
 """One training step of one rank, for the training loop and for benchmarks.
 
-Batch -> color jitter -> plan of the method -> one ``augment`` launch -> forward -> loss -> backward -> update.
+Batch -> color jitter -> plan of the method -> ``augment`` (one launch, with automatic augmentation more) -> forward -> loss -> backward -> update.
 
 A step needs the switches of :func:`fastreg.training.setup.training_switches`, and sets none itself.
 """
@@ -21,6 +21,7 @@ from torch import nn
 from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.kernels import Batch, Plan, augment, mixed_cross_entropy
+from fastreg.kernels.augmentation.operations import fill_levels
 from fastreg.kernels.types import Targets
 from fastreg.models import Normalized, branch_layers, set_fields
 from fastreg.pipelines import Source
@@ -110,6 +111,7 @@ class TrainStep:
             seed=config.seed,
             indices=batch.keys,
             step=epoch,
+            fill=fill_levels(method.fill, self.mean),
         )
         if not config.channels_last:
             images = images.contiguous()  # convolutions would keep the channels_last layout of augment
