@@ -20,9 +20,9 @@ class BatchAugment(nn.Module):
     """Draw a method's plan and apply it with ``augment``: ``images, targets = batch_augment(images, labels, indices)``.
 
     The call takes images uint8 [B, H, W, 3], labels int64 [B], and optionally indices int64 [B] on the CPU (positions
-    in the data set, or ``Batch.keys``; without them, draws are keyed by the position in the batch) and crop float32 [B, 4] as in
-    ``Plan``. It returns ``dtype`` [B, 3, h, w] in channels_last, and ``Targets``. In ``eval()`` mode images are only
-    normalized, and cropped where ``crop`` is given.
+    in the data set, or ``Batch.keys``; without them, draws are keyed by the position in the batch) and crop float32
+    [B, 4] as in ``Plan``. It returns ``dtype`` [B, 3, h, w] in channels_last, and ``Targets``. In ``eval()`` mode
+    images are only normalized, and cropped where ``crop`` is given.
 
     The buffer ``step`` counts the calls in training mode and keys the draws. It stays on the CPU and is saved in
     checkpoints. In a worker of a DataLoader the worker's seed is in the key, so that draws differ between workers

@@ -71,8 +71,9 @@ class Plan(NamedTuple):
         operations: int64 [B, K], operations of automatic augmentation, indices into ``AUTO_AUGMENT_OPERATIONS``.
             [B, W, K]: W chains of operations on the image, mixed by ``chain_weights``. [B, V, W, K]: V augmented views
             beside the image itself, for (1 + V) B images, view after view; the other fields have B rows.
-        magnitudes: float32, the operations' magnitudes, of the same shape.
-        interpolation: int8 of the same shape, of the geometric operations: 0 nearest, 1 bilinear, 2 bicubic. None: 0.
+        magnitudes: float32 [B, K], or the shape of ``operations``, the operations' magnitudes.
+        interpolation: int8 [B, K], or the shape of ``operations``, of the geometric operations: 0 nearest, 1 bilinear,
+            2 bicubic. None: 0.
         chain_weights: float32 [B, W] or [B, V, W], weight of each chain. The image's own weight is 1 - their sum. None
             (only for W = 1): 1.
     """

@@ -1,11 +1,11 @@
-"""AugMix: chains of operations mixed with the image, and a loss that keeps the views of an image alike. Not in the paper.
+"""AugMix: mixes chains of operations with the image, and keeps the outputs of its views alike. Not in the paper.
 
-    x' = m x + (1 - m) sum_i w_i chain_i(x),   w ~ Dirichlet(alpha, ..., alpha) over width chains,  m ~ Beta(alpha, alpha)
-    a chain: depth operations ~ U{9} (depth < 1: 1, 2 or 3), magnitude ~ U{the lowest severity of 10},  sign ~ U{-, +}
+    x' = m x + (1 - m) sum_i w_i chain_i(x),  w ~ Dirichlet(alpha, ..., alpha) over width chains, m ~ Beta(alpha, alpha)
+    a chain: depth operations ~ U{9} (depth < 1: 1, 2 or 3), magnitude ~ U{the lowest severity of 10}, sign ~ U{-, +}
     loss = CE(x, y) + jsd_weight JSD(x, x', x''),   x' and x'' two draws; JSD as in jsd.py
 
-With ``jsd`` a batch takes three times the memory and work of a plain one; without it each image is replaced by x'. Mixing
-is in float32 with one rounding (torchvision truncates). Operations that resemble corruptions of ImageNet-C (brightness,
+With ``jsd`` a batch takes three times the memory and work of a plain one; without it each image becomes x'. Mixing is
+in float32 with one rounding (torchvision truncates). Operations that resemble corruptions of ImageNet-C (brightness,
 color, contrast, sharpness) are left out unless ``all_ops``, as in the authors' code; torchvision has them by default.
 ``law="timm"`` draws timm's 13 operations at levels of U(0, severity), with its ranges, interpolation and fill.
 
@@ -89,7 +89,7 @@ def augmix(
         return drawn | {"chain_weights": blend[:, None] * mix}
 
     if law == "timm":
-        mode, fill = interpolation or "random", "mean"
+        mode, fill = interpolation, "mean"
     else:
         mode, fill = interpolation or "bilinear", "black"
     options = {"jsd": jsd, "jsd_weight": jsd_weight, "fill": fill, "chains": True}

@@ -83,6 +83,4 @@ def auto_augment_policy(
         drawn["operations"] = np.where(applied, drawn["operations"], OPERATION_ID["Identity"])
         return drawn
 
-    return automatic(
-        context, "auto_augment_policy", draw, interpolation=interpolation, jsd=jsd, jsd_weight=jsd_weight
-    )
+    return automatic(context, "auto_augment_policy", draw, interpolation=interpolation, jsd=jsd, jsd_weight=jsd_weight)

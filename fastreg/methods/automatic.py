@@ -50,14 +50,14 @@ def space(names: tuple[str, ...], bins: int, top: dict[str, float], bits: tuple[
 @cache
 def wide_space(bins: int) -> Space:
     """The space of TrivialAugmentWide."""
-    top = {name: 0.99 for name in SIGNED} | {"TranslateX": 32.0, "TranslateY": 32.0, "Rotate": 135.0}
+    top = dict.fromkeys(SIGNED, 0.99) | {"TranslateX": 32.0, "TranslateY": 32.0, "Rotate": 135.0}
     return space(("Identity", *SIGNED, "Posterize", "Solarize", "AutoContrast", "Equalize"), bins, top, (8, 6))
 
 
 @cache
 def search_space(bins: int, size: tuple[int, int], first: str = "Identity") -> Space:
     """The space of AutoAugment (``first`` "Invert") and RandAugment ("Identity") for images of (height, width)."""
-    top = {name: 0.9 for name in SIGNED} | {"ShearX": 0.3, "ShearY": 0.3, "Rotate": 30.0}
+    top = dict.fromkeys(SIGNED, 0.9) | {"ShearX": 0.3, "ShearY": 0.3, "Rotate": 30.0}
     top |= {"TranslateX": 150.0 / 331.0 * size[1], "TranslateY": 150.0 / 331.0 * size[0]}
     return space((first, *SIGNED, "Posterize", "Solarize", "AutoContrast", "Equalize"), bins, top, (8, 4))
 
@@ -79,7 +79,7 @@ def automatic(
     name: str,
     draw: Callable[[DrawKeys], Arrays],
     *,
-    interpolation: str,
+    interpolation: str | None,
     jsd: bool,
     jsd_weight: float,
     fill: str = "black",
@@ -90,8 +90,8 @@ def automatic(
     Args:
         context: Settings of all components.
         name: Name of the method.
-        draw: Arrays of one view by Plan field, [B, K] or (``chains``) [B, W, K]. It may include "interpolation".
-        interpolation: Of the geometric operations, for all samples; "random": drawn by ``draw``.
+        draw: Arrays of one view by Plan field, [B, K] or (``chains``) [B, W, K].
+        interpolation: Of the geometric operations, for all samples. None: drawn by ``draw``.
         jsd: Whether each sample becomes a plain and two augmented views, which the training step pairs.
         jsd_weight: Weight of the Jensen-Shannon divergence in the loss.
         fill: As in ``Method``.
@@ -101,17 +101,14 @@ def automatic(
         InputError: ``interpolation`` is unknown, or ``jsd_weight`` is negative.
     """
     jsd_weight = number("jsd_weight", jsd_weight, 0)
-    known = ("random",) if interpolation == "random" else INTERPOLATIONS
-    if interpolation not in known:
+    if interpolation is not None and interpolation not in INTERPOLATIONS:
         raise unknown("`interpolation`", str(interpolation), INTERPOLATIONS)
-    fixed = INTERPOLATIONS.index(interpolation) if interpolation in INTERPOLATIONS else 0
+    fixed = INTERPOLATIONS.index(interpolation) if interpolation is not None else None
 
     def drawn(keys: DrawKeys) -> Drawn:
         if not jsd:
             return Drawn(one_view(keys))
-        views = [
-            one_view(keys._replace(samples=philox.view_keys(keys.samples, view))) for view in range(1, SPLITS)
-        ]
+        views = [one_view(keys._replace(samples=philox.view_keys(keys.samples, view))) for view in range(1, SPLITS)]
         arrays = {field: np.stack([view[field] for view in views], 1) for field in views[0]}
         if not chains:  # one chain each
             arrays = {field: array[:, :, None] for field, array in arrays.items()}
@@ -119,13 +116,15 @@ def automatic(
 
     def one_view(keys: DrawKeys) -> Arrays:
         arrays = draw(keys)
-        if fixed:
+        if fixed == 0:
+            arrays.pop("interpolation", None)
+        elif fixed is not None:
             arrays["interpolation"] = np.full(arrays["operations"].shape, fixed)
         types: dict[str, Any] = {"operations": np.int64, "interpolation": np.int8}
         return {field: np.ascontiguousarray(array, types.get(field, np.float32)) for field, array in arrays.items()}
 
     writes = ["operations", "magnitudes"]
-    writes += ["interpolation"] if fixed or interpolation == "random" else []
+    writes += [] if fixed == 0 else ["interpolation"]
     writes += ["chain_weights"] if chains else []
     step = jsd_step(jsd_weight) if jsd else None
     return Component(name, drawn, writes=tuple(writes), step=step, fill=fill)

@@ -1,6 +1,6 @@
 """The Jensen-Shannon divergence of a sample's views, and the training step of AugMix that adds it to the loss.
 
-    p_v = softmax(z_v), v = 1 ... V      M = max(1/V sum_v p_v, 1e-7)      JSD = 1/V sum_v sum_c p_vc (log p_vc - log M_c)
+    p_v = softmax(z_v), v = 1 ... V,   M = max(1/V sum_v p_v, 1e-7),   JSD = 1/V sum_v sum_c p_vc (log p_vc - log M_c)
     loss = CE(z_1, y) + weight JSD,      the mean over the batch
 
 Source: Hendrycks et al., AugMix (ICLR 2020), section 3, and its code for the bound on M; timm's JsdCrossEntropy.
@@ -59,7 +59,7 @@ def jensen_shannon(logits: Tensor, views: int) -> Tensor:
         InputError: ``views`` does not divide the logits' rows.
     """
     if views < 2 or len(logits) % views:
-        raise InputError(f"`logits` has {len(logits)} rows for {views} views: give the logits of each view, equally many.")
+        raise InputError(f"`logits` has {len(logits)} rows for {views} views: give equally many of each view.")
     with torch.autocast(logits.device.type, enabled=False):
         return _Divergence.apply(logits, views)
 
@@ -67,14 +67,12 @@ def jensen_shannon(logits: Tensor, views: int) -> Tensor:
 def jsd_step(weight: float) -> Callable[..., Tensor]:
     """``Method.step`` for images of ``SPLITS`` views: the loss of the first, plus ``weight`` times the divergence."""
 
-    def step(
-        model: nn.Module, images: Tensor, targets: Targets, loss: Callable[..., Tensor], **keys: Any
-    ) -> Tensor:
+    def step(model: nn.Module, images: Tensor, targets: Targets, loss: Callable[..., Tensor], **keys: Any) -> Tensor:
         count = len(targets.a)
         if len(images) != SPLITS * count:
             raise InputError(
-                f"`images` has {len(images)} images for {count} targets: the step of a method with `jsd` takes {SPLITS} "
-                f"views of each, as `augment` makes them of the method's plan."
+                f"`images` has {len(images)} images for {count} targets: the step of a method with `jsd` takes "
+                f"{SPLITS} views of each, as `augment` makes them of the method's plan."
             )
         logits = model(images)
         return loss(logits[:count], targets) + weight * jensen_shannon(logits, SPLITS)

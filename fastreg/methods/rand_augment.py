@@ -2,17 +2,18 @@
 
     law "torchvision": num_ops operations ~ U{14}, magnitude of num_magnitude_bins steps, sign ~ U{-, +}
     law "timm": num_ops operations ~ U{15} (or ``weights``), each applied with probability prob, at a level of
-    N(magnitude, mstd^2) (mstd > 100: U(0, magnitude)) clipped to [0, magnitude_max]; sign ~ U{-, +}; bilinear or bicubic; the mean color outside
+    N(magnitude, mstd^2) (mstd > 100: U(0, magnitude)) clipped to [0, magnitude_max]; sign ~ U{-, +}
 
-``rand-m9-mstd0.5-inc1`` of timm is ``law="timm", magnitude=9, mstd=0.5, inc=True``; `timm_levels.py` has its ranges and
-what differs. A translation is up to 150/331 of the side in torchvision's law, up to ``translate_pct`` of it in timm's.
+timm's ``--aa rand-m9-mstd0.5-inc1`` is ``law="timm", magnitude=9, mstd=0.5, inc=True``. Its law draws bilinear or
+bicubic per operation and fills with the mean color; `timm_levels.py` has its ranges and what differs. A translation is up to
+150/331 of the side in torchvision's law, up to ``translate_pct`` of it in timm's.
 
 Source: Cubuk et al., RandAugment: practical automated data augmentation with a reduced search space (CVPR 2020
 workshops), section 3; torchvision's RandAugment; timm's rand_augment_transform.
 Defaults: law torchvision; num_ops 2, magnitude 9, num_magnitude_bins 31, interpolation nearest; law timm: prob 0.5,
 mstd 0, inc False, magnitude_max 10, weights False, translate_pct 0.45; jsd False.
 Cost: two launches of `augment` and those of `auto_augment` for each operation; not yet measured.
-Example: ``fastreg train imagenet --reg rand_augment+cutmix``, ``fastreg train imagenet --aa rand-m9-mstd0.5-inc1``.
+Example: ``fastreg train imagenet --reg rand_augment+cutmix``, ``methods.create("rand_augment", law="timm")``.
 """
 
 from __future__ import annotations
@@ -65,14 +66,12 @@ def rand_augment(
         raise InputError("`num_magnitude_bins` belongs to `law` torchvision of rand_augment: leave it out.")
     if law == "timm":
         options = {name: default if timm[name] is None else timm[name] for name, default in _OF_TIMM.items()}
-        draw, mode, fill = _timm_draw(context, num_ops, magnitude, options), interpolation or "random", "mean"
+        draw, mode, fill = _timm_draw(context, num_ops, magnitude, options), interpolation, "mean"
     else:
         bins = whole("num_magnitude_bins", 31 if num_magnitude_bins is None else num_magnitude_bins, 2)
         level = whole("magnitude", magnitude, 0, bins - 1)
         draw, mode, fill = _torchvision_draw(context, num_ops, level, bins), interpolation or "nearest", "black"
-    return automatic(
-        context, "rand_augment", draw, interpolation=mode, jsd=jsd, jsd_weight=jsd_weight, fill=fill
-    )
+    return automatic(context, "rand_augment", draw, interpolation=mode, jsd=jsd, jsd_weight=jsd_weight, fill=fill)
 
 
 def _torchvision_draw(context: MethodContext, num_ops: int, level: int, bins: int) -> Any:

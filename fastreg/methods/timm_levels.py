@@ -69,9 +69,7 @@ AUGMIX = (
 WEIGHTS = np.array([0.25, 0.05, 0.05, 3, 0.05, 0.05, 0.05, 0.25, 0.05, 0.05, 0.25, 2, 2, 1, 1])
 
 
-def draw_levels(
-    words: np.ndarray, magnitude: float, mstd: float, most: float
-) -> np.ndarray:
+def draw_levels(words: np.ndarray, magnitude: float, mstd: float, most: float) -> np.ndarray:
     """Levels, float64 [...], from words [..., 4]: the first two make a normal, the third a uniform number."""
     if mstd == 0:
         level = np.full(words.shape[:-1], float(magnitude))

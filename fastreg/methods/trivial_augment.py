@@ -35,6 +35,4 @@ def trivial_augment(
         operation = philox.integers(words[..., 0], len(wide_space(bins).operations))
         return take(wide_space(bins), operation, philox.integers(words[..., 1], bins), top_bit(words[..., 2]))
 
-    return automatic(
-        context, "trivial_augment", draw, interpolation=interpolation, jsd=jsd, jsd_weight=jsd_weight
-    )
+    return automatic(context, "trivial_augment", draw, interpolation=interpolation, jsd=jsd, jsd_weight=jsd_weight)

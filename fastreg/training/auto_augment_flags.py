@@ -1,4 +1,4 @@
-"""Flags of automatic augmentation of timm (``--aa rand-m9-mstd0.5-inc1``) and torchvision (``--auto-augment ta_wide``)."""
+"""Flags of automatic augmentation of timm, such as ``--aa rand-m9``, and torchvision, ``--auto-augment ta_wide``."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def parse_timm(text: str) -> tuple[str, dict[str, Any]]:
     kind, *sections = text.split("-")
     if kind in _POLICIES:
         raise InputError(
-            f"`aa` {text}: fastreg has AutoAugment's policies with torchvision's ranges, and timm's ranges differ: give "
+            f"`aa` {text}: fastreg has AutoAugment's policies with torchvision's ranges, and timm's differ: give "
             "`auto_augment` imagenet, or `aa` rand-m9-mstd0.5-inc1."
         )
     if kind not in ("rand", "augmix"):
@@ -101,7 +101,9 @@ def parse_timm(text: str) -> tuple[str, dict[str, Any]]:
             found["weights"] = True
             continue
         if kind == "rand" and section.startswith("t"):
-            raise InputError(f"`aa` {text}: the set {section[1:]} has a Gaussian blur, which fastreg lacks: leave it out.")
+            raise InputError(
+                f"`aa` {text}: the set {section[1:]} has a Gaussian blur, which fastreg lacks: leave it out."
+            )
         if kind == "augmix" and section.startswith("b"):
             raise InputError(f"`aa` {text}: {section} blends images of 8 bits chain by chain, and fastreg mixes once.")
         key, value = re.fullmatch(r"([a-z]*)(.*)", section).groups()  # type: ignore[union-attr]

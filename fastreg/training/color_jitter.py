@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from fastreg.kernels import Batch, color_jitter, philox
 from fastreg.kernels.augmentation import crop_to_bytes

@@ -1,6 +1,7 @@
 """One training step of one rank, for the training loop and for benchmarks.
 
-Batch -> color jitter -> plan of the method -> ``augment`` (one launch, with automatic augmentation more) -> forward -> loss -> backward -> update.
+Batch -> color jitter -> plan of the method -> ``augment`` (one launch, and more with automatic augmentation) -> forward
+-> loss -> backward -> update.
 
 A step needs the switches of :func:`fastreg.training.setup.training_switches`, and sets none itself.
 """
