@@ -5,8 +5,8 @@
     N(magnitude, mstd^2) (mstd > 100: U(0, magnitude)) clipped to [0, magnitude_max]; sign ~ U{-, +}
 
 timm's ``--aa rand-m9-mstd0.5-inc1`` is ``law="timm", magnitude=9, mstd=0.5, inc=True``. Its law draws bilinear or
-bicubic per operation and fills with the mean color; `timm_levels.py` has its ranges and what differs. A translation is up to
-150/331 of the side in torchvision's law, up to ``translate_pct`` of it in timm's.
+bicubic per operation and fills with the mean color; `timm_levels.py` has its ranges and what differs. A translation is
+up to 150/331 of the side in torchvision's law, up to ``translate_pct`` of it in timm's.
 
 Source: Cubuk et al., RandAugment: practical automated data augmentation with a reduced search space (CVPR 2020
 workshops), section 3; torchvision's RandAugment; timm's rand_augment_transform.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastreg.errors import InputError, unknown
@@ -26,11 +26,11 @@ _AUGMIX: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 _POLICIES = ("original", "originalr", "v0", "v0r", "3a")
 _TORCHVISION = ("ra", "ta_wide", "imagenet", "cifar10", "augmix")
-FLAGS = ("aa", "auto_augment", "ra_magnitude", "augmix_severity", "aug_splits", "jsd_loss")
+FLAGS = ("aa", "auto_augment", "ra_magnitude", "augmix_severity", "aug_splits", "jsd_loss", "ra_sampler", "ra_reps")
 SPLITS = 3  # of methods/jsd.py, which needs torch
 
 
-def method_of_flags(given: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+def method_of_flags(given: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
     """The method that flags turn on, and its parameters; None without such a flag.
 
     Raises:
@@ -53,7 +53,20 @@ def method_of_flags(given: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     return method, parameters
 
 
-def _jsd(given: dict[str, Any]) -> bool:
+def repeats_of_flags(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, int]:
+    """The repeats of ``--ra-sampler``, or 1 for timm's default of ``--aug-repeats``, 0.
+
+    Raises:
+        InputError: ``--ra-reps`` without ``--ra-sampler``.
+    """
+    if "ra_reps" in given and not given.get("ra_sampler"):
+        raise InputError("`ra_reps` is for `ra_sampler`: give both.")
+    if given.get("ra_sampler") and "aug_repeats" not in own:
+        return {"aug_repeats": given.get("ra_reps", 3)}
+    return {"aug_repeats": 1} if own.get("aug_repeats") == 0 else {}
+
+
+def _jsd(given: Mapping[str, Any]) -> bool:
     """Whether the flags ask for timm's loss of three splits."""
     splits, loss = given.get("aug_splits", 0), given.get("jsd_loss", False)
     if splits not in (0, SPLITS):
@@ -66,7 +79,7 @@ def _jsd(given: dict[str, Any]) -> bool:
     return bool(loss)
 
 
-def _of_torchvision(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _of_torchvision(given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """torchvision's training script interpolates bilinearly, and its AugMix takes all operations."""
     name = str(given["auto_augment"])
     if name == "ra":

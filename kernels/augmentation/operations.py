@@ -55,9 +55,10 @@ def apply_operations(
     operations, weights = own["operations"], own["chain_weights"]
     if operations.ndim == 2:
         return _operated(pixels, own, fill), rest, indices
-    shape = (B, -1, *operations.shape[-2:])  # samples, views, chains, slots
-    views, chains = operations.reshape(shape).shape[1:3]
-    flat = {name: None if own[name] is None else own[name].reshape(-1, shape[-1]) for name in _OWN}
+    views = operations.shape[1] if operations.ndim == 4 else 1
+    chains, slots = operations.shape[-2:]
+    rows = (B * views * chains, slots)
+    flat = {name: None if (field := own[name]) is None else field.reshape(rows) for name in _OWN}
     chained = _operated(pixels.repeat_interleave(views * chains, 0), flat, fill)
     mixed = chained.view(B, views, chains, *pixels.shape[1:])
     if weights is None:
