@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from fastreg.kernels import Batch, color_jitter, philox
-from fastreg.kernels.augmentation import crop_to_bytes
+from fastreg.kernels import Batch, augment, color_jitter, philox
+from fastreg.kernels.types import Plan
 from fastreg.methods.base import ship
 
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
@@ -39,14 +41,23 @@ def make_color_jitter(*, jitter: float, lighting: float, seed: int) -> Callable[
 
     The recipe changes the colors of the crop: contrast scales around the crop's mean gray value, and black pixels from
     beyond the canvas change too. If the loader leaves cropping to ``augment`` (CIFAR, the resident loader), the images
-    are therefore cropped to ``size`` pixels first, in one more launch, and the returned batch has no crops.
+    are therefore cropped to ``size`` pixels first, in two more launches, and the returned batch has no crops.
     """
     if not jitter and not lighting:
         return lambda batch, epoch, size: batch
 
     def apply(batch: Batch, epoch: int, size: int) -> Batch:
         drawn = draw(batch.keys.to("cpu").numpy(), epoch, jitter=jitter, lighting=lighting, seed=seed)
-        images = batch.images if batch.crop is None else crop_to_bytes(batch.images, batch.crop, size)
+        images = batch.images if batch.crop is None else crop_images(batch.images, batch.crop, size)
         return batch._replace(images=color_jitter(images, **ship(drawn, images.device)), crop=None)
 
     return apply
+
+
+def crop_images(images: Tensor, crop: Tensor, size: int) -> Tensor:
+    """Crop and resize uint8 [B, H, W, 3] to uint8 [B, size, size, 3], as a decoder does.
+
+    ``augment`` rounds resized pixels to whole numbers, which float16 represents exactly on the 0-255 scale.
+    """
+    pixels = augment(images, Plan(crop=crop), mean=(0.0,) * 3, std=(1 / 255,) * 3, dtype=torch.float16, size=size)
+    return pixels.permute(0, 2, 3, 1).to(torch.uint8)

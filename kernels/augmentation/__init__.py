@@ -111,12 +111,6 @@ def augment(
     return run(images, *fields, mean, std, dtype, *size_, philox.signed(seed), indices, step, normal)
 
 
-def crop_to_bytes(images: Tensor, crop: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """Crop and resize uint8 [B, H, W, 3] to uint8 [B, h, w, 3] in one launch, as a decoder does."""
-    size_ = _check(images, Plan(crop=crop), *_UNIT, torch.float32, size)
-    return _to_bytes(_augment, size_, images, crop, None)
-
-
 def _to_bytes(run: Any, size: tuple[int, int], images: Tensor, crop: Tensor | None, flip: Tensor | None) -> Tensor:
     """Images after crop, resize and flip, uint8 [B, h, w, 3]."""
     if crop is None and flip is None and tuple(images.shape[1:3]) == size:

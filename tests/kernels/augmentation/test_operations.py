@@ -8,9 +8,8 @@ import torch
 from PIL import Image
 
 from fastreg.kernels import AUTO_AUGMENT_OPERATIONS, Plan, augment, auto_augment
-from fastreg.kernels.augmentation import crop_to_bytes
 from fastreg.kernels.augmentation.operations import fill_levels
-from fastreg.kernels.augmentation.reference import crop_and_resize, draw_normals
+from fastreg.kernels.augmentation.reference import draw_normals
 from fastreg.kernels.augmentation.registry import MEAN, STD
 from tests.support import peer
 
@@ -125,14 +124,6 @@ def test_views_are_the_image_and_then_each_view(weighted):
         normal = draw_normals(1, keys + (view << 50), 2, (16, 12), images.device)
         alone = augment(images, own, **GIVEN, size=(16, 12), normal=normal)
         torch.testing.assert_close(out[view * B : (view + 1) * B], alone)
-
-
-def test_bytes_of_a_crop_are_pillows():
-    images = example()
-    crop = torch.tensor([[2.5, -1.0, 18.0, 15.25]]).repeat(B, 1)
-    out = crop_to_bytes(images, crop, (9, 11))
-    assert torch.equal(out, crop_and_resize(images, crop, (9, 11)).to(torch.uint8))
-    assert out.is_contiguous()
 
 
 def test_the_fill_is_black_or_the_mean():
