@@ -161,7 +161,7 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=not self.keep_grads)
         if self.method.attacks:
             self.batchnorm.share()
-        if self.ema is not None:
+        if self.ema is not None and (step + 1) % self.config.model_ema_every == 0:
             _update_average(self.ema, self.model, average_decay(self.config, step))
         return lr
 
