@@ -112,7 +112,7 @@ FLAGS: Flags = {
         "device": (str, "--device", "auto, cpu, cuda, cuda:1 ..."),
         "gpus": (int, "--gpus", "Start this many processes with torchrun."),
         "channels_last": (bool, "--channels-last/--no-channels-last", "Memory layout of activations."),
-        "torchcompile": (str, "--torchcompile", "default (also without a value), reduce-overhead or max-autotune."),
+        "torchcompile": (str, "--torchcompile", "auto, off, default (or no value), reduce-overhead, max-autotune."),
         "sync_bn": (bool, "--sync-bn", "Batch norm over all processes."),
         "deterministic": (bool, "--deterministic --use-deterministic-algorithms", "Bitwise repeatable on a GPU too."),
         "seed": (int, "--seed", "Key of all random draws."),

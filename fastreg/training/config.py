@@ -96,7 +96,7 @@ class Config:
     precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
     device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:1"
     channels_last: bool = True  # memory layout NHWC
-    torchcompile: str | None = None  # mode of torch.compile; "reduce-overhead" replays CUDA graphs
+    torchcompile: str | None = "auto"  # mode of torch.compile; "auto": compiling.py; "off" or None: no compilation
     sync_bn: bool = False  # batch norm over all ranks
     deterministic: bool = False  # bitwise repeatable on a GPU too
     seed: int = 0  # key of every random draw
@@ -129,7 +129,7 @@ CHOICES: dict[str, tuple[str | int | None, ...]] = {
     "on_bad_image": ("error", "skip"),
     "order": ("random", "pages"),
     "channels": (1, 3),
-    "torchcompile": (None, "default", "reduce-overhead", "max-autotune"),
+    "torchcompile": ("auto", "off", None, "default", "reduce-overhead", "max-autotune"),
 }
 # field -> (brackets, lowest, highest): a round bracket excludes the bound
 RANGES: dict[str, tuple[str, float, float]] = {

@@ -131,7 +131,7 @@ def test_a_first_step_that_overflows_leaves_nothing_unwritten_to_fused_sgd(quick
     sgd = torch.optim.SGD
     quick.setattr(torch.optim, "SGD", lambda groups, **own: sgd(groups, **{**own, "fused": True}))
     engine = make(data, precision="fp16", deterministic=True)
-    with training_switches(engine.config):
+    with training_switches(engine.config, ALONE.device):
         for step in range(3):
             assert math.isfinite(engine.forward_backward(batch(step), step, 0, 16).item())
             if step == 0:
