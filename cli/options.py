@@ -19,6 +19,15 @@ Flags = dict[str, dict[str, tuple[type, str, str]]]  # panel of the help -> sett
 FLAGS: Flags = {
     "Data": {
         "data_dir": (str, "--data-dir --data-path", "Folder or file of the data set."),
+        "train_split": (str, "--train-split", "Name of the training split, in names of folders and shards."),
+        "val_split": (str, "--val-split", "Name of the validation split."),
+        "val_share": (float, "--val-share", "Validate on this share of a set without a validation split."),
+        "image_key": (str, "--image-key", "Shards: extension or column of the image."),
+        "label_key": (str, "--label-key", "Shards: extension, JSON field or column of the label."),
+        "class_map": (str, "--class-map", "timm, torchvision, or a file of class names and outputs."),
+        "channels": (int, "--channels --in-chans", "3; or 1: a model of gray images."),
+        "cache_dir": (str, "--cache-dir", "Folder for copies of remote files."),
+        "cache_gb": (float, "--cache-gb", "Its limit in GB; default 100."),
         "loader": (str, "--loader", f"{loader_help()}."),
         "workers": (int, "-j --workers", "Decoding threads per process."),
         "on_bad_image": (str, "--on-bad-image", "error; or skip: train without broken images."),
@@ -95,6 +104,7 @@ FLAGS: Flags = {
         "clip_grad": (float, "--clip-grad --clip-grad-norm", "Largest gradient norm."),
         "model_ema": (bool, "--model-ema", "Average the weights: decay 0.9998 with warm-up."),
         "model_ema_decay": (float, "--model-ema-decay", "Average the weights with this decay."),
+        "model_ema_every": (int, "--model-ema-every --model-ema-steps", "Steps between updates of the average."),
         "model_ema_warmup": (bool, "--model-ema-warmup/--no-model-ema-warmup", "Let the decay rise from 0.1."),
     },
     "Pixels": {
@@ -112,7 +122,7 @@ FLAGS: Flags = {
         "device": (str, "--device", "auto, cpu, cuda, cuda:1 ..."),
         "gpus": (int, "--gpus", "Start this many processes with torchrun."),
         "channels_last": (bool, "--channels-last/--no-channels-last", "Memory layout of activations."),
-        "torchcompile": (str, "--torchcompile", "default (also without a value), reduce-overhead or max-autotune."),
+        "torchcompile": (str, "--torchcompile", "auto, off, default (or no value), reduce-overhead, max-autotune."),
         "sync_bn": (bool, "--sync-bn", "Batch norm over all processes."),
         "deterministic": (bool, "--deterministic --use-deterministic-algorithms", "Bitwise repeatable on a GPU too."),
         "seed": (int, "--seed", "Key of all random draws."),
@@ -120,6 +130,7 @@ FLAGS: Flags = {
     },
     "Run": {
         "log_tensorboard": (bool, "--log-tensorboard", "Write scalars for TensorBoard too."),
+        "log_wandb": (bool, "--log-wandb", "Send scalars to Weights & Biases too."),
         "output": (str, "--output --output-dir", "Folder of run folders."),
         "name": (str, "--name --experiment", "Name of the run folder."),
         "resume": (str, "--resume", "auto, or a run folder; keeps that run's settings."),

@@ -255,16 +255,40 @@ def _open(words: np.ndarray) -> np.ndarray:
     return (words.astype(np.float64) + 0.5) * 2.0**-32
 
 
+_AT_ONCE = 1 << 16  # positions whose words are computed together, so that a permutation takes 16 bytes per position
+
+
 def permutation(seed: int, n: int, step: int, operation: str, group: int | None = None, start: int = 0) -> np.ndarray:
     """A permutation of [0, n), int64, by sorting a 64-bit key per position.
 
     With ``group``, elements move only inside consecutive groups of that size. ``start`` is the position of the first
     element in a longer sequence; where it is a multiple of ``group``, a slice is permuted as inside the whole.
     """
-    w = words(seed, start + np.arange(n), 0, step, operation).astype(np.uint64)
-    keys = (w[:, 0] << _HALF) | w[:, 1]
-    groups = np.zeros(n, np.int64) if group is None else np.arange(n) // group
-    return np.lexsort((keys, groups))
+    keys = np.empty(n, np.uint64)
+    for first in range(0, n, _AT_ONCE):
+        elements = np.arange(start + first, start + min(first + _AT_ONCE, n))
+        w = words(seed, elements, 0, step, operation).astype(np.uint64)
+        keys[first : first + _AT_ONCE] = (w[:, 0] << _HALF) | w[:, 1]
+    if group is None or group >= n:
+        return _sorted_positions(keys)
+    if group < _AT_ONCE // 16:
+        return np.lexsort((keys, np.arange(n) // group))
+    order = np.empty(n, np.int64)
+    for first in range(0, n, group):
+        order[first : first + group] = first + _sorted_positions(keys[first : first + group])
+    return order
+
+
+def _sorted_positions(keys: np.ndarray) -> np.ndarray:
+    """``np.argsort(keys, kind="stable")`` without the stable sort's workspace: 8 bytes per key beside the keys."""
+    order = np.argsort(keys)
+    for first in range(0, len(keys) - 1, _AT_ONCE):
+        sorted_keys = keys[order[first : first + _AT_ONCE + 1]]
+        for tie in np.flatnonzero(sorted_keys[1:] == sorted_keys[:-1]) + first:
+            same = keys == keys[order[tie]]
+            place = int(np.searchsorted(keys, keys[order[tie]], sorter=order))
+            order[place : place + int(same.sum())] = np.flatnonzero(same)
+    return order
 
 
 def poisson_table(rate) -> np.ndarray:

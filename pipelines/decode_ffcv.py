@@ -30,6 +30,7 @@ from fastreg.pipelines.decoder import (
 from fastreg.pipelines.image import ERRORS, pixels, reason
 from fastreg.pipelines.loader_table import LOADERS
 from fastreg.pipelines.source import Source
+from fastreg.pipelines.subset import Subset
 
 
 def ffcv_decoder(source: Source, settings: DecodeSettings) -> Decoder:
@@ -53,7 +54,7 @@ class FfcvDecoder:
     """A ``Decoder`` of ``.beton`` sources: decodes whole images, then crops and resizes by area averaging."""
 
     def __init__(self, source: Source, settings: DecodeSettings):
-        if not isinstance(source, BetonSource):
+        if not isinstance(source, BetonSource | Subset) or source.form != "beton":
             raise TypeError(f"FfcvDecoder needs a BetonSource, not a {type(source).__name__}")
         self.routines = library()
         self.source, self.settings = source, settings

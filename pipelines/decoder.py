@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 import torch
 
+from fastreg.environment import granted_cpus
 from fastreg.errors import InputError, RunError
 from fastreg.kernels import philox
 from fastreg.log import log
@@ -149,8 +150,11 @@ def report_bad_image(source: Source, index: int, why: object, on_bad_image: str)
 
 
 def worker_count(workers: int | None) -> int:
-    """Decoding threads of this process: ``workers``, at most the usable cores; None: its share of the cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Decoding threads of this process: ``workers``, at most the usable cores; None: its share of the cores.
+
+    In a container, the usable cores are those of its quota.
+    """
+    cores = granted_cpus()
     if workers is None:
         return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if workers < 1:

@@ -15,7 +15,7 @@ from fastreg.log import log
 from fastreg.pipelines import crop
 from fastreg.pipelines.decoder import BatchRequest, Decoded, Decoder, DecodeSettings, worker_count
 from fastreg.pipelines.loader_table import FORMS, LOADERS, loader_names
-from fastreg.pipelines.order import SAMPLERS, Order
+from fastreg.pipelines.order import SAMPLERS, Order, OrderAhead
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.staging import Staging
 
@@ -47,7 +47,7 @@ class Loader:
         self.name, self.why, self.source, self.order = name, why, source, order
         self.size, self.resize = size, resize
         self.skipped: set[int] = set()
-        self._decoder, self._staging = decoder, staging
+        self._decoder, self._staging, self._order_of = decoder, staging, OrderAhead(order)
         self._live: Generator[Decoded] | None = None  # the decoder's generator behind the one valid iterator
         self._turn = threading.RLock()  # a prefetching thread may ask for a batch while another ends the iterator
 
@@ -75,7 +75,10 @@ class Loader:
             InputError: ``position`` is not between two micro-batches, or the iterator is no longer valid.
             RunError: An image cannot be decoded (and broken images are not skipped); the message names it.
         """
-        requests = [BatchRequest(epoch, keys, self.size, self.resize) for epoch, keys in self.order.batches(position)]
+        requests = [
+            BatchRequest(epoch, keys, self.size, self.resize)
+            for epoch, keys in self.order.batches(position, self._order_of)
+        ]
         with self._turn:
             self._end()
             self._live = decoding = self._decoder.run(iter(requests))
@@ -132,6 +135,7 @@ class Loader:
             self._end()
             self._decoder.close()
             self._staging.close()
+            self._order_of.close()
 
     def __enter__(self) -> Loader:
         return self

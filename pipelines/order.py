@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from fastreg.errors import InputError
 from fastreg.kernels import philox
 
+AHEAD = 100_000  # samples from which on the next epoch's order is computed ahead; below, it takes milliseconds
 WINDOW = 256  # pages of 8 MiB that a rank shuffles together
 SAMPLERS = ("random", "balanced")
 
@@ -149,11 +151,14 @@ class Order:
         steps = np.stack(runs).reshape(self.world, self.steps_per_epoch, -1).transpose(1, 0, 2)
         return np.concatenate([steps.ravel(), by_page[used:]])
 
-    def batches(self, position: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    def batches(
+        self, position: int = 0, order_of: Callable[[int], np.ndarray] | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """This rank's micro-batches from a position to the end of that epoch.
 
         Args:
             position: Samples of all ranks since epoch 0; it must be between two micro-batches.
+            order_of: ``epoch``, or a function that knows its result.
 
         Yields:
             The epoch and the sample keys, int64 [b], of the next micro-batch.
@@ -168,10 +173,39 @@ class Order:
                 f"resume with the batch size and world size of the run."
             )
         epoch, offset = divmod(position, self.samples_per_epoch)
-        order = self.epoch(epoch)
+        order = (order_of or self.epoch)(epoch)
         for k in range(offset // micro, self.steps_per_epoch * self.accumulate):
             step, micro_batch = divmod(k, self.accumulate)
             start = step * self.global_batch + (self.rank * self.accumulate + micro_batch) * self.batch_size
             keys = order[start : start + self.batch_size]
             if len(keys):
                 yield epoch, keys
+
+
+class OrderAhead:
+    """``Order.epoch``, whose result for the next epoch a thread computes during the current one.
+
+    Args:
+        order: The order.
+    """
+
+    def __init__(self, order: Order):
+        self.order = order
+        self._thread: ThreadPoolExecutor | None = None
+        self._next: tuple[int, Future[np.ndarray]] | None = None
+
+    def __call__(self, epoch: int) -> np.ndarray:
+        ready, self._next = self._next, None
+        order = ready[1].result() if ready is not None and ready[0] == epoch else self.order.epoch(epoch)
+        if self.order.train and self.order.n >= AHEAD:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastreg-order")
+            self._next = epoch + 1, self._thread.submit(self.order.epoch, epoch + 1)
+        return order
+
+    def close(self) -> None:
+        """Wait for the thread, and drop its result."""
+        self._next = None
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+            self._thread = None

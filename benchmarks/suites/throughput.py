@@ -55,7 +55,7 @@ PLAIN = f"step none / {OURS}"
 
 def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]:
     config = configure(options)
-    with training_switches(config):  # for all variants alike
+    with training_switches(config, options.device):  # for all variants alike
         yield from _cases(config, options, settings)
 
 
@@ -91,6 +91,7 @@ def configure(options: BenchmarkOptions, **more: Any) -> Config:
         "size": options.size or size,
         "batch_size": options.batch_size or batch,
         "lr": 1e-3,
+        "torchcompile": "off",
     }
     config, _ = make_config("imagenet", gpu=options.gpu, device=str(options.device), **{**chosen, **more})
     return config
