@@ -18,7 +18,7 @@ from torch import nn
 from fastreg import methods, runs
 from fastreg.distributed import World
 from fastreg.errors import InputError
-from fastreg.training import flag_aliases, run_log, setup, train
+from fastreg.training import auto_augment_flags, flag_aliases, run_log, setup, train
 from fastreg.training import trainer as loop
 from fastreg.training.setup import training_switches
 from fastreg.training.train_step import TrainStep
@@ -47,8 +47,9 @@ def seen(quick, config) -> list[tuple[int, int, bool]]:
 
 
 def test_the_loop_has_no_branch_on_a_methods_name():
-    """Except for ``none``, the default of a run, and for flag_aliases.py, which lists the flags of other packages."""
-    for path in {*Path(ROOT, "fastreg", "training").glob("*.py")} - {Path(flag_aliases.__file__)}:
+    """Except for ``none``, the default of a run, and for the two modules that list the flags of other packages."""
+    flags = {Path(flag_aliases.__file__), Path(auto_augment_flags.__file__)}
+    for path in {*Path(ROOT, "fastreg", "training").glob("*.py")} - flags:
         found = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
         assert not methods.METHODS.keys() - {"none"} & {value for value in found if isinstance(value, str)}, path
 
@@ -131,7 +132,7 @@ def test_a_first_step_that_overflows_leaves_nothing_unwritten_to_fused_sgd(quick
     sgd = torch.optim.SGD
     quick.setattr(torch.optim, "SGD", lambda groups, **own: sgd(groups, **{**own, "fused": True}))
     engine = make(data, precision="fp16", deterministic=True)
-    with training_switches(engine.config):
+    with training_switches(engine.config, ALONE.device):
         for step in range(3):
             assert math.isfinite(engine.forward_backward(batch(step), step, 0, 16).item())
             if step == 0:
