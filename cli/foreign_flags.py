@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterable
 
 _MODEL = "give it to the model: --model-args '{{\"{}\": ...}}'."
-_LAYOUT = "images are uint8 RGB of three channels."
+_LAYOUT = "images are read as RGB, or as gray with --channels 1."
 _SPEC = "the data set has its own {0}; to change them, train with your own loop and BatchAugment({0}=...)."
 _CROP = "random crops are torchvision's, of 8 to 100 % of the area and ratios 3/4 to 4/3; --reg no_crop_flip has none."
 _CYCLES = "the schedules have one cycle and no noise: --sched cosine, step, linear, poly or constant."
@@ -26,15 +26,11 @@ REFUSED = {
     # data
     "--dataset": "give the data set as the first word: fastreg train folder --data-dir DIR.",
     "-d": "give the data set as the first word: fastreg train folder --data-dir DIR.",
-    "--train-split": "the splits are the folders train and val of --data-dir, or names that begin with these words.",
-    "--val-split": "the splits are the folders train and val of --data-dir, or names that begin with these words.",
     "--train-num-samples": "an epoch has every image of the training set once.",
     "--val-num-samples": "validation takes every image once.",
     "--dataset-download": "run fastreg data fetch cifar100 before.",
     "--dataset-trust-remote-code": "data are files; no code of a data set is run.",
-    "--class-map": "labels are the sorted names of the class folders.",
     "--input-img-mode": _LAYOUT,
-    "--in-chans": _LAYOUT,
     "--input-key": "shards with jpg, png or webp and cls need none; fastreg data prepare --image-key reads others.",
     "--target-key": "shards with jpg, png or webp and cls need none; fastreg data prepare --label-key reads others.",
     "--num-classes": "it is that of the data set.",
@@ -123,7 +119,10 @@ REFUSED = {
     "--checkpoint-hist": "last.pt and best.pt are kept.",
     "--save-images": "fastreg show draws images.",
     "--model-ema-force-cpu": _EMA,
-    "--model-ema-steps": _EMA,
+    "--wandb": "give --log-wandb.",
+    "--wandb-project": "--log-wandb reads the environment variable WANDB_PROJECT.",
+    "--wandb-tags": "--log-wandb reads the environment variable WANDB_TAGS.",
+    "--wandb-resume-id": "--resume continues the run in Weights & Biases, too.",
     # execution
     "--model-dtype": "weights are float32; --precision sets the computations.",
     "--no-ddp-bb": "buffers are not broadcast; the statistics of all processes are averaged before each validation.",

@@ -16,17 +16,18 @@ from fastreg.cli import app
 from fastreg.cli.options import Command, fractions, with_flags
 
 What = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="DATASET",
-        help="imagenet, cifar100, cifar10; a folder of class folders; folder: the one at --data-dir; gan: of ood_gan.",
+        help="imagenet, cifar100, cifar10; a folder of class folders; folder: the one at --data-dir; gan: of ood_gan. "
+        "Default: that of --config.",
     ),
 ]
 
 
 @app.command(no_args_is_help=True, cls=Command)
 @with_flags
-def train(dataset: What, **flags: Any) -> None:
+def train(dataset: What = None, **flags: Any) -> None:
     """Train a classifier and write runs/NAME. Flags of timm and torchvision are accepted."""
     from fastreg.cli.shared import parse_object, world_and_gpu
 
@@ -57,10 +58,14 @@ def train(dataset: What, **flags: Any) -> None:
         flags |= {"gpu": gpu, "world": gpus if start else world}
         settings = read_config(file) if file else {}
         flags["class_weight"] = read_class_weight(flags["class_weight"])
+        dataset = dataset or settings.get("dataset")
+        if dataset is None:
+            raise InputError("no data set is given: name it first, as in `fastreg train imagenet`, or in the file.")
         if resume in (None, "auto"):
             config, messages = make_config(dataset, settings=settings, **flags)
         else:
-            config, messages = continue_config(dataset, settings_at(resume), **flags)
+            given = {**settings, **{key: value for key, value in flags.items() if value is not None}}
+            config, messages = continue_config(**{**given, "dataset": dataset}, run=settings_at(resume))
         if start:
             from fastreg.training.launch import check_run, launch
 
@@ -73,7 +78,7 @@ def train(dataset: What, **flags: Any) -> None:
     log.info("next: fastreg eval %s --suite %s", shlex.quote(str(folder)), suite)
 
 
-def _data_set(name: str, data_dir: str | None) -> tuple[str, str | None]:
+def _data_set(name: str | None, data_dir: str | None) -> tuple[str | None, str | None]:
     """Name and folder of the data: a path instead of a name is a folder of images."""
     from pathlib import Path
 
@@ -81,7 +86,7 @@ def _data_set(name: str, data_dir: str | None) -> tuple[str, str | None]:
     from fastreg.pipelines import DATASETS
     from fastreg.pipelines.address import is_address, is_pattern
 
-    if name == "gan" or name in DATASETS:
+    if name is None or name == "gan" or name in DATASETS:
         return name, data_dir
     path = is_address(name) or is_pattern(name) or "/" in name or Path(name).exists()
     if not path:

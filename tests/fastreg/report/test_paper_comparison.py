@@ -27,6 +27,8 @@ OTHER = {
     "bce_target_threshold": 0.2,
     "bce_sum": True,
     "class_weight": "balanced",
+    "sampler": "balanced",
+    "aug_repeats": 3,
     "scope": "sample",
     "reg_args": {"alpha": 0.2},
     "mixup_off_epoch": 200,
@@ -57,6 +59,9 @@ OTHER = {
     "precision": "bf16",
     "sync_bn": True,
     "batch_size": 8,
+    "val_share": 0.1,
+    "class_map": "timm",
+    "channels": 1,
     "model_kwargs": {"zero_init_residual": True},
     "pretrained": True,
     "initial_checkpoint": "weights.pth",
@@ -70,6 +75,7 @@ OTHER = {
     "warmup_lr": 1e-4,
     "warmup_overlap": True,
     "cooldown": 0.1,
+    "model_ema_every": 32,
 }
 NEEDS = {"size_ramp": {"min_size": 128}, "model_ema_warmup": {"model_ema_decay": 0.99}}
 NEEDS |= {"bce_target_threshold": {"bce_loss": True}, "bce_sum": {"bce_loss": True}}
