@@ -37,6 +37,6 @@ def _case(name: str, arguments: tuple) -> Case:
     return Case(name, *(partial(f, *arguments) for f in (auto_augment_triton, auto_augment_reference)))
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*cases()], ids=lambda case: case.name)
 def test_auto_augment(case, emulator):
     check(emulator, case)
