@@ -158,6 +158,7 @@ def make_loader(
     random_crop: bool = True,
     page_order: bool = False,
     shift: int = 4,
+    drop_last: bool = True,
 ) -> Loader:
     """Make a Loader over a source.
 
@@ -179,6 +180,7 @@ def make_loader(
         random_crop: False: training images are the center crops of the evaluation protocol.
         page_order: Shuffle a .beton file page by page, or shards, for sets larger than memory or the cache.
         shift: Largest random shift of small arrays, in pixels.
+        drop_last: Training: leave out the incomplete last global batch of an epoch.
 
     Returns:
         The Loader.
@@ -205,7 +207,7 @@ def make_loader(
             "`fastreg data prepare` makes one."
         )
     window = getattr(source, "window", None)
-    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages, window)
+    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages, window, drop_last)
     if train and not page_order and not getattr(source, "fits_cache", True):
         log.warning(
             "%s is larger than the cache: in random order its shards are downloaded again and again; shuffle by pages, "

@@ -19,7 +19,7 @@ class Order:
 
     A step consumes one global batch of ``batch_size * accumulate * world`` samples. Rank r takes the r-th contiguous
     slice, as ``accumulate`` micro-batches of ``batch_size``. Training shuffles every epoch and drops the incomplete
-    last global batch. Evaluation is sequential, with each sample exactly once for any world size; the last batch may be
+    last global batch, or divides it into micro-batches of nearly equal size (``drop_last`` False). Evaluation is sequential, with each sample exactly once for any world size; the last batch may be
     partial.
 
     Attributes:
@@ -34,6 +34,8 @@ class Order:
             ranks in runs, and each rank shuffles inside windows of ``WINDOW`` pages, so that it reads a page about
             once.
         window: Pages that a rank shuffles together; None: ``WINDOW``.
+        drop_last: Training leaves out the incomplete last global batch. It does so anyway if there are fewer samples
+            left than micro-batches.
 
     Raises:
         InputError: A number is out of range, or the set is smaller than one global batch.
@@ -48,6 +50,7 @@ class Order:
     world: int = 1
     pages: np.ndarray | None = None
     window: int | None = None
+    drop_last: bool = True
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulate", "world"):
@@ -67,7 +70,13 @@ class Order:
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.n // self.global_batch if self.train else -(-self.n // self.global_batch)
+        return self.n // self.global_batch + bool(self.partial) if self.train else -(-self.n // self.global_batch)
+
+    @property
+    def partial(self) -> int:
+        """Samples of the incomplete last global batch that training keeps; 0 if it drops them."""
+        left = self.n % self.global_batch
+        return left if self.train and not self.drop_last and left >= self.accumulate * self.world else 0
 
     @property
     def samples_per_epoch(self) -> int:
@@ -84,7 +93,8 @@ class Order:
         rank_of_page = np.empty(len(names), np.int64)
         rank_of_page[philox.permutation(self.seed, len(names), epoch, "order")] = np.arange(len(names))
         by_page = np.argsort(rank_of_page[page], kind="stable")
-        used, share = self.samples_per_epoch, self.steps_per_epoch * self.batch_size * self.accumulate
+        full = self.n // self.global_batch
+        used, share = full * self.global_batch, full * self.batch_size * self.accumulate
         window = max(1, (self.window or WINDOW) * self.n // len(names))
         runs = [
             by_page[start : start + share][
@@ -92,7 +102,7 @@ class Order:
             ]
             for start in range(0, used, share)
         ]
-        steps = np.stack(runs).reshape(self.world, self.steps_per_epoch, -1).transpose(1, 0, 2)
+        steps = np.stack(runs).reshape(self.world, full, -1).transpose(1, 0, 2)
         return np.concatenate([steps.ravel(), by_page[used:]])
 
     def batches(self, position: int = 0) -> Iterator[tuple[int, np.ndarray]]:
@@ -117,7 +127,12 @@ class Order:
         order = self.epoch(epoch)
         for k in range(offset // micro, self.steps_per_epoch * self.accumulate):
             step, micro_batch = divmod(k, self.accumulate)
-            start = step * self.global_batch + (self.rank * self.accumulate + micro_batch) * self.batch_size
-            indices = order[start : start + self.batch_size]
+            share = self.rank * self.accumulate + micro_batch
+            start = step * self.global_batch + share * self.batch_size
+            stop = start + self.batch_size
+            if self.partial and step == self.steps_per_epoch - 1:
+                shares = self.accumulate * self.world
+                start, stop = (step * self.global_batch + self.partial * k // shares for k in (share, share + 1))
+            indices = order[start:stop]
             if len(indices):
                 yield epoch, indices

@@ -77,6 +77,7 @@ class Component(NamedTuple):
     attacks: bool = False
     optimizer: str | None = None
     model: Mapping[str, Any] = MappingProxyType({})
+    networks: Any = None
 
 
 class Method(NamedTuple):
@@ -104,6 +105,8 @@ class Method(NamedTuple):
         prepare: opens further data of ``step``, such as OOD images (raises InputError if it is missing); None for most.
         plain: ``draw`` with the method's flips only, for the last epochs of a run, without regularization.
         recreate: repeats the call of ``create`` when the method is unpickled in another process.
+        networks: further networks that ``step`` trains, with ``start(device)``, ``state_dict()`` and
+            ``load_state_dict(state)``; checkpoints contain them. None for most methods.
     """
 
     draw: Callable[..., tuple[Plan, Targets]]
@@ -118,6 +121,7 @@ class Method(NamedTuple):
     prepare: Callable[[], None] | None = None
     plain: Callable[..., tuple[Plan, Targets]] | None = None
     recreate: Callable[[], Method] | None = None
+    networks: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.recreate is None:
@@ -150,6 +154,7 @@ def join(context: MethodContext, components: Sequence[Component]) -> Method:
         model={key: value for component in components for key, value in component.model.items()},
         optimizer=next((component.optimizer for component in components if component.optimizer), None),
         name="+".join(component.name for component in components),
+        networks=next((component.networks for component in components if component.networks is not None), None),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from fastreg.errors import InputError
 from fastreg.report import paper_rows
 from fastreg.report.run_folder import Run, load_runs, method
-from fastreg.report.scores import INTERVALS, cell, interval_text, reasons
+from fastreg.report.scores import INTERVALS, cell, from_the_code, interval_text, reasons
 from fastreg.report.spread import by_seed, intervals, over_seeds, seeds_name
 from fastreg.runs import selection_error
 
@@ -68,6 +68,8 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
         console.print(contradiction, soft_wrap=True, markup=False, highlight=False)
     for why in departures:
         console.print(f"* {why}.", soft_wrap=True, markup=False, highlight=False)
+    for what in from_the_code([run for run in runs if paper_rows.match(run.training, table)]):
+        console.print(f"{what}.", soft_wrap=True, markup=False, highlight=False)
 
 
 def last_epoch(run: Run) -> list[str]:

@@ -11,7 +11,7 @@ from fastreg.evaluation.suites import ROWS, resolve
 from fastreg.evaluation.types import Table
 from fastreg.report.figures_table import FIGURES
 from fastreg.report.run_folder import Run
-from fastreg.report.scores import cell, interval_text, reasons
+from fastreg.report.scores import cell, from_the_code, interval_text, reasons
 from fastreg.report.spread import intervals
 
 
@@ -53,6 +53,8 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
     console.print(table)
     for why in reasons([run], {model: list(printed)}):
         console.print(f"* {why}.", soft_wrap=True, markup=False, highlight=False)
+    for what in from_the_code([run]):
+        console.print(f"{what}.", soft_wrap=True, markup=False, highlight=False)
     for suite in resolve(suites, data["size"], data["name"]):
         for rows in ROWS[suite].tables(card, suite):
             table = RichTable(title=rows.title)

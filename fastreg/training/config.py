@@ -13,6 +13,7 @@ from typing import Any
 from fastreg.errors import InputError, unknown
 from fastreg.recipes import resolve
 from fastreg.runs import stored_data_dir
+from fastreg.training.faithful import original_recipe, original_settings
 from fastreg.training.flag_aliases import translate
 
 
@@ -65,16 +66,20 @@ class Config:
     lighting: float = 0.0  # standard deviation of PCA lighting on the 0-1 scale; the paper on ImageNet: 0.1
     loader: str = "auto"  # a name of fastreg.pipelines.LOADERS; auto: by data set and device
     workers: int | None = None  # decoding threads per rank; None: the rank's share of the CPU cores
+    color_clip: bool = True  # clip and round jittered colors to bytes; off: float pixels, as in the original code
     on_bad_image: str = "error"  # "skip": train without images that cannot be decoded
+    drop_last: bool = True  # leave the last, partial batch of an epoch out; off: train it, as in the original code
     order: str = "random"  # "pages": shuffle a .beton file page by page, for data sets larger than memory
 
     # execution
     precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
     device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:1"
+    tf32: bool = True  # with precision fp32 on a GPU: products in TF32
     channels_last: bool = True  # memory layout NHWC
     torchcompile: str | None = None  # mode of torch.compile; "reduce-overhead" replays CUDA graphs
     sync_bn: bool = False  # batch norm over all ranks
     deterministic: bool = False  # bitwise repeatable on a GPU too
+    best_of_ties: str = "first"  # of epochs with the lowest error: "first", or "last" as in CutMix's code
     seed: int = 0  # key of every random draw
     recovery_interval: int = 1000  # steps between checkpoints inside an epoch
     log_interval: int = 20  # steps whose losses are copied from the device at once
@@ -99,6 +104,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "on_bad_image": ("error", "skip"),
     "order": ("random", "pages"),
+    "best_of_ties": ("first", "last"),
     "torchcompile": (None, "default", "reduce-overhead", "max-autotune"),
 }
 # field -> (brackets, lowest, highest): a round bracket excludes the bound
@@ -189,6 +195,7 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
         gpu: whether the run uses a GPU; recipe "auto" depends on it.
         world: number of ranks, which share the recipe's global batch.
         overrides: fields of :class:`Config`, or names of timm and torchvision (flag_aliases.py). None means not given.
+            ``faithful=True`` sets what the original code had (faithful.py), unless it is given.
 
     Returns:
         The settings, and messages that name the recipe and the changes to it.
@@ -200,11 +207,22 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
 
     check_dataset(dataset)
     given = {key: value for key, value in overrides.items() if value is not None}
+    faithful = given.pop("faithful", False)
+    if faithful:
+        given["recipe"] = original_recipe(dataset, given.get("recipe", "auto"))
     recipe, message = resolve(given.get("recipe", "auto"), dataset, gpu=gpu)
     messages = [message]
     given = translate(given, max(int(given.get("epochs") or recipe["epochs"]), 1))
     base = {"dataset": dataset, "stem": "cifar" if dataset.startswith("cifar") else "imagenet", **recipe}
     reg = str(given.get("reg") or recipe.get("reg", "none"))
+    if faithful:
+        shared = {"batch_size", "grad_accum_steps"} & given.keys()
+        original = original_settings(dataset, reg, recipe["global_batch"], world)
+        original = {key: value for key, value in original.items() if not shared or key != "grad_accum_steps"}
+        arguments = {**original.pop("reg_args", {}), **given.get("reg_args", {})}
+        given = {**original, **given, **({"reg_args": arguments} if arguments else {})}
+        what = ", ".join(f"{key} {given[key]}" for key in [*original, *(["reg_args"] if arguments else [])])
+        messages.append(f"faithful to the original code: {what}; docs/departures.md lists what remains")
     check_reg_args(given.get("reg_args", {}))
     method = methods.create(reg, dataset=dataset, **given.get("reg_args", {}))
     if method.optimizer and "opt" not in given and method.optimizer != recipe.get("opt"):
@@ -250,6 +268,8 @@ def continue_config(
         raise InputError(f"the run to resume trains on {base.get('dataset')}, not on {dataset}: give its data set.")
     base = to_dict(Config(**base))
     given = {key: value for key, value in overrides.items() if value is not None}
+    if given.pop("faithful", False):
+        raise InputError("`faithful` is for a new run, and a resumed run keeps its settings: leave it out.")
     if "data_dir" not in given:
         base["data_dir"] = stored_data_dir(run)
     messages = ["settings: those of the resumed run"]

@@ -59,6 +59,7 @@ def make_loaders(
         shift=config.shift,
         size=train_size(config, 0),
         accumulate=config.grad_accum_steps,
+        drop_last=config.drop_last,
         on_bad_image=config.on_bad_image,
         **common,
     )
