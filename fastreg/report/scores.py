@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fastreg.report.figures_table import COLUMNS, FIGURES, legend
+from fastreg.report.figures_table import COLUMNS, FIGURES, UNFIT, legend
 from fastreg.report.paper_rows import MEASURED
 from fastreg.report.provenance import FACTS, facts, provenance
 from fastreg.report.run_folder import Run
@@ -35,6 +35,7 @@ class ScoreRow(NamedTuple):
         sample: whether the data is sample data.
         trained: the settings that differ from the recipe of the paper's row.
         measured: the differences of measurement from the paper.
+        unfit: whether the figure cannot be judged on the row's data.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class ScoreRow(NamedTuple):
     sample: bool = False
     trained: str = ""
     measured: str = ""
+    unfit: Sequence[bool] = ()
 
     def small(self, column: int) -> str:
         """The interval or the standard deviation of a figure as text; empty without one."""
@@ -115,6 +117,7 @@ def _run_row(run: Run, keys: Sequence[str], alone: bool) -> ScoreRow:
         sample=run.card.sample,
         trained=trained,
         measured=run.measured_otherwise(list(printed)),
+        unfit=[run.card.sample and key in summary and not COLUMNS[key][0].on_sample for key in keys],
     )
 
 
@@ -209,6 +212,7 @@ def markdown(runs: Sequence[Run], table: ScoreTable) -> str:
 
 def _with_spread(row: ScoreRow, column: int) -> str:
     value = cell(row.cells[column], bool(row.marked) and row.marked[column])
+    value += f" [{UNFIT}]" if row.unfit and row.unfit[column] else ""
     small = row.small(column)
     return f"{value} {small}" if small.startswith("±") else f"{value} ({small})" if small else value
 
