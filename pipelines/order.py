@@ -19,8 +19,8 @@ class Order:
 
     A step consumes one global batch of ``batch_size * accumulate * world`` samples. Rank r takes the r-th contiguous
     slice, as ``accumulate`` micro-batches of ``batch_size``. Training shuffles every epoch and drops the incomplete
-    last global batch, or divides it into micro-batches of nearly equal size (``drop_last`` False). Evaluation is sequential, with each sample exactly once for any world size; the last batch may be
-    partial.
+    last global batch, or divides it into micro-batches of nearly equal size (``drop_last`` False). Evaluation is
+    sequential, with each sample exactly once for any world size; the last batch may be partial.
 
     Attributes:
         n: Samples of the set.

@@ -100,7 +100,7 @@ class ScorecardData:
         return table
 
     def severity_ece(self, suite: str) -> dict[int, float]:
-        """Expected calibration error in percent by severity: the mean over the suite's corruptions, where all have it."""
+        """Expected calibration error in percent by severity: the mean over the corruptions, if all have it."""
         found: dict[int, list[float | None]] = {}
         for condition, row in self.results(suite).items():
             found.setdefault(int(condition.split("/")[1]), []).append(row.get("ece"))

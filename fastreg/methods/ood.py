@@ -3,17 +3,18 @@
     loss = CE(model(x), y) + weight KL(U || model(x_ood)),  KL(U || p) = -1/K sum_k log p_k - log K
 
 The second term is the cross-entropy with label smoothing 1, less a constant. Both batches pass through the model as
-one, so that batch norm normalizes them together, or with ``passes=2`` one after the other, as in Lee et al.'s code. Each training sample draws its own OOD image by (sample, epoch), so pairs do not depend on the batch size or the
-number of GPUs. ``ood_svhn`` draws SVHN's training images, ``ood_gan`` samples of a WGAN-GP generator that was trained
-on the same data set before (models/wgan.py). With ``joint=True`` generator, critic and classifier are trained together
+one, so that batch norm normalizes them together, or with ``passes=2`` one after the other, as in Lee et al.'s code.
+Each training sample draws its own OOD image by (sample, epoch), so pairs do not depend on the batch size or the number
+of GPUs. ``ood_svhn`` draws SVHN's training images, ``ood_gan`` samples of a WGAN-GP generator that was trained on the
+same data set before (models/wgan.py). With ``joint=True`` generator, critic and classifier are trained together
 (methods/joint_gan.py).
 
 Source: Lee et al., Training confidence-calibrated classifiers for detecting out-of-distribution samples (ICLR 2018),
 equation 1, and its code for the weight; the two variants are Chun et al. 2020, section 3.
-Defaults: weight 1, passes 1, joint False; `--faithful`: passes 2, and for ``ood_gan`` joint and the weight 0.1 of Lee et
-al. on CIFAR-10.
-Cost: by arithmetic 2 plain steps, and the generator's forward pass for ``ood_gan``; with ``joint``
-3 plain steps, and six updates of the GAN; not yet measured.
+Defaults: weight 1, passes 1, joint False. ``--faithful``: passes 2; for ``ood_gan`` joint, and the weight 0.1 that Lee
+et al. have on CIFAR-10.
+Cost: by arithmetic 2 plain steps, and the generator's forward pass for ``ood_gan``; with ``joint`` 3 plain steps, and
+six updates of the GAN; not yet measured.
 Example: ``fastreg train cifar100 --reg ood_svhn``, ``methods.create("ood_svhn", ood=images)``.
 """
 
@@ -93,8 +94,8 @@ def beside(
 ) -> Component:
     """A component with the training step and ``prepare``. The first step calls ``prepare`` if it was not called before.
 
-    ``passes`` 2 runs the model on each of the two batches by itself. ``gan`` is updated by the step and draws the images
-    instead of ``open_draw``.
+    ``passes`` 2 runs the model on each of the two batches by itself. The step updates ``gan``, which then draws the
+    images instead of ``open_draw``.
 
     Without ``indices`` the samples are numbered by position in the batch; without ``step`` the calls are counted.
     """

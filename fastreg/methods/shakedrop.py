@@ -8,8 +8,8 @@ The method draws the numbers; the model applies them after the last norm of each
 
 Source: Yamada et al., ShakeDrop regularization for deep residual learning (arXiv 1802.02375), section 3; levels as in
 the authors' code.
-Defaults: gates "batch", one b for the global batch; "share" draws one for each micro-batch of each GPU, as the authors'
-code on several GPUs. p_L 0.5; L 66 on CIFAR (PyramidNet-200), 16 on ImageNet (ResNet-50), else ``layers=branch_layers(model)``.
+Defaults: p_L 0.5; L 66 on CIFAR (PyramidNet-200), 16 on ImageNet (ResNet-50), else ``layers=branch_layers(model)``;
+gates "batch" (one b for the global batch) or "share" (one for each micro-batch, as the authors' code on several GPUs).
 Cost: two [B, L] tensors of random numbers per step and one more pass over each branch; not yet measured.
 Example: ``fastreg train cifar100 --reg cutmix+shakedrop``.
 """

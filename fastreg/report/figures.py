@@ -138,7 +138,7 @@ def calibration_curves(runs: Sequence[Run], suite: str) -> list[Chart]:
         own: list[float | None] = [found.get(severity) for severity in SEVERITIES]
         own = [run.card.summary().get("ece"), *own] if with_clean else own
         series.append(svg.Line(run.name, steps, own, run.series, True))
-    about = f"{suite}: expected calibration error by severity, mean of the corruptions"
+    about = f"{suite}: expected calibration error at each severity, mean of the corruptions"
     axes: dict[str, Any] = {"x_label": "severity", "y_label": "ECE, %", "x_ticks": steps}
     return _charts(series, about, f"{suite}: ECE by severity, mean of the corruptions", **axes)
 

@@ -1,8 +1,8 @@
 """The training of a run compared with its paper row: the settings that differ from the row's recipe.
 
 The paper trained in float32, on pixels decoded by Pillow and on whole training sets. These values are expected where a
-recipe leaves a choice. A value of the original code (training/faithful.py) is no difference either. What a recipe itself
-leaves different from that code is in training/departures.py.
+recipe leaves a choice. A value of the original code (training/faithful.py) is no difference either. What a recipe
+itself leaves different from that code is in training/departures.py.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from fastreg import methods
 from fastreg.errors import InputError
 from fastreg.recipes import PAPER
 from fastreg.report import paper_rows
-from fastreg.training.config import Config
+from fastreg.training.config import Config, added_settings
 from fastreg.training.departures import PIXELS
 from fastreg.training.faithful import METHODS, SETTINGS
 from fastreg.training.recipe_table import recipe_config
-from fastreg.training.resume import DEFAULTS
 
 # setting that is not compared -> the reason
 FREE = {
@@ -102,6 +101,7 @@ def training_differences(training: Mapping[str, Any], rows: Sequence[Mapping[str
         return []
     reference = _reference(name)
     found, unknown = [], []
+    training = {**added_settings(), **training}
     for field in Config.__dataclass_fields__:
         if field in FREE or field in ("reg", "reg_args") or not _has_effect(field, training):
             continue
@@ -126,7 +126,7 @@ def _has_effect(field: str, training: Mapping[str, Any]) -> bool:
 
 
 def _given(training: Mapping[str, Any], field: str) -> Any:
-    return training.get(USED.get(field, field), training.get(field, DEFAULTS.get(field, _UNKNOWN)))
+    return training.get(USED.get(field, field), training.get(field, _UNKNOWN))
 
 
 def _equal(field: str, given: Any, expected: Any) -> bool:

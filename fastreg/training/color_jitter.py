@@ -6,8 +6,8 @@
 with v the setting ``color_jitter`` and w the setting ``lighting``. The eigenvalues and eigenvectors (columns of V) are
 those of the RGB values of ImageNet's training images.
 
-The result is clipped and rounded to bytes, unless ``color_clip`` is off, as in the original code: then the colors of the
-float pixels change between the flip and the normalization.
+The result is clipped and rounded to bytes, unless ``color_clip`` is off, as in the original code: then the colors of
+float pixels change, between the flip and the normalization.
 
 Source: CutMix-PyTorch (utils.py, train.py: v 0.4, w 0.1); Krizhevsky et al., AlexNet (NIPS 2012), section 4.1.
 Cost: not yet measured.

@@ -1,7 +1,7 @@
 """The differences between a run of a paper recipe and the original code, as a table.
 
-A row applies to a run by its settings. docs/departures.md and RECIPES.md are written from the table, and reports name the
-rows that apply to a run.
+A row applies to a run by its settings. docs/departures.md and RECIPES.md are written from the table, and reports name
+the rows that apply to a run.
 
 Source: CutMix-PyTorch (train.py, utils.py); Lee et al., Confident_classifier (run_joint_confidence.py); the ShakeDrop
 authors' code; Chun et al. 2020 (arXiv 2003.03879) for what is not given.

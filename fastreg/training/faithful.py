@@ -9,6 +9,7 @@ Source: CutMix-PyTorch (train.py, utils.py) on 2 GPUs for CIFAR and 4 for ImageN
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastreg.errors import InputError
@@ -47,14 +48,17 @@ def original_recipe(dataset: str, recipe: str) -> str:
     return recipe
 
 
-def original_settings(dataset: str, reg: str, global_batch: int, world: int) -> dict[str, Any]:
-    """The settings of ``Config`` that the original code had.
+def original_settings(
+    dataset: str, reg: str, global_batch: int, world: int, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings of ``Config`` that the original code had, under those that are given.
 
     Args:
         dataset: name of the data set.
         reg: names of methods, joined by ``+``.
         global_batch: images per step.
         world: number of ranks.
+        given: settings that come before the original ones.
 
     Returns:
         Settings by field. The micro-batches are those of the original GPUs, if they divide the global batch.
@@ -64,7 +68,9 @@ def original_settings(dataset: str, reg: str, global_batch: int, world: int) -> 
     names = reg.split("+")
     # every micro-batch updates the GAN, and Lee et al. update it once for 64 images
     share = global_batch // world if "ood_gan" in names else PER_GPU["cifar" if cifar else "imagenet"]
-    if share and global_batch % (share * world) == 0:
+    own_batch = "batch_size" in given or "grad_accum_steps" in given
+    if not own_batch and share and global_batch % (share * world) == 0:
         found["grad_accum_steps"] = global_batch // (share * world)
     arguments = {f"{name}_{key}": value for name in names for key, value in METHODS.get(name, {}).items()}
-    return found | ({"reg_args": arguments} if arguments else {})
+    arguments |= given.get("reg_args") or {}
+    return {**found, **{k: given[k] for k in found if k in given}, **({"reg_args": arguments} if arguments else {})}

@@ -73,8 +73,8 @@ def recipe_table() -> str:
         "",
         "## Departures from the original code",
         "",
-        "The last two columns above have the numbers of the rows below that apply to a run on one GPU, without and with",
-        "`--faithful`.",
+        "The last two columns above have the numbers of the rows below that apply to a run on one GPU, without and",
+        "with `--faithful`.",
         "",
         departure_table(),
     ]
@@ -83,7 +83,7 @@ def recipe_table() -> str:
 
 def _departures(name: str, faithful: bool) -> str:
     """The numbers of the departures of a recipe's run on one GPU."""
-    config, _ = make_config(recipe_config(name).dataset, gpu=True, recipe=name, faithful=bool(faithful))
+    config, _ = make_config(recipe_config(name).dataset, gpu=True, recipe=name, faithful=faithful)
     arrays = config.dataset.startswith("cifar")
     used = {"loader": "resident" if arrays else "dali", "precision": "bf16", "device": "cuda"}
     found = {k: v if getattr(config, k) == "auto" else getattr(config, k) for k, v in used.items()}
@@ -97,5 +97,11 @@ def _row(name: str) -> str:
     drops = ", ".join(f"{c.epochs * m:g}" for m in c.milestones)
     colors = f"{c.color_jitter:g}, {c.lighting:g}" if c.color_jitter or c.lighting else ""
     cells = [f"`{name}`", c.model, c.reg, f"{c.ls:g}", f"{c.epochs}", f"{c.global_batch}", optimizer]
-    cells += [f"{c.lr:g}: {drops}", f"{c.weight_decay:g}", f"{c.size}", colors, *(_departures(name, f) for f in (0, 1))]
+    cells += [
+        f"{c.lr:g}: {drops}",
+        f"{c.weight_decay:g}",
+        f"{c.size}",
+        colors,
+        *(_departures(name, faithful) for faithful in (False, True)),
+    ]
     return "| " + " | ".join(cells) + " |"

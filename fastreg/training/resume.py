@@ -16,16 +16,15 @@ from fastreg import files, runs
 from fastreg.distributed import World, raise_on_all_ranks
 from fastreg.errors import InputError
 from fastreg.pipelines import Source, check_fingerprint
-from fastreg.training.config import Config, to_dict
+from fastreg.training.config import Config, added_settings, to_dict
 
 # settings that may change without making it another run
 _FREE = {"data_dir", "loader", "workers", "device", "output", "name", "log_interval", "recovery_interval", "profile"}
 _FREE |= {"log_tensorboard", "command", "loader_used", "device_used", "data_root"}
 _FREE |= {"world_size", "batch_size", "grad_accum_steps"}  # shares of the global batch, which may not change
 # settings that the weights or the optimizer's state depend on
-_FIXED = {"model", "stem", "opt", "norm_weight_decay"}
-# settings that runs of earlier versions do not have
-DEFAULTS = {"model_ema_warmup": False, "color_clip": True, "drop_last": True, "tf32": True, "best_of_ties": "first"}
+_FIXED = {"model", "stem", "opt", "norm_weight_decay", "layer_decay", "model_kwargs", "freeze"}
+_DEFAULTS = added_settings()
 _FINGERPRINTS = {"training": "data_fingerprint", "validation": "val_fingerprint"}
 
 
@@ -233,14 +232,14 @@ def refuse_changes(old: dict[str, Any], new: dict[str, Any], folder: Path, allow
             "with another `name`."
         )
     if differing and not allow_changes:
-        then = {**DEFAULTS, **old}
+        then = {**_DEFAULTS, **old}
         what = ", ".join(f"{key} {then.get(key)} then, {new.get(key)} now" for key in sorted(differing))
         raise InputError(f"{folder} was started with other settings ({what}): use them, or add `allow_changes`.")
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any], keys: Iterable[str]) -> set[str]:
     """Those of ``keys`` whose values differ and make it another run."""
-    old = {**DEFAULTS, **old} if old else {}
+    old = {**_DEFAULTS, **old} if old else {}
     return {key for key in keys if _plain(old.get(key)) != _plain(new.get(key))} - _FREE - {*_FINGERPRINTS.values()}
 
 

@@ -85,7 +85,10 @@ def evaluated(monkeypatch, tmp_path):
 
     def evaluate(checkpoint, suites, **given):
         calls.append((checkpoint, suites, given))
-        failures = {"missing": InputError("no checkpoint: give `data`."), "broken": RunError("an image cannot be read.")}
+        failures = {
+            "missing": InputError("no checkpoint: give `data`."),
+            "broken": RunError("an image cannot be read."),
+        }
         if (error := failures.get(str(checkpoint))) is not None:
             raise error
         if str(checkpoint) == "odd":

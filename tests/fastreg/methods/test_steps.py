@@ -329,7 +329,10 @@ def test_the_joint_gan_is_trained_by_lee_et_al_s_losses_with_a_gradient_penalty(
     expected = expected + 0.1 * F.kl_div(plain(fake).log_softmax(1), uniform, reduction="batchmean")
     for one, other in ((generator, method.networks.generator), (critic, method.networks.critic)):
         for (name, p), q in zip(one.named_parameters(), other.parameters()):
-            torch.testing.assert_close(p, q, rtol=1e-4, atol=2e-5, msg=name)
+            # before a batch norm, and for the critic's last layer, a bias has no gradient but rounding, which Adam
+            # scales to steps of 2e-4: at most five, in opposite directions
+            noise = name == "output.bias" or (one is generator and name.endswith("bias"))
+            torch.testing.assert_close(p, q, rtol=1e-4, atol=2.1e-3 if noise else 2e-5, msg=name)
     assert all(p.grad is None for p in model.parameters())  # the GAN's losses leave the classifier alone
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
     loss.backward()

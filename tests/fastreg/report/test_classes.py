@@ -58,22 +58,26 @@ def test_many_classes_have_no_heat_map_and_damaged_files_no_section(tmp_path):
         write_report([folder])
 
 
+def with_calibration(folder, extra):
+    """Calibration errors of the corruptions: 4 + i / 7 + 2 severity + extra for the i-th."""
+    card = Scorecard.load(folder / "scorecard.json")
+    for index, row in enumerate(card.results("imagenet-c").values()):
+        row["ece"] = 4 + index // 5 / 7 + 2 * (index % 5 + 1) + extra
+    card.save(folder / "scorecard.json")
+    return folder
+
+
 def test_calibration_under_corruption_has_a_chart_and_a_total(tmp_path):
-    folders = [make_run(tmp_path, name, reg="mixup") for name in ("one", "two")]
-    card = Scorecard.load(folders[1] / "scorecard.json")
-    for row in card.results("imagenet-c").values():
-        row["ece"] += 10
-    card.save(folders[1] / "scorecard.json")
+    plain = make_run(tmp_path, "plain", reg="mixup")
+    assert "expected calibration error at each severity" not in write_report([plain]).read_text()
+    folders = [with_calibration(make_run(tmp_path, f"r{extra}", reg="mixup"), extra) for extra in (0, 10)]
     report = write_report(folders).read_text()
     (alt,) = re.findall(r'aria-label="(imagenet-c: expected calibration error[^"]*)"', report)
     first, last = 3.0, 4.0 + 7 / 7 + 2 * 5  # the clean images; the mean of 15 corruptions at severity 5
-    assert alt.endswith(f"one from {first:g} to {last:g}; two from {first:g} to {last + 10:g}")
+    assert alt.endswith(f"r0 from {first:g} to {last:g}; r10 from {first:g} to {last + 10:g}")
+    assert report.count('<p class="names">') == 3  # training, severity, calibration
     assert "ImageNet-C ECE" in report
     assert load_run(folders[0]).card.summary()["imagenet_c_ece"] == pytest.approx(4 + 1 + 2 * 3)
-    for row in card.results("imagenet-c").values():  # as in cards without it
-        del row["ece"]
-    card.save(folders[1] / "scorecard.json")
-    assert "expected calibration error by severity" not in write_report(folders[1:]).read_text()
 
 
 def test_occlusion_on_sample_data_is_stamped_everywhere(tmp_path, capsys, monkeypatch):

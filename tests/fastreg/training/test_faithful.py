@@ -53,7 +53,7 @@ def test_given_settings_come_before_the_original_ones():
     config, _ = make_config("imagenet", gpu=True, faithful=True, reg="shakedrop", **own)
     assert (config.precision, config.batch_size, config.grad_accum_steps, config.lr) == ("bf16", 128, 1, 0.05)
     assert config.reg_args == {"shakedrop_gates": "batch"}
-    with pytest.raises(InputError, match="`faithful` trains the paper's recipes.*rn50-16"):
+    with pytest.raises(InputError, match=r"`faithful` trains the paper's recipes.*rn50-16"):
         make_config("imagenet", gpu=True, faithful=True, recipe="fast/imagenet/rn50-16")
     with pytest.raises(InputError, match="`faithful` is for a new run"):
         continue_config("imagenet", to_dict(config), gpu=True, faithful=True)
@@ -149,9 +149,9 @@ def test_a_partial_batch_is_divided_evenly(accumulate, world):
     seen = np.sort(np.concatenate([indices for rank in rows for indices in rank]))
     assert seen.tolist() == list(range(n))
     for left in range(shares):  # fewer images than micro-batches are dropped
-        assert Order(36 + left, batch_size, True, accumulate=accumulate, world=world, drop_last=False).steps_per_epoch == (
-            3
-        )
+        assert Order(
+            36 + left, batch_size, True, accumulate=accumulate, world=world, drop_last=False
+        ).steps_per_epoch == (3)
     assert Order(41, batch_size, True, accumulate=accumulate, world=world).steps_per_epoch == 3
 
 
