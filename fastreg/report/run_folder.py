@@ -14,6 +14,7 @@ from fastreg.report import paper_rows, svg
 from fastreg.report.figures_table import FIGURES
 from fastreg.report.paper_comparison import training_differences
 from fastreg.runs import read_epochs
+from fastreg.training.departures import departures
 
 # what a value of a wrong type raises
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
@@ -108,6 +109,12 @@ class Run(NamedTuple):
     def trained_otherwise(self) -> str:
         """The settings that differ from the recipe of the paper's row; empty if none does, or without a row."""
         return "; ".join(training_differences(self.training, self.log))
+
+    def from_the_code(self) -> str:
+        """The topics in which a run of a paper row differs from the original code; empty without a row or any."""
+        if self.paper_row() is None:
+            return ""
+        return ", ".join(row.topic for row in departures({**self.training, "dataset": self.dataset}))
 
     def measured_otherwise(self, keys: Sequence[str]) -> str:
         """The differences of measurement of some figures, in one line; empty if there is none."""
