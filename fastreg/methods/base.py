@@ -78,6 +78,7 @@ class Component(NamedTuple):
     optimizer: str | None = None
     model: Mapping[str, Any] = MappingProxyType({})
     networks: Any = None
+    original: Mapping[str, Any] = MappingProxyType({})
 
 
 class Method(NamedTuple):
@@ -107,6 +108,7 @@ class Method(NamedTuple):
         recreate: repeats the call of ``create`` when the method is unpickled in another process.
         networks: further networks that ``step`` trains, with ``start(device)``, ``state_dict()`` and
             ``load_state_dict(state)``; checkpoints contain them. None for most methods.
+        original: parameters of the source's code where the defaults differ, by ``METHOD_parameter``.
     """
 
     draw: Callable[..., tuple[Plan, Targets]]
@@ -122,6 +124,7 @@ class Method(NamedTuple):
     plain: Callable[..., tuple[Plan, Targets]] | None = None
     recreate: Callable[[], Method] | None = None
     networks: Any = None
+    original: Mapping[str, Any] = MappingProxyType({})
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.recreate is None:
@@ -154,6 +157,7 @@ def join(context: MethodContext, components: Sequence[Component]) -> Method:
         model={key: value for component in components for key, value in component.model.items()},
         optimizer=next((component.optimizer for component in components if component.optimizer), None),
         name="+".join(component.name for component in components),
+        original={f"{one.name}_{key}": value for one in components for key, value in one.original.items()},
         networks=next((component.networks for component in components if component.networks is not None), None),
     )
 

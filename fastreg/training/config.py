@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastreg.errors import InputError, unknown
+from fastreg.faithful import original_recipe, original_settings
 from fastreg.recipes import resolve
 from fastreg.runs import stored_data_dir
-from fastreg.training.faithful import original_recipe, original_settings
 from fastreg.training.flag_aliases import translate
 
 

@@ -224,14 +224,11 @@ class Trainer:
         config, waited = self.config, 0.0
         partial = self.loader.order.partial if (self.step + 1) % self.per_epoch == 0 else 0
         images = partial or self.loader.global_batch
-
-        def share(batch: Batch) -> float | None:
-            return len(batch.labels) * self.world.size / partial if partial else None
-
         for micro in range(config.grad_accum_steps):
             batch, wait = next(batches)
             waited += wait
-            losses.add(self.train_step.forward_backward(batch, self.step, micro, self.loader.size, epoch, share(batch)))
+            weight = {"share": len(batch.labels) * self.world.size / partial} if partial else {}
+            losses.add(self.train_step.forward_backward(batch, self.step, micro, self.loader.size, epoch, **weight))
         lr = self.train_step.update(self.step, config.epochs * self.per_epoch)
         self.step += 1
         now = time.perf_counter()

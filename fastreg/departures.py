@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from fastreg.faithful import PER_GPU
 from fastreg.methods.base import GROUP
-from fastreg.training.faithful import PER_GPU
 
 PIXELS = ("folder", "resident")  # loaders whose pixels are Pillow's
 Settings = Mapping[str, Any]
