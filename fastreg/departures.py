@@ -187,6 +187,30 @@ TABLE = (
         "",
         lambda s: bool({"adversarial", "alp"} & set(_methods(s))),
     ),
+    Departure(
+        "AugMix",
+        "chains are mixed and truncated to bytes (torchvision), or mixed after normalization (authors)",
+        "mixed in float32 and rounded to bytes once",
+        "rounding only; not measured",
+        "",
+        lambda s: "augmix" in _methods(s),
+    ),
+    Departure(
+        "translations",
+        "RandAugment and AugMix of timm: by fractions of a pixel",
+        "rounded to whole pixels",
+        "less than a pixel; not measured",
+        "",
+        lambda s: bool({"rand_augment", "augmix"} & set(_methods(s))),
+    ),
+    Departure(
+        "repeats",
+        "repeated augmentation: the repeats of an image alternate over the ranks",
+        "ordered by repeat in the global batch: the same images, and different repeats on each of as many ranks",
+        "none expected",
+        "",
+        lambda s: int(s.get("aug_repeats") or 1) > 1,
+    ),
 )
 
 

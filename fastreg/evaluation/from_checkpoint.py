@@ -18,6 +18,7 @@ from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import resolve
 from fastreg.log import log
 from fastreg.pipelines import open_dataset
+from fastreg.pipelines.datasets import stored_as
 
 GPU_BATCH, CPU_BATCH = 256, 64
 ELSEWHERE = ("classes", "mean", "std", "fixed_size", "prepared", "weights_note")  # not in the card's training settings
@@ -32,6 +33,12 @@ def run(
     model: str | None = None,
     data: str | None = None,
     data_dir: str | Path | None = None,
+    val_split: str | None = None,
+    image_key: str | None = None,
+    label_key: str | None = None,
+    class_map: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    cache_gb: float | None = None,
     runs_root: str | Path = "runs",
     **options: Any,
 ) -> tuple[Scorecard, Path]:
@@ -47,6 +54,8 @@ def run(
             data set of the training. Foreign weights on a folder are assumed to have ImageNet's classes. Their names
             come from the ImageNet at ``data_dir`` (default: as for ``open_dataset``).
         data_dir: root of the data set.
+        val_split, image_key, label_key, class_map, cache_dir, cache_gb: as for ``open_dataset``; on the data set of the
+            training by default as in the training.
         runs_root: folder of run folders.
         options: options of :func:`fastreg.evaluation.evaluate`, with other defaults: ``device`` is a GPU if there is
             one, ``batch_size`` is 256 on a GPU and 64 on the CPU, ``size`` is the run's, and ``out`` is the run's
@@ -63,15 +72,22 @@ def run(
     crop_pct = make_config(given).crop_pct
     resolve(suites, 0)  # raises for a wrong name, before anything is read
     net = None
+    stored: dict[str, Any] = {"image_key": image_key, "label_key": label_key, "class_map": class_map}
+    stored |= {"split_name": val_split, "cache_dir": cache_dir, "cache_gb": cache_gb}
     foreign = weights is not None or (checkpoint is None and is_published(model))
     if not foreign:
         net, trained = load_classifier(checkpoint, weights_key=weights_key, model=model, runs_root=runs_root)
         data = data or trained["dataset"]
         if data_dir is None and data == trained["dataset"]:
             data_dir = runs.stored_data_dir(trained)
+        if data == trained["dataset"]:
+            share = trained.get("val_share") if val_split is None else None
+            trained_as = {**stored_as(trained), "val_share": share}
+            trained_as["split_name"] = trained.get("train_split" if share else "val_split")
+            stored = {**trained_as, **{key: value for key, value in stored.items() if value is not None}}
     data = data or "imagenet"
     is_folder = data.startswith("folder:")
-    source = open_folder(data) if is_folder else open_dataset(data, "val", data_dir)
+    source = open_folder(data) if is_folder else open_dataset(data, "val", data_dir, **stored)
     if net is None:
         stem = "cifar" if data.startswith("cifar") else "imagenet"
         net, trained = load_classifier(checkpoint, weights=weights, weights_key=weights_key, model=model, stem=stem)

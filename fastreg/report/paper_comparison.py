@@ -44,6 +44,10 @@ FREE = {
     "log_interval": "logs do not change a run",
     "profile": "a trace does not change a run",
     "log_tensorboard": "logs do not change a run",
+    "log_wandb": "logs do not change a run",
+    **dict.fromkeys(("train_split", "val_split"), "a place; the number of training images is compared"),
+    **dict.fromkeys(("image_key", "label_key"), "a name of the data's files"),
+    **dict.fromkeys(("cache_dir", "cache_gb"), "batches do not depend on it"),
     "output": "a place",
     "name": "a name",
 }

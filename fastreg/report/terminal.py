@@ -30,7 +30,7 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    console = Console()
+    console = Console(markup=False)  # names come from files
     summary = card.summary()
     data, model = card.data, card.model["name"]
     stamp = " (sample)" if card.sample else ""
@@ -65,7 +65,7 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
                 table.add_row(*(_cell(value, rows) for value in row))
             console.print(table)
     for note in card.notes():
-        console.print(f"[yellow]{note}[/]", soft_wrap=True)
+        console.print(note, style="yellow", soft_wrap=True)
 
 
 def _cell(value: str | float | None, table: Table) -> str:

@@ -43,6 +43,9 @@ def test_faithful_leaves_only_what_cannot_be_restored(name):
 def test_every_row_applies_to_a_recipe_and_every_setting_removes_one():
     seen = {row.topic for name in PAPER for row in departures(on_gpu(name))}
     seen |= {row.topic for row in departures(on_gpu("paper/imagenet/ls") | {"precision_used": "fp32"})}
+    beyond = on_gpu("paper/imagenet/baseline") | {"reg": "augmix", "aug_repeats": 3}
+    assert not seen & {"AugMix", "translations", "repeats"}
+    seen |= {row.topic for row in departures(beyond)}
     assert seen == {row.topic for row in TABLE}
     color = on_gpu("paper/imagenet/mixup") | {"precision_used": "fp32"}
     for field, value in SETTINGS.items():
