@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -218,20 +219,8 @@ def make_loader(
         )
     window = getattr(source, "window", None)
     balance = np.asarray(source.labels) if train and sampler == "balanced" else None
-    order = Order(
-        len(source),
-        batch_size,
-        train,
-        seed,
-        accumulate,
-        rank,
-        world,
-        pages,
-        window,
-        repeats=repeats if train else 1,
-        balance=balance,
-        drop_last=drop_last,
-    )
+    shown: dict[str, Any] = {"repeats": repeats if train else 1, "balance": balance, "drop_last": drop_last}
+    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages, window, **shown)
     if train and not page_order and not getattr(source, "fits_cache", True):
         log.warning(
             "%s is larger than the cache: in random order its shards are downloaded again and again; shuffle by pages, "

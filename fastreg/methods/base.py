@@ -81,6 +81,7 @@ class Component(NamedTuple):
     model: Mapping[str, Any] = MappingProxyType({})
     fill: str = "black"
     networks: Any = None
+    original: Mapping[str, Any] = MappingProxyType({})
 
 
 class Method(NamedTuple):
@@ -113,6 +114,7 @@ class Method(NamedTuple):
         recreate: repeats the call of ``create`` when the method is unpickled in another process.
         networks: further networks that ``step`` trains, with ``start(device)``, ``state_dict()`` and
             ``load_state_dict(state)``; checkpoints contain them. None for most methods.
+        original: parameters of the source's code where the defaults differ, by ``METHOD_parameter``.
     """
 
     draw: Callable[..., tuple[Plan, Targets]]
@@ -129,6 +131,7 @@ class Method(NamedTuple):
     fill: str = "black"
     recreate: Callable[[], Method] | None = None
     networks: Any = None
+    original: Mapping[str, Any] = MappingProxyType({})
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.recreate is None:
@@ -162,6 +165,7 @@ def join(context: MethodContext, components: Sequence[Component]) -> Method:
         optimizer=next((component.optimizer for component in components if component.optimizer), None),
         fill=next((component.fill for component in components if component.writes[:1] == OPERATIONS[:1]), "black"),
         name="+".join(component.name for component in components),
+        original={f"{one.name}_{key}": value for one in components for key, value in one.original.items()},
         networks=next((component.networks for component in components if component.networks is not None), None),
     )
 

@@ -36,6 +36,7 @@ from fastreg.kernels.types import Targets
 from fastreg.methods.base import Component, DrawKeys, MethodContext, number, ship
 from fastreg.methods.joint_gan import JointGan, resized
 
+_ORIGINAL_GAN = {"passes": 2, "joint": True, "weight": 0.1}  # Lee et al.'s code on CIFAR-10
 Draw = Callable[[DrawKeys, torch.device], Tensor]  # -> float32 pixels in [0, 1], [B, 3, h, w] of any h, w
 
 
@@ -71,7 +72,7 @@ def ood_gan(
             raise InputError(f"`ood` is {ood}, but with `joint` the generator is trained in the run: leave `ood` out.")
         networks = JointGan(context.seed, int(number("width", width, 1)))
         component = beside("ood_gan", lambda: None, number("weight", weight, 0), passes, networks)
-        return component._replace(networks=networks)
+        return component._replace(networks=networks, original=_ORIGINAL_GAN)
 
     def open_generator() -> Draw:
         if isinstance(ood, nn.Module):
@@ -86,7 +87,8 @@ def ood_gan(
 
         return from_generator(context, load_generator(path))
 
-    return beside("ood_gan", open_generator, number("weight", weight, 0), passes)
+    component = beside("ood_gan", open_generator, number("weight", weight, 0), passes)
+    return component._replace(original=_ORIGINAL_GAN)
 
 
 def beside(
@@ -135,7 +137,7 @@ def beside(
             inside, outside = model(torch.cat((images, outside))).tensor_split((len(images),))
         return loss(inside, targets) + weight * uniform_divergence(outside)
 
-    return Component(name, step=step, prepare=prepare, pixels=True)
+    return Component(name, step=step, prepare=prepare, pixels=True, original={"passes": 2})
 
 
 def uniform_divergence(logits: Tensor) -> Tensor:

@@ -40,4 +40,4 @@ def shakedrop(context: MethodContext, *, gates: str = "batch") -> Component:
         gate = chance < np.array([survival(i, layers, 0.5) for i in range(layers)])
         return {"gate": gate.astype(np.float32), "alpha": 2 * alpha - 1, "beta": beta}
 
-    return Component("shakedrop", fields=fields, model={"shakedrop": True})
+    return Component("shakedrop", fields=fields, model={"shakedrop": True}, original={"gates": "share"})

@@ -1,8 +1,8 @@
 """The training of a run compared with its paper row: the settings that differ from the row's recipe.
 
 The paper trained in float32, on pixels decoded by Pillow and on whole training sets. These values are expected where a
-recipe leaves a choice. A value of the original code (training/faithful.py) is no difference either. What a recipe
-itself leaves different from that code is in training/departures.py.
+recipe leaves a choice. A value of the original code (faithful.py) is no difference either. What a recipe
+itself leaves different from that code is in departures.py.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import cache
 from typing import Any
 
 from fastreg import methods
+from fastreg.departures import PIXELS
 from fastreg.errors import InputError
+from fastreg.faithful import SETTINGS
 from fastreg.recipes import PAPER
 from fastreg.report import paper_rows
 from fastreg.training.config import Config, added_settings
-from fastreg.training.departures import PIXELS
-from fastreg.training.faithful import METHODS, SETTINGS
 from fastreg.training.recipe_table import recipe_config
 
 # setting that is not compared -> the reason
@@ -45,12 +45,9 @@ FREE = {
     "profile": "a trace does not change a run",
     "log_tensorboard": "logs do not change a run",
     "log_wandb": "logs do not change a run",
-    "train_split": "the number of training images is compared",
-    "val_split": "the card names the evaluated data",
-    "image_key": "a name inside the files",
-    "label_key": "a name inside the files",
-    "cache_dir": "a place",
-    "cache_gb": "bytes do not depend on it",
+    **dict.fromkeys(("train_split", "val_split"), "a place; the number of training images is compared"),
+    **dict.fromkeys(("image_key", "label_key"), "a name of the data's files"),
+    **dict.fromkeys(("cache_dir", "cache_gb"), "batches do not depend on it"),
     "output": "a place",
     "name": "a name",
 }
@@ -155,12 +152,13 @@ def _reg_args(training: Mapping[str, Any], reference: Config) -> list[str]:
     except InputError:
         return [f"reg_args {dict(arguments)}"]
     found = []
+    originals = methods.create(str(training["reg"]), dataset=reference.dataset).original
     for build, own in routed:
         for key, value in own.items():
             default = inspect.signature(build).parameters[key].default
             if default is None and (build.__name__, key) in _CHOSEN:
                 default = _CHOSEN[build.__name__, key](reference)
-            original = METHODS.get(build.__name__, {}).get(key, default)
+            original = originals.get(f"{build.__name__}_{key}", default)
             if key == "ood" or value is None or _equal(key, value, original):  # ood: a path
                 continue
             if not _equal(key, value, default):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastreg.departures import departures
 from fastreg.errors import InputError
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.log import log
@@ -14,7 +15,6 @@ from fastreg.report import paper_rows, svg
 from fastreg.report.figures_table import FIGURES
 from fastreg.report.paper_comparison import training_differences
 from fastreg.runs import read_epochs
-from fastreg.training.departures import departures
 
 # what a value of a wrong type raises
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)

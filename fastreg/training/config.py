@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastreg.errors import InputError, unknown
+from fastreg.faithful import original_recipe, original_settings
 from fastreg.pipelines.class_map import ORDERS
 from fastreg.recipes import resolve
 from fastreg.runs import stored_data_dir
-from fastreg.training.faithful import original_recipe, original_settings
 from fastreg.training.flag_aliases import translate
 
 
@@ -135,10 +135,10 @@ CHOICES: dict[str, tuple[str | int | None, ...]] = {
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "on_bad_image": ("error", "skip"),
     "order": ("random", "pages"),
+    "best_of_ties": ("first", "last"),
     "sampler": ("random", "balanced"),
     "channels": (1, 3),
     "torchcompile": ("auto", "off", None, "default", "reduce-overhead", "max-autotune"),
-    "best_of_ties": ("first", "last"),
 }
 # field -> (brackets, lowest, highest): a round bracket excludes the bound
 RANGES: dict[str, tuple[str, float, float]] = {
@@ -191,6 +191,10 @@ ADDED = {
     "warmup_lr",
 }
 ADDED |= {
+    "color_clip",
+    "drop_last",
+    "tf32",
+    "best_of_ties",
     "val_share",
     "class_map",
     "channels",
@@ -202,7 +206,6 @@ ADDED |= {
     "weights_key",
     "freeze",
 }
-ADDED |= {"color_clip", "drop_last", "tf32", "best_of_ties"}
 COMMON = ("seed", "dataset", "size", "scope")  # parameters of methods.create that are settings themselves
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from fastreg.departures import departure_table, departures, numbers
 from fastreg.recipes import ALL, PAPER
 from fastreg.training.config import Config, added_settings, make_config, to_dict
-from fastreg.training.departures import departure_table, departures, numbers
 
 _COLUMNS = ["recipe", "model", "--reg", "--ls", "epochs", "batch", "optimizer", "rate, times 0.1 at epoch"]
 _COLUMNS += ["weight decay", "pixels", "jitter, lighting", "departures", "with `--faithful`"]

@@ -74,9 +74,8 @@ def train(config: Config, *, resume: str | None = None, allow_changes: bool = Fa
         for opened in (val_loader, loader):
             run.enter_context(contextlib.closing(opened))
         used = {"precision_used": train_step.precision, "loader_used": loader.name, "n_train": len(train_set)}
-        used["torchcompile_used"] = train_step.compile_mode or "off"
+        used |= {"torchcompile_used": train_step.compile_mode or "off", "device_used": world.device.type}
         used |= {"model_args": dict(train_step.model_args), "mean": list(mean), "std": list(std)}
-        used["device_used"] = world.device.type
         settings = resuming.describe(config, train_set, val_set, world, **used)
         trainer = Trainer(config, settings, train_step, loader, val_loader, folder, world)
         if checkpoint is None:
@@ -233,14 +232,11 @@ class Trainer:
         config, waited = self.config, 0.0
         partial = self.loader.order.partial if (self.step + 1) % self.per_epoch == 0 else 0
         images = partial or self.loader.global_batch
-
-        def share(batch: Batch) -> float | None:
-            return len(batch.labels) * self.world.size / partial if partial else None
-
         for micro in range(config.grad_accum_steps):
             batch, wait = next(batches)
             waited += wait
-            losses.add(self.train_step.forward_backward(batch, self.step, micro, self.loader.size, epoch, share(batch)))
+            weight = {"share": len(batch.labels) * self.world.size / partial} if partial else {}
+            losses.add(self.train_step.forward_backward(batch, self.step, micro, self.loader.size, epoch, **weight))
         lr = self.train_step.update(self.step, config.epochs * self.per_epoch)
         self.step += 1
         now = time.perf_counter()

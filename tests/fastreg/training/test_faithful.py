@@ -14,12 +14,12 @@ from torch import nn
 from fastreg import models
 from fastreg.distributed import World
 from fastreg.errors import InputError
+from fastreg.faithful import SETTINGS
 from fastreg.kernels import Batch, Plan
 from fastreg.pipelines.order import Order
 from fastreg.training import Config, make_config, setup, train, trainer
 from fastreg.training.color_jitter import draw, make_unclipped_augment
 from fastreg.training.config import continue_config, to_dict
-from fastreg.training.faithful import SETTINGS
 from fastreg.training.setup import training_switches
 from fastreg.training.train_step import TrainStep
 from tests.fastreg.training import tiny_runs
@@ -191,9 +191,9 @@ def test_a_run_trains_partial_batches_and_takes_the_last_of_tied_epochs(data, tm
     shares = []
     original = TrainStep.forward_backward
 
-    def recorded(self, batch, *arguments):
-        shares.append((len(batch.labels), arguments[-1]))
-        return original(self, batch, *arguments)
+    def recorded(self, batch, *arguments, **more):
+        shares.append((len(batch.labels), more.get("share")))
+        return original(self, batch, *arguments, **more)
 
     patch.setattr(TrainStep, "forward_backward", recorded)
     patch.setattr(trainer, "validate", lambda *_: {"val_loss": 1.0, "val_top1_error": 50.0})

@@ -1,7 +1,7 @@
 """``faithful``: train as the paper's original code did, where that is known.
 
-The settings and method parameters below replace the defaults of a recipe of the paper. docs/departures.md says what
-each of them changes, and which departures remain.
+The settings below, and the parameters that a method names as ``original``, replace the defaults of a recipe of the
+paper. docs/departures.md says what each of them changes, and which departures remain.
 
 Source: CutMix-PyTorch (train.py, utils.py) on 2 GPUs for CIFAR and 4 for ImageNet; Lee et al., Confident_classifier
 (run_joint_confidence.py); the ShakeDrop authors' code with DataParallel.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fastreg import methods
 from fastreg.errors import InputError
 from fastreg.recipes import PAPER
 
@@ -26,13 +27,6 @@ SETTINGS: dict[str, Any] = {
 
 PER_GPU = {"cifar": 32, "imagenet": 64}
 """Images of a GPU and step in the original code, over which batch norm normalizes."""
-
-METHODS: dict[str, dict[str, Any]] = {
-    "shakedrop": {"gates": "share"},
-    "ood_svhn": {"passes": 2},
-    "ood_gan": {"passes": 2, "joint": True, "weight": 0.1},
-}
-"""Method -> its parameters in the original code."""
 
 
 def original_recipe(dataset: str, recipe: str) -> str:
@@ -65,12 +59,11 @@ def original_settings(
     """
     cifar = dataset.startswith("cifar")
     found = dict(SETTINGS) if cifar else {**SETTINGS, "loader": "folder"}
-    names = reg.split("+")
-    # every micro-batch updates the GAN, and Lee et al. update it once for 64 images
-    share = global_batch // world if "ood_gan" in names else PER_GPU["cifar" if cifar else "imagenet"]
+    arguments = {**methods.create(reg, dataset=dataset).original, **(given.get("reg_args") or {})}
+    # every micro-batch updates a GAN that is trained jointly, and the original code updates it once per batch
+    joint = methods.create(reg, dataset=dataset, **arguments).networks is not None
+    share = global_batch // world if joint else PER_GPU["cifar" if cifar else "imagenet"]
     own_batch = "batch_size" in given or "grad_accum_steps" in given
     if not own_batch and share and global_batch % (share * world) == 0:
         found["grad_accum_steps"] = global_batch // (share * world)
-    arguments = {f"{name}_{key}": value for name in names for key, value in METHODS.get(name, {}).items()}
-    arguments |= given.get("reg_args") or {}
     return {**found, **{k: given[k] for k in found if k in given}, **({"reg_args": arguments} if arguments else {})}

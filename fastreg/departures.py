@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from fastreg.faithful import PER_GPU
 from fastreg.methods.base import GROUP
-from fastreg.training.faithful import PER_GPU
 
 PIXELS = ("folder", "resident")  # loaders whose pixels are Pillow's
 Settings = Mapping[str, Any]
@@ -186,6 +186,30 @@ TABLE = (
         "not known",
         "",
         lambda s: bool({"adversarial", "alp"} & set(_methods(s))),
+    ),
+    Departure(
+        "AugMix",
+        "chains are mixed and truncated to bytes (torchvision), or mixed after normalization (authors)",
+        "mixed in float32 and rounded to bytes once",
+        "rounding only; not measured",
+        "",
+        lambda s: "augmix" in _methods(s),
+    ),
+    Departure(
+        "translations",
+        "RandAugment and AugMix of timm: by fractions of a pixel",
+        "rounded to whole pixels",
+        "less than a pixel; not measured",
+        "",
+        lambda s: bool({"rand_augment", "augmix"} & set(_methods(s))),
+    ),
+    Departure(
+        "repeats",
+        "repeated augmentation: the repeats of an image alternate over the ranks",
+        "ordered by repeat in the global batch: the same images, and different repeats on each of as many ranks",
+        "none expected",
+        "",
+        lambda s: int(s.get("aug_repeats") or 1) > 1,
     ),
 )
 

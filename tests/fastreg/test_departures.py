@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from fastreg import methods
+from fastreg.departures import TABLE, departure_table, departures, numbers
+from fastreg.faithful import SETTINGS
 from fastreg.recipes import PAPER
 from fastreg.training import make_config
 from fastreg.training.config import to_dict
-from fastreg.training.departures import TABLE, departure_table, departures, numbers
-from fastreg.training.faithful import METHODS, SETTINGS
 from fastreg.training.recipe_table import recipe_config, recipe_table
 from tests.support import ROOT
 
@@ -21,7 +22,7 @@ def on_gpu(name, **more):
 def test_the_documents_have_every_row():
     text = (ROOT / "docs" / "departures.md").read_text()
     between = text.split("<!-- departures -->\n")[1].split("\n<!-- /departures -->")[0]
-    assert between == departure_table(), "write it anew from fastreg.training.departures.departure_table"
+    assert between == departure_table(), "write it anew from fastreg.departures.departure_table"
     for row in TABLE:
         assert row.topic in recipe_table()
         assert row.effect in recipe_table()
@@ -42,12 +43,18 @@ def test_faithful_leaves_only_what_cannot_be_restored(name):
 def test_every_row_applies_to_a_recipe_and_every_setting_removes_one():
     seen = {row.topic for name in PAPER for row in departures(on_gpu(name))}
     seen |= {row.topic for row in departures(on_gpu("paper/imagenet/ls") | {"precision_used": "fp32"})}
+    beyond = on_gpu("paper/imagenet/baseline") | {"reg": "augmix", "aug_repeats": 3}
+    assert not seen & {"AugMix", "translations", "repeats"}
+    seen |= {row.topic for row in departures(beyond)}
     assert seen == {row.topic for row in TABLE}
     color = on_gpu("paper/imagenet/mixup") | {"precision_used": "fp32"}
     for field, value in SETTINGS.items():
         if field != "precision":
             assert len(departures(color | {field: value})) == len(departures(color)) - 1
-    for method, parameters in METHODS.items():
+    for method in ("shakedrop", "ood_svhn", "ood_gan"):
+        parameters = {
+            key.removeprefix(f"{method}_"): v for key, v in methods.create(method, dataset="cifar100").original.items()
+        }
         settings = on_gpu(f"paper/cifar100/{method}")
         for prefix in ("", f"{method}_"):
             own = {f"{prefix}{key}": value for key, value in parameters.items()}
