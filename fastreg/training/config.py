@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastreg.errors import InputError, unknown
+from fastreg.faithful import original_recipe, original_settings
 from fastreg.pipelines.class_map import ORDERS
 from fastreg.recipes import resolve
 from fastreg.runs import stored_data_dir
@@ -89,7 +90,9 @@ class Config:
     lighting: float = 0.0  # standard deviation of PCA lighting on the 0-1 scale; the paper on ImageNet: 0.1
     loader: str = "auto"  # a name of fastreg.pipelines.LOADERS; auto: by data set and device
     workers: int | None = None  # decoding threads per rank; None: the rank's share of the CPU cores
+    color_clip: bool = True  # clip and round jittered colors to bytes; off: float pixels, as in the original code
     on_bad_image: str = "error"  # "skip": train without images that cannot be decoded
+    drop_last: bool = True  # leave the last, partial batch of an epoch out; off: train it, as in the original code
     order: str = "random"  # "pages": shuffle a .beton file page by page, for data sets larger than memory
     aug_repeats: int = 1  # repeated augmentation: occurrences of each image in an epoch, which keeps its length
     sampler: str = "random"  # "balanced": the same share of an epoch for every class
@@ -97,10 +100,12 @@ class Config:
     # execution
     precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
     device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:1"
+    tf32: bool = True  # with precision fp32 on a GPU: products in TF32
     channels_last: bool = True  # memory layout NHWC
     torchcompile: str | None = "auto"  # mode of torch.compile; "auto": compiling.py; "off" or None: no compilation
     sync_bn: bool = False  # batch norm over all ranks
     deterministic: bool = False  # bitwise repeatable on a GPU too
+    best_of_ties: str = "first"  # of epochs with the lowest error: "first", or "last" as in CutMix's code
     seed: int = 0  # key of every random draw
     recovery_interval: int = 1000  # steps between checkpoints inside an epoch
     log_interval: int = 20  # steps whose losses are copied from the device at once
@@ -130,6 +135,7 @@ CHOICES: dict[str, tuple[str | int | None, ...]] = {
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "on_bad_image": ("error", "skip"),
     "order": ("random", "pages"),
+    "best_of_ties": ("first", "last"),
     "sampler": ("random", "balanced"),
     "channels": (1, 3),
     "torchcompile": ("auto", "off", None, "default", "reduce-overhead", "max-autotune"),
@@ -185,6 +191,10 @@ ADDED = {
     "warmup_lr",
 }
 ADDED |= {
+    "color_clip",
+    "drop_last",
+    "tf32",
+    "best_of_ties",
     "val_share",
     "class_map",
     "channels",
@@ -312,6 +322,7 @@ def make_config(
         settings: those of a file (config_file.py). With ``global_batch`` they belong to the recipe, without it they are
             overrides.
         overrides: fields of :class:`Config`, or names of timm and torchvision (flag_aliases.py). None means not given.
+            ``faithful=True`` sets what the original code had (faithful.py), unless it is given.
 
     Returns:
         The settings, and messages that name the recipe and the changes to it.
@@ -323,6 +334,9 @@ def make_config(
 
     check_dataset(dataset)
     given = {key: value for key, value in overrides.items() if value is not None}
+    faithful = given.pop("faithful", False)
+    if faithful:
+        given["recipe"] = original_recipe(dataset, given.get("recipe", (settings or {}).get("recipe", "auto")))
     stored = {key: value for key, value in (settings or {}).items() if key != "dataset"}
     if "global_batch" not in stored:
         given, stored = {**stored, **given}, {}
@@ -336,6 +350,11 @@ def make_config(
         given["reg_args"] = {**recipe.get("reg_args", {}), **given.get("reg_args", {})}
     else:
         base["reg_args"] = {}  # the recipe's are for its own methods
+    if faithful:
+        original = original_settings(dataset, reg, recipe["global_batch"], world, given)
+        given |= original
+        what = ", ".join(f"{key} {value}" for key, value in original.items())
+        messages.append(f"faithful to the original code: {what}; docs/departures.md lists what remains")
     check_reg_args(given.get("reg_args", {}))
     method = methods.create(reg, dataset=dataset, **given.get("reg_args", {}))
     if method.optimizer and "opt" not in given and method.optimizer != recipe.get("opt"):
@@ -387,6 +406,8 @@ def continue_config(
         why = str(error).split("\n")[0][:200]
         raise InputError(f"the run's config.json has a value of a wrong type ({why}): put back a copy.") from None
     given = {key: value for key, value in overrides.items() if value is not None}
+    if given.pop("faithful", False):
+        raise InputError("`faithful` is for a new run, and a resumed run keeps its settings: leave it out.")
     if "data_dir" not in given:
         base["data_dir"] = stored_data_dir(run)
     messages = ["settings: those of the resumed run"]
