@@ -39,6 +39,7 @@ def train(dataset: What, **flags: Any) -> None:
     gpus, allow_changes = flags.pop("gpus"), flags.pop("allow_changes")
     from fastreg.errors import InputError
     from fastreg.log import log
+    from fastreg.models.own import is_own
     from fastreg.training import make_config
     from fastreg.training import train as run
     from fastreg.training.config import continue_config
@@ -63,7 +64,8 @@ def train(dataset: What, **flags: Any) -> None:
             log.info(message)
         folder = run(config, resume=resume, allow_changes=bool(allow_changes))
     suite = "imagenet-c" if dataset == "imagenet" else "paper"
-    log.info("next: fastreg eval %s --suite %s", shlex.quote(str(folder)), suite)
+    own = f" --model {shlex.quote(config.model)}" if is_own(config.model) else ""  # never taken from the run
+    log.info("next: fastreg eval %s%s --suite %s", shlex.quote(str(folder)), own, suite)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,8 +15,10 @@ from fastreg.errors import InputError, extra, unknown
 from fastreg.models.branch import branch_layers, set_fields
 from fastreg.models.cifarnet import CIFARNETS, CifarNet
 from fastreg.models.normalized import Normalized
+from fastreg.models.own import build_own, is_own
 from fastreg.models.pyramidnet import PYRAMIDNETS, PyramidNet
 from fastreg.models.resnet import RESNETS, ResNet
+from fastreg.models.robustbench import INSTALL, build_robustbench
 
 __all__ = ["MODELS", "Normalized", "branch_layers", "create_model", "set_fields"]
 
@@ -24,8 +27,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(PyramidNet, *row) for name, row in PYRAMIDNETS.items()},
     **{name: partial(CifarNet, widths) for name, widths in CIFARNETS.items()},
 }
-"""Name -> function of (num_classes, **arguments) that returns the model. ``create_model`` also takes ``timm:NAME`` and
-``torchvision:NAME``."""
+"""Name -> function of (num_classes, **arguments) that returns the model. ``create_model`` also takes ``timm:NAME``,
+``torchvision:NAME``, ``robustbench:NAME`` and ``package.module:function``."""
 
 STEMS = ("imagenet", "cifar")
 
@@ -34,7 +37,8 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
     """Create a model in training mode, initialized from torch's current random state.
 
     Args:
-        name: A name of ``MODELS``, ``timm:NAME`` or ``torchvision:NAME``.
+        name: A name of ``MODELS``, ``timm:NAME``, ``torchvision:NAME``, ``robustbench:NAME`` (the architecture), or
+            ``package.module:function``: the user's own function, called with ``num_classes`` if it takes it.
         num_classes: Number of outputs, 1 or more.
         shakedrop: Whether residual branches have ShakeDrop (ResNets and PyramidNets).
         stem: First layers of a ResNet: ``"imagenet"`` (7x7, stride 2, max-pool) or ``"cifar"`` (3x3, stride 1). Other
@@ -57,19 +61,23 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
     if stem not in STEMS:
         raise unknown("`stem`", stem, STEMS)
     package, _, rest = name.partition(":")
-    if not (name in MODELS or (package in _PACKAGES and rest)):
-        raise unknown("model", name, [*MODELS, *(f"{package}:NAME" for package in _PACKAGES)])
+    own = is_own(name)
+    if not (name in MODELS or (package in _PACKAGES and rest) or own):
+        known = [*MODELS, *(f"{package}:NAME" for package in _PACKAGES), "package.module:function"]
+        raise unknown("model", name, known)
     for key, dropping in (("shakedrop", "ShakeDrop"), ("stochastic_depth", "stochastic depth")):
         residual = [known for known, build in MODELS.items() if key in inspect.signature(build).parameters]
         if {"shakedrop": shakedrop, **kw}.get(key) and name not in residual:
             raise InputError(f"{dropping} works on {', '.join(residual)}, not on {name}: leave it out.")
+    if own:
+        return build_own(name, num_classes, kw)
     try:
         if name not in MODELS:
             return _PACKAGES[package](rest, num_classes, kw)
         build = MODELS[name]
         takes = inspect.signature(build).parameters
-        own = {key: value for key, value in (("stem", stem), ("shakedrop", shakedrop)) if key in takes}
-        return build(num_classes, **own, **kw)
+        given = {key: value for key, value in (("stem", stem), ("shakedrop", shakedrop)) if key in takes}
+        return build(num_classes, **given, **kw)
     except TypeError as error:
         raise InputError(f"model {name!r} does not take these arguments: {error}.") from error
 
@@ -90,6 +98,18 @@ def _torchvision(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
     if name not in models.list_models():
         raise unknown("torchvision model", name, models.list_models())
     return models.get_model(name, weights=None, num_classes=num_classes, **kw)
+
+
+def _robustbench(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
+    return build_robustbench(import_robustbench(name), name, num_classes, kw)
+
+
+def import_robustbench(name: str) -> Any:
+    """The package ``robustbench``, with its modules ``utils`` and ``model_zoo``, for the model of that name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it imports pkg_resources
+        import_package("robustbench.utils", f"robustbench:{name}", INSTALL)
+        return import_package("robustbench", f"robustbench:{name}", INSTALL)
 
 
 def import_package(package: str, model: str, install: str) -> Any:
@@ -117,4 +137,4 @@ def import_package(package: str, model: str, install: str) -> Any:
         ) from error
 
 
-_PACKAGES = {"timm": _timm, "torchvision": _torchvision}
+_PACKAGES = {"timm": _timm, "torchvision": _torchvision, "robustbench": _robustbench}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastreg.errors import InputError, unknown
+from fastreg.models.own import confirm_own, is_own
 from fastreg.recipes import resolve
 from fastreg.runs import stored_data_dir
 from fastreg.training.flag_aliases import translate
@@ -27,7 +28,7 @@ class Config:
     # data, model and method
     dataset: str  # name of a data set, or "folder"
     data_dir: str | None = None  # its folder; None: $FASTREG_DATA/<dataset>, else data/<dataset>
-    model: str = "resnet50"  # a name of fastreg.models, timm:NAME or torchvision:NAME
+    model: str = "resnet50"  # a name of fastreg.models, timm:NAME, torchvision:NAME, package.module:function
     stem: str = "imagenet"  # first layers of a ResNet: "imagenet" or "cifar"
     blurpool: bool = False  # antialiased strided convolutions
     reg: str = "none"  # method names joined by +
@@ -250,6 +251,8 @@ def continue_config(
         raise InputError(f"the run to resume trains on {base.get('dataset')}, not on {dataset}: give its data set.")
     base = to_dict(Config(**base))
     given = {key: value for key, value in overrides.items() if value is not None}
+    if is_own(base["model"]):
+        confirm_own(base["model"], given.get("model"), "the run to resume")
     if "data_dir" not in given:
         base["data_dir"] = stored_data_dir(run)
     messages = ["settings: those of the resumed run"]
