@@ -11,7 +11,8 @@ import typer
 
 from fastreg.cli import app
 from fastreg.cli.eval_options import FLAGS
-from fastreg.cli.options import with_flags
+from fastreg.cli.options import flag_names, with_flags
+from fastreg.cli.shared import normalization
 
 
 @app.command("eval")
@@ -31,15 +32,7 @@ def evaluate(
 
     given = {name: value for name, value in flags.items() if value is not None}
     for name in given.keys() & {"mean", "std"}:
-        given[name] = _numbers(given[name])
+        given[name] = normalization(given[name])
     card, folder = run(checkpoint, suites, **given)
-    print_scorecard(card, suites)
+    print_scorecard(card, suites, flag_names(FLAGS))
     typer.echo(f"scorecard: {folder / 'scorecard.json'}; next: fastreg report {shlex.quote(str(folder))}")
-
-
-def _numbers(text: str) -> Any:
-    """``0.5,0.5,0.5`` as numbers and ``none`` as None; other words stay, and are refused where they are checked."""
-    try:
-        return None if text == "none" else [float(word) for word in text.split(",")]
-    except ValueError:
-        return text

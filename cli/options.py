@@ -25,7 +25,11 @@ FLAGS: Flags = {
         "order": (str, "--order", "random; or pages: shuffle a .beton larger than memory."),
     },
     "Model": {
-        "model": (str, "--model", "resnet18 to 152, pyramidnet200, timm:NAME, torchvision:NAME ..."),
+        "model": (
+            str,
+            "--model",
+            "resnet18 to 152, pyramidnet200, timm:NAME, torchvision:NAME, package.module:function.",
+        ),
         "stem": (str, "--stem", "First layers of a ResNet: imagenet or cifar."),
         "blurpool": (bool, "--blurpool/--no-blurpool", "Low-pass filter before strided convolutions."),
     },
@@ -97,7 +101,7 @@ FLAGS: Flags = {
         "log_interval": (int, "--log-interval --print-freq", "Steps between log writes."),
     },
 }
-BARE = {"--torchcompile": "default"}  # the value of a flag given without one
+BARE = {"--torchcompile": "default", "--csv": "-"}  # the value of a flag given without one
 SEVERAL = ("--milestones", "--decay-milestones", "--size-ramp")  # flags that take several words
 
 
@@ -146,6 +150,12 @@ def with_flags(command: Callable[..., Any], table: Flags = FLAGS) -> Callable[..
     command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     command.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     return command
+
+
+def flag_names(table: Flags) -> dict[str, str]:
+    """The flag of each setting of a table, by the setting's name: the first that begins with two hyphens."""
+    rows = {name: names for panel in table.values() for name, (_, names, _) in panel.items()}
+    return {name: next(n for n in names.split() if n.startswith("--")) for name, names in rows.items()}
 
 
 def fractions(flag: str, text: str | None) -> tuple[float, ...] | None:

@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 from fastreg.errors import InputError, unknown
-from fastreg.evaluation import build_suite, corruption_suite, ood, published_sets
+from fastreg.evaluation import (
+    build_suite,
+    calibration_extended,
+    corruption_suite,
+    ood,
+    ood_scores,
+    published_sets,
+)
 from fastreg.evaluation.conditions import PGD_STEPS
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
@@ -18,7 +25,7 @@ from fastreg.evaluation.types import Figure, Suite, SuitePlan
 
 
 def _imagenet_c(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
-    folder, read = config.imagenet_c_dir, published_sets.imagenet_c
+    folder, read = config.imagenet_c_dir, partial(published_sets.imagenet_c, resize=config.resize_official)
     names = {"suite": "imagenet-c", "other": "cifar-c"}
     return corruption_suite.build(eval_data, config, folder=folder, read=read, jpeg=True, **names)
 
@@ -52,6 +59,12 @@ def _paper(data: str, size: int) -> list[str]:
     return [name for name, row in ROWS.items() if kind in row.paper]
 
 
+def _full(data: str, size: int) -> list[str]:
+    """All suites but those of the corruptions of another size."""
+    other = {name for name, row in ROWS.items() if row.severities} - set(_paper(data, size))
+    return [name for name, row in ROWS.items() if row.expands is None and name not in other]
+
+
 _CLEAN = ("clean",)
 _TABLE = (
     Suite(
@@ -72,6 +85,7 @@ _TABLE = (
         figures={"fgsm_error": Figure("FGSM", "top-1 error after one gradient-sign step", share=True)},
         paper=("imagenet", "cifar"),
         altered=build_suite.attack_altered,
+        notes=build_suite.attack_notes,
     ),
     Suite(
         "pgd",
@@ -79,6 +93,7 @@ _TABLE = (
         partial(build_suite.attack, suite="pgd", steps=PGD_STEPS),
         figures={"pgd_error": Figure("PGD", "top-1 error after ten projected steps", share=True)},
         altered=build_suite.attack_altered,
+        notes=build_suite.attack_notes,
     ),
     Suite(
         "occlusion",
@@ -151,6 +166,24 @@ _TABLE = (
         tables=ood.tables,
     ),
     Suite(
+        calibration_extended.NAME,
+        "adaptive, class-wise and maximum calibration error, temperature scaling, risk by coverage",
+        calibration_extended.build,
+        figures=calibration_extended.FIGURES,
+        summary=calibration_extended.summary,
+        notes=calibration_extended.notes,
+        tables=calibration_extended.tables,
+    ),
+    Suite(
+        "ood-scores",
+        "AUROC, AUPR, FPR95 and detection error of four scores, on the sets of `ood`",
+        ood_scores.build,
+        figures=ood_scores.FIGURES,
+        summary=ood_scores.summary,
+        notes=ood_scores.notes,
+        tables=ood_scores.tables,
+    ),
+    Suite(
         "paper",
         "everything that the paper reports for the data set",
         figures={
@@ -163,6 +196,7 @@ _TABLE = (
         summary=_average,
         expands=_paper,
     ),
+    Suite("full", "every suite that fits the size of the images", summary=_no_figures, expands=_full),
 )
 ROWS = {row.name: row for row in _TABLE}
 SUITES = {name: row.about for name, row in ROWS.items()}
