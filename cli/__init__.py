@@ -14,7 +14,21 @@ from fastreg.log import write_line
 from fastreg.version import __version__
 
 # one module per command, in the order of the work; the help lists them so
-COMMANDS = ("data", "train", "eval", "predict", "report", "paper", "recipes", "corrupt", "show", "bench", "doctor")
+COMMANDS = (
+    "data",
+    "train",
+    "eval",
+    "predict",
+    "export",
+    "report",
+    "paper",
+    "recipes",
+    "config",
+    "corrupt",
+    "show",
+    "bench",
+    "doctor",
+)
 
 
 class InOrderOfWork(TyperGroup):

@@ -1,7 +1,7 @@
 """fastreg.kernels: every operation on pixels or logits that runs on the device.
 
-It imports torch, Triton and numpy (JPEG and the corruptions also Pillow and OpenCV on the CPU), nothing else of
-fastreg, and opens no files. Exports are lazy: an operation's module is imported on first use.
+It imports torch, Triton and numpy (JPEG, the corruptions and automatic augmentation also Pillow and OpenCV on the
+CPU), nothing else of fastreg, and opens no files. Exports are lazy: an operation's module is imported on first use.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastreg.kernels.attacks import fgsm_attack, fgsm_step, zero_sign_share
     from fastreg.kernels.augmentation import augment
+    from fastreg.kernels.auto_augmentation import AUTO_AUGMENT_OPERATIONS, auto_augment
     from fastreg.kernels.color import color_jitter
     from fastreg.kernels.corruptions import (
+        C_BAR_CORRUPTIONS,
         CORRUPTION_CATEGORIES,
         CORRUPTIONS,
         EXTRA_CORRUPTIONS,
@@ -27,10 +29,18 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "augmentation": ("augment",),
+    "auto_augmentation": ("auto_augment", "AUTO_AUGMENT_OPERATIONS"),
     "cross_entropy": ("mixed_binary_cross_entropy", "mixed_cross_entropy", "scored_cross_entropy"),
     "attacks": ("fgsm_attack", "fgsm_step", "zero_sign_share"),
     "color": ("color_jitter",),
-    "corruptions": ("corrupt", "draw_fields", "CORRUPTIONS", "EXTRA_CORRUPTIONS", "CORRUPTION_CATEGORIES"),
+    "corruptions": (
+        "corrupt",
+        "draw_fields",
+        "CORRUPTIONS",
+        "EXTRA_CORRUPTIONS",
+        "C_BAR_CORRUPTIONS",
+        "CORRUPTION_CATEGORIES",
+    ),
     "jpeg": ("jpeg_round_trip",),
     "modules": ("BatchAugment", "MixedBinaryCrossEntropy", "MixedCrossEntropy"),
     "types": ("Batch", "Plan", "Targets"),
@@ -42,6 +52,8 @@ __all__ = [
     "Plan",
     "Targets",
     "augment",
+    "auto_augment",
+    "AUTO_AUGMENT_OPERATIONS",
     "mixed_binary_cross_entropy",
     "mixed_cross_entropy",
     "scored_cross_entropy",
@@ -53,6 +65,7 @@ __all__ = [
     "draw_fields",
     "CORRUPTIONS",
     "EXTRA_CORRUPTIONS",
+    "C_BAR_CORRUPTIONS",
     "CORRUPTION_CATEGORIES",
     "jpeg_round_trip",
     "BatchAugment",

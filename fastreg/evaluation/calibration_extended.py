@@ -18,7 +18,7 @@ from fastreg.evaluation import conditions
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.scorecard_data import ScorecardData
-from fastreg.evaluation.types import Condition, Figure, Row, SuitePlan, Table
+from fastreg.evaluation.types import Condition, Figure, Row, Suite, SuitePlan, Table
 from fastreg.metrics.tally import rank_of_label
 
 NAME = "calibration-extended"
@@ -28,7 +28,7 @@ FIGURES = {
     "classwise_ece": Figure("Class-wise ECE", "class-wise calibration error, 20 bins", secondary=True),
     "maximum_ce": Figure("Max. CE", "maximum calibration error, 20 bins", secondary=True),
     "aurc": Figure("AURC", "area under the risk-coverage curve", secondary=True),
-    "temperature": Figure("T", "temperature fitted on the even half", "", best="", secondary=True),
+    "temperature": Figure("T", "temperature fitted on the even half", "dimensionless", best="", secondary=True),
     "ece_scaled": Figure("ECE / T", "expected calibration error of the odd half at T", secondary=True),
     "nll_scaled": Figure("NLL / T", "negative log-likelihood of the odd half at T", "nats", secondary=True),
 }
@@ -108,3 +108,14 @@ def tables(card: ScorecardData, suite: str) -> list[Table]:
     rows = [["as trained", 1.0, row["ece_unscaled"], row["nll_unscaled"]]]
     rows.append(["scaled", row["temperature"], row["ece_scaled"], row["nll_scaled"]])
     return [Table(f"{suite}: temperature scaling", headings, rows)]
+
+
+SUITE = Suite(
+    NAME,
+    "adaptive, class-wise and maximum calibration error, temperature scaling, risk by coverage",
+    build,
+    figures=FIGURES,
+    summary=summary,
+    notes=notes,
+    tables=tables,
+)

@@ -11,7 +11,7 @@ from fastreg import runs
 from fastreg.errors import InputError
 from fastreg.evaluation.published_weights import is_published, load_published, transforms_input
 from fastreg.evaluation.weights_file import WrongClasses, fill
-from fastreg.models import create_model
+from fastreg.models import check_arguments, create_model
 from fastreg.models.own import build_own, confirm_own, is_own
 
 
@@ -64,7 +64,7 @@ def load_classifier(
                 f"`model` {model} needs `weights`; a fastreg checkpoint knows its own architecture, and timm:NAME, "
                 f"torchvision:NAME and robustbench:NAME alone have published weights."
             )
-        return load_run(runs.newest(runs_root) if checkpoint is None else checkpoint, model)
+        return load_run(runs.newest(runs_root) if checkpoint is None else checkpoint, own=model)
     if checkpoint is not None:
         raise InputError(f"both a checkpoint ({checkpoint}) and `weights` {weights} were given: choose one.")
     if not model:
@@ -99,10 +99,11 @@ def _statistics(net: nn.Module) -> dict[str, Any]:
     return {"fixed_size": fixed} | {name: list(pretrained[name]) for name in ("mean", "std") if name in pretrained}
 
 
-def load_run(path: Path | str, own: str | None = None) -> tuple[Any, dict[str, Any]]:
+def load_run(path: Path | str, average: bool = False, own: str | None = None) -> tuple[Any, dict[str, Any]]:
     """``(model in eval mode on the CPU, the run's config)`` from a run folder or a checkpoint file.
 
-    ``own``: the name of the user's own model, which is not taken from the file.
+    ``average`` takes the averaged weights of last.pt, and raises InputError if the run has none. ``own`` is the name of
+    the user's own model, which is not taken from the file.
     """
     path = runs.checkpoint_path(path)
     state = runs.load_checkpoint(path)
@@ -114,9 +115,12 @@ def load_run(path: Path | str, own: str | None = None) -> tuple[Any, dict[str, A
     elif own:
         raise InputError(f"{path} is a checkpoint of {config['model']}, not of `model` {own}: leave that out.")
     name = own or config["model"]
+    check_arguments(name, config["model_args"], f"model_args of {path}")
     model = create_model(name, config["num_classes"], stem=config["stem"], **config["model_args"])
+    if average and not state.get("ema"):
+        raise InputError(f"{path} has no averaged weights: its run had no `model_ema_decay`, or it is a best.pt.")
     try:
-        model.load_state_dict(state["model"])
+        model.load_state_dict(state["ema" if average else "model"])
     except RuntimeError as error:
         raise InputError(f"{path} does not fit the model its own config names ({config['model']}).") from error
     epoch = state["epoch"] + 1 if "epoch" in state else None  # counted from 1

@@ -17,7 +17,7 @@ from fastreg.evaluation import conditions, ood, scores
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.scorecard_data import ScorecardData
-from fastreg.evaluation.types import Condition, Figure, Row, SuitePlan, Table
+from fastreg.evaluation.types import Condition, Figure, Row, Suite, SuitePlan, Table
 from fastreg.metrics import aupr, auroc, detection_error, fpr95
 
 SCORES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -115,3 +115,14 @@ def tables(card: ScorecardData, suite: str) -> list[Table]:
     ]
     headings = ["set", "score", "AUROC", "AUPR in", "AUPR out", "FPR95", "detection error"]
     return [Table(f"{suite}: telling each set from the data, in percent", headings, rows)] if rows else []
+
+
+SUITE = Suite(
+    "ood-scores",
+    "AUROC, AUPR, FPR95 and detection error of four scores, on the sets of `ood`",
+    build,
+    figures=FIGURES,
+    summary=summary,
+    notes=notes,
+    tables=tables,
+)

@@ -9,17 +9,12 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 from fastreg.errors import InputError, unknown
-from fastreg.evaluation import (
-    build_suite,
-    calibration_extended,
-    corruption_suite,
-    ood,
-    ood_scores,
-    published_sets,
-)
+from fastreg.evaluation import build_suite, corruption_suite, ood, published_sets
+from fastreg.evaluation.calibration_extended import SUITE as CALIBRATION_EXTENDED
 from fastreg.evaluation.conditions import PGD_STEPS
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
+from fastreg.evaluation.ood_scores import SUITE as OOD_SCORES
 from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Figure, Suite, SuitePlan
 
@@ -165,24 +160,8 @@ _TABLE = (
         notes=ood.notes,
         tables=ood.tables,
     ),
-    Suite(
-        calibration_extended.NAME,
-        "adaptive, class-wise and maximum calibration error, temperature scaling, risk by coverage",
-        calibration_extended.build,
-        figures=calibration_extended.FIGURES,
-        summary=calibration_extended.summary,
-        notes=calibration_extended.notes,
-        tables=calibration_extended.tables,
-    ),
-    Suite(
-        "ood-scores",
-        "AUROC, AUPR, FPR95 and detection error of four scores, on the sets of `ood`",
-        ood_scores.build,
-        figures=ood_scores.FIGURES,
-        summary=ood_scores.summary,
-        notes=ood_scores.notes,
-        tables=ood_scores.tables,
-    ),
+    CALIBRATION_EXTENDED,
+    OOD_SCORES,
     Suite(
         "paper",
         "everything that the paper reports for the data set",

@@ -81,7 +81,7 @@ class Figure(NamedTuple):
 
     @property
     def meaning(self) -> str:
-        return f"{self.about}, {self.unit}" if self.unit else self.about
+        return f"{self.about}, {self.unit}"
 
 
 class Table(NamedTuple):

@@ -1,0 +1,30 @@
+"""Fixtures of the simulated GPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fastreg.training import tiny_runs as tiny
+from tests.simulated_gpu.guard import unavailable
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The simulated GPU, for the length of a test."""
+    if reason := unavailable():
+        pytest.skip(reason)
+    from tests.simulated_gpu.runtime import simulated_gpu
+
+    with simulated_gpu(monkeypatch) as simulated:
+        yield simulated
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return tiny.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def quick(data):
+    with pytest.MonkeyPatch.context() as patch:
+        yield from tiny.shrunk(patch, data)
