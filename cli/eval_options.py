@@ -29,6 +29,12 @@ FLAGS: Flags = {
     "Data": {
         "data": (str, "--data", "A data set, or folder:DIR; default: that of the training."),
         "data_dir": (Path, "--data-dir", "Root of the data set."),
+        "val_split": (str, "--val-split", "Name of the split, in names of folders and shards; default: the run's."),
+        "image_key": (str, "--image-key", "Shards: extension or column of the image."),
+        "label_key": (str, "--label-key", "Shards: extension, JSON field or column of the label."),
+        "class_map": (str, "--class-map", "timm, torchvision, or a file of class names and outputs."),
+        "cache_dir": (str, "--cache-dir", "Folder for copies of remote files."),
+        "cache_gb": (float, "--cache-gb", "Its limit in GB; default 100."),
         "size": (int, "--size --img-size", "Side of the images in pixels; default: the run's, else 224."),
         "crop_pct": (
             float,

@@ -19,10 +19,23 @@ Flags = dict[str, dict[str, tuple[type, str, str]]]  # panel of the help -> sett
 FLAGS: Flags = {
     "Data": {
         "data_dir": (str, "--data-dir --data-path", "Folder or file of the data set."),
+        "train_split": (str, "--train-split", "Name of the training split, in names of folders and shards."),
+        "val_split": (str, "--val-split", "Name of the validation split."),
+        "val_share": (float, "--val-share", "Validate on this share of a set without a validation split."),
+        "image_key": (str, "--image-key", "Shards: extension or column of the image."),
+        "label_key": (str, "--label-key", "Shards: extension, JSON field or column of the label."),
+        "class_map": (str, "--class-map", "timm, torchvision, or a file of class names and outputs."),
+        "channels": (int, "--channels --in-chans", "3; or 1: a model of gray images."),
+        "cache_dir": (str, "--cache-dir", "Folder for copies of remote files."),
+        "cache_gb": (float, "--cache-gb", "Its limit in GB; default 100."),
         "loader": (str, "--loader", f"{loader_help()}."),
         "workers": (int, "-j --workers", "Decoding threads per process."),
         "on_bad_image": (str, "--on-bad-image", "error; or skip: train without broken images."),
         "order": (str, "--order", "random; or pages: shuffle a .beton larger than memory."),
+        "sampler": (str, "--sampler", "random; or balanced: the same share of an epoch for every class."),
+        "aug_repeats": (int, "--aug-repeats", "Times that an epoch repeats each image, augmented anew; 0 or 1: once."),
+        "ra_sampler": (bool, "--ra-sampler", "Repeat each image --ra-reps times (3)."),
+        "ra_reps": (int, "--ra-reps", "Repeats of --ra-sampler."),
     },
     "Model": {
         "model": (
@@ -51,6 +64,12 @@ FLAGS: Flags = {
         "mixup_switch_prob": (float, "--mixup-switch-prob", "Share of CutMix in the mixed batches."),
         "reprob": (float, "--reprob --random-erase", "Probability of random erasing."),
         "drop_path": (float, "--drop-path", "Rate of stochastic depth, of timm models too."),
+        "aa": (str, "--aa", "timm's RandAugment or AugMix: rand-m9-mstd0.5-inc1, augmix-m3-w3 ..."),
+        "auto_augment": (str, "--auto-augment", "torchvision's: ra, ta_wide, imagenet, cifar10 or augmix."),
+        "ra_magnitude": (int, "--ra-magnitude", "Magnitude of --auto-augment ra (9)."),
+        "augmix_severity": (int, "--augmix-severity", "Severity of --auto-augment augmix (3)."),
+        "aug_splits": (int, "--aug-splits", "3: a plain and two augmented views, for --jsd-loss."),
+        "jsd_loss": (bool, "--jsd-loss", "Add the Jensen-Shannon divergence of the views to the loss."),
     },
     "Schedule": {
         "recipe": (str, "--recipe", "auto, or a name from fastreg recipes."),
@@ -89,6 +108,7 @@ FLAGS: Flags = {
         "clip_grad": (float, "--clip-grad --clip-grad-norm", "Largest gradient norm."),
         "model_ema": (bool, "--model-ema", "Average the weights: decay 0.9998 with warm-up."),
         "model_ema_decay": (float, "--model-ema-decay", "Average the weights with this decay."),
+        "model_ema_every": (int, "--model-ema-every --model-ema-steps", "Steps between updates of the average."),
         "model_ema_warmup": (bool, "--model-ema-warmup/--no-model-ema-warmup", "Let the decay rise from 0.1."),
     },
     "Pixels": {
@@ -106,7 +126,7 @@ FLAGS: Flags = {
         "device": (str, "--device", "auto, cpu, cuda, cuda:1 ..."),
         "gpus": (int, "--gpus", "Start this many processes with torchrun."),
         "channels_last": (bool, "--channels-last/--no-channels-last", "Memory layout of activations."),
-        "torchcompile": (str, "--torchcompile", "default (also without a value), reduce-overhead or max-autotune."),
+        "torchcompile": (str, "--torchcompile", "auto, off, default (or no value), reduce-overhead, max-autotune."),
         "sync_bn": (bool, "--sync-bn", "Batch norm over all processes."),
         "deterministic": (bool, "--deterministic --use-deterministic-algorithms", "Bitwise repeatable on a GPU too."),
         "seed": (int, "--seed", "Key of all random draws."),
@@ -114,6 +134,7 @@ FLAGS: Flags = {
     },
     "Run": {
         "log_tensorboard": (bool, "--log-tensorboard", "Write scalars for TensorBoard too."),
+        "log_wandb": (bool, "--log-wandb", "Send scalars to Weights & Biases too."),
         "output": (str, "--output --output-dir", "Folder of run folders."),
         "name": (str, "--name --experiment", "Name of the run folder."),
         "resume": (str, "--resume", "auto, or a run folder; keeps that run's settings."),

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from fastreg.errors import InputError, RunError, unknown
+from fastreg.kernels import philox
 from fastreg.kernels.types import Batch
 from fastreg.log import log
 from fastreg.pipelines import crop
 from fastreg.pipelines.decoder import BatchRequest, Decoded, Decoder, DecodeSettings, worker_count
 from fastreg.pipelines.loader_table import FORMS, INTERPOLATIONS, LOADERS, loader_names
-from fastreg.pipelines.order import Order
+from fastreg.pipelines.order import SAMPLERS, Order, OrderAhead
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.staging import Staging
 
@@ -46,7 +47,7 @@ class Loader:
         self.name, self.why, self.source, self.order = name, why, source, order
         self.size, self.resize = size, resize
         self.skipped: set[int] = set()
-        self._decoder, self._staging = decoder, staging
+        self._decoder, self._staging, self._order_of = decoder, staging, OrderAhead(order)
         self._live: Generator[Decoded] | None = None  # the decoder's generator behind the one valid iterator
         self._turn = threading.RLock()  # a prefetching thread may ask for a batch while another ends the iterator
 
@@ -75,7 +76,8 @@ class Loader:
             RunError: An image cannot be decoded (and broken images are not skipped); the message names it.
         """
         requests = [
-            BatchRequest(epoch, indices, self.size, self.resize) for epoch, indices in self.order.batches(position)
+            BatchRequest(epoch, keys, self.size, self.resize)
+            for epoch, keys in self.order.batches(position, self._order_of)
         ]
         with self._turn:
             self._end()
@@ -103,7 +105,7 @@ class Loader:
                     "supports one iterator at a time; make a second loader."
                 )
             images, boxes, bad = next(decoding)
-            indices = request.indices
+            keys, indices = request.keys, request.indices
             if bad:
                 self.skipped.update(indices[list(bad)].tolist())
                 rows = np.setdiff1d(np.arange(len(indices)), bad)
@@ -116,9 +118,10 @@ class Loader:
                             f"run `fastreg data verify`."
                         )
                     return None
-                images, indices = images[torch.from_numpy(rows).to(images.device)], indices[rows]
+                images, keys = images[torch.from_numpy(rows).to(images.device)], keys[rows]
                 boxes = None if boxes is None else boxes[rows]
-            return self._staging.batch(images, self.source.labels[indices], indices, boxes)
+            labels = self.source.labels[philox.split_keys(keys)[0]]
+            return self._staging.batch(images, labels, keys, boxes)
 
     def _end(self) -> None:
         """Drop all pending work of the valid iterator, so that it does not reach the next iterator."""
@@ -132,6 +135,7 @@ class Loader:
             self._end()
             self._decoder.close()
             self._staging.close()
+            self._order_of.close()
 
     def __enter__(self) -> Loader:
         return self
@@ -159,6 +163,8 @@ def make_loader(
     random_crop: bool = True,
     page_order: bool = False,
     shift: int = 4,
+    repeats: int = 1,
+    sampler: str = "random",
 ) -> Loader:
     """Make a Loader over a source.
 
@@ -181,6 +187,8 @@ def make_loader(
         random_crop: False: training images are the center crops of the evaluation protocol.
         page_order: Shuffle a .beton file page by page, or shards, for sets larger than memory or the cache.
         shift: Largest random shift of small arrays, in pixels.
+        repeats: Repeated augmentation: occurrences of each sample in a training epoch, of the same length.
+        sampler: ``"random"``, or ``"balanced"`` for equal shares of all classes in training.
 
     Returns:
         The Loader.
@@ -194,6 +202,8 @@ def make_loader(
         raise unknown("`on_bad_image`", on_bad_image, ("error", "skip"))
     if interpolation not in INTERPOLATIONS:
         raise unknown("`interpolation`", interpolation, INTERPOLATIONS)
+    if sampler not in SAMPLERS:
+        raise unknown("`sampler`", sampler, SAMPLERS)
     if size < 1:
         raise InputError(f"`size` is {size}: give 1 or more.")
     if resize < 1:
@@ -215,7 +225,10 @@ def make_loader(
             "`fastreg data prepare` makes one."
         )
     window = getattr(source, "window", None)
-    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages, window)
+    balance = np.asarray(source.labels) if train and sampler == "balanced" else None
+    order = Order(
+        len(source), batch_size, train, seed, accumulate, rank, world, pages, window, repeats if train else 1, balance
+    )
     if train and not page_order and not getattr(source, "fits_cache", True):
         log.warning(
             "%s is larger than the cache: in random order its shards are downloaded again and again; shuffle by pages, "

@@ -26,6 +26,7 @@ from fastreg.evaluation.suites import resolve
 from fastreg.log import log
 from fastreg.models.own import is_own
 from fastreg.pipelines import Source, open_dataset
+from fastreg.pipelines.datasets import stored_as
 
 GPU_BATCH, CPU_BATCH = 256, 64
 PROTOCOLS = ("paper", "published")
@@ -50,6 +51,12 @@ def run(
     protocol: str = "paper",
     data: str | None = None,
     data_dir: str | Path | None = None,
+    val_split: str | None = None,
+    image_key: str | None = None,
+    label_key: str | None = None,
+    class_map: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    cache_gb: float | None = None,
     runs_root: str | Path = "runs",
     **options: Any,
 ) -> tuple[Scorecard, Path]:
@@ -68,6 +75,8 @@ def run(
             data set of the training. Foreign weights on a folder are assumed to have ImageNet's classes. Their names
             are WordNet ids, or those of the ImageNet at ``data_dir`` (default: as for ``open_dataset``).
         data_dir: root of the data set.
+        val_split, image_key, label_key, class_map, cache_dir, cache_gb: as for ``open_dataset``; on the data set of the
+            training by default as in the training.
         runs_root: folder of run folders.
         options: options of :func:`fastreg.evaluation.evaluate`, with other defaults: ``device`` is a GPU if there is
             one, ``batch_size`` is 256 on a GPU and 64 on the CPU, ``size`` is the run's, and ``out`` is the run's
@@ -83,6 +92,8 @@ def run(
     given = {key: value for key, value in options.items() if value is not None or key in ("mean", "std")}
     make_config(given)
     resolve(suites, 0)  # raises for a wrong name, before anything is read
+    stored: dict[str, Any] = {"image_key": image_key, "label_key": label_key, "class_map": class_map}
+    stored |= {"split_name": val_split, "cache_dir": cache_dir, "cache_gb": cache_gb}
     if protocol not in PROTOCOLS:
         raise unknown("`protocol`", protocol, PROTOCOLS)
     foreign = weights is not None or (checkpoint is None and (is_published(model) or is_own(model)))
@@ -93,14 +104,19 @@ def run(
         )
     if foreign:
         data = data or (robustbench_data(model) if str(model).startswith("robustbench:") else "imagenet")
-        source = _open(data, data_dir)
+        source = _open(data, data_dir, stored)
         net, trained = _foreign(source, data, data_dir, checkpoint, weights, weights_key, str(model) if model else None)
     else:
         net, trained = load_classifier(checkpoint, weights_key=weights_key, model=model, runs_root=runs_root)
         data = data or trained["dataset"]
         if data_dir is None and data == trained["dataset"]:
             data_dir = runs.stored_data_dir(trained)
-        source = _open(data, data_dir)
+        if data == trained["dataset"]:
+            share = trained.get("val_share") if val_split is None else None
+            trained_as = {**stored_as(trained), "val_share": share}
+            trained_as["split_name"] = trained.get("train_split" if share else "val_split")
+            stored = {**trained_as, **{key: value for key, value in stored.items() if value is not None}}
+        source = _open(data, data_dir, stored)
     if protocol == "published":
         given = {**published_options(trained), **given}
     device = resolve_device(given.setdefault("device", "auto"))
@@ -135,8 +151,8 @@ def run(
     return card, Path(given["out"])
 
 
-def _open(data: str, data_dir: str | Path | None) -> Source:
-    return open_folder(data) if data.startswith("folder:") else open_dataset(data, "val", data_dir)
+def _open(data: str, data_dir: str | Path | None, stored: dict[str, Any]) -> Source:
+    return open_folder(data) if data.startswith("folder:") else open_dataset(data, "val", data_dir, **stored)
 
 
 def _foreign(

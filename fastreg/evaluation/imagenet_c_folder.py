@@ -12,8 +12,9 @@ from fastreg.errors import InputError
 from fastreg.evaluation.corrupted_layouts import file_names
 from fastreg.evaluation.eval_data import EvalData, listed
 from fastreg.pipelines.datasets import DATASETS
+from fastreg.pipelines.file_list import EXTENSIONS
 from fastreg.pipelines.image import header
-from fastreg.pipelines.source import EXTENSIONS, FolderSource, Source
+from fastreg.pipelines.source import FolderSource, Source
 
 Row = list[tuple[str, int]]  # (name, bytes) of the images of a class, sorted
 

@@ -28,8 +28,8 @@ from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Condition, SuitePlan, Table
 from fastreg.kernels import philox
 from fastreg.metrics import auroc, detection_error, fpr95
+from fastreg.pipelines.file_list import EXTENSIONS
 from fastreg.pipelines.image import ERRORS, header, pixels, reason
-from fastreg.pipelines.source import EXTENSIONS
 
 # image set -> names of its folder: fastreg's, then that of ODIN's archive
 IMAGE_SETS = {

@@ -25,9 +25,9 @@ from fastreg.models.own import is_own
 from fastreg.pipelines.datasets import DATASETS
 from fastreg.pipelines.decode_pillow import eval_crop
 from fastreg.pipelines.decoder import worker_count
+from fastreg.pipelines.file_list import EXTENSIONS
 from fastreg.pipelines.image import ERRORS, header, pixels, reason
 from fastreg.pipelines.loader_table import INTERPOLATIONS
-from fastreg.pipelines.source import EXTENSIONS
 from fastreg.torch_switches import torch_switches
 
 COLUMNS = ("image", "rank", "output", "class", "probability")

@@ -15,6 +15,7 @@ from fastreg.errors import InputError, extra, unknown
 from fastreg.models.arguments import check_arguments
 from fastreg.models.branch import branch_layers, set_fields
 from fastreg.models.cifarnet import CIFARNETS, CifarNet
+from fastreg.models.gray import with_gray_input
 from fastreg.models.normalized import Normalized
 from fastreg.models.own import build_own, is_own
 from fastreg.models.pyramidnet import PYRAMIDNETS, PyramidNet
@@ -34,7 +35,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 STEMS = ("imagenet", "cifar")
 
 
-def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str = "imagenet", **kw: Any) -> nn.Module:
+def create_model(
+    name: str, num_classes: int, shakedrop: bool = False, stem: str = "imagenet", *, in_channels: int = 3, **kw: Any
+) -> nn.Module:
     """Create a model in training mode, initialized from torch's current random state.
 
     Args:
@@ -44,6 +47,8 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
         shakedrop: Whether residual branches have ShakeDrop (ResNets and PyramidNets).
         stem: First layers of a ResNet: ``"imagenet"`` (7x7, stride 2, max-pool) or ``"cifar"`` (3x3, stride 1). Other
             models have one stem and ignore it.
+        in_channels: 3, or 1 for a model of the pixels' gray values: it takes [B, 3, h, w], whose gray value it
+            computes, and [B, 1, h, w].
         kw: Further arguments: ``stochastic_depth`` (share of dropped branches in the last layer) for ResNets and
             PyramidNets, ``blurpool`` and ``zero_init_residual`` for ResNets, their own arguments for timm and
             torchvision models.
@@ -61,6 +66,10 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
         raise InputError(f"`num_classes` is {num_classes!r}: give a whole number, 1 or more.")
     if stem not in STEMS:
         raise unknown("`stem`", stem, STEMS)
+    if in_channels not in (1, 3):
+        raise InputError(
+            f"`in_channels` is {in_channels!r}: images have three channels, so give 3, or 1 for their gray value."
+        )
     package, _, rest = name.partition(":")
     own = is_own(name)
     if not (name in MODELS or (package in _PACKAGES and rest) or own):
@@ -70,17 +79,19 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
         residual = [known for known, build in MODELS.items() if key in inspect.signature(build).parameters]
         if {"shakedrop": shakedrop, **kw}.get(key) and name not in residual:
             raise InputError(f"{dropping} works on {', '.join(residual)}, not on {name}: leave it out.")
-    if own:
-        return build_own(name, num_classes, kw)
     try:
-        if name not in MODELS:
-            return _PACKAGES[package](rest, num_classes, kw)
-        build = MODELS[name]
-        takes = inspect.signature(build).parameters
-        given = {key: value for key, value in (("stem", stem), ("shakedrop", shakedrop)) if key in takes}
-        return build(num_classes, **given, **kw)
+        if own:
+            model = build_own(name, num_classes, kw)
+        elif name not in MODELS:
+            model = _PACKAGES[package](rest, num_classes, kw)
+        else:
+            build = MODELS[name]
+            takes = inspect.signature(build).parameters
+            given = {key: value for key, value in (("stem", stem), ("shakedrop", shakedrop)) if key in takes}
+            model = build(num_classes, **given, **kw)
     except TypeError as error:
         raise InputError(f"model {name!r} does not take these arguments: {error}.") from error
+    return with_gray_input(model, name) if in_channels == 1 else model
 
 
 def _timm(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:

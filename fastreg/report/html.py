@@ -19,7 +19,7 @@ from fastreg.pipelines.image import ERRORS, header, pixels, reason
 from fastreg.report import figures, svg
 from fastreg.report.figures_table import SECONDARY, shown
 from fastreg.report.provenance import provenance
-from fastreg.report.run_folder import Run, load_runs, method
+from fastreg.report.run_folder import DAMAGE, Run, damaged, load_runs, method
 from fastreg.report.scores import INTERVALS, OVER_SEEDS, ScoreTable, cell, comma_separated, markdown, score_table
 from fastreg.runs import newest, stored_data_dir
 from fastreg.version import __version__
@@ -53,11 +53,38 @@ def write_report(
     path = Path(out) if out is not None else (first if len(loaded) == 1 else above) / "report.html"
     if path.suffix != ".html":
         raise InputError(f"`out` is {path}: give the name of an .html file.")
-    table = score_table(loaded, shown(run.card.summary() for run in loaded))
-    atomic_write(path, _render(loaded, broken))
-    atomic_write(path.with_suffix(".md"), markdown(loaded, table))
-    atomic_write(path.with_suffix(".csv"), comma_separated(loaded, table))
+    try:
+        texts = _texts(loaded, broken)
+    except DAMAGE:  # a file with values of wrong types, which only this part of the report reads
+        whole, more = _that_can_be_shown(loaded)
+        if not more:
+            raise
+        if not whole:
+            raise InputError(more[0]) from None
+        texts = _texts(whole, [*broken, *more])
+    for suffix, text in texts.items():
+        atomic_write(path.with_suffix(suffix), text)
     return path
+
+
+def _texts(runs: Sequence[Run], broken: Sequence[str]) -> dict[str, str]:
+    """The content of the files of a report by suffix."""
+    table = score_table(runs, shown(run.card.summary() for run in runs))
+    page = _render(runs, broken)
+    return {".html": page, ".md": markdown(runs, table), ".csv": comma_separated(runs, table)}
+
+
+def _that_can_be_shown(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """The runs of which a report can be made, and one sentence for each other one."""
+    whole, sentences = [], []
+    for run in runs:
+        try:
+            _texts([run], ())
+            whole.append(run)
+        except DAMAGE as error:
+            sentences.append(damaged(run.folder, error))
+            log.warning("left out: %s", sentences[-1])
+    return whole, sentences
 
 
 def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:

@@ -58,10 +58,10 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
             means = [f"{cell(pair[0], marked)}\n±{pair[1]:.2f}" if pair else "–" for pair, marked in found]
             star = "*" if any(run.trained_otherwise() for run in group) else ""
             shown.add_row(f"  {seeds_name(group)}{star}", *means, style="bold")
-    console = Console()
+    console = Console(markup=False)  # names come from files
     # rich cuts off columns that do not fit; a line that is too long can still be read
     needed = console.measure(shown, options=console.options.update(width=1000)).minimum
-    Console(width=max(console.width, needed)).print(shown)
+    Console(width=max(console.width, needed), markup=False).print(shown)
     if runs:
         console.print(f"Range: {INTERVALS}.", soft_wrap=True, markup=False, highlight=False)
     if contradiction := paper_rows.contradictions(table):

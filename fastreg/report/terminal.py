@@ -37,7 +37,7 @@ def print_scorecard(
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    console = Console()
+    console = Console(markup=False)  # names come from files
     summary = card.summary()
     data, model = card.data, card.model["name"]
     stamp = " (sample)" if card.sample else ""

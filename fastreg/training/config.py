@@ -12,6 +12,7 @@ from typing import Any
 
 from fastreg.errors import InputError, unknown
 from fastreg.models.own import confirm_own, is_own
+from fastreg.pipelines.class_map import ORDERS
 from fastreg.recipes import resolve
 from fastreg.runs import stored_data_dir
 from fastreg.training.flag_aliases import translate
@@ -28,6 +29,15 @@ class Config:
     # data, model and method
     dataset: str  # name of a data set, or "folder"
     data_dir: str | None = None  # its folder; None: $FASTREG_DATA/<dataset>, else data/<dataset>
+    train_split: str | None = None  # name of the training split in the names of folders and shards
+    val_split: str | None = None  # the same of the validation split
+    val_share: float | None = None  # share of the images to validate on, for a set without a validation split
+    image_key: str | None = None  # shards: extension or column of the image; None: the usual ones
+    label_key: str | None = None  # shards: extension, JSON field or column of the label
+    class_map: str | None = None  # numbers of the classes: "timm", "torchvision", or a file of names and outputs
+    cache_dir: str | None = None  # copies of remote files; None: $FASTREG_CACHE, else the user's cache folder
+    cache_gb: float | None = None  # its limit in GB; None: $FASTREG_CACHE_GB, else 100
+    channels: int = 3  # channels that the model takes; 1: the gray value of each pixel
     model: str = "resnet50"  # a name of fastreg.models, timm:NAME, torchvision:NAME, package.module:function
     stem: str = "imagenet"  # first layers of a ResNet: "imagenet" or "cifar"
     blurpool: bool = False  # antialiased strided convolutions
@@ -68,6 +78,7 @@ class Config:
     clip_grad: float | None = None  # largest L2 norm of the gradient of all weights; None: no clipping
     model_ema_decay: float | None = None  # keep an exponential moving average of the weights
     model_ema_warmup: bool = False  # raise the decay from 0.1: min(decay, (1 + step) / (10 + step))
+    model_ema_every: int = 1  # steps between two updates of the average
 
     # pixels
     size: int = 224  # side of training images in pixels
@@ -81,12 +92,14 @@ class Config:
     workers: int | None = None  # decoding threads per rank; None: the rank's share of the CPU cores
     on_bad_image: str = "error"  # "skip": train without images that cannot be decoded
     order: str = "random"  # "pages": shuffle a .beton file page by page, for data sets larger than memory
+    aug_repeats: int = 1  # repeated augmentation: occurrences of each image in an epoch, which keeps its length
+    sampler: str = "random"  # "balanced": the same share of an epoch for every class
 
     # execution
     precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
     device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:1"
     channels_last: bool = True  # memory layout NHWC
-    torchcompile: str | None = None  # mode of torch.compile; "reduce-overhead" replays CUDA graphs
+    torchcompile: str | None = "auto"  # mode of torch.compile; "auto": compiling.py; "off" or None: no compilation
     sync_bn: bool = False  # batch norm over all ranks
     deterministic: bool = False  # bitwise repeatable on a GPU too
     seed: int = 0  # key of every random draw
@@ -94,6 +107,7 @@ class Config:
     log_interval: int = 20  # steps whose losses are copied from the device at once
     profile: int = 0  # number of steps to trace
     log_tensorboard: bool = False  # write scalars for TensorBoard too
+    log_wandb: bool = False  # send scalars to Weights & Biases too
 
     # run folder
     output: str = "runs"  # parent of the run folder
@@ -102,20 +116,24 @@ class Config:
     def __post_init__(self) -> None:
         for name in TUPLES:
             setattr(self, name, tuple(getattr(self, name)))
+        if self.class_map is not None and self.class_map not in ORDERS:
+            self.class_map = os.path.abspath(self.class_map)  # for a resume or an evaluation from another folder
         check(self)
 
 
 TUPLES = ("milestones", "size_ramp", "opt_betas", "freeze")  # lists in a file
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("step", "cosine", "linear", "poly", "constant")
-CHOICES: dict[str, tuple[str | None, ...]] = {
+CHOICES: dict[str, tuple[str | int | None, ...]] = {
     "scope": ("batch", "sample"),
     "stem": ("imagenet", "cifar"),
     "sched": SCHEDULES,
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "on_bad_image": ("error", "skip"),
     "order": ("random", "pages"),
-    "torchcompile": (None, "default", "reduce-overhead", "max-autotune"),
+    "sampler": ("random", "balanced"),
+    "channels": (1, 3),
+    "torchcompile": ("auto", "off", None, "default", "reduce-overhead", "max-autotune"),
 }
 # field -> (brackets, lowest, highest): a round bracket excludes the bound
 RANGES: dict[str, tuple[str, float, float]] = {
@@ -137,14 +155,18 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "cooldown": ("[)", 0, 1),
     "clip_grad": ("()", 0, math.inf),
     "model_ema_decay": ("[)", 0, 1),
+    "model_ema_every": ("[)", 1, math.inf),
     "size": ("[]", 8, 4096),
     "eval_size": ("[]", 8, 4096),
     "min_size": ("[]", 8, 4096),
     "size_ramp": ("[]", 0, 1),
     "shift": ("[]", 0, 16),
+    "aug_repeats": ("[]", 1, 1000),
     "color_jitter": ("[]", 0, 1),
     "lighting": ("[)", 0, math.inf),
     "mixup_off_epoch": ("[)", 0, math.inf),
+    "val_share": ("()", 0, 1),
+    "cache_gb": ("()", 0, math.inf),
     "workers": ("[]", 1, 1024),
     "seed": ("[]", 0, 2**63 - 1),
     "recovery_interval": ("[)", 1, math.inf),
@@ -152,8 +174,29 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "profile": ("[)", 0, math.inf),
 }
 # settings that runs of earlier versions do not have: they were trained with the defaults
-ADDED = {"model_ema_warmup", "opt_eps", "opt_betas", "layer_decay", "decay_rate", "min_lr", "warmup_lr"}
-ADDED |= {"warmup_overlap", "cooldown", "model_kwargs", "pretrained", "initial_checkpoint", "weights_key", "freeze"}
+ADDED = {
+    "model_ema_warmup",
+    "model_ema_every",
+    "log_wandb",
+    "opt_eps",
+    "opt_betas",
+    "layer_decay",
+    "decay_rate",
+    "min_lr",
+    "warmup_lr",
+}
+ADDED |= {
+    "val_share",
+    "class_map",
+    "channels",
+    "warmup_overlap",
+    "cooldown",
+    "model_kwargs",
+    "pretrained",
+    "initial_checkpoint",
+    "weights_key",
+    "freeze",
+}
 COMMON = ("seed", "dataset", "size", "scope")  # parameters of methods.create that are settings themselves
 
 
@@ -165,18 +208,26 @@ def check(config: Config) -> None:
     """
     for name, choices in CHOICES.items():
         if getattr(config, name) not in choices:
-            raise unknown(f"`{name}`", str(getattr(config, name)), [choice for choice in choices if choice])
+            raise unknown(f"`{name}`", str(getattr(config, name)), [str(choice) for choice in choices if choice])
     for name in RANGES:
         value = getattr(config, name)
         for one in value if isinstance(value, tuple) else () if value is None else (value,):
             check_range(name, one)
     check_reg_args(config.reg_args)
+    if config.val_share is not None and config.val_split is not None:
+        raise InputError(f"`val_share` divides the training split, and `val_split` is {config.val_split}: give one.")
     if config.min_size is not None and config.min_size > config.size:
         raise InputError(
             f"`min_size` {config.min_size} is larger than `size` {config.size}: images grow from one to the other."
         )
     if len(config.size_ramp) != 2 or config.size_ramp[0] > config.size_ramp[1]:
         raise InputError(f"`size_ramp` is {config.size_ramp}: give two fractions of the run in rising order.")
+    if config.order == "pages" and (config.aug_repeats > 1 or config.sampler == "balanced"):
+        setting = "aug_repeats" if config.aug_repeats > 1 else "sampler"
+        raise InputError(
+            f"`{setting}` {getattr(config, setting)} shuffles image by image, and `order` pages by pages: use one of "
+            "the two."
+        )
     check_optimizer(config)
     if config.pretrained and config.initial_checkpoint is not None:
         raise InputError("`pretrained` and `initial_checkpoint` are both weights to start from: give one.")
@@ -239,6 +290,8 @@ def check_range(name: str, value: float) -> None:
 
 def check_reg_args(arguments: Mapping[str, Any]) -> None:
     """Raise InputError for a method parameter that is a setting of its own, such as ``seed``."""
+    if not isinstance(arguments, Mapping):
+        raise InputError(f"`reg_args` is {str(arguments)[:100]}: give values by name.")
     for name in arguments:
         if name == "dataset":
             raise InputError("`reg_args` contains dataset: name the data set itself (`dataset`).")
@@ -329,7 +382,11 @@ def continue_config(
     base = {name: value for name, value in run.items() if name in Config.__dataclass_fields__}
     if base.get("dataset") != dataset:
         raise InputError(f"the run to resume trains on {base.get('dataset')}, not on {dataset}: give its data set.")
-    base = to_dict(Config(**base))
+    try:
+        base = to_dict(Config(**base))
+    except (TypeError, AttributeError, RecursionError) as error:
+        why = str(error).split("\n")[0][:200]
+        raise InputError(f"the run's config.json has a value of a wrong type ({why}): put back a copy.") from None
     given = {key: value for key, value in overrides.items() if value is not None}
     if is_own(base["model"]):
         confirm_own(base["model"], given.get("model"), "the run to resume")

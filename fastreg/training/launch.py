@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 
 import torch
 
 from fastreg.distributed import resolve_device
-from fastreg.errors import InputError
+from fastreg.errors import InputError, RunError
 from fastreg.pipelines.order import Order
 from fastreg.training import setup
 from fastreg.training.config import Config
@@ -43,6 +44,9 @@ def launch(world_size: int, words: Sequence[str]) -> int:
 
     Returns:
         The exit code of the first process that failed, or 0.
+
+    Raises:
+        RunError: a signal ended a process.
     """
     os.environ.setdefault("LOGLEVEL", "CRITICAL")  # torchrun's
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -52,8 +56,12 @@ def launch(world_size: int, words: Sequence[str]) -> int:
     try:
         main(["--standalone", f"--nproc-per-node={world_size}", "-m", "fastreg", *words])
     except ChildFailedError as error:
-        _, first = error.get_first_failure()
-        return first.exitcode if first.exitcode > 0 else 1  # negative: a signal ended it
+        rank, first = error.get_first_failure()
+        if first.exitcode > 0:
+            return first.exitcode
+        name = signal.Signals(-first.exitcode).name
+        memory = ", perhaps for want of memory" if name == "SIGKILL" else ""
+        raise RunError(f"rank {rank} was ended by {name}{memory}: `resume` auto continues the run.") from None
     except SignalException:
         return 1  # the processes received the signal too, and have saved
     return 0

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from fastreg import files, runs
+from fastreg.training.loss_curve import curve_of
 
 OUTLIER = 8  # losses above that many times the median are cut off
 
 
 def draw_curves(folder: Path) -> Path:
-    """Draw log.jsonl of a run folder as curves.png.
+    """Draw the steps and epochs of a run as curves.png; of long runs, means of consecutive steps.
 
     Args:
         folder: the run folder.
@@ -27,9 +28,7 @@ def draw_curves(folder: Path) -> Path:
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
     from matplotlib.ticker import MaxNLocator
 
-    rows = runs.read_rows(folder / "log.jsonl")
-    steps = [row for row in rows if row["kind"] == "step"]
-    epochs = [row for row in rows if row["kind"] == "epoch"]
+    steps, epochs = curve_of(folder).rows(), runs.read_epochs(folder)
     x = epochs_of_steps(steps, epochs)
     ended = [row["epoch"] + 1 for row in epochs]
     averaged = any("ema_val_top1_error" in row for row in epochs)
@@ -38,8 +37,8 @@ def draw_curves(folder: Path) -> Path:
     loss, error, rate = figure.subplots(1, 3)
     losses: dict[str, tuple[list[float], list[float], dict[str, Any]]] = {
         "step": (x, [row["loss"] for row in steps], {"color": "#9bb7d4", "linewidth": 0.8}),
-        "epoch mean": (ended, [row["train_loss"] for row in epochs], {"color": "#1f4e79", "marker": "."}),
-        "validation": (ended, [row["val_loss"] for row in epochs], {"color": "#c55a11", "marker": "."}),
+        "epoch mean": (ended, [row.get("train_loss") for row in epochs], {"color": "#1f4e79", "marker": "."}),
+        "validation": (ended, [row.get("val_loss") for row in epochs], {"color": "#c55a11", "marker": "."}),
     }
     for name, (at, values, style) in losses.items():
         loss.plot(at, values, label=name, **style)

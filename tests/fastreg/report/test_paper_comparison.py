@@ -53,6 +53,9 @@ OTHER = {
     "precision": "bf16",
     "sync_bn": True,
     "batch_size": 8,
+    "val_share": 0.1,
+    "class_map": "timm",
+    "channels": 1,
     "model_kwargs": {"zero_init_residual": True},
     "pretrained": True,
     "initial_checkpoint": "weights.pth",
@@ -66,6 +69,7 @@ OTHER = {
     "warmup_lr": 1e-4,
     "warmup_overlap": True,
     "cooldown": 0.1,
+    "model_ema_every": 32,
 }
 NEEDS = {"size_ramp": {"min_size": 128}, "model_ema_warmup": {"model_ema_decay": 0.99}}
 IDENTITY = {"dataset", "reg"}  # another value: another row, or none
