@@ -31,7 +31,14 @@ def evaluate(
 ) -> None:
     """Evaluate a model and write its scorecard; a repeated command continues a killed evaluation."""
     from fastreg.errors import InputError
+    from fastreg.pipelines import DATASETS
 
+    for word in checkpoints or ():
+        if str(word) in DATASETS and not word.exists():
+            raise InputError(
+                f"{word} is a data set, and the first word is a run folder or checkpoint: give --data {word}, or "
+                "neither for the newest run on its own data."
+            )
     given = {name: value for name, value in flags.items() if value is not None}
     for name in given.keys() & {"mean", "std"}:
         given[name] = _numbers(given[name])

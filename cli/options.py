@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from fastreg.cli.foreign_flags import refusal
 from fastreg.pipelines.loader_table import loader_help
 
 Flags = dict[str, dict[str, tuple[type, str, str]]]  # panel of the help -> setting: (type, names, help)
@@ -52,6 +53,10 @@ FLAGS: Flags = {
     "Method": {
         "reg": (str, "--reg", "Methods joined by +, such as mixup or cutmix+shakedrop."),
         "ls": (float, "--ls --smoothing --label-smoothing", "Label smoothing."),
+        "bce_loss": (bool, "--bce-loss", "Binary cross-entropy: a sigmoid per class."),
+        "bce_target_threshold": (float, "--bce-target-thresh --bce-target-threshold", "Targets above it become 1."),
+        "bce_sum": (bool, "--bce-sum", "Sum over the classes instead of the mean."),
+        "class_weight": (str, "--class-weight", "balanced, or a JSON file of weights by class name."),
         "scope": (str, "--scope --mix-scope --mixup-mode", "Draw per batch (as the paper) or per sample (or elem)."),
         "reg_args": (str, "--reg-args", "Parameters of the method, or of the GAN, as JSON."),
         "mixup_off_epoch": (int, "--mixup-off-epoch", "Stop mixing at this epoch."),
@@ -71,7 +76,7 @@ FLAGS: Flags = {
     "Schedule": {
         "recipe": (str, "--recipe", "auto, or a name from fastreg recipes."),
         "faithful": (bool, "--faithful", "As the paper's original code: fp32, its micro-batches, ... (slower)."),
-        "config": (str, "--config", "A file of settings, YAML or JSON, or a run folder; flags override it."),
+        "config": (str, "-c --config", "A file of settings, YAML or JSON, or a run folder; flags override it."),
         "epochs": (int, "--epochs", "Length of the run; the schedule is scaled to it."),
         "batch_size": (int, "-b --batch-size", "Images per process and micro-batch."),
         "grad_accum_steps": (int, "--grad-accum-steps", "Micro-batches per step."),
@@ -153,6 +158,11 @@ class Command(TyperCommand):
     """A command whose flags may have no value, or several words, as in argparse."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = (name for parameter in self.get_params(ctx) for name in (*parameter.opts, *parameter.secondary_opts))
+        if sentence := refusal(args, known):
+            from fastreg.errors import InputError
+
+            raise InputError(sentence)
         try:
             return super().parse_args(ctx, one_value_each(args))
         except typer.BadParameter as error:

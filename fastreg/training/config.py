@@ -48,6 +48,10 @@ class Config:
     freeze: tuple[str, ...] = ()  # names of parameters or modules that are not trained, with * and ?; or re:REGEX
     reg: str = "none"  # method names joined by +
     ls: float = 0.0  # label smoothing
+    bce_loss: bool = False  # binary cross-entropy, a sigmoid per class, in place of cross-entropy
+    bce_target_threshold: float | None = None  # targets above it become 1, the others 0; None: as they are
+    bce_sum: bool = False  # sum of the binary cross-entropy over the classes, in place of the mean
+    class_weight: str | dict[str, float] | None = None  # "balanced", or weights by name of the class; others: 1
     scope: str = "batch"  # "batch": one lambda and box per batch, as the paper; "sample": one per image
     reg_args: dict[str, Any] = field(default_factory=dict)  # a method's own parameters, such as alpha
     mixup_off_epoch: int = 0  # no mixing, cutting or noise from this epoch on, counted from 0; 0: until the end
@@ -143,6 +147,7 @@ CHOICES: dict[str, tuple[str | int | None, ...]] = {
 # field -> (brackets, lowest, highest): a round bracket excludes the bound
 RANGES: dict[str, tuple[str, float, float]] = {
     "ls": ("[]", 0, 1),
+    "bce_target_threshold": ("[]", 0, 1),
     "lr": ("()", 0, math.inf),
     "epochs": ("[)", 1, math.inf),
     "batch_size": ("[)", 1, math.inf),
@@ -206,6 +211,7 @@ ADDED |= {
     "weights_key",
     "freeze",
 }
+ADDED |= {"bce_loss", "bce_target_threshold", "bce_sum", "class_weight", "sampler", "aug_repeats"}
 COMMON = ("seed", "dataset", "size", "scope")  # parameters of methods.create that are settings themselves
 
 
@@ -223,6 +229,8 @@ def check(config: Config) -> None:
         for one in value if isinstance(value, tuple) else () if value is None else (value,):
             check_range(name, one)
     check_reg_args(config.reg_args)
+    if config.name is not None and (not config.name or config.name in (".", "..") or "/" in config.name):
+        raise InputError(f"`name` is {config.name!r}: give the name of one folder; `output` is the folder above it.")
     if config.val_share is not None and config.val_split is not None:
         raise InputError(f"`val_share` divides the training split, and `val_split` is {config.val_split}: give one.")
     if config.min_size is not None and config.min_size > config.size:
@@ -238,6 +246,7 @@ def check(config: Config) -> None:
             "the two."
         )
     check_optimizer(config)
+    check_loss(config)
     if config.pretrained and config.initial_checkpoint is not None:
         raise InputError("`pretrained` and `initial_checkpoint` are both weights to start from: give one.")
     if config.pretrained and config.stem == "cifar" and ":" not in config.model:
@@ -271,6 +280,24 @@ def check_optimizer(config: Config) -> None:
         raise InputError(
             f"`min_lr` {config.min_lr:g} is more than `lr` {config.lr:g}: the rate falls from one to the other."
         )
+
+
+def check_loss(config: Config) -> None:
+    """Check the settings of the loss.
+
+    Raises:
+        InputError: the message names the setting.
+    """
+    for name in ("bce_target_threshold", "bce_sum"):
+        if getattr(config, name) not in (None, False) and not config.bce_loss:
+            raise InputError(f"`{name}` is for `bce_loss`: turn that on, or leave it out.")
+    weights = config.class_weight
+    if isinstance(weights, Mapping):
+        for name, value in weights.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise InputError(f"`class_weight` of {name!r} is {value!r}: give a number of at least 0.")
+    elif weights not in (None, "balanced"):
+        raise InputError(f"`class_weight` is {weights!r}: give balanced, or numbers by name of the class.")
 
 
 def _is_timms(name: str) -> bool:
@@ -433,7 +460,7 @@ def check_dataset(name: str) -> None:
             f"`fastreg train folder --data-dir {shlex.quote(name)}`."
         )
     if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
+        raise unknown("data set", name, [one for one in DATASETS if one != "svhn"])
     if name == "svhn":
         raise InputError("svhn is the out-of-distribution set of ood_svhn: train on imagenet, cifar100 or cifar10.")
 
@@ -462,6 +489,7 @@ def _with_batch(
             )
         config.global_batch = real
     changed = {k: v for k, v in given.items() if k in base and base[k] != v and k not in ("dataset", "recipe")}
+    changed |= {k: f"of {len(v)} names" for k, v in changed.items() if isinstance(v, dict) and len(v) > 8}
     if changed:
         messages.append("flags override: " + ", ".join(f"{k} {v}" for k, v in changed.items()))
     return config, messages

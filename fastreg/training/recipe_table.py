@@ -14,6 +14,7 @@ _COLUMNS += ["weight decay", "pixels", "jitter, lighting", "departures", "with `
 
 # settings that apply only if another setting has a given value
 _DEPENDENT = {"milestones": ("sched", "step"), "momentum": ("opt", "sgd"), "nesterov": ("opt", "sgd")}
+_DEPENDENT |= {"bce_target_threshold": ("bce_loss", True), "bce_sum": ("bce_loss", True)}
 
 
 def recipe_config(name: str) -> Config:
@@ -30,7 +31,7 @@ def recipe_settings(name: str) -> dict[str, Any]:
     found = {field: getattr(config, field) for field in fields if getattr(config, field) is not None}
     for field, (other, value) in _DEPENDENT.items():
         if found[other] != value:
-            del found[field]
+            found.pop(field, None)
     for field, value in added_settings().items():
         if found.get(field) == value:  # a recipe names what it changes
             found.pop(field, None)
