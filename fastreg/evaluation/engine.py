@@ -86,7 +86,9 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
     where = device_of(model) if config.device is None else config.device
     half = config.precision in ("bf16", "fp16")
     # attacks need gradients, which a caller's inference mode would not give
-    with torch.inference_mode(False), borrowed(model), torch_switches(tf32=half), init_distributed(where) as world:
+    # cuDNN's search may choose another algorithm in another run: float32 figures repeat without it
+    switches = torch_switches(tf32=half, cudnn_benchmark=half)
+    with torch.inference_mode(False), borrowed(model), switches, init_distributed(where) as world:
         columns = eval_data.columns(config.classes)
         classifier = Classifier(
             model,
@@ -111,6 +113,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
                 "tf32": half,
                 "seed": config.seed,
                 "loader": config.loader,
+                **({"cudnn_benchmark": True} if half and world.device.type == "cuda" else {}),
                 **every,
             },
         )

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fastreg.evaluation import SUITES, evaluate
+from fastreg.metrics import Tally
 from tests.fastreg.evaluation.tiny_classifier import tiny_images, tiny_net
 
 QUICK = "clean,fgsm,pgd,occlusion,calibration,confidence,ood"
@@ -58,3 +59,16 @@ def test_corrupted_images(suite, size, gpu):
 def test_every_suite(suite, option, gpu, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda net, **options: net)
     check(gpu, suite, 32 if suite == "cifar-c" else 64, **OPTIONS[option])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_cudnn_searches_in_half_precision_only_and_the_card_says_so(precision, gpu, monkeypatch):
+    """Whatever the caller's switch is, which is put back."""
+    seen = []
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", precision == "fp32")
+    honest = Tally.update
+    monkeypatch.setattr(Tally, "update", lambda *a: (seen.append(torch.backends.cudnn.benchmark), honest(*a))[1])
+    card, *_ = measure(gpu, "clean", 8, 32, precision=precision)
+    assert set(seen) == {precision == "bf16"}
+    assert card.settings.get("cudnn_benchmark", False) == (precision == "bf16")
+    assert torch.backends.cudnn.benchmark == (precision == "fp32")
