@@ -32,6 +32,10 @@ FLAGS: Flags = {
         "workers": (int, "-j --workers", "Decoding threads per process."),
         "on_bad_image": (str, "--on-bad-image", "error; or skip: train without broken images."),
         "order": (str, "--order", "random; or pages: shuffle a .beton larger than memory."),
+        "sampler": (str, "--sampler", "random; or balanced: the same share of an epoch for every class."),
+        "aug_repeats": (int, "--aug-repeats", "Times that an epoch repeats each image, augmented anew; 0 or 1: once."),
+        "ra_sampler": (bool, "--ra-sampler", "Repeat each image --ra-reps times (3)."),
+        "ra_reps": (int, "--ra-reps", "Repeats of --ra-sampler."),
     },
     "Model": {
         "model": (str, "--model", "resnet18 to 152, pyramidnet200, timm:NAME, torchvision:NAME ..."),
@@ -56,6 +60,12 @@ FLAGS: Flags = {
         "mixup_switch_prob": (float, "--mixup-switch-prob", "Share of CutMix in the mixed batches."),
         "reprob": (float, "--reprob --random-erase", "Probability of random erasing."),
         "drop_path": (float, "--drop-path", "Rate of stochastic depth, of timm models too."),
+        "aa": (str, "--aa", "timm's RandAugment or AugMix: rand-m9-mstd0.5-inc1, augmix-m3-w3 ..."),
+        "auto_augment": (str, "--auto-augment", "torchvision's: ra, ta_wide, imagenet, cifar10 or augmix."),
+        "ra_magnitude": (int, "--ra-magnitude", "Magnitude of --auto-augment ra (9)."),
+        "augmix_severity": (int, "--augmix-severity", "Severity of --auto-augment augmix (3)."),
+        "aug_splits": (int, "--aug-splits", "3: a plain and two augmented views, for --jsd-loss."),
+        "jsd_loss": (bool, "--jsd-loss", "Add the Jensen-Shannon divergence of the views to the loss."),
     },
     "Schedule": {
         "recipe": (str, "--recipe", "auto, or a name from fastreg recipes."),

@@ -45,6 +45,7 @@ BENCHMARK = Benchmark(
 LOADERS = ("folder", "dali", "ffcv")
 # the paper's ImageNet rows first (label smoothing costs nothing), then the methods with an attack in their step
 METHODS = ("none", "mixup", "cutmix", "cutout", "shakedrop", "cutmix+shakedrop", "adversarial", "alp")
+METHODS += ("trivial_augment", "rand_augment", "augmix")
 MAIN = ("mixup", "cutmix", "adversarial")
 SETS = 4  # ready batches, used in turn
 SAMPLE_SECONDS = 0.4  # one sample on a GPU, as consecutive steps, so the host may run ahead

@@ -91,6 +91,8 @@ class Config:
     workers: int | None = None  # decoding threads per rank; None: the rank's share of the CPU cores
     on_bad_image: str = "error"  # "skip": train without images that cannot be decoded
     order: str = "random"  # "pages": shuffle a .beton file page by page, for data sets larger than memory
+    aug_repeats: int = 1  # repeated augmentation: occurrences of each image in an epoch, which keeps its length
+    sampler: str = "random"  # "balanced": the same share of an epoch for every class
 
     # execution
     precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
@@ -128,6 +130,7 @@ CHOICES: dict[str, tuple[str | int | None, ...]] = {
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "on_bad_image": ("error", "skip"),
     "order": ("random", "pages"),
+    "sampler": ("random", "balanced"),
     "channels": (1, 3),
     "torchcompile": ("auto", "off", None, "default", "reduce-overhead", "max-autotune"),
 }
@@ -157,6 +160,7 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "min_size": ("[]", 8, 4096),
     "size_ramp": ("[]", 0, 1),
     "shift": ("[]", 0, 16),
+    "aug_repeats": ("[]", 1, 1000),
     "color_jitter": ("[]", 0, 1),
     "lighting": ("[)", 0, math.inf),
     "mixup_off_epoch": ("[)", 0, math.inf),
@@ -217,6 +221,12 @@ def check(config: Config) -> None:
         )
     if len(config.size_ramp) != 2 or config.size_ramp[0] > config.size_ramp[1]:
         raise InputError(f"`size_ramp` is {config.size_ramp}: give two fractions of the run in rising order.")
+    if config.order == "pages" and (config.aug_repeats > 1 or config.sampler == "balanced"):
+        setting = "aug_repeats" if config.aug_repeats > 1 else "sampler"
+        raise InputError(
+            f"`{setting}` {getattr(config, setting)} shuffles image by image, and `order` pages by pages: use one of "
+            "the two."
+        )
     check_optimizer(config)
     if config.pretrained and config.initial_checkpoint is not None:
         raise InputError("`pretrained` and `initial_checkpoint` are both weights to start from: give one.")

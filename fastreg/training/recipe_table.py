@@ -31,8 +31,8 @@ def recipe_settings(name: str) -> dict[str, Any]:
         if found[other] != value:
             del found[field]
     for field, value in added_settings().items():
-        if found.get(field) == value:
-            del found[field]
+        if found.get(field) == value:  # a recipe names what it changes
+            found.pop(field, None)
     if config.min_size is None:
         del found["size_ramp"]
     if config.model_ema_decay is None:

@@ -1,6 +1,7 @@
 """One training step of one rank, for the training loop and for benchmarks.
 
-Batch -> color jitter -> plan of the method -> one ``augment`` launch -> forward -> loss -> backward -> update.
+Batch -> color jitter -> plan of the method -> ``augment`` (one launch, and more with automatic augmentation) -> forward
+-> loss -> backward -> update.
 
 A step needs the switches of :func:`fastreg.training.setup.training_switches`, and sets none itself.
 """
@@ -21,6 +22,7 @@ from torch import nn
 from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.kernels import Batch, Plan, augment, mixed_cross_entropy
+from fastreg.kernels.augmentation.operations import fill_levels
 from fastreg.kernels.types import Targets
 from fastreg.log import log
 from fastreg.models import Normalized, branch_layers, set_fields
@@ -105,7 +107,7 @@ class TrainStep:
         config, method = self.config, self.method
         torch.manual_seed(micro_batch_seed(config.seed, step, self.world.rank * config.grad_accum_steps + micro))
         draw = method.draw if self.mixing or method.plain is None else method.plain
-        plan, targets = draw(batch.labels, batch.indices, step, epoch=epoch, size=size)
+        plan, targets = draw(batch.labels, batch.keys, step, epoch=epoch, size=size)
         batch = self.jitter_colors(batch, epoch, size)
         if batch.crop is not None:
             plan = plan._replace(crop=batch.crop)
@@ -119,15 +121,14 @@ class TrainStep:
             dtype=dtype,
             size=size,
             seed=config.seed,
-            indices=batch.indices,
+            indices=batch.keys,
             step=epoch,
+            fill=fill_levels(method.fill, self.mean),
         )
         if not config.channels_last:
             images = images.contiguous()  # convolutions would keep the channels_last layout of augment
         if method.fields is not None:
-            set_fields(
-                self.model, method.fields(batch.indices, step, self.world.device, layers=self.layers, epoch=epoch)
-            )
+            set_fields(self.model, method.fields(batch.keys, step, self.world.device, layers=self.layers, epoch=epoch))
         self.batchnorm.start(micro)
         last = micro == config.grad_accum_steps - 1
         no_sync = contextlib.nullcontext() if last or self.world.size == 1 else self._ddp().no_sync()
@@ -136,9 +137,7 @@ class TrainStep:
                 if method.step is None:
                     loss = self.loss(self.net(images), targets)
                 else:
-                    loss = method.step(
-                        self.net, images, targets, self.loss, indices=batch.indices, step=step, epoch=epoch
-                    )
+                    loss = method.step(self.net, images, targets, self.loss, indices=batch.keys, step=step, epoch=epoch)
             loss = loss / config.grad_accum_steps
             self.scaler.scale(loss).backward()
         self.batchnorm.end(micro)

@@ -18,7 +18,7 @@ from torch import nn
 from fastreg import methods, runs
 from fastreg.distributed import World
 from fastreg.errors import InputError
-from fastreg.training import flag_aliases, run_log, setup, train
+from fastreg.training import auto_augment_flags, flag_aliases, run_log, setup, train
 from fastreg.training import trainer as loop
 from fastreg.training.setup import training_switches
 from fastreg.training.train_step import TrainStep
@@ -47,8 +47,9 @@ def seen(quick, config) -> list[tuple[int, int, bool]]:
 
 
 def test_the_loop_has_no_branch_on_a_methods_name():
-    """Except for ``none``, the default of a run, and for flag_aliases.py, which lists the flags of other packages."""
-    for path in {*Path(ROOT, "fastreg", "training").glob("*.py")} - {Path(flag_aliases.__file__)}:
+    """Except for ``none``, the default of a run, and for the two modules that list the flags of other packages."""
+    flags = {Path(flag_aliases.__file__), Path(auto_augment_flags.__file__)}
+    for path in {*Path(ROOT, "fastreg", "training").glob("*.py")} - flags:
         found = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
         assert not methods.METHODS.keys() - {"none"} & {value for value in found if isinstance(value, str)}, path
 
