@@ -48,3 +48,11 @@ def attack_altered(card: ScorecardData, suite: str) -> list[str]:
     if settings.get("clip") is False:
         messages.append("pixels are not clipped to [0, 1]")
     return messages
+
+
+def occlusion_notes(card: ScorecardData, suite: str) -> list[str]:
+    """On sample data several classes are dark, so that a black square is evidence for them."""
+    if not card.sample or not card.results(suite):
+        return []
+    why = "several of its classes are dark images, so a black square is evidence for them"
+    return [f"{suite} cannot be judged on sample data: {why}."]

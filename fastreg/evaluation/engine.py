@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fastreg.distributed import World, init_distributed
 from fastreg.environment import environment
 from fastreg.errors import InputError
+from fastreg.evaluation.class_counts import ClassCounts, label_and_class
 from fastreg.evaluation.classifier import Classifier, borrowed, device_of
 from fastreg.evaluation.config import EvalConfig, make_config, option_parameters
 from fastreg.evaluation.eval_data import EvalData
@@ -153,12 +154,14 @@ def _run(
         return
     scorecard_file.probe()  # a folder that cannot be written is found before the work
 
+    counts = ClassCounts(scorecard_file.path, eval_data.names, eval_data.labels, eval_data.classes, card)
+
     @cache
     def pixels() -> PixelCache:  # decoded for the first condition that needs it; conditions over files do not
         return eval_data.decode(world, batch_size=config.batch_size, loader=config.loader, workers=config.workers)
 
     def measure(condition: Condition, bar: Any = None, note: str = "") -> tuple[dict[str, Any], Tensor]:
-        return _pass(classifier, condition, pixels, world, config, bar, note)
+        return _pass(classifier, condition, pixels, world, config, counts, bar, note)
 
     inside: Tensor | None = None  # confidences of the clean images
     total = sum(plans[suite].conditions[key].n or len(eval_data) for suite, key in left) // world.size
@@ -167,6 +170,8 @@ def _run(
             condition = plans[suite].conditions[key]
             start = time.monotonic()
             row, confidence = measure(condition, bar, f"{suite} {key}" if key != suite else suite)
+            if condition.compare is None:
+                counts.add(suite, key, clean=condition.reference)
             if condition.reference:
                 inside = confidence
             else:
@@ -207,21 +212,26 @@ def _pass(
     pixels: Callable[[], PixelCache],
     world: World,
     config: EvalConfig,
+    counts: ClassCounts,
     bar: Any,
     note: str,
 ) -> tuple[dict[str, Any], Tensor]:
     """One pass over a condition's images: its row, and all confidences in the set's order. Synchronizes at its end."""
     tally = Tally(world.device)
-    confidences, indices = [], []
+    confidences, pairs, indices = [], [], []
     batches: Any = condition.batches(world, config) if condition.batches else pixels().batches(config.batch_size)
     for batch in batches:
-        confidences.append(tally.update(condition.logits(classifier, batch), batch.labels))
+        logits = condition.logits(classifier, batch)
+        confidences.append(tally.update(logits, batch.labels))
+        pairs.append(label_and_class(batch.labels, logits, confidences[-1]))
         indices.append(batch.indices)
         if bar is not None:
             bar.advance(len(batch.labels), note=note)
     tally.merge()
     none = torch.empty(0)
-    return tally.result(), _gather(torch.cat(confidences or [none]), torch.cat(indices or [none.long()]), world)
+    order = torch.cat(indices or [none.long()])
+    counts.pairs = _gather(torch.cat(pairs or [none.long().view(0, 2)]), order, world).numpy()
+    return tally.result(), _gather(torch.cat(confidences or [none]), order, world)
 
 
 def _gather(values: Tensor, indices: Tensor, world: World) -> Tensor:

@@ -12,7 +12,7 @@ from fastreg.errors import InputError
 from fastreg.evaluation.config import make_config
 from fastreg.evaluation.engine import evaluate
 from fastreg.evaluation.eval_data import open_folder
-from fastreg.evaluation.load_model import load_classifier
+from fastreg.evaluation.load_model import check_architecture, load_classifier
 from fastreg.evaluation.published_weights import is_published, protocol
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import resolve
@@ -75,6 +75,8 @@ def run(
     stored: dict[str, Any] = {"image_key": image_key, "label_key": label_key, "class_map": class_map}
     stored |= {"split_name": val_split, "cache_dir": cache_dir, "cache_gb": cache_gb}
     foreign = weights is not None or (checkpoint is None and is_published(model))
+    if weights is not None:
+        _check_weights(weights, checkpoint, model)
     if not foreign:
         net, trained = load_classifier(checkpoint, weights_key=weights_key, model=model, runs_root=runs_root)
         data = data or trained["dataset"]
@@ -129,6 +131,13 @@ def run(
         **{**defaults, "name": trained["model"], **given, "provenance": facts},
     )
     return card, Path(given["out"])
+
+
+def _check_weights(weights: str | Path, checkpoint: str | Path | None, model: str | None) -> None:
+    """Raise InputError for a missing file, or one without its architecture, before any data are opened."""
+    check_architecture(weights, checkpoint, model)
+    if not Path(weights).is_file():
+        raise InputError(f"`weights` {weights} is not a file: give the path of one.")
 
 
 def _names(folders: Sequence[str], outputs: int, data_dir: str | Path | None) -> Sequence[str] | None:

@@ -57,13 +57,8 @@ def load_classifier(
                 f"timm:NAME and torchvision:NAME alone have published weights."
             )
         return load_run(runs.newest(runs_root) if checkpoint is None else checkpoint)
-    if checkpoint is not None:
-        raise InputError(f"both a checkpoint ({checkpoint}) and `weights` {weights} were given: choose one.")
-    if not model:
-        raise InputError(
-            f"`weights` {weights} needs `model`, the architecture that these weights belong to; a fastreg checkpoint "
-            f"needs neither: `fastreg eval {weights}`."
-        )
+    check_architecture(weights, checkpoint, model)
+    assert model is not None
     classes = num_classes or 1000
     net = create_model(model, classes, stem=stem)
     try:
@@ -85,6 +80,17 @@ def load_classifier(
     config |= {name: list(pretrained[name]) for name in ("mean", "std") if name in pretrained}
     config["fixed_size"] = pretrained["input_size"][-1] if pretrained.get("fixed_input_size") else None
     return net.eval(), config
+
+
+def check_architecture(weights: Path | str, checkpoint: Path | str | None, model: str | None) -> None:
+    """Raise InputError for a file of weights beside a checkpoint, or without the model that it belongs to."""
+    if checkpoint is not None:
+        raise InputError(f"both a checkpoint ({checkpoint}) and `weights` {weights} were given: choose one.")
+    if not model:
+        raise InputError(
+            f"`weights` {weights} needs `model`, the architecture that these weights belong to; a fastreg checkpoint "
+            f"needs neither: `fastreg eval {weights}`{'' if Path(weights).is_file() else f' ({weights} is no file)'}."
+        )
 
 
 def load_run(path: Path | str, average: bool = False) -> tuple[Any, dict[str, Any]]:
