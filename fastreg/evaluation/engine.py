@@ -91,7 +91,9 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
     where = device_of(model) if config.device is None else config.device
     half = config.precision in ("bf16", "fp16")
     # attacks need gradients, which a caller's inference mode would not give
-    with torch.inference_mode(False), borrowed(model), torch_switches(tf32=half), init_distributed(where) as world:
+    # cuDNN's search may choose another algorithm in another run: float32 figures repeat without it
+    switches = torch_switches(tf32=half, cudnn_benchmark=half)
+    with torch.inference_mode(False), borrowed(model), switches, init_distributed(where) as world:
         classifier = Classifier(
             model,
             mean=eval_data.mean if config.mean == "data" else config.mean,
@@ -112,6 +114,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
                 "tf32": half,
                 "seed": config.seed,
                 "loader": config.loader,
+                **({"cudnn_benchmark": True} if half and world.device.type == "cuda" else {}),
                 **every,
             },
         )
