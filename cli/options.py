@@ -32,6 +32,10 @@ FLAGS: Flags = {
         "workers": (int, "-j --workers", "Decoding threads per process."),
         "on_bad_image": (str, "--on-bad-image", "error; or skip: train without broken images."),
         "order": (str, "--order", "random; or pages: shuffle a .beton larger than memory."),
+        "sampler": (str, "--sampler", "random; or balanced: the same share of an epoch for every class."),
+        "aug_repeats": (int, "--aug-repeats", "Times that an epoch repeats each image, augmented anew; 0 or 1: once."),
+        "ra_sampler": (bool, "--ra-sampler", "Repeat each image --ra-reps times (3)."),
+        "ra_reps": (int, "--ra-reps", "Repeats of --ra-sampler."),
     },
     "Model": {
         "model": (str, "--model", "resnet18 to 152, pyramidnet200, timm:NAME, torchvision:NAME ..."),
@@ -56,6 +60,12 @@ FLAGS: Flags = {
         "mixup_switch_prob": (float, "--mixup-switch-prob", "Share of CutMix in the mixed batches."),
         "reprob": (float, "--reprob --random-erase", "Probability of random erasing."),
         "drop_path": (float, "--drop-path", "Rate of stochastic depth, of timm models too."),
+        "aa": (str, "--aa", "timm's RandAugment or AugMix: rand-m9-mstd0.5-inc1, augmix-m3-w3 ..."),
+        "auto_augment": (str, "--auto-augment", "torchvision's: ra, ta_wide, imagenet, cifar10 or augmix."),
+        "ra_magnitude": (int, "--ra-magnitude", "Magnitude of --auto-augment ra (9)."),
+        "augmix_severity": (int, "--augmix-severity", "Severity of --auto-augment augmix (3)."),
+        "aug_splits": (int, "--aug-splits", "3: a plain and two augmented views, for --jsd-loss."),
+        "jsd_loss": (bool, "--jsd-loss", "Add the Jensen-Shannon divergence of the views to the loss."),
     },
     "Schedule": {
         "recipe": (str, "--recipe", "auto, or a name from fastreg recipes."),
@@ -94,6 +104,7 @@ FLAGS: Flags = {
         "clip_grad": (float, "--clip-grad --clip-grad-norm", "Largest gradient norm."),
         "model_ema": (bool, "--model-ema", "Average the weights: decay 0.9998 with warm-up."),
         "model_ema_decay": (float, "--model-ema-decay", "Average the weights with this decay."),
+        "model_ema_every": (int, "--model-ema-every --model-ema-steps", "Steps between updates of the average."),
         "model_ema_warmup": (bool, "--model-ema-warmup/--no-model-ema-warmup", "Let the decay rise from 0.1."),
     },
     "Pixels": {
@@ -111,7 +122,7 @@ FLAGS: Flags = {
         "device": (str, "--device", "auto, cpu, cuda, cuda:1 ..."),
         "gpus": (int, "--gpus", "Start this many processes with torchrun."),
         "channels_last": (bool, "--channels-last/--no-channels-last", "Memory layout of activations."),
-        "torchcompile": (str, "--torchcompile", "default (also without a value), reduce-overhead or max-autotune."),
+        "torchcompile": (str, "--torchcompile", "auto, off, default (or no value), reduce-overhead, max-autotune."),
         "sync_bn": (bool, "--sync-bn", "Batch norm over all processes."),
         "deterministic": (bool, "--deterministic --use-deterministic-algorithms", "Bitwise repeatable on a GPU too."),
         "seed": (int, "--seed", "Key of all random draws."),
@@ -119,6 +130,7 @@ FLAGS: Flags = {
     },
     "Run": {
         "log_tensorboard": (bool, "--log-tensorboard", "Write scalars for TensorBoard too."),
+        "log_wandb": (bool, "--log-wandb", "Send scalars to Weights & Biases too."),
         "output": (str, "--output --output-dir", "Folder of run folders."),
         "name": (str, "--name --experiment", "Name of the run folder."),
         "resume": (str, "--resume", "auto, or a run folder; keeps that run's settings."),

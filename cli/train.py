@@ -16,17 +16,18 @@ from fastreg.cli import app
 from fastreg.cli.options import Command, fractions, with_flags
 
 What = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="DATASET",
-        help="imagenet, cifar100 or cifar10; folder: class folders at --data-dir; gan: the generator of ood_gan.",
+        help="imagenet, cifar100 or cifar10; folder: class folders at --data-dir; gan: the generator of ood_gan. "
+        "Default: that of --config.",
     ),
 ]
 
 
 @app.command(no_args_is_help=True, cls=Command)
 @with_flags
-def train(dataset: What, **flags: Any) -> None:
+def train(dataset: What = None, **flags: Any) -> None:
     """Train a classifier and write runs/NAME. Flags of timm and torchvision are accepted."""
     from fastreg.cli.shared import parse_object, world_and_gpu
 
@@ -54,10 +55,14 @@ def train(dataset: What, **flags: Any) -> None:
         start = gpus is not None and gpus > 1 and "RANK" not in os.environ
         flags |= {"gpu": gpu, "world": gpus if start else world}
         settings = read_config(file) if file else {}
+        dataset = dataset or settings.get("dataset")
+        if dataset is None:
+            raise InputError("no data set is given: name it first, as in `fastreg train imagenet`, or in the file.")
         if resume in (None, "auto"):
             config, messages = make_config(dataset, settings=settings, **flags)
         else:
-            config, messages = continue_config(dataset, settings_at(resume), **flags)
+            given = {**settings, **{key: value for key, value in flags.items() if value is not None}}
+            config, messages = continue_config(**{**given, "dataset": dataset}, run=settings_at(resume))
         if start:
             from fastreg.training.launch import check_run, launch
 

@@ -11,17 +11,18 @@ from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 from fastreg.kernels.augmentation import augment
+from fastreg.kernels.augmentation.operations import fill_levels
 from fastreg.kernels.cross_entropy import mixed_binary_cross_entropy, mixed_cross_entropy
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Plan, Targets
 
 
 class BatchAugment(nn.Module):
-    """Draw a method's plan and apply it in one launch: ``images, targets = batch_augment(images, labels, indices)``.
+    """Draw a method's plan and apply it with ``augment``: ``images, targets = batch_augment(images, labels, indices)``.
 
     The call takes images uint8 [B, H, W, 3], labels int64 [B], and optionally indices int64 [B] on the CPU (positions
-    in the data set; without indices, draws are keyed by the position in the batch) and crop float32 [B, 4] as in
-    ``Plan``. It returns ``dtype`` [B, 3, h, w] in channels_last, and ``Targets``. In ``eval()`` mode images are only
-    normalized, and cropped where ``crop`` is given.
+    in the data set, or ``Batch.keys``; without them, draws are keyed by the position in the batch) and crop float32
+    [B, 4] as in ``Plan``. It returns ``dtype`` [B, 3, h, w] in channels_last, and ``Targets``. In ``eval()`` mode
+    images are only normalized, and cropped where ``crop`` is given.
 
     The buffer ``step`` counts the calls in training mode and keys the draws. It stays on the CPU and is saved in
     checkpoints. In a worker of a DataLoader the worker's seed is in the key, so that draws differ between workers
@@ -67,6 +68,7 @@ class BatchAugment(nn.Module):
             )
         self.method, self.seed = method, seed
         self.options: dict[str, Any] = {"mean": mean, "std": std, "dtype": dtype, "size": size}
+        self.fill = fill_levels(getattr(method, "fill", "black"), mean)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
@@ -93,7 +95,8 @@ class BatchAugment(nn.Module):
         height, width = (size, size) if isinstance(size, int) else size
         plan, targets = self.method.draw(labels, indices, step, size=(height, width))
         plan = plan._replace(crop=crop) if crop is not None else plan
-        return augment(images, plan, seed=self.seed, indices=indices, step=step, **self.options), targets
+        keys = {"seed": self.seed, "indices": indices, "step": step}
+        return augment(images, plan, fill=self.fill, **keys, **self.options), targets
 
     def extra_repr(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())

@@ -66,10 +66,11 @@ class FfcvDecoder:
         return decode_in_threads(requests, self.settings, self.pool, self._chunk)
 
     def _chunk(self, request: BatchRequest, first: int, out: np.ndarray) -> list[int]:
-        indices, s = request.indices[first : first + len(out)], self.settings
+        rows, s = slice(first, first + len(out)), self.settings
+        indices = request.indices[rows]
         heights, widths = self.source.heights[indices], self.source.widths[indices]
         if s.train:
-            boxes = crop.random_boxes(s.seed, indices, request.epoch, heights, widths)
+            boxes = crop.random_boxes(s.seed, request.keys[rows], request.epoch, heights, widths)
         else:
             boxes = np.array([crop.center_box(h, w, request.size, request.resize) for h, w in zip(heights, widths)])
         bad = []

@@ -77,7 +77,8 @@ class PillowDecoder:
 
     def _chunk(self, request: BatchRequest, first: int, out: np.ndarray) -> list[int]:
         """Fill ``out``; returns the rows (of the request) that could not be decoded."""
-        indices, s = request.indices[first : first + len(out)], self.settings
+        rows, s = slice(first, first + len(out)), self.settings
+        indices = request.indices[rows]
         bad: list[int] = []
         files: list[tuple[bytes | np.ndarray, Header | None]] = []
         for index in indices:
@@ -89,7 +90,7 @@ class PillowDecoder:
                 files.append((b"", None))
         if s.train:
             sizes = np.array([head[:2] if head else (1, 1) for _, head in files])
-            boxes = crop.random_boxes(s.seed, indices, request.epoch, sizes[:, 0], sizes[:, 1])
+            boxes = crop.random_boxes(s.seed, request.keys[rows], request.epoch, sizes[:, 0], sizes[:, 1])
         for row, (index, (stored, head)) in enumerate(zip(indices, files)):
             if head is None:
                 bad.append(first + row)

@@ -13,6 +13,7 @@ import torch
 
 from fastreg.environment import granted_cpus
 from fastreg.errors import InputError, RunError
+from fastreg.kernels import philox
 from fastreg.log import log
 from fastreg.pipelines import crop
 from fastreg.pipelines.source import Source
@@ -25,9 +26,14 @@ class BatchRequest(NamedTuple):
     """One micro-batch to decode."""
 
     epoch: int
-    indices: np.ndarray  # int64 [b]
+    keys: np.ndarray  # int64 [b], of the draws: index + 2**32 occurrence
     size: int = 0  # output pixels per side
     resize: float = crop.RESIZE  # evaluation: shorter side after the resize, as a multiple of the crop's side
+
+    @property
+    def indices(self) -> np.ndarray:
+        """The samples, int64 [b]."""
+        return philox.split_keys(self.keys)[0]
 
 
 class Decoded(NamedTuple):
@@ -94,7 +100,7 @@ class DecodePool:
         """
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="fastreg-decode")
-        n = len(request.indices)
+        n = len(request.keys)
         chunk = max(smallest, min(largest, n // self.workers, max(16, n // (2 * self.workers))))
         return [self._executor.submit(task, request, a, min(a + chunk, n)) for a in range(0, n, chunk)]
 
@@ -113,7 +119,7 @@ def decode_in_threads(
     """Decode batches whose rows are filled by ``task(request, first, out)``, which returns the rows that failed."""
 
     def start(request: BatchRequest) -> Any:
-        images = settings.buffer((len(request.indices), request.size, request.size, 3))
+        images = settings.buffer((len(request.keys), request.size, request.size, 3))
         rows = images.numpy()
         return images, pool.map_chunks(request, lambda request, a, b: task(request, a, rows[a:b]))
 

@@ -207,8 +207,8 @@ def read_index(path: Path) -> FileList | None:
             classes, folders = tuple(about["classes"]), tuple(about["folders"])
             times, digest = about["times"], about["digest"]
             n, size, f = int(about["images"]), int(about["bytes"]), len(folders)
-            kinds = np.dtype("<i4"), np.dtype("<i8"), np.dtype(_ends(size)), np.dtype("u1")
-            counts = f, f + 1, n, size
+            kinds: list[np.dtype] = [np.dtype(text) for text in ("<i4", "<i8", _ends(size), "u1")]
+            counts = [f, f + 1, n, size]
             total = sum(kind.itemsize * count for kind, count in zip(kinds, counts))
             if min(counts) < 1 or os.fstat(file.fileno()).st_size - file.tell() != total:
                 return None

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from fastreg.errors import InputError, RunError, unknown
+from fastreg.kernels import philox
 from fastreg.kernels.types import Batch
 from fastreg.log import log
 from fastreg.pipelines import crop
 from fastreg.pipelines.decoder import BatchRequest, Decoded, Decoder, DecodeSettings, worker_count
 from fastreg.pipelines.loader_table import FORMS, LOADERS, loader_names
-from fastreg.pipelines.order import Order, OrderAhead
+from fastreg.pipelines.order import SAMPLERS, Order, OrderAhead
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.staging import Staging
 
@@ -75,8 +76,8 @@ class Loader:
             RunError: An image cannot be decoded (and broken images are not skipped); the message names it.
         """
         requests = [
-            BatchRequest(epoch, indices, self.size, self.resize)
-            for epoch, indices in self.order.batches(position, self._order_of)
+            BatchRequest(epoch, keys, self.size, self.resize)
+            for epoch, keys in self.order.batches(position, self._order_of)
         ]
         with self._turn:
             self._end()
@@ -104,7 +105,7 @@ class Loader:
                     "supports one iterator at a time; make a second loader."
                 )
             images, boxes, bad = next(decoding)
-            indices = request.indices
+            keys, indices = request.keys, request.indices
             if bad:
                 self.skipped.update(indices[list(bad)].tolist())
                 rows = np.setdiff1d(np.arange(len(indices)), bad)
@@ -117,9 +118,10 @@ class Loader:
                             f"run `fastreg data verify`."
                         )
                     return None
-                images, indices = images[torch.from_numpy(rows).to(images.device)], indices[rows]
+                images, keys = images[torch.from_numpy(rows).to(images.device)], keys[rows]
                 boxes = None if boxes is None else boxes[rows]
-            return self._staging.batch(images, self.source.labels[indices], indices, boxes)
+            labels = self.source.labels[philox.split_keys(keys)[0]]
+            return self._staging.batch(images, labels, keys, boxes)
 
     def _end(self) -> None:
         """Drop all pending work of the valid iterator, so that it does not reach the next iterator."""
@@ -160,6 +162,8 @@ def make_loader(
     random_crop: bool = True,
     page_order: bool = False,
     shift: int = 4,
+    repeats: int = 1,
+    sampler: str = "random",
 ) -> Loader:
     """Make a Loader over a source.
 
@@ -181,6 +185,8 @@ def make_loader(
         random_crop: False: training images are the center crops of the evaluation protocol.
         page_order: Shuffle a .beton file page by page, or shards, for sets larger than memory or the cache.
         shift: Largest random shift of small arrays, in pixels.
+        repeats: Repeated augmentation: occurrences of each sample in a training epoch, of the same length.
+        sampler: ``"random"``, or ``"balanced"`` for equal shares of all classes in training.
 
     Returns:
         The Loader.
@@ -192,6 +198,8 @@ def make_loader(
         raise unknown("loader", loader, loader_names())
     if on_bad_image not in ("error", "skip"):
         raise unknown("`on_bad_image`", on_bad_image, ("error", "skip"))
+    if sampler not in SAMPLERS:
+        raise unknown("`sampler`", sampler, SAMPLERS)
     if size < 1:
         raise InputError(f"`size` is {size}: give 1 or more.")
     if resize < 1:
@@ -207,7 +215,10 @@ def make_loader(
             "`fastreg data prepare` makes one."
         )
     window = getattr(source, "window", None)
-    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages, window)
+    balance = np.asarray(source.labels) if train and sampler == "balanced" else None
+    order = Order(
+        len(source), batch_size, train, seed, accumulate, rank, world, pages, window, repeats if train else 1, balance
+    )
     if train and not page_order and not getattr(source, "fits_cache", True):
         log.warning(
             "%s is larger than the cache: in random order its shards are downloaded again and again; shuffle by pages, "

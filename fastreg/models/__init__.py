@@ -43,8 +43,8 @@ def create_model(
         shakedrop: Whether residual branches have ShakeDrop (ResNets and PyramidNets).
         stem: First layers of a ResNet: ``"imagenet"`` (7x7, stride 2, max-pool) or ``"cifar"`` (3x3, stride 1). Other
             models have one stem and ignore it.
-        in_channels: 3, or 1 for a model of the pixels' gray values: it takes [B, 3, h, w], whose gray value it computes,
-            and [B, 1, h, w].
+        in_channels: 3, or 1 for a model of the pixels' gray values: it takes [B, 3, h, w], whose gray value it
+            computes, and [B, 1, h, w].
         kw: Further arguments: ``stochastic_depth`` (share of dropped branches in the last layer) for ResNets and
             PyramidNets, ``blurpool`` and ``zero_init_residual`` for ResNets, their own arguments for timm and
             torchvision models.

@@ -23,6 +23,7 @@ from fastreg.training.recipe_table import recipe_config
 # Settings that leave the trained model the same, or the same up to the seed. `batch_size` is checked by itself.
 FREE = {"data_dir", "recipe", "batch_size", "grad_accum_steps", "workers", "device", "channels_last", "torchcompile"}
 FREE |= {"deterministic", "seed", "recovery_interval", "log_interval", "profile", "log_tensorboard", "output", "name"}
+FREE |= {"log_wandb"}
 FREE |= {"train_split", "val_split", "image_key", "label_key", "cache_dir", "cache_gb"}
 # setting -> the setting that it depends on, and a test of that setting's value: true if the first has an effect
 DEPENDENT: dict[str, tuple[str, Callable[[Any], bool]]] = {

@@ -47,7 +47,7 @@ def make_color_jitter(*, jitter: float, lighting: float, seed: int) -> Callable[
         return lambda batch, epoch, size: batch
 
     def apply(batch: Batch, epoch: int, size: int) -> Batch:
-        drawn = draw(batch.indices.to("cpu").numpy(), epoch, jitter=jitter, lighting=lighting, seed=seed)
+        drawn = draw(batch.keys.to("cpu").numpy(), epoch, jitter=jitter, lighting=lighting, seed=seed)
         images = batch.images if batch.crop is None else crop_images(batch.images, batch.crop, size)
         return batch._replace(images=color_jitter(images, **ship(drawn, images.device)), crop=None)
 

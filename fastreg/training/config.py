@@ -77,6 +77,7 @@ class Config:
     clip_grad: float | None = None  # largest L2 norm of the gradient of all weights; None: no clipping
     model_ema_decay: float | None = None  # keep an exponential moving average of the weights
     model_ema_warmup: bool = False  # raise the decay from 0.1: min(decay, (1 + step) / (10 + step))
+    model_ema_every: int = 1  # steps between two updates of the average
 
     # pixels
     size: int = 224  # side of training images in pixels
@@ -90,12 +91,14 @@ class Config:
     workers: int | None = None  # decoding threads per rank; None: the rank's share of the CPU cores
     on_bad_image: str = "error"  # "skip": train without images that cannot be decoded
     order: str = "random"  # "pages": shuffle a .beton file page by page, for data sets larger than memory
+    aug_repeats: int = 1  # repeated augmentation: occurrences of each image in an epoch, which keeps its length
+    sampler: str = "random"  # "balanced": the same share of an epoch for every class
 
     # execution
     precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
     device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:1"
     channels_last: bool = True  # memory layout NHWC
-    torchcompile: str | None = None  # mode of torch.compile; "reduce-overhead" replays CUDA graphs
+    torchcompile: str | None = "auto"  # mode of torch.compile; "auto": compiling.py; "off" or None: no compilation
     sync_bn: bool = False  # batch norm over all ranks
     deterministic: bool = False  # bitwise repeatable on a GPU too
     seed: int = 0  # key of every random draw
@@ -103,6 +106,7 @@ class Config:
     log_interval: int = 20  # steps whose losses are copied from the device at once
     profile: int = 0  # number of steps to trace
     log_tensorboard: bool = False  # write scalars for TensorBoard too
+    log_wandb: bool = False  # send scalars to Weights & Biases too
 
     # run folder
     output: str = "runs"  # parent of the run folder
@@ -126,8 +130,9 @@ CHOICES: dict[str, tuple[str | int | None, ...]] = {
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "on_bad_image": ("error", "skip"),
     "order": ("random", "pages"),
+    "sampler": ("random", "balanced"),
     "channels": (1, 3),
-    "torchcompile": (None, "default", "reduce-overhead", "max-autotune"),
+    "torchcompile": ("auto", "off", None, "default", "reduce-overhead", "max-autotune"),
 }
 # field -> (brackets, lowest, highest): a round bracket excludes the bound
 RANGES: dict[str, tuple[str, float, float]] = {
@@ -149,11 +154,13 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "cooldown": ("[)", 0, 1),
     "clip_grad": ("()", 0, math.inf),
     "model_ema_decay": ("[)", 0, 1),
+    "model_ema_every": ("[)", 1, math.inf),
     "size": ("[]", 8, 4096),
     "eval_size": ("[]", 8, 4096),
     "min_size": ("[]", 8, 4096),
     "size_ramp": ("[]", 0, 1),
     "shift": ("[]", 0, 16),
+    "aug_repeats": ("[]", 1, 1000),
     "color_jitter": ("[]", 0, 1),
     "lighting": ("[)", 0, math.inf),
     "mixup_off_epoch": ("[)", 0, math.inf),
@@ -166,7 +173,17 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "profile": ("[)", 0, math.inf),
 }
 # settings that runs of earlier versions do not have: they were trained with the defaults
-ADDED = {"model_ema_warmup", "opt_eps", "opt_betas", "layer_decay", "decay_rate", "min_lr", "warmup_lr"}
+ADDED = {
+    "model_ema_warmup",
+    "model_ema_every",
+    "log_wandb",
+    "opt_eps",
+    "opt_betas",
+    "layer_decay",
+    "decay_rate",
+    "min_lr",
+    "warmup_lr",
+}
 ADDED |= {
     "val_share",
     "class_map",
@@ -204,6 +221,12 @@ def check(config: Config) -> None:
         )
     if len(config.size_ramp) != 2 or config.size_ramp[0] > config.size_ramp[1]:
         raise InputError(f"`size_ramp` is {config.size_ramp}: give two fractions of the run in rising order.")
+    if config.order == "pages" and (config.aug_repeats > 1 or config.sampler == "balanced"):
+        setting = "aug_repeats" if config.aug_repeats > 1 else "sampler"
+        raise InputError(
+            f"`{setting}` {getattr(config, setting)} shuffles image by image, and `order` pages by pages: use one of "
+            "the two."
+        )
     check_optimizer(config)
     if config.pretrained and config.initial_checkpoint is not None:
         raise InputError("`pretrained` and `initial_checkpoint` are both weights to start from: give one.")

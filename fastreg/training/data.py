@@ -121,6 +121,8 @@ def make_loaders(
         random_crop=random_crop,
         page_order=config.order == "pages",
         shift=config.shift,
+        repeats=config.aug_repeats,
+        sampler=config.sampler,
         size=train_size(config, 0),
         accumulate=config.grad_accum_steps,
         on_bad_image=config.on_bad_image,

@@ -6,7 +6,7 @@ import textwrap
 from typing import Any
 
 from fastreg.recipes import ALL, PAPER
-from fastreg.training.config import Config
+from fastreg.training.config import Config, added_settings
 
 _COLUMNS = ["recipe", "model", "--reg", "--ls", "epochs", "batch", "optimizer", "rate, times 0.1 at epoch"]
 _COLUMNS += ["weight decay", "pixels", "jitter, lighting"]
@@ -30,16 +30,19 @@ def recipe_settings(name: str) -> dict[str, Any]:
     for field, (other, value) in _DEPENDENT.items():
         if found[other] != value:
             del found[field]
+    for field, value in added_settings().items():
+        if found.get(field) == value:  # a recipe names what it changes
+            found.pop(field, None)
     if config.min_size is None:
         del found["size_ramp"]
     if config.model_ema_decay is None:
-        del found["model_ema_warmup"]
+        found.pop("model_ema_warmup", None)
     return found
 
 
 _OF_A_RUN = {"dataset", "data_dir", "recipe", "batch_size", "grad_accum_steps", "reg_args", "loader", "workers"}
 _OF_A_RUN |= {"on_bad_image", "order", "device", "torchcompile", "sync_bn", "deterministic", "seed", "output", "name"}
-_OF_A_RUN |= {"recovery_interval", "log_interval", "profile", "log_tensorboard"}
+_OF_A_RUN |= {"recovery_interval", "log_interval", "profile", "log_tensorboard", "log_wandb"}
 
 
 def recipe_lines(name: str) -> str:

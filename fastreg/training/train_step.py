@@ -1,6 +1,7 @@
 """One training step of one rank, for the training loop and for benchmarks.
 
-Batch -> color jitter -> plan of the method -> one ``augment`` launch -> forward -> loss -> backward -> update.
+Batch -> color jitter -> plan of the method -> ``augment`` (one launch, and more with automatic augmentation) -> forward
+-> loss -> backward -> update.
 
 A step needs the switches of :func:`fastreg.training.setup.training_switches`, and sets none itself.
 """
@@ -21,6 +22,7 @@ from torch import nn
 from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.kernels import Batch, Plan, augment, mixed_cross_entropy
+from fastreg.kernels.augmentation.operations import fill_levels
 from fastreg.kernels.types import Targets
 from fastreg.log import log
 from fastreg.models import Normalized, branch_layers, set_fields
@@ -28,6 +30,7 @@ from fastreg.pipelines import Source
 from fastreg.training import optimizer, setup
 from fastreg.training.batchnorm import BatchNormStatistics
 from fastreg.training.color_jitter import make_color_jitter
+from fastreg.training.compiling import GRAPHS, resolve_torchcompile
 from fastreg.training.config import Config
 from fastreg.training.initial_weights import load_initial_weights
 from fastreg.training.schedule import average_decay, learning_rate
@@ -50,13 +53,20 @@ class TrainStep:
         mean: per channel, on the 0-1 scale.
         std: per channel, on the 0-1 scale.
         world: this rank.
+        steps: steps of the whole run; None: unknown. ``torchcompile`` "auto" depends on them.
 
     Raises:
         InputError: an unknown model, or data that the method needs are missing.
     """
 
     def __init__(
-        self, config: Config, num_classes: int, mean: Sequence[float], std: Sequence[float], world: World
+        self,
+        config: Config,
+        num_classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        world: World,
+        steps: int | None = None,
     ) -> None:
         self.config, self.world, self.mean, self.std = config, world, mean, std
         self.precision = setup.resolve_precision(config.precision, world.device)
@@ -65,7 +75,8 @@ class TrainStep:
         self.jitter_colors = make_color_jitter(jitter=config.color_jitter, lighting=config.lighting, seed=config.seed)
         self.mixing = True
         self.model_args = setup.model_arguments(config, self.method)
-        self.model, self.net = setup.build_model(config, num_classes, world, self.model_args)
+        self.compile_mode = resolve_torchcompile(config, self.method, world, steps)
+        self.model, self.net = setup.build_model(config, num_classes, world, self.model_args, self.compile_mode)
         self.layers = branch_layers(self.model)
         self.ema = copy.deepcopy(self.model).eval() if config.model_ema_decay else None
         self.batchnorm = BatchNormStatistics(self.model, config.grad_accum_steps, world.size)
@@ -74,7 +85,7 @@ class TrainStep:
         self.optimizer = optimizer.build_optimizer(config, self.model)
         # A CUDA graph of torch.compile writes gradients into memory that its next replay reuses. Accumulated gradients
         # must be in other memory, or torch raises or sums wrongly (pytorch issues 169545 and 96693).
-        self.keep_grads = config.torchcompile in ("reduce-overhead", "max-autotune") and config.grad_accum_steps > 1
+        self.keep_grads = self.compile_mode in GRAPHS and config.grad_accum_steps > 1
         if self.keep_grads:
             for parameter in filter(lambda one: one.requires_grad, self.model.parameters()):
                 parameter.grad = torch.zeros_like(parameter)
@@ -96,7 +107,7 @@ class TrainStep:
         config, method = self.config, self.method
         torch.manual_seed(micro_batch_seed(config.seed, step, self.world.rank * config.grad_accum_steps + micro))
         draw = method.draw if self.mixing or method.plain is None else method.plain
-        plan, targets = draw(batch.labels, batch.indices, step, epoch=epoch, size=size)
+        plan, targets = draw(batch.labels, batch.keys, step, epoch=epoch, size=size)
         batch = self.jitter_colors(batch, epoch, size)
         if batch.crop is not None:
             plan = plan._replace(crop=batch.crop)
@@ -110,15 +121,14 @@ class TrainStep:
             dtype=dtype,
             size=size,
             seed=config.seed,
-            indices=batch.indices,
+            indices=batch.keys,
             step=epoch,
+            fill=fill_levels(method.fill, self.mean),
         )
         if not config.channels_last:
             images = images.contiguous()  # convolutions would keep the channels_last layout of augment
         if method.fields is not None:
-            set_fields(
-                self.model, method.fields(batch.indices, step, self.world.device, layers=self.layers, epoch=epoch)
-            )
+            set_fields(self.model, method.fields(batch.keys, step, self.world.device, layers=self.layers, epoch=epoch))
         self.batchnorm.start(micro)
         last = micro == config.grad_accum_steps - 1
         no_sync = contextlib.nullcontext() if last or self.world.size == 1 else self._ddp().no_sync()
@@ -127,9 +137,7 @@ class TrainStep:
                 if method.step is None:
                     loss = self.loss(self.net(images), targets)
                 else:
-                    loss = method.step(
-                        self.net, images, targets, self.loss, indices=batch.indices, step=step, epoch=epoch
-                    )
+                    loss = method.step(self.net, images, targets, self.loss, indices=batch.keys, step=step, epoch=epoch)
             loss = loss / config.grad_accum_steps
             self.scaler.scale(loss).backward()
         self.batchnorm.end(micro)
@@ -152,7 +160,7 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=not self.keep_grads)
         if self.method.attacks:
             self.batchnorm.share()
-        if self.ema is not None:
+        if self.ema is not None and (step + 1) % self.config.model_ema_every == 0:
             _update_average(self.ema, self.model, average_decay(self.config, step))
         return lr
 

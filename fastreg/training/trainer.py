@@ -62,17 +62,19 @@ def train(config: Config, *, resume: str | None = None, allow_changes: bool = Fa
     """
     with contextlib.ExitStack() as run:
         world = run.enter_context(init_distributed(config.device))
-        run.enter_context(training_switches(config))
+        run.enter_context(training_switches(config, world.device))
         folder, checkpoint = run.enter_context(resuming.run_folder(config, resume, world, allow_changes))
         train_set, val_set = open_sets(config, world)
         with raise_on_all_ranks(world):
             mean, std = _statistics(config, train_set, checkpoint)
-        train_step = TrainStep(config, len(train_set.classes), mean, std, world)
+        steps = config.epochs * (len(train_set) // resuming.global_batch(config, world.size))
+        train_step = TrainStep(config, len(train_set.classes), mean, std, world, steps)
         with raise_on_all_ranks(world):
             loader, val_loader = make_loaders(config, train_set, val_set, world, random_crop=train_step.method.crop)
         for opened in (val_loader, loader):
             run.enter_context(contextlib.closing(opened))
         used = {"precision_used": train_step.precision, "loader_used": loader.name, "n_train": len(train_set)}
+        used["torchcompile_used"] = train_step.compile_mode or "off"
         used |= {"model_args": dict(train_step.model_args), "mean": list(mean), "std": list(std)}
         settings = resuming.describe(config, train_set, val_set, world, **used)
         trainer = Trainer(config, settings, train_step, loader, val_loader, folder, world)
@@ -191,7 +193,7 @@ class Trainer:
                 f"{1 / (1 - decay):,.0f}",
                 steps,
             )
-        return self.log.open(self.settings, self.position, self.epochs_done, self.step, self.config.log_tensorboard)
+        return self.log.open(self.settings, self.position, self.epochs_done, self.step)
 
     def train_epoch(self, epoch: int) -> None:
         """Train the rest of an epoch: no steps if the run stopped between its last step and its validation."""

@@ -62,6 +62,21 @@ def test_every_word_of_the_counter_and_the_seed_matters():
     assert all((philox.words(*other) != base).any() for other in [*others, (2**32, 0, 0, 0, "flip")])
 
 
+def test_an_occurrence_enters_the_last_word_and_the_first_one_changes_nothing(monkeypatch):
+    """Against the generator itself, with the counter written out."""
+    indices, occurrences = np.array([7, 7, 2**31]), np.array([0, 5, 2**20])
+    keys = philox.sample_keys(indices, occurrences)
+    assert [part.tolist() for part in philox.split_keys(keys)] == [indices.tolist(), occurrences.tolist()]
+    drawn = philox.words(9, np.arange(3)[:, None], keys, 4, "flip")
+    assert (drawn[:, 0] == philox.words(9, np.arange(3), 7, 4, "flip")).all()
+    for i in range(3):
+        monkeypatch.setitem(philox.OPERATIONS, "written", philox.OPERATIONS["flip"] + occurrences[i] * 2**10)
+        assert (drawn[:, i] == philox.words(9, np.arange(3), indices[i], 4, "written")).all()
+    assert max(philox.OPERATIONS[name] for name in philox.OPERATIONS if name != "written") < 2**10
+    assert (philox.words(9, 0, -1, 4, "flip") == philox.words(9, 0, 2**32 - 1, 4, "flip")).all()
+    assert philox.sample_keys(indices, None) is indices
+
+
 def test_uniform_and_normal_follow_their_distributions():
     w = philox.words(1, np.arange(1 << 17), 7, 0, "flip")
     u, n = philox.uniform(w).ravel(), philox.normal(w).ravel()
