@@ -88,6 +88,7 @@ class Config:
     # pixels
     size: int = 224  # side of training images in pixels
     eval_size: int = 224  # side of validation images in pixels
+    crop_pct: float = 0.875  # eval_size divided by the side to which validation images are resized
     min_size: int | None = None  # progressive resizing: side of training images at the start; None: size
     size_ramp: tuple[float, ...] = (0.75, 0.875)  # fractions of the run between which images grow to size
     shift: int = 4  # largest random shift of CIFAR images in pixels
@@ -169,6 +170,7 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "model_ema_every": ("[)", 1, math.inf),
     "size": ("[]", 8, 4096),
     "eval_size": ("[]", 8, 4096),
+    "crop_pct": ("(]", 0, 1),
     "min_size": ("[]", 8, 4096),
     "size_ramp": ("[]", 0, 1),
     "shift": ("[]", 0, 16),
@@ -186,6 +188,7 @@ RANGES: dict[str, tuple[str, float, float]] = {
 }
 # settings that runs of earlier versions do not have: they were trained with the defaults
 ADDED = {
+    "crop_pct",
     "model_ema_warmup",
     "model_ema_every",
     "log_wandb",
