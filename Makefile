@@ -50,6 +50,8 @@ format: install-dev
 	$(BIN)/ruff format .
 
 install: $(VENV)/installed ffcv
+	@echo 'next: source $(BIN)/activate, then fastreg doctor; or make demo'
+
 install-dev: $(VENV)/installed-dev ffcv
 
 $(VENV)/bin/python:

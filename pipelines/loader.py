@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -165,6 +166,7 @@ def make_loader(
     shift: int = 4,
     repeats: int = 1,
     sampler: str = "random",
+    drop_last: bool = True,
 ) -> Loader:
     """Make a Loader over a source.
 
@@ -189,6 +191,7 @@ def make_loader(
         shift: Largest random shift of small arrays, in pixels.
         repeats: Repeated augmentation: occurrences of each sample in a training epoch, of the same length.
         sampler: ``"random"``, or ``"balanced"`` for equal shares of all classes in training.
+        drop_last: Training: leave out the incomplete last global batch of an epoch.
 
     Returns:
         The Loader.
@@ -226,9 +229,8 @@ def make_loader(
         )
     window = getattr(source, "window", None)
     balance = np.asarray(source.labels) if train and sampler == "balanced" else None
-    order = Order(
-        len(source), batch_size, train, seed, accumulate, rank, world, pages, window, repeats if train else 1, balance
-    )
+    shown: dict[str, Any] = {"repeats": repeats if train else 1, "balance": balance, "drop_last": drop_last}
+    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages, window, **shown)
     if train and not page_order and not getattr(source, "fits_cache", True):
         log.warning(
             "%s is larger than the cache: in random order its shards are downloaded again and again; shuffle by pages, "

@@ -50,6 +50,14 @@ def attack_altered(card: ScorecardData, suite: str) -> list[str]:
     return messages
 
 
+def occlusion_notes(card: ScorecardData, suite: str) -> list[str]:
+    """On sample data several classes are dark, so that a black square is evidence for them."""
+    if not card.sample or not card.results(suite):
+        return []
+    why = "several of its classes are dark images, so a black square is evidence for them"
+    return [f"{suite} cannot be judged on sample data: {why}."]
+
+
 def attack_notes(card: ScorecardData, suite: str) -> list[str]:
     """The number of images that an attack left as they were."""
     row = card.results(suite).get(suite, {})

@@ -81,7 +81,9 @@ def figures(suite: str, heading: str) -> dict[str, Figure]:
         f"{key}_{kind}": Figure(f"{name} err", "raw top-1 error", unless="mce", share=True)
         for kind, name in _KINDS.items()
     }
-    return {**beside, f"{key}_error": Figure(heading, "raw top-1 error, mean of 75 conditions", share=True)}
+    about = "expected calibration error, 20 bins, mean of 75 conditions"
+    ece = {f"{key}_ece": Figure(f"{heading} ECE", about, secondary=True)}
+    return {**beside, f"{key}_error": Figure(heading, "raw top-1 error, mean of 75 conditions", share=True), **ece}
 
 
 def normalized_figures() -> dict[str, Figure]:
@@ -99,7 +101,10 @@ def totals(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[
         return {}
     errors, key = _errors(card, suite), suite.replace("-", "_")
     raw = {f"{key}_{kind}": error for kind, error in metrics.category_errors(errors).items()}
-    return {f"{key}_error": metrics.mean_error(errors), **raw}
+    calibration = [row.get("ece") for row in card.results(suite).values()]
+    known = [value for value in calibration if value is not None]
+    ece = {f"{key}_ece": sum(known) / len(known)} if len(known) == len(calibration) else {}
+    return {f"{key}_error": metrics.mean_error(errors), **raw, **ece}
 
 
 def normalized_totals(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fastreg.distributed import World, init_distributed
 from fastreg.environment import environment
 from fastreg.errors import InputError
+from fastreg.evaluation.class_counts import ClassCounts, label_and_class
 from fastreg.evaluation.classifier import Classifier, borrowed, device_of
 from fastreg.evaluation.config import EvalConfig, make_config, option_parameters
 from fastreg.evaluation.eval_data import EvalData
@@ -90,7 +91,9 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
     where = device_of(model) if config.device is None else config.device
     half = config.precision in ("bf16", "fp16")
     # attacks need gradients, which a caller's inference mode would not give
-    with torch.inference_mode(False), borrowed(model), torch_switches(tf32=half), init_distributed(where) as world:
+    # cuDNN's search may choose another algorithm in another run: float32 figures repeat without it
+    switches = torch_switches(tf32=half, cudnn_benchmark=half)
+    with torch.inference_mode(False), borrowed(model), switches, init_distributed(where) as world:
         classifier = Classifier(
             model,
             mean=eval_data.mean if config.mean == "data" else config.mean,
@@ -111,6 +114,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
                 "tf32": half,
                 "seed": config.seed,
                 "loader": config.loader,
+                **({"cudnn_benchmark": True} if half and world.device.type == "cuda" else {}),
                 **every,
             },
         )
@@ -165,12 +169,14 @@ def _run(
         return
     scorecard_file.probe()  # a folder that cannot be written is found before the work
 
+    counts = ClassCounts(scorecard_file.path, eval_data.names, eval_data.labels, eval_data.classes, card)
+
     @cache
     def pixels() -> PixelCache:  # decoded for the first condition that needs it; conditions over files do not
         return eval_data.decode(world, batch_size=config.batch_size, loader=config.loader, workers=config.workers)
 
     def measure(condition: Condition, bar: Any = None, note: str = "") -> tuple[dict[str, Any], Tensor]:
-        return _pass(classifier, condition, pixels, world, config, bar, note)
+        return _pass(classifier, condition, pixels, world, config, counts, bar, note)
 
     references: dict[tuple[str, str], Tensor] = {}  # values of the conditions that others are compared with
     total = sum(plans[suite].conditions[key].n or len(eval_data) for suite, key in left) // world.size
@@ -179,6 +185,8 @@ def _run(
             condition = plans[suite].conditions[key]
             start = time.monotonic()
             row, values = measure(condition, bar, f"{suite} {key}" if key != suite else suite)
+            if condition.compare is None and condition.collect is None:
+                counts.add(suite, key, clean=condition.reference)
             if not condition.bins:
                 row.pop("bins", None)
             if condition.compare is not None:
@@ -224,16 +232,18 @@ def _pass(
     pixels: Callable[[], PixelCache],
     world: World,
     config: EvalConfig,
+    counts: ClassCounts,
     bar: Any,
     note: str,
 ) -> tuple[dict[str, Any], Tensor]:
     """One pass over a condition's images: its row, and all values in the set's order. Synchronizes at its end."""
     tally = Tally(world.device)
-    kept, indices = [], []
+    kept, pairs, indices = [], [], []
     batches: Any = condition.batches(world, config) if condition.batches else pixels().batches(config.batch_size)
     for batch in batches:
         logits = condition.logits(classifier, batch)
         confidence = tally.update(logits, batch.labels)
+        pairs.append(label_and_class(batch.labels, logits, confidence))
         kept.append(confidence if condition.collect is None else condition.collect(logits, batch.labels))
         indices.append(batch.indices)
         if bar is not None:
@@ -241,7 +251,9 @@ def _pass(
     tally.merge()
     row = tally.result() | _counts(condition, world)
     none = torch.empty(0)
-    return row, _gather(torch.cat(kept or [none]), torch.cat(indices or [none.long()]), world)
+    order = torch.cat(indices or [none.long()])
+    counts.pairs = _gather(torch.cat(pairs or [none.long().view(0, 2)]), order, world).numpy()
+    return row, _gather(torch.cat(kept or [none]), order, world)
 
 
 def _counts(condition: Condition, world: World) -> dict[str, int]:

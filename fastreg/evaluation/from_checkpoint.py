@@ -13,7 +13,7 @@ from fastreg.evaluation.config import make_config
 from fastreg.evaluation.engine import evaluate
 from fastreg.evaluation.eval_data import open_folder
 from fastreg.evaluation.imagenet_classes import are_imagenet, imagenet_classes
-from fastreg.evaluation.load_model import load_classifier
+from fastreg.evaluation.load_model import check_architecture, load_classifier
 from fastreg.evaluation.published_weights import (
     CLASSES,
     is_published,
@@ -94,6 +94,8 @@ def run(
     resolve(suites, 0)  # raises for a wrong name, before anything is read
     stored: dict[str, Any] = {"image_key": image_key, "label_key": label_key, "class_map": class_map}
     stored |= {"split_name": val_split, "cache_dir": cache_dir, "cache_gb": cache_gb}
+    if weights is not None:
+        _check_weights(weights, checkpoint, model)
     if protocol not in PROTOCOLS:
         raise unknown("`protocol`", protocol, PROTOCOLS)
     foreign = weights is not None or (checkpoint is None and (is_published(model) or is_own(model)))
@@ -149,6 +151,13 @@ def run(
         **{**defaults, "name": trained["model"], **given, "provenance": facts},
     )
     return card, Path(given["out"])
+
+
+def _check_weights(weights: str | Path, checkpoint: str | Path | None, model: str | None) -> None:
+    """Raise InputError for a missing file, or one without its architecture, before any data are opened."""
+    check_architecture(weights, checkpoint, model)
+    if not Path(weights).is_file():
+        raise InputError(f"`weights` {weights} is not a file: give the path of one.")
 
 
 def _open(data: str, data_dir: str | Path | None, stored: dict[str, Any]) -> Source:

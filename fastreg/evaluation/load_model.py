@@ -65,13 +65,8 @@ def load_classifier(
                 f"torchvision:NAME and robustbench:NAME alone have published weights."
             )
         return load_run(runs.newest(runs_root) if checkpoint is None else checkpoint, own=model)
-    if checkpoint is not None:
-        raise InputError(f"both a checkpoint ({checkpoint}) and `weights` {weights} were given: choose one.")
-    if not model:
-        raise InputError(
-            f"`weights` {weights} needs `model`, the architecture that these weights belong to; a fastreg checkpoint "
-            f"needs neither: `fastreg eval {weights}`."
-        )
+    check_architecture(weights, checkpoint, model)
+    assert model is not None
     classes = num_classes or 1000
     net = create_model(model, classes, stem=stem)
     try:
@@ -90,6 +85,17 @@ def load_classifier(
     if others:
         config["weights_note"] = f"{key or 'those at the top'} of the file, which also has {', '.join(others)}"
     return net.eval(), config | _statistics(net)
+
+
+def check_architecture(weights: Path | str, checkpoint: Path | str | None, model: str | None) -> None:
+    """Raise InputError for a file of weights beside a checkpoint, or without the model that it belongs to."""
+    if checkpoint is not None:
+        raise InputError(f"both a checkpoint ({checkpoint}) and `weights` {weights} were given: choose one.")
+    if not model:
+        raise InputError(
+            f"`weights` {weights} needs `model`, the architecture that these weights belong to; a fastreg checkpoint "
+            f"needs neither: `fastreg eval {weights}`{'' if Path(weights).is_file() else f' ({weights} is no file)'}."
+        )
 
 
 def _statistics(net: nn.Module) -> dict[str, Any]:

@@ -101,6 +101,18 @@ class ScorecardData:
             table.setdefault(name, {})[int(severity)] = row["error"]
         return table
 
+    def severity_ece(self, suite: str) -> dict[int, float]:
+        """Expected calibration error in percent by severity: the mean over the corruptions, if all have it."""
+        found: dict[int, list[float | None]] = {}
+        for condition, row in self.results(suite).items():
+            found.setdefault(int(condition.split("/")[1]), []).append(row.get("ece"))
+        means = {}
+        for severity, values in sorted(found.items()):
+            known = [value for value in values if value is not None]
+            if len(known) == len(values):
+                means[severity] = sum(known) / len(known)
+        return means
+
     def missing(self, suite: str) -> list[str]:
         """The corruptions that a suite lacks for its total, and single severities of incomplete corruptions.
 

@@ -94,8 +94,13 @@ _TABLE = (
         "occlusion",
         "a black square at the center, side half the width",
         build_suite.occlusion,
-        figures={"occlusion_error": Figure("Occlusion", "top-1 error behind a black center square", share=True)},
+        figures={
+            "occlusion_error": Figure(
+                "Occlusion", "top-1 error behind a black center square", share=True, on_sample=False
+            )
+        },
         paper=("imagenet", "cifar"),
+        notes=build_suite.occlusion_notes,
     ),
     Suite(
         "imagenet-c",

@@ -68,6 +68,7 @@ class Figure(NamedTuple):
         secondary: whether the second table of a report shows it.
         unless: key of a figure; not shown if that figure is present.
         share: whether it is a share of the data's n images, or a mean of such shares; its binomial interval is printed.
+        on_sample: whether it can be judged on sample data.
     """
 
     heading: str
@@ -78,6 +79,7 @@ class Figure(NamedTuple):
     secondary: bool = False
     unless: str = ""
     share: bool = False
+    on_sample: bool = True
 
     @property
     def meaning(self) -> str:

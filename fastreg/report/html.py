@@ -17,7 +17,8 @@ from fastreg.files import atomic_write
 from fastreg.log import log
 from fastreg.pipelines.image import ERRORS, header, pixels, reason
 from fastreg.report import figures, svg
-from fastreg.report.figures_table import SECONDARY, shown
+from fastreg.report.classes import classes
+from fastreg.report.figures_table import SECONDARY, UNFIT, shown
 from fastreg.report.provenance import provenance
 from fastreg.report.run_folder import DAMAGE, Run, damaged, load_runs, method
 from fastreg.report.scores import INTERVALS, OVER_SEEDS, ScoreTable, cell, comma_separated, markdown, score_table
@@ -106,9 +107,12 @@ def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
         legend=runs if 1 < len(runs) <= svg.N_SERIES else [],
         paper=_paper_note(tables),
         intervals=INTERVALS,
+        unfit=UNFIT,
         over_seeds=OVER_SEEDS if any(row.kind == "seeds" for table in tables for row in table.rows) else "",
         suites=[_suite(runs, suite) for suite in CORRUPTED if any(run.card.results(suite) for run in runs)],
         calibration=figures.calibration(runs),
+        calibration_curves=[chart for suite in CORRUPTED for chart in figures.calibration_curves(runs, suite)],
+        classes=[(run, found) for run in runs if (found := classes(run))],
         ood=figures.detection(runs),
         sheet=_sheet(runs[0]),
         provenance=[(run, provenance(run)) for run in runs],

@@ -11,9 +11,9 @@ from types import MappingProxyType
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import ROWS, resolve
 from fastreg.evaluation.types import Table
-from fastreg.report.figures_table import FIGURES
+from fastreg.report.figures_table import COLUMNS, FIGURES, UNFIT
 from fastreg.report.run_folder import Run
-from fastreg.report.scores import cell, interval_text, reasons
+from fastreg.report.scores import cell, from_the_code, interval_text, reasons
 from fastreg.report.spread import intervals
 
 NO_FLAGS: Mapping[str, str] = MappingProxyType({})
@@ -56,10 +56,13 @@ def print_scorecard(
             departs = key in printed and run.departs(key)
             beside = [cell(None if departs else printed.get(key))] if printed else []
             spread = interval_text(*intervals(run, [key]))
-            table.add_row(heading, cell(summary[key], bool(departs)), spread, meaning, *beside)
+            unfit = f"; {UNFIT}" if card.sample and not COLUMNS[key][0].on_sample else ""
+            table.add_row(heading, cell(summary[key], bool(departs)), spread, f"{meaning}{unfit}", *beside)
     console.print(table)
     for why in reasons([run], {model: list(printed)}):
         console.print(f"* {why}.", soft_wrap=True, markup=False, highlight=False)
+    for what in from_the_code([run]):
+        console.print(f"{what}.", soft_wrap=True, markup=False, highlight=False)
     for suite in resolve(suites, data["size"], data["name"]):
         for rows in ROWS[suite].tables(card, suite):
             table = RichTable(title=rows.title)

@@ -21,7 +21,7 @@ from fastreg.training.config import Config, added_settings, to_dict
 
 # settings that may change without making it another run
 _FREE = {"data_dir", "loader", "workers", "device", "output", "name", "log_interval", "recovery_interval", "profile"}
-_FREE |= {"log_tensorboard", "log_wandb", "command", "loader_used", "data_root", "cache_dir", "cache_gb"}
+_FREE |= {"log_tensorboard", "log_wandb", "command", "loader_used", "device_used", "data_root", "cache_dir", "cache_gb"}
 _FREE |= {"torchcompile", "torchcompile_used"}
 _FREE |= {"world_size", "batch_size", "grad_accum_steps"}  # shares of the global batch, which may not change
 # settings that the weights or the optimizer's state depend on
