@@ -172,10 +172,10 @@ def test_a_file_that_cannot_be_read_is_named(net, data, tmp_path, monkeypatch, c
 
 def test_gray_images_of_more_than_8_bits_are_scaled(net, data, tmp_path):
     gray = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
-    for name, images in (("shallow", gray), ("deep", gray.astype(np.uint16) * 257)):
+    for name, images in (("isun", gray), ("lsun_resize", gray.astype(np.uint16) * 257)):
         (tmp_path / name).mkdir()
         for i, image in enumerate(images):
             Image.fromarray(image).save(tmp_path / name / f"{i}.png")
     rows = evaluate(net, "ood", data, ood_dir=tmp_path).results("ood")
-    assert rows["deep"]["histogram_out"] == rows["shallow"]["histogram_out"]
-    assert rows["deep"]["confidence"] == rows["shallow"]["confidence"]
+    assert rows["lsun_resize"]["histogram_out"] == rows["isun"]["histogram_out"]
+    assert rows["lsun_resize"]["confidence"] == rows["isun"]["confidence"]
