@@ -95,8 +95,8 @@ class BatchAugment(nn.Module):
         height, width = (size, size) if isinstance(size, int) else size
         plan, targets = self.method.draw(labels, indices, step, size=(height, width))
         plan = plan._replace(crop=crop) if crop is not None else plan
-        keys = {"seed": self.seed, "indices": indices, "step": step}
-        return augment(images, plan, fill=self.fill, **keys, **self.options), targets
+        images = augment(images, plan, seed=self.seed, indices=indices, step=step, fill=self.fill, **self.options)
+        return images, targets
 
     def extra_repr(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())
