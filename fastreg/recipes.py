@@ -202,12 +202,20 @@ def resolve(name: str, dataset: str, *, gpu: bool) -> tuple[Recipe, str]:
         if dataset.startswith("cifar") != made_for.startswith("cifar"):
             raise InputError(f"`recipe` {name!r} is for {made_for}, not for {dataset}: `fastreg recipes` lists all.")
     else:
-        nearest = difflib.get_close_matches(name, ["auto", *ALL], n=3, cutoff=0.3)
-        hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
-        raise InputError(f"unknown `recipe` {name!r}: {hint}`fastreg recipes` lists all {len(ALL)}, auto chooses one.")
+        raise unknown_recipe(name)
     recipe = ALL[chosen]
     line = (
         f"recipe {chosen} ({why}): {recipe['model']}, {recipe['size']} px, {recipe['epochs']} epochs, "
         f"batch {recipe['global_batch']}, lr {recipe['lr']:g} {recipe['sched']}"
     )
     return dict(recipe), line
+
+
+def unknown_recipe(name: str, kind: str = "`recipe`") -> InputError:
+    """The error for a name that no recipe has."""
+    nearest = difflib.get_close_matches(name, ["auto", *ALL], n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+    groups = ", ".join(sorted({f"{one.rpartition('/')[0]}/..." for one in ALL}))
+    return InputError(
+        f"unknown {kind} {name!r}: {hint}`fastreg recipes` lists all {len(ALL)} ({groups}), auto chooses one."
+    )

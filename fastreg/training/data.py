@@ -125,6 +125,7 @@ def make_loaders(
         sampler=config.sampler,
         size=train_size(config, 0),
         accumulate=config.grad_accum_steps,
+        drop_last=config.drop_last,
         on_bad_image=config.on_bad_image,
         **common,
     )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from fastreg.departures import departure_table, departures, numbers
 from fastreg.recipes import ALL, PAPER
-from fastreg.training.config import Config, added_settings
+from fastreg.training.config import Config, added_settings, make_config, to_dict
 
 _COLUMNS = ["recipe", "model", "--reg", "--ls", "epochs", "batch", "optimizer", "rate, times 0.1 at epoch"]
-_COLUMNS += ["weight decay", "pixels", "jitter, lighting"]
+_COLUMNS += ["weight decay", "pixels", "jitter, lighting", "departures", "with `--faithful`"]
 
 # settings that apply only if another setting has a given value
 _DEPENDENT = {"milestones": ("sched", "step"), "momentum": ("opt", "sgd"), "nesterov": ("opt", "sgd")}
+_DEPENDENT |= {"bce_target_threshold": ("bce_loss", True), "bce_sum": ("bce_loss", True)}
 
 
 def recipe_config(name: str) -> Config:
@@ -29,7 +31,7 @@ def recipe_settings(name: str) -> dict[str, Any]:
     found = {field: getattr(config, field) for field in fields if getattr(config, field) is not None}
     for field, (other, value) in _DEPENDENT.items():
         if found[other] != value:
-            del found[field]
+            found.pop(field, None)
     for field, value in added_settings().items():
         if found.get(field) == value:  # a recipe names what it changes
             found.pop(field, None)
@@ -37,6 +39,8 @@ def recipe_settings(name: str) -> dict[str, Any]:
         del found["size_ramp"]
     if config.model_ema_decay is None:
         found.pop("model_ema_warmup", None)
+    if not (config.color_jitter or config.lighting):
+        found.pop("color_clip", None)
     return found
 
 
@@ -69,7 +73,25 @@ def recipe_table() -> str:
         "| " + " | ".join(_COLUMNS) + " |",
         "|" + "---|" * len(_COLUMNS),
     ]
-    return "\n".join([*lines, *(_row(name) for name in PAPER)]) + "\n"
+    about = [
+        "",
+        "## Departures from the original code",
+        "",
+        "The last two columns above have the numbers of the rows below that apply to a run on one GPU, without and",
+        "with `--faithful`.",
+        "",
+        departure_table(),
+    ]
+    return "\n".join([*lines, *(_row(name) for name in PAPER), *about]) + "\n"
+
+
+def _departures(name: str, faithful: bool) -> str:
+    """The numbers of the departures of a recipe's run on one GPU."""
+    config, _ = make_config(recipe_config(name).dataset, gpu=True, recipe=name, faithful=faithful)
+    arrays = config.dataset.startswith("cifar")
+    used = {"loader": "resident" if arrays else "dali", "precision": "bf16", "device": "cuda"}
+    found = {k: v if getattr(config, k) == "auto" else getattr(config, k) for k, v in used.items()}
+    return numbers(departures({**to_dict(config), **{f"{key}_used": value for key, value in found.items()}}))
 
 
 def _row(name: str) -> str:
@@ -79,5 +101,11 @@ def _row(name: str) -> str:
     drops = ", ".join(f"{c.epochs * m:g}" for m in c.milestones)
     colors = f"{c.color_jitter:g}, {c.lighting:g}" if c.color_jitter or c.lighting else ""
     cells = [f"`{name}`", c.model, c.reg, f"{c.ls:g}", f"{c.epochs}", f"{c.global_batch}", optimizer]
-    cells += [f"{c.lr:g}: {drops}", f"{c.weight_decay:g}", f"{c.size}", colors]
+    cells += [
+        f"{c.lr:g}: {drops}",
+        f"{c.weight_decay:g}",
+        f"{c.size}",
+        colors,
+        *(_departures(name, faithful) for faithful in (False, True)),
+    ]
     return "| " + " | ".join(cells) + " |"

@@ -107,8 +107,8 @@ def augment(
     run = _augment_op if torch.compiler.is_compiling() else _augment
     if plan.operations is not None:
         images, plan, indices = apply_operations(images, plan, partial(_to_bytes, run, size_), fill, indices)
-    fields = [getattr(plan, name) for name in _FIELDS]
-    return run(images, *fields, mean, std, dtype, *size_, philox.signed(seed), indices, step, normal)
+    own: Any = [getattr(plan, name) for name in _FIELDS]
+    return run(images, *own, mean, std, dtype, *size_, philox.signed(seed), indices, step, normal)
 
 
 def _to_bytes(run: Any, size: tuple[int, int], images: Tensor, crop: Tensor | None, flip: Tensor | None) -> Tensor:
