@@ -70,6 +70,8 @@ OTHER = {
     "warmup_overlap": True,
     "cooldown": 0.1,
     "model_ema_every": 32,
+    "aug_repeats": 3,
+    "sampler": "balanced",
 }
 NEEDS = {"size_ramp": {"min_size": 128}, "model_ema_warmup": {"model_ema_decay": 0.99}}
 IDENTITY = {"dataset", "reg"}  # another value: another row, or none
