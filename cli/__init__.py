@@ -18,6 +18,7 @@ COMMANDS = (
     "data",
     "train",
     "eval",
+    "predict",
     "export",
     "report",
     "paper",

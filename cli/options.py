@@ -40,7 +40,11 @@ FLAGS: Flags = {
         "ra_reps": (int, "--ra-reps", "Repeats of --ra-sampler."),
     },
     "Model": {
-        "model": (str, "--model", "resnet18 to 152, pyramidnet200, timm:NAME, torchvision:NAME ..."),
+        "model": (
+            str,
+            "--model",
+            "resnet18 to 152, pyramidnet200, timm:NAME, torchvision:NAME, package.module:function.",
+        ),
         "stem": (str, "--stem", "First layers of a ResNet: imagenet or cifar."),
         "blurpool": (bool, "--blurpool/--no-blurpool", "Low-pass filter before strided convolutions."),
         "model_kwargs": (str, "--model-args --model-kwargs", "Further arguments of the model, as JSON."),
@@ -117,6 +121,7 @@ FLAGS: Flags = {
     "Pixels": {
         "size": (int, "--size --img-size --train-crop-size", "Side of training images."),
         "eval_size": (int, "--eval-size --val-crop-size", "Side of validation images."),
+        "crop_pct": (float, "--crop-pct", "--eval-size divided by the resized side of validation images."),
         "min_size": (int, "--min-size", "Side of training images at the start, growing to --size."),
         "size_ramp": (str, "--size-ramp", "Two fractions of the run between which images grow."),
         "shift": (int, "--shift", "Largest random shift of CIFAR images."),
@@ -150,7 +155,7 @@ FLAGS: Flags = {
         "log_interval": (int, "--log-interval --print-freq", "Steps between log writes."),
     },
 }
-BARE = {"--torchcompile": "default"}  # the value of a flag given without one
+BARE = {"--torchcompile": "default", "--csv": "-"}  # the value of a flag given without one
 SEVERAL = ("--milestones", "--decay-milestones", "--size-ramp", "--opt-betas")  # flags that take several words
 
 
@@ -204,6 +209,12 @@ def with_flags(command: Callable[..., Any], table: Flags = FLAGS) -> Callable[..
     command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     command.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     return command
+
+
+def flag_names(table: Flags) -> dict[str, str]:
+    """The flag of each setting of a table, by the setting's name: the first that begins with two hyphens."""
+    rows = {name: names for panel in table.values() for name, (_, names, _) in panel.items()}
+    return {name: next(n for n in names.split() if n.startswith("--")) for name, names in rows.items()}
 
 
 def fractions(flag: str, text: str | None) -> tuple[float, ...] | None:

@@ -44,6 +44,7 @@ def train(dataset: What = None, **flags: Any) -> None:
     from fastreg.distributed import init_distributed
     from fastreg.errors import InputError, RunError
     from fastreg.log import log
+    from fastreg.models.own import is_own
     from fastreg.training import make_config
     from fastreg.training import train as run
     from fastreg.training.config import continue_config
@@ -91,7 +92,8 @@ def train(dataset: What = None, **flags: Any) -> None:
                         log.info("seeds: this command with --resume auto continues at seed %d", one.seed)
                     raise
     suite = "imagenet-c" if dataset == "imagenet" else "paper"
-    log.info("next: fastreg eval %s --suite %s", shlex.join(map(str, folders)), suite)
+    own = f" --model {shlex.quote(config.model)}" if is_own(config.model) else ""  # never taken from the run
+    log.info("next: fastreg eval %s%s --suite %s", shlex.join(map(str, folders)), own, suite)
 
 
 def _data_set(name: str | None, data_dir: str | None) -> tuple[str | None, str | None]:

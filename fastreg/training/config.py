@@ -12,6 +12,7 @@ from typing import Any
 
 from fastreg.errors import InputError, unknown
 from fastreg.faithful import original_recipe, original_settings
+from fastreg.models.own import confirm_own, is_own
 from fastreg.pipelines.class_map import ORDERS
 from fastreg.recipes import resolve
 from fastreg.runs import stored_data_dir
@@ -38,7 +39,7 @@ class Config:
     cache_dir: str | None = None  # copies of remote files; None: $FASTREG_CACHE, else the user's cache folder
     cache_gb: float | None = None  # its limit in GB; None: $FASTREG_CACHE_GB, else 100
     channels: int = 3  # channels that the model takes; 1: the gray value of each pixel
-    model: str = "resnet50"  # a name of fastreg.models, timm:NAME or torchvision:NAME
+    model: str = "resnet50"  # a name of fastreg.models, timm:NAME, torchvision:NAME, package.module:function
     stem: str = "imagenet"  # first layers of a ResNet: "imagenet" or "cifar"
     blurpool: bool = False  # antialiased strided convolutions
     model_kwargs: dict[str, Any] = field(default_factory=dict)  # further arguments, such as drop_path_rate of timm's
@@ -87,6 +88,7 @@ class Config:
     # pixels
     size: int = 224  # side of training images in pixels
     eval_size: int = 224  # side of validation images in pixels
+    crop_pct: float = 0.875  # eval_size divided by the side to which validation images are resized
     min_size: int | None = None  # progressive resizing: side of training images at the start; None: size
     size_ramp: tuple[float, ...] = (0.75, 0.875)  # fractions of the run between which images grow to size
     shift: int = 4  # largest random shift of CIFAR images in pixels
@@ -168,6 +170,7 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "model_ema_every": ("[)", 1, math.inf),
     "size": ("[]", 8, 4096),
     "eval_size": ("[]", 8, 4096),
+    "crop_pct": ("(]", 0, 1),
     "min_size": ("[]", 8, 4096),
     "size_ramp": ("[]", 0, 1),
     "shift": ("[]", 0, 16),
@@ -185,6 +188,7 @@ RANGES: dict[str, tuple[str, float, float]] = {
 }
 # settings that runs of earlier versions do not have: they were trained with the defaults
 ADDED = {
+    "crop_pct",
     "model_ema_warmup",
     "model_ema_every",
     "log_wandb",
@@ -435,6 +439,8 @@ def continue_config(
     given = {key: value for key, value in overrides.items() if value is not None}
     if given.pop("faithful", False):
         raise InputError("`faithful` is for a new run, and a resumed run keeps its settings: leave it out.")
+    if is_own(base["model"]):
+        confirm_own(base["model"], given.get("model"), "the run to resume")
     if "data_dir" not in given:
         base["data_dir"] = stored_data_dir(run)
     messages = ["settings: those of the resumed run"]

@@ -319,7 +319,7 @@ class Trainer:
             dist.barrier()  # torchrun ends all ranks as soon as one has left
 
     def stopped(self) -> SharedError:
-        command = resuming.command_to_continue(self.config.dataset, self.folder, self.world)
+        command = resuming.command_to_continue(self.config.dataset, self.folder, self.world, self.config.model)
         return SharedError(f"stopped at step {self.step}; continue with: {command}")  # no full stop: it is copied
 
     def _header(self, epoch: int) -> dict[str, Any]:

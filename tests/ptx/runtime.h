@@ -201,4 +201,23 @@ FAST static void sstore(uint64_t a64, const void *v, uint32_t n, uint32_t line, 
   }
 }
 
+/* Atomic addition; returns the old value. Threads may add to one word between two barriers, but not mix it with loads
+   and stores of others. */
+#define ADDED 0xffff
+FAST static uint32_t sadd(uint64_t a64, uint32_t v, uint32_t line, uint32_t tid) {
+  uint32_t a = (uint32_t)a64, old;
+  if (a % 4) fault(MISALIGNED, line, tid, a64);
+  if (a64 + 4 > J->smem) { fault(SHARED_OOB, line, tid, a64); return POISON32; }
+  for (uint32_t i = a; i < a + 4; i++) {
+    if (!SINIT[i]) fault(SHARED_UNINIT, line, tid, i);
+    if (SW_EPOCH[i] == EPOCH && SW[i] != ADDED && SW[i] != tid + 1) fault(SHARED_WW, line, tid, i);
+    if (SR_EPOCH[i] == EPOCH && SR[i] != tid + 1) fault(SHARED_WAR, line, tid, i);
+    SW_EPOCH[i] = EPOCH; SW[i] = ADDED;
+  }
+  memcpy(&old, S + a, 4);
+  v += old;
+  memcpy(S + a, &v, 4);
+  return old;
+}
+
 #include "arithmetic.h"
