@@ -18,6 +18,7 @@ COMMANDS = (
     "data",
     "train",
     "eval",
+    "predict",
     "export",
     "report",
     "paper",
@@ -104,6 +105,8 @@ def main() -> None:
             path = context.command_path if context is not None else "fastreg"
             message = error.format_message()
             message += "" if message.endswith((".", "?")) else "."
+            if path == "fastreg train" and "extra argument" in message:
+                message += " The folder of a data set is --data-dir DIR."
             _exit(f"{message} See {path} --help.", getattr(error, "exit_code", 2))
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
@@ -114,6 +117,10 @@ def main() -> None:
         resumable = " ".join(arguments).startswith(RESUMABLE)
         _exit("stopped; the same command continues." if resumable else "stopped.", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+# kind of name in an "unknown ..." message -> the flag that it was given to
+_KINDS = {"method": "--reg", "model": "--model", "suite": "--suite", "corruption": "--corruption"}
 
 
 def described(error: Exception, command: Any, arguments: list[str]) -> tuple[str, int]:
@@ -143,6 +150,9 @@ def _named_by_flag(message: str, command: Any, arguments: list[str]) -> str:
         else (parameter.metavar or parameter.name.upper()).strip("[].")
         for parameter in command.params
     }
+    kind = re.match(r"unknown (\w+) '", message)
+    if kind and any(_KINDS.get(kind[1]) in parameter.opts for parameter in command.params):
+        message = f"{_KINDS[kind[1]]}: {message}"
     return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), message)
 
 

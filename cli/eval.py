@@ -12,7 +12,8 @@ import typer
 
 from fastreg.cli import app, described
 from fastreg.cli.eval_options import FLAGS
-from fastreg.cli.options import with_flags
+from fastreg.cli.options import flag_names, with_flags
+from fastreg.cli.shared import normalization
 from fastreg.log import write_line
 
 
@@ -31,10 +32,17 @@ def evaluate(
 ) -> None:
     """Evaluate a model and write its scorecard; a repeated command continues a killed evaluation."""
     from fastreg.errors import InputError
+    from fastreg.pipelines import DATASETS
 
+    for word in checkpoints or ():
+        if str(word) in DATASETS and not word.exists():
+            raise InputError(
+                f"{word} is a data set, and the first word is a run folder or checkpoint: give --data {word}, or "
+                "neither for the newest run on its own data."
+            )
     given = {name: value for name, value in flags.items() if value is not None}
     for name in given.keys() & {"mean", "std"}:
-        given[name] = _numbers(given[name])
+        given[name] = normalization(given[name])
     several = checkpoints if checkpoints and len(checkpoints) > 1 else []
     if several and "out" in given:
         raise InputError(f"`out` {given['out']} is for the scorecard of one model, and {len(several)} runs are given.")
@@ -62,13 +70,5 @@ def _evaluate(checkpoint: Path | None, suites: str, given: dict[str, Any]) -> Pa
     from fastreg.report import print_scorecard
 
     card, folder = run(checkpoint, suites, **given)
-    print_scorecard(card, suites)
+    print_scorecard(card, suites, flag_names(FLAGS))
     return folder
-
-
-def _numbers(text: str) -> Any:
-    """``0.5,0.5,0.5`` as numbers and ``none`` as None; other words stay, and are refused where they are checked."""
-    try:
-        return None if text == "none" else [float(word) for word in text.split(",")]
-    except ValueError:
-        return text

@@ -61,18 +61,18 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | str:
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
-    ways = f"set `data_dir`, set FASTREG_DATA to a folder that holds {name}/, or put it at ./data/{name}"
-    if DATASETS[name].fetch:
-        ways += f"; `fastreg data fetch {name}` downloads it"
-    if DATASETS[name].sample:
-        ways += f"; `fastreg data sample {name}` writes a small one"
+    ways = f"; `fastreg data fetch {name}` downloads it" if DATASETS[name].fetch else ""
+    ways += f"; `fastreg data sample {name}` writes a small one" if DATASETS[name].sample else ""
     if data_dir is not None:
         text = normalized(data_dir)
         root = Path(text)
         if is_address(text) or (is_pattern(text) and not root.exists()):
             return text
         if not root.exists():
-            raise InputError(f"no {name} data at {root}: it does not exist; {ways}.")
+            raise InputError(
+                f"no {name} data at {root}: it does not exist; correct `data_dir`, or leave it out to read "
+                f"$FASTREG_DATA/{name} or ./data/{name}{ways}."
+            )
         return root
     candidates = [Path("data") / name]
     if os.environ.get("FASTREG_DATA"):
@@ -80,7 +80,10 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | str:
     for root in candidates:
         if root.exists():
             return root
-    raise InputError(f"no {name} data found (looked at {' and '.join(map(str, candidates))}): {ways}.")
+    raise InputError(
+        f"no {name} data found (looked at {' and '.join(map(str, candidates))}): set `data_dir`, set FASTREG_DATA to a "
+        f"folder that holds {name}/, or put it at ./data/{name}{ways}."
+    )
 
 
 def open_dataset(
@@ -197,7 +200,7 @@ def _open(
         return (open_cifar if spec.layout == "cifar" else open_svhn)(name, split, root, spec)
     stored = find_split(root, split, beton, split_name)
     cache = ShardCache(cache_dir, cache_gb)
-    folders = {"files": files, "cache_dir": cache_dir}
+    folders: dict[str, Any] = {"files": files, "cache_dir": cache_dir}
     if stored.kind == "beton":
         path = cache.local_path(stored.files[0]) if stored.files else Path(stored.path)
         return BetonSource(path, name, split, spec)

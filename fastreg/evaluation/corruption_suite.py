@@ -136,13 +136,15 @@ def altered(card: ScorecardData, suite: str, *, constants: str, imagenet: bool) 
     settings, messages = card.suite_settings(suite), []
     if imagenet and settings.get("fidelity") == "memory":
         messages.append("fidelity memory, without the JPEG step of the distributed files, so noise is harder")
+    if side := settings.get("resized_from"):
+        messages.append(f"files of {side} px, resized to {card.data['size']} px")
     if imagenet and card.is_imagenet and card.data["size"] != 224:
         messages.append(f"{card.data['size']} px, while AlexNet's errors are for 224 px")
     if scale := settings.get("frost_scale"):
-        made_for = round(card.data["size"] / scale)
+        size = settings.get("resized_from", card.data["size"])
         messages.append(
-            f"constants {settings['constants']} were made for {made_for} px, the nearest published size to "
-            f"{card.data['size']} px, and frost is scaled by {scale:.3g}"
+            f"constants {settings['constants']} were made for {round(size / scale)} px, the nearest published size to "
+            f"{size} px, and frost is scaled by {scale:.3g}"
         )
     elif (card.is_imagenet or not imagenet) and settings.get("constants", constants) != constants:
         messages.append(f"constants {settings['constants']} instead of {constants}")

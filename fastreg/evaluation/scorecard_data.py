@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastreg.evaluation.conditions import SEVERITIES
-from fastreg.evaluation.config import CROP_PCT, PROTOCOL
+from fastreg.evaluation.config import CROP_PCT, INTERPOLATION, PROTOCOL
 from fastreg.metrics import missing_corruptions
 
 FORMAT = "fastreg-scorecard-1"
@@ -19,7 +19,7 @@ class ScorecardData:
 
     Args:
         model: name, digest, mean, std.
-        data: name, split, n, classes, fingerprint, size, crop_pct, sample.
+        data: name, split, n, classes, fingerprint, size, crop_pct, interpolation (if not bilinear), sample.
         settings: precision, tf32, seed, loader.
         suites: by name: ``settings``, ``measured`` (when and where), ``wanted`` (conditions asked for), ``results``.
         provenance: versions, hardware, and how the model was trained.
@@ -48,6 +48,8 @@ class ScorecardData:
         loader, crop_pct = self.settings.get("loader", PROTOCOL), self.data.get("crop_pct", CROP_PCT)
         messages = [] if loader in (PROTOCOL, "resident") else [f"decoded by {loader}, to other pixels than Pillow's"]
         messages += [] if crop_pct == CROP_PCT else [f"crop_pct {crop_pct:g} instead of {CROP_PCT:g}"]
+        if (interpolation := self.data.get("interpolation", INTERPOLATION)) != INTERPOLATION:
+            messages.append(f"{interpolation} instead of {INTERPOLATION}")
         return "; ".join(messages)
 
     @property

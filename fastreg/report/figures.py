@@ -145,7 +145,8 @@ def calibration_curves(runs: Sequence[Run], suite: str) -> list[Chart]:
 
 def calibration(runs: Sequence[Run]) -> list[tuple[Run, list[Chart]]]:
     """For each run the reliability diagram and the histogram of confidence on clean images, on the same axes."""
-    found = [(run, run.card.results("clean")["clean"]["bins"]) for run in runs if run.card.results("clean")]
+    rows_of = [(run, run.card.results("clean").get("clean", {})) for run in runs]
+    found = [(run, row["bins"]) for run, row in rows_of if row.get("bins")]
     shares = [_shares(bins["count"]) for _, bins in found]
     top = svg.top_tick(0, max((max(own) for own in shares), default=1), 5)
     rows = []

@@ -57,6 +57,8 @@ DEPENDENT: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "momentum": ("opt", lambda opt: opt == "sgd"),
     "nesterov": ("opt", lambda opt: opt == "sgd"),
     "size_ramp": ("min_size", lambda size: size is not None),
+    "bce_target_threshold": ("bce_loss", bool),
+    "bce_sum": ("bce_loss", bool),
     "model_ema_warmup": ("model_ema_decay", lambda decay: decay is not None),
 }
 USED = {"precision": "precision_used", "loader": "loader_used"}  # the resolved value of "auto"

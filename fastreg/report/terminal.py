@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import ROWS, resolve
@@ -14,13 +16,18 @@ from fastreg.report.run_folder import Run
 from fastreg.report.scores import cell, from_the_code, interval_text, reasons
 from fastreg.report.spread import intervals
 
+NO_FLAGS: Mapping[str, str] = MappingProxyType({})
 
-def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) -> None:
+
+def print_scorecard(
+    card: Scorecard, suites: str | Iterable[str] = tuple(ROWS), flags: Mapping[str, str] = NO_FLAGS
+) -> None:
     """Print the totals and notes of a scorecard, and the tables of some suites.
 
     Args:
         card: the scorecard.
         suites: names of the suites whose tables are printed; a list, or one string joined by commas.
+        flags: names that notes print in place of parameters in backquotes.
 
     Raises:
         InputError: an unknown suite.
@@ -65,7 +72,8 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
                 table.add_row(*(_cell(value, rows) for value in row))
             console.print(table)
     for note in card.notes():
-        console.print(note, style="yellow", soft_wrap=True)
+        text = re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), note)
+        console.print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 
 def _cell(value: str | float | None, table: Table) -> str:

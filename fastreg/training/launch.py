@@ -29,6 +29,8 @@ def check_run(config: Config, resume: str | None, world_size: int, allow_changes
         allow_changes: as in ``train``.
     """
     gpu = resolve_device(config.device).type == "cuda"
+    if not gpu and config.device == "auto":
+        raise InputError(f"`gpus` {world_size}: this machine has no GPU; `device` cpu starts processes on its cores.")
     if gpu and world_size > torch.cuda.device_count():
         raise InputError(f"`gpus` {world_size}: this machine has {torch.cuda.device_count()}.")
     choose_folder(config, resume, world_size, allow_changes)

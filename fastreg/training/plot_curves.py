@@ -35,7 +35,7 @@ def draw_curves(folder: Path) -> Path:
     figure = Figure(figsize=(12, 3.9), layout="constrained")
     figure.suptitle(folder.resolve().name)
     loss, error, rate = figure.subplots(1, 3)
-    losses: dict[str, tuple[list[float], list[float], dict[str, Any]]] = {
+    losses: dict[str, tuple[list[float], list[float | None], dict[str, Any]]] = {
         "step": (x, [row["loss"] for row in steps], {"color": "#9bb7d4", "linewidth": 0.8}),
         "epoch mean": (ended, [row.get("train_loss") for row in epochs], {"color": "#1f4e79", "marker": "."}),
         "validation": (ended, [row.get("val_loss") for row in epochs], {"color": "#c55a11", "marker": "."}),
@@ -47,8 +47,14 @@ def draw_curves(folder: Path) -> Path:
     if limits is not None:
         loss.set_ylim(limits)
     loss.legend(frameon=False)
-    error.plot(ended, [runs.selection_error(row) for row in epochs], color="#c55a11", marker=".")
-    error.set(title=f"validation top-1 error{' of the averaged weights' if averaged else ''} (%)", ylim=(0, 100))
+    error.plot(ended, [runs.selection_error(row) for row in epochs], color="#c55a11", marker=".", label="top-1")
+    key = "ema_val_top5_error" if averaged else "val_top5_error"
+    top5 = [(row["epoch"] + 1, row[key]) for row in epochs if key in row]
+    if top5:
+        error.plot(*zip(*top5, strict=True), color="#7f6000", marker=".", label="top-5")
+        error.legend(frameon=False)
+    errors = "errors" if top5 else "top-1 error"
+    error.set(title=f"validation {errors}{' of the averaged weights' if averaged else ''} (%)", ylim=(0, 100))
     rate.plot(x, [row["lr"] for row in steps], color="#548235")
     rate.set(title="learning rate")
     for axes in (loss, error, rate):
@@ -69,7 +75,7 @@ def epochs_of_steps(steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, 
     return np.interp([row["step"] for row in steps], ends, done).tolist()
 
 
-def loss_limits(losses: Sequence[float]) -> tuple[tuple[float, float] | None, float]:
+def loss_limits(losses: Sequence[float | None]) -> tuple[tuple[float, float] | None, float]:
     """``(limits, highest)``: limits of the loss axis that cut outliers off (None without outliers), highest loss."""
     finite = [value for value in losses if value is not None and np.isfinite(value)]
     if not finite:

@@ -65,7 +65,7 @@ def build_method(config: Config) -> Method:
 def model_arguments(config: Config, method: Method) -> dict[str, Any]:
     """Arguments of ``create_model`` that the method and the recipe need."""
     check_arguments(config.model, config.model_kwargs, "`model_kwargs`")
-    own = {"blurpool": True} if config.blurpool else {}
+    own: dict[str, Any] = {"blurpool": True} if config.blurpool else {}
     own |= {"in_channels": config.channels} if config.channels != 3 else {}
     return {**config.model_kwargs, **input_arguments(config), **method.model, **own}
 

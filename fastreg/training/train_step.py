@@ -21,9 +21,8 @@ from torch import nn
 
 from fastreg.distributed import World
 from fastreg.errors import InputError
-from fastreg.kernels import Batch, Plan, augment, mixed_cross_entropy
+from fastreg.kernels import Batch, Plan, augment
 from fastreg.kernels.augmentation.operations import fill_levels
-from fastreg.kernels.types import Targets
 from fastreg.log import log
 from fastreg.models import Normalized, branch_layers, set_fields
 from fastreg.pipelines import Source
@@ -33,6 +32,7 @@ from fastreg.training.color_jitter import make_color_jitter, make_unclipped_augm
 from fastreg.training.compiling import GRAPHS, resolve_torchcompile
 from fastreg.training.config import Config
 from fastreg.training.initial_weights import load_initial_weights
+from fastreg.training.loss import make_loss
 from fastreg.training.schedule import average_decay, learning_rate
 
 _WHITENED = 1000  # images from which a model computes its whitening layer
@@ -43,6 +43,7 @@ class TrainStep:
 
     Attributes:
         model: the bare model, which is saved.
+        loss: the mean loss of a batch, from logits and targets.
         net: the module that a step calls: ``model`` compiled, in DDP, with normalization for methods on pixels.
         ema: the moving average of ``model``, or None.
         mixing: False after ``mixup_off_epoch``: the method draws flips only; its model stays.
@@ -54,6 +55,7 @@ class TrainStep:
         std: per channel, on the 0-1 scale.
         world: this rank.
         steps: steps of the whole run; None: unknown. ``torchcompile`` "auto" depends on them.
+        class_weight: float32 [C], the weights of the classes in the loss, or None.
 
     Raises:
         InputError: an unknown model, or data that the method needs are missing.
@@ -67,6 +69,7 @@ class TrainStep:
         std: Sequence[float],
         world: World,
         steps: int | None = None,
+        class_weight: torch.Tensor | None = None,
     ) -> None:
         self.config, self.world, self.mean, self.std = config, world, mean, std
         self.precision = setup.resolve_precision(config.precision, world.device)
@@ -85,6 +88,7 @@ class TrainStep:
         self.jitter_colors = make_color_jitter(**colors)
         if self.method.networks is not None:
             self.method.networks.start(world.device)
+        self.loss = make_loss(config, None if class_weight is None else class_weight.to(world.device))
         self.mixing = True
         self.model_args = setup.model_arguments(config, self.method)
         self.compile_mode = resolve_torchcompile(config, self.method, world, steps)
@@ -157,10 +161,6 @@ class TrainStep:
             self.scaler.scale(loss).backward()
         self.batchnorm.end(micro)
         return loss
-
-    def loss(self, logits: torch.Tensor, targets: Targets) -> torch.Tensor:
-        """The mean cross-entropy with the run's label smoothing, a float32 scalar."""
-        return mixed_cross_entropy(logits, targets, label_smoothing=self.config.ls)
 
     def update(self, step: int, steps: int) -> float:
         """Update the weights with the learning rate of step ``step`` (from 0) of ``steps``, and return the rate."""

@@ -29,6 +29,7 @@ from fastreg.training.checkpoint_writer import CheckpointWriter
 from fastreg.training.config import Config
 from fastreg.training.data import make_loaders, open_sets, skipped_images
 from fastreg.training.initial_weights import Statistics, input_statistics
+from fastreg.training.loss import class_weights
 from fastreg.training.loss_log import LossBuffer
 from fastreg.training.plot_curves import draw_curves
 from fastreg.training.profiling import profiling
@@ -67,8 +68,9 @@ def train(config: Config, *, resume: str | None = None, allow_changes: bool = Fa
         train_set, val_set = open_sets(config, world)
         with raise_on_all_ranks(world):
             mean, std = _statistics(config, train_set, checkpoint)
+            weight = class_weights(config.class_weight, train_set)
         steps = config.epochs * (len(train_set) // resuming.global_batch(config, world.size))
-        train_step = TrainStep(config, len(train_set.classes), mean, std, world, steps)
+        train_step = TrainStep(config, len(train_set.classes), mean, std, world, steps, weight)
         with raise_on_all_ranks(world):
             loader, val_loader = make_loaders(config, train_set, val_set, world, random_crop=train_step.method.crop)
         for opened in (val_loader, loader):
@@ -297,7 +299,7 @@ class Trainer:
                 weights = (step.model if step.ema is None else step.ema).state_dict()
                 weights = {key: value.contiguous() for key, value in weights.items()}  # safetensors takes no other
                 holds: dict[str, Any] = {"weights": "model" if step.ema is None else "average"}
-                holds |= {key: row[key] for key in row if key.endswith("top1_error")}
+                holds |= {key: row[key] for key in row if key.endswith("_error")}
                 best[self.folder / "best.pt"] = {**self._header(epoch), **holds, "model": weights}
         self.save(epoch, best)
         if self.world.rank == 0:
@@ -317,7 +319,7 @@ class Trainer:
             dist.barrier()  # torchrun ends all ranks as soon as one has left
 
     def stopped(self) -> SharedError:
-        command = resuming.command_to_continue(self.config.dataset, self.folder, self.world)
+        command = resuming.command_to_continue(self.config.dataset, self.folder, self.world, self.config.model)
         return SharedError(f"stopped at step {self.step}; continue with: {command}")  # no full stop: it is copied
 
     def _header(self, epoch: int) -> dict[str, Any]:
@@ -326,11 +328,13 @@ class Trainer:
 
 
 def _errors(row: dict[str, Any]) -> str:
-    """The top-1 errors of an epoch in words."""
-    error = f"top-1 error {row['val_top1_error']:.2f} %"
-    if "ema_val_top1_error" not in row:
-        return error
-    return f"{error} of the model, {row['ema_val_top1_error']:.2f} % of its averaged weights"
+    """The errors of an epoch in words; top-5 only if there are five classes."""
+    top1, *top5 = (f"val_top{k}_error" for k in (1, 5) if f"val_top{k}_error" in row)
+    error = f"top-1 error {row[top1]:.2f} %"
+    if f"ema_{top1}" not in row:
+        return error + "".join(f", top-5 {row[key]:.2f} %" for key in top5)
+    error = f"{error} of the model, {row[f'ema_{top1}']:.2f} % of its averaged weights"
+    return error + "".join(f"; top-5 {row[key]:.2f} %, {row[f'ema_{key}']:.2f} %" for key in top5)
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -23,6 +23,12 @@ OTHER = {
     "stem": "cifar",
     "blurpool": True,
     "ls": 0.4,
+    "bce_loss": True,
+    "bce_target_threshold": 0.2,
+    "bce_sum": True,
+    "class_weight": "balanced",
+    "sampler": "balanced",
+    "aug_repeats": 3,
     "scope": "sample",
     "reg_args": {"alpha": 0.2},
     "mixup_off_epoch": 200,
@@ -69,9 +75,13 @@ OTHER = {
     "warmup_lr": 1e-4,
     "warmup_overlap": True,
     "cooldown": 0.1,
+    "crop_pct": 0.95,
     "model_ema_every": 32,
+    "aug_repeats": 3,
+    "sampler": "balanced",
 }
 NEEDS = {"size_ramp": {"min_size": 128}, "model_ema_warmup": {"model_ema_decay": 0.99}}
+NEEDS |= {"bce_target_threshold": {"bce_loss": True}, "bce_sum": {"bce_loss": True}}
 IDENTITY = {"dataset", "reg"}  # another value: another row, or none
 COMPARED = [field.name for field in fields(Config) if field.name not in IDENTITY | FREE.keys()]
 
