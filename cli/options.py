@@ -31,6 +31,7 @@ FLAGS: Flags = {
         "cache_gb": (float, "--cache-gb", "Its limit in GB; default 100."),
         "loader": (str, "--loader", f"{loader_help()}."),
         "workers": (int, "-j --workers", "Decoding threads per process."),
+        "drop_last": (bool, "--drop-last/--no-drop-last", "Leave out the last, partial batch of an epoch."),
         "on_bad_image": (str, "--on-bad-image", "error; or skip: train without broken images."),
         "order": (str, "--order", "random; or pages: shuffle a .beton larger than memory."),
         "sampler": (str, "--sampler", "random; or balanced: the same share of an epoch for every class."),
@@ -39,7 +40,11 @@ FLAGS: Flags = {
         "ra_reps": (int, "--ra-reps", "Repeats of --ra-sampler."),
     },
     "Model": {
-        "model": (str, "--model", "resnet18 to 152, pyramidnet200, timm:NAME, torchvision:NAME ..."),
+        "model": (
+            str,
+            "--model",
+            "resnet18 to 152, pyramidnet200, timm:NAME, torchvision:NAME, package.module:function.",
+        ),
         "stem": (str, "--stem", "First layers of a ResNet: imagenet or cifar."),
         "blurpool": (bool, "--blurpool/--no-blurpool", "Low-pass filter before strided convolutions."),
         "model_kwargs": (str, "--model-args --model-kwargs", "Further arguments of the model, as JSON."),
@@ -74,6 +79,7 @@ FLAGS: Flags = {
     },
     "Schedule": {
         "recipe": (str, "--recipe", "auto, or a name from fastreg recipes."),
+        "faithful": (bool, "--faithful", "As the paper's original code: fp32, its micro-batches, ... (slower)."),
         "config": (str, "-c --config", "A file of settings, YAML or JSON, or a run folder; flags override it."),
         "epochs": (int, "--epochs", "Length of the run; the schedule is scaled to it."),
         "batch_size": (int, "-b --batch-size", "Images per process and micro-batch."),
@@ -115,14 +121,17 @@ FLAGS: Flags = {
     "Pixels": {
         "size": (int, "--size --img-size --train-crop-size", "Side of training images."),
         "eval_size": (int, "--eval-size --val-crop-size", "Side of validation images."),
+        "crop_pct": (float, "--crop-pct", "--eval-size divided by the resized side of validation images."),
         "min_size": (int, "--min-size", "Side of training images at the start, growing to --size."),
         "size_ramp": (str, "--size-ramp", "Two fractions of the run between which images grow."),
         "shift": (int, "--shift", "Largest random shift of CIFAR images."),
         "color_jitter": (float, "--color-jitter", "Largest change of brightness, contrast, saturation."),
+        "color_clip": (bool, "--color-clip/--no-color-clip", "Clip and round jittered colors to bytes."),
         "lighting": (float, "--lighting", "Standard deviation of PCA lighting."),
     },
     "Execution": {
         "precision": (str, "--precision --amp-dtype", "auto, bf16, fp16 or fp32."),
+        "tf32": (bool, "--tf32/--no-tf32", "TF32 products in precision fp32 on a GPU."),
         "amp": (bool, "--amp", "Half precision if the device has it (--precision auto)."),
         "device": (str, "--device", "auto, cpu, cuda, cuda:1 ..."),
         "gpus": (int, "--gpus", "Start this many processes with torchrun."),
@@ -131,6 +140,7 @@ FLAGS: Flags = {
         "sync_bn": (bool, "--sync-bn", "Batch norm over all processes."),
         "deterministic": (bool, "--deterministic --use-deterministic-algorithms", "Bitwise repeatable on a GPU too."),
         "seed": (int, "--seed", "Key of all random draws."),
+        "seeds": (str, "--seeds", "Train a run per seed in turn, such as 0,1,2, as NAME-s0, NAME-s1 ..."),
         "profile": (int, "--profile", "Trace this many steps."),
     },
     "Run": {
@@ -140,11 +150,12 @@ FLAGS: Flags = {
         "name": (str, "--name --experiment", "Name of the run folder."),
         "resume": (str, "--resume", "auto, or a run folder; keeps that run's settings."),
         "allow_changes": (bool, "--allow-changes", "Resume with other settings."),
+        "best_of_ties": (str, "--best-of-ties", "Of the epochs with the lowest error, the first or last is best."),
         "recovery_interval": (int, "--recovery-interval", "Steps between checkpoints in an epoch."),
         "log_interval": (int, "--log-interval --print-freq", "Steps between log writes."),
     },
 }
-BARE = {"--torchcompile": "default"}  # the value of a flag given without one
+BARE = {"--torchcompile": "default", "--csv": "-"}  # the value of a flag given without one
 SEVERAL = ("--milestones", "--decay-milestones", "--size-ramp", "--opt-betas")  # flags that take several words
 
 
@@ -198,6 +209,12 @@ def with_flags(command: Callable[..., Any], table: Flags = FLAGS) -> Callable[..
     command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     command.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     return command
+
+
+def flag_names(table: Flags) -> dict[str, str]:
+    """The flag of each setting of a table, by the setting's name: the first that begins with two hyphens."""
+    rows = {name: names for panel in table.values() for name, (_, names, _) in panel.items()}
+    return {name: next(n for n in names.split() if n.startswith("--")) for name, names in rows.items()}
 
 
 def fractions(flag: str, text: str | None) -> tuple[float, ...] | None:

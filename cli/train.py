@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -40,16 +40,22 @@ def train(dataset: What = None, **flags: Any) -> None:
     resume, file = flags.pop("resume"), flags.pop("config")
     if dataset == "gan":
         return _gan(flags, resume)
-    gpus, allow_changes = flags.pop("gpus"), flags.pop("allow_changes")
-    from fastreg.errors import InputError
+    gpus, allow_changes, seeds = flags.pop("gpus"), bool(flags.pop("allow_changes")), flags.pop("seeds")
+    from fastreg.distributed import init_distributed
+    from fastreg.errors import InputError, RunError
     from fastreg.log import log
+    from fastreg.models.own import is_own
     from fastreg.training import make_config
     from fastreg.training import train as run
     from fastreg.training.config import continue_config
     from fastreg.training.config_file import read_config
     from fastreg.training.loss import read_class_weight
     from fastreg.training.resume import settings_at
+    from fastreg.training.seeds import of_seeds, parse_seeds
 
+    if seeds is not None and (flags["seed"] is not None or resume not in (None, "auto")):
+        other = f"`seed` {flags['seed']}" if flags["seed"] is not None else f"`resume` {resume}"
+        raise InputError(f"`seeds` {seeds} and {other} contradict each other: leave out one of them.")
     if gpus is not None and gpus < 1:
         raise InputError(f"`gpus` is {gpus}: give at least 1.")
     with _one_error_per_run():
@@ -66,16 +72,28 @@ def train(dataset: What = None, **flags: Any) -> None:
         else:
             given = {**settings, **{key: value for key, value in flags.items() if value is not None}}
             config, messages = continue_config(**{**given, "dataset": dataset}, run=settings_at(resume))
+        configs = [config] if seeds is None else of_seeds(config, parse_seeds(seeds))
         if start:
             from fastreg.training.launch import check_run, launch
 
-            check_run(config, resume, gpus, bool(allow_changes))
+            for one in configs:
+                check_run(one, resume, gpus, allow_changes)
             raise typer.Exit(launch(gpus, sys.argv[1:]))
         for message in messages:
             log.info(message)
-        folder = run(config, resume=resume, allow_changes=bool(allow_changes))
+        folders = []
+        # the processes join once for all seeds
+        with nullcontext() if seeds is None else init_distributed(config.device):
+            for one in configs:
+                try:
+                    folders.append(run(one, resume=resume, allow_changes=allow_changes))
+                except RunError:
+                    if seeds is not None:
+                        log.info("seeds: this command with --resume auto continues at seed %d", one.seed)
+                    raise
     suite = "imagenet-c" if dataset == "imagenet" else "paper"
-    log.info("next: fastreg eval %s --suite %s", shlex.quote(str(folder)), suite)
+    own = f" --model {shlex.quote(config.model)}" if is_own(config.model) else ""  # never taken from the run
+    log.info("next: fastreg eval %s%s --suite %s", shlex.join(map(str, folders)), own, suite)
 
 
 def _data_set(name: str | None, data_dir: str | None) -> tuple[str | None, str | None]:

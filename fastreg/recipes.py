@@ -15,6 +15,7 @@ import difflib
 from typing import Any
 
 from fastreg.errors import InputError
+from fastreg.published_recipes import PUBLISHED
 
 Recipe = dict[str, Any]
 
@@ -143,6 +144,8 @@ FAST["fast/cifar10/cifarnet"] = {
     "shift": 2,
 }
 FAST["fast/cifar100/cifarnet"] = FAST["fast/cifar10/cifarnet"]
+
+FAST |= PUBLISHED
 
 # For two CPU cores, which train a ResNet-18 at 64 px with about 76 images per second: minutes on a small data set.
 SHORT: dict[str, Recipe] = {

@@ -14,6 +14,7 @@ import json
 import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -219,6 +220,6 @@ class BetonSource(Source):
     def gather(self, indices: np.ndarray, out: np.ndarray) -> None:
         if self.canvas is None:
             return super().gather(indices, out)
-        rows = memoryview(out.reshape(len(out), -1))
+        rows: Any = memoryview(out.reshape(len(out), -1))  # type: ignore[arg-type]
         for row, pointer in enumerate(self.pointers[indices].tolist()):
             self._read_into(rows[row : row + 1].cast("B"), pointer)

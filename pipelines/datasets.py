@@ -200,7 +200,7 @@ def _open(
         return (open_cifar if spec.layout == "cifar" else open_svhn)(name, split, root, spec)
     stored = find_split(root, split, beton, split_name)
     cache = ShardCache(cache_dir, cache_gb)
-    folders = {"files": files, "cache_dir": cache_dir}
+    folders: dict[str, Any] = {"files": files, "cache_dir": cache_dir}
     if stored.kind == "beton":
         path = cache.local_path(stored.files[0]) if stored.files else Path(stored.path)
         return BetonSource(path, name, split, spec)

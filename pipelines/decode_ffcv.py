@@ -57,7 +57,8 @@ class FfcvDecoder:
         if not isinstance(source, BetonSource | Subset) or source.form != "beton":
             raise TypeError(f"FfcvDecoder needs a BetonSource, not a {type(source).__name__}")
         self.routines = library()
-        self.source, self.settings = source, settings
+        self.source: Any = source
+        self.settings = settings
         self.pool = DecodePool(settings.workers)
         self._local = threading.local()
 

@@ -22,6 +22,7 @@ from fastreg.log import log
 from fastreg.pipelines.shard_cache import cache_folder
 
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")  # torchvision's
+_KNOWN = frozenset([*EXTENSIONS, *(one.upper() for one in EXTENSIONS)])  # a faster test of most names
 VERSION = 1
 INDEX = ".fastreg-files"
 SMALL = 4096  # images: smaller sets are listed in milliseconds, and have no index; their sizes enter the fingerprint
@@ -51,7 +52,7 @@ class FileList(NamedTuple):
     digest: str
     times: dict[str, int]
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return len(self.ends)
 
     def path(self, index: int) -> str:
@@ -133,18 +134,19 @@ def _list(base: Path, classes: list[str]) -> FileList:
             files = sorted(below[folder])
             if not files:
                 continue
-            start = f"{label}{folder[len(name) :]}/".encode()
+            start = f"{label}{folder[len(name) :]}/"
             try:
-                encoded = [file.encode() for file in files]
-            except UnicodeEncodeError as error:
-                f"{start.decode()}{error.object}".encode()  # raises it again, with the folder
-                raise
-            digest.update(start + (b"\0" + start).join(encoded) + b"\0")
+                joined = np.frombuffer("\0".join([*files, ""]).encode(), np.uint8)
+            except UnicodeEncodeError:
+                for file in files:
+                    f"{start}{file}".encode()  # raises it again, for one file
+            digest.update(f"{start}{f'{chr(0)}{start}'.join(files)}\0".encode())
+            stops = np.flatnonzero(joined == 0)
             folders.append(folder)
             labels.append(label)
             counts.append(len(files))
-            blobs.append(b"".join(encoded))
-            lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
+            blobs.append(joined[joined != 0])
+            lengths.append(np.diff(stops, prepend=-1) - 1)
     ends = np.cumsum(np.concatenate(lengths))
     return FileList(
         tuple(classes),
@@ -152,7 +154,7 @@ def _list(base: Path, classes: list[str]) -> FileList:
         np.array(labels, np.int32),
         np.concatenate([[0], np.cumsum(counts)]),
         ends.astype(np.uint32 if ends[-1] < 1 << 32 else np.uint64),
-        np.frombuffer(b"".join(blobs), np.uint8),
+        np.concatenate(blobs),
         digest.hexdigest(),
         times,
     )
@@ -169,7 +171,7 @@ def _walk(path: str, folder: str, times: dict[str, int]) -> Iterator[tuple[str, 
                 continue
             if entry.is_dir():
                 yield from _walk(entry.path, f"{folder}/{name}", times)
-            elif name.lower().endswith(EXTENSIONS):
+            elif name[name.rfind(".") :] in _KNOWN or name.lower().endswith(EXTENSIONS):
                 files.append(name)
     yield folder, files
 
@@ -205,8 +207,8 @@ def read_index(path: Path) -> FileList | None:
             classes, folders = tuple(about["classes"]), tuple(about["folders"])
             times, digest = about["times"], about["digest"]
             n, size, f = int(about["images"]), int(about["bytes"]), len(folders)
-            kinds = np.dtype("<i4"), np.dtype("<i8"), np.dtype(_ends(size)), np.dtype("u1")
-            counts = f, f + 1, n, size
+            kinds: list[np.dtype] = [np.dtype(text) for text in ("<i4", "<i8", _ends(size), "u1")]
+            counts = [f, f + 1, n, size]
             total = sum(kind.itemsize * count for kind, count in zip(kinds, counts))
             if min(counts) < 1 or os.fstat(file.fileno()).st_size - file.tell() != total:
                 return None

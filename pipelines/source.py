@@ -184,7 +184,8 @@ class FolderSource(Source):
                 ", or as train.beton and val.beton, or as shards whose names contain train and val (.tar, .parquet)."
             )
         self._base, self.files = base, files or open_list(base, cache_dir)
-        classes, labels, counts = self.files.classes, self.files.image_labels(), self._counts()
+        classes: Sequence[str] = self.files.classes
+        labels, counts = self.files.image_labels(), self._counts()
         if split == "val" and base != root / "train" and (root / "train").is_dir():
             classes, labels = _numbered_as(_folders(root / "train"), classes, labels, base, root / "train")
         super().__init__(name, split, root, spec, labels, classes, counts)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastreg.errors import InputError, unknown
+from fastreg.faithful import original_recipe, original_settings
+from fastreg.models.own import confirm_own, is_own
 from fastreg.pipelines.class_map import ORDERS
 from fastreg.recipes import resolve
 from fastreg.runs import stored_data_dir
@@ -37,7 +39,7 @@ class Config:
     cache_dir: str | None = None  # copies of remote files; None: $FASTREG_CACHE, else the user's cache folder
     cache_gb: float | None = None  # its limit in GB; None: $FASTREG_CACHE_GB, else 100
     channels: int = 3  # channels that the model takes; 1: the gray value of each pixel
-    model: str = "resnet50"  # a name of fastreg.models, timm:NAME or torchvision:NAME
+    model: str = "resnet50"  # a name of fastreg.models, timm:NAME, torchvision:NAME, package.module:function
     stem: str = "imagenet"  # first layers of a ResNet: "imagenet" or "cifar"
     blurpool: bool = False  # antialiased strided convolutions
     model_kwargs: dict[str, Any] = field(default_factory=dict)  # further arguments, such as drop_path_rate of timm's
@@ -86,6 +88,7 @@ class Config:
     # pixels
     size: int = 224  # side of training images in pixels
     eval_size: int = 224  # side of validation images in pixels
+    crop_pct: float = 0.875  # eval_size divided by the side to which validation images are resized
     min_size: int | None = None  # progressive resizing: side of training images at the start; None: size
     size_ramp: tuple[float, ...] = (0.75, 0.875)  # fractions of the run between which images grow to size
     shift: int = 4  # largest random shift of CIFAR images in pixels
@@ -93,7 +96,9 @@ class Config:
     lighting: float = 0.0  # standard deviation of PCA lighting on the 0-1 scale; the paper on ImageNet: 0.1
     loader: str = "auto"  # a name of fastreg.pipelines.LOADERS; auto: by data set and device
     workers: int | None = None  # decoding threads per rank; None: the rank's share of the CPU cores
+    color_clip: bool = True  # clip and round jittered colors to bytes; off: float pixels, as in the original code
     on_bad_image: str = "error"  # "skip": train without images that cannot be decoded
+    drop_last: bool = True  # leave the last, partial batch of an epoch out; off: train it, as in the original code
     order: str = "random"  # "pages": shuffle a .beton file page by page, for data sets larger than memory
     aug_repeats: int = 1  # repeated augmentation: occurrences of each image in an epoch, which keeps its length
     sampler: str = "random"  # "balanced": the same share of an epoch for every class
@@ -101,10 +106,12 @@ class Config:
     # execution
     precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
     device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:1"
+    tf32: bool = True  # with precision fp32 on a GPU: products in TF32
     channels_last: bool = True  # memory layout NHWC
     torchcompile: str | None = "auto"  # mode of torch.compile; "auto": compiling.py; "off" or None: no compilation
     sync_bn: bool = False  # batch norm over all ranks
     deterministic: bool = False  # bitwise repeatable on a GPU too
+    best_of_ties: str = "first"  # of epochs with the lowest error: "first", or "last" as in CutMix's code
     seed: int = 0  # key of every random draw
     recovery_interval: int = 1000  # steps between checkpoints inside an epoch
     log_interval: int = 20  # steps whose losses are copied from the device at once
@@ -134,6 +141,7 @@ CHOICES: dict[str, tuple[str | int | None, ...]] = {
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "on_bad_image": ("error", "skip"),
     "order": ("random", "pages"),
+    "best_of_ties": ("first", "last"),
     "sampler": ("random", "balanced"),
     "channels": (1, 3),
     "torchcompile": ("auto", "off", None, "default", "reduce-overhead", "max-autotune"),
@@ -162,6 +170,7 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "model_ema_every": ("[)", 1, math.inf),
     "size": ("[]", 8, 4096),
     "eval_size": ("[]", 8, 4096),
+    "crop_pct": ("(]", 0, 1),
     "min_size": ("[]", 8, 4096),
     "size_ramp": ("[]", 0, 1),
     "shift": ("[]", 0, 16),
@@ -179,6 +188,7 @@ RANGES: dict[str, tuple[str, float, float]] = {
 }
 # settings that runs of earlier versions do not have: they were trained with the defaults
 ADDED = {
+    "crop_pct",
     "model_ema_warmup",
     "model_ema_every",
     "log_wandb",
@@ -190,6 +200,12 @@ ADDED = {
     "warmup_lr",
 }
 ADDED |= {
+    "color_clip",
+    "drop_last",
+    "tf32",
+    "best_of_ties",
+    "aug_repeats",
+    "sampler",
     "val_share",
     "class_map",
     "channels",
@@ -339,6 +355,7 @@ def make_config(
         settings: those of a file (config_file.py). With ``global_batch`` they belong to the recipe, without it they are
             overrides.
         overrides: fields of :class:`Config`, or names of timm and torchvision (flag_aliases.py). None means not given.
+            ``faithful=True`` sets what the original code had (faithful.py), unless it is given.
 
     Returns:
         The settings, and messages that name the recipe and the changes to it.
@@ -350,6 +367,9 @@ def make_config(
 
     check_dataset(dataset)
     given = {key: value for key, value in overrides.items() if value is not None}
+    faithful = given.pop("faithful", False)
+    if faithful:
+        given["recipe"] = original_recipe(dataset, given.get("recipe", (settings or {}).get("recipe", "auto")))
     stored = {key: value for key, value in (settings or {}).items() if key != "dataset"}
     if "global_batch" not in stored:
         given, stored = {**stored, **given}, {}
@@ -363,6 +383,11 @@ def make_config(
         given["reg_args"] = {**recipe.get("reg_args", {}), **given.get("reg_args", {})}
     else:
         base["reg_args"] = {}  # the recipe's are for its own methods
+    if faithful:
+        original = original_settings(dataset, reg, recipe["global_batch"], world, given)
+        given |= original
+        what = ", ".join(f"{key} {value}" for key, value in original.items())
+        messages.append(f"faithful to the original code: {what}; docs/departures.md lists what remains")
     check_reg_args(given.get("reg_args", {}))
     method = methods.create(reg, dataset=dataset, **given.get("reg_args", {}))
     if method.optimizer and "opt" not in given and method.optimizer != recipe.get("opt"):
@@ -414,6 +439,10 @@ def continue_config(
         why = str(error).split("\n")[0][:200]
         raise InputError(f"the run's config.json has a value of a wrong type ({why}): put back a copy.") from None
     given = {key: value for key, value in overrides.items() if value is not None}
+    if given.pop("faithful", False):
+        raise InputError("`faithful` is for a new run, and a resumed run keeps its settings: leave it out.")
+    if is_own(base["model"]):
+        confirm_own(base["model"], given.get("model"), "the run to resume")
     if "data_dir" not in given:
         base["data_dir"] = stored_data_dir(run)
     messages = ["settings: those of the resumed run"]

@@ -35,7 +35,7 @@ def draw_curves(folder: Path) -> Path:
     figure = Figure(figsize=(12, 3.9), layout="constrained")
     figure.suptitle(folder.resolve().name)
     loss, error, rate = figure.subplots(1, 3)
-    losses: dict[str, tuple[list[float], list[float], dict[str, Any]]] = {
+    losses: dict[str, tuple[list[float], list[float | None], dict[str, Any]]] = {
         "step": (x, [row["loss"] for row in steps], {"color": "#9bb7d4", "linewidth": 0.8}),
         "epoch mean": (ended, [row.get("train_loss") for row in epochs], {"color": "#1f4e79", "marker": "."}),
         "validation": (ended, [row.get("val_loss") for row in epochs], {"color": "#c55a11", "marker": "."}),
@@ -75,7 +75,7 @@ def epochs_of_steps(steps: Sequence[dict[str, Any]], epochs: Sequence[dict[str, 
     return np.interp([row["step"] for row in steps], ends, done).tolist()
 
 
-def loss_limits(losses: Sequence[float]) -> tuple[tuple[float, float] | None, float]:
+def loss_limits(losses: Sequence[float | None]) -> tuple[tuple[float, float] | None, float]:
     """``(limits, highest)``: limits of the loss axis that cut outliers off (None without outliers), highest loss."""
     finite = [value for value in losses if value is not None and np.isfinite(value)]
     if not finite:

@@ -36,7 +36,7 @@ _SYNC_BUFFERS = next(
 def training_switches(config: Config, device: torch.device) -> AbstractContextManager[None]:
     """Set PyTorch's process-wide switches for training steps on ``device``, for the length of a block."""
     return torch_switches(
-        tf32=True,
+        tf32=config.tf32,
         cudnn_benchmark=not config.deterministic,
         deterministic=config.deterministic,
         recompile_limit=RECOMPILE_LIMIT if may_compile(config, device) else None,
@@ -65,7 +65,7 @@ def build_method(config: Config) -> Method:
 def model_arguments(config: Config, method: Method) -> dict[str, Any]:
     """Arguments of ``create_model`` that the method and the recipe need."""
     check_arguments(config.model, config.model_kwargs, "`model_kwargs`")
-    own = {"blurpool": True} if config.blurpool else {}
+    own: dict[str, Any] = {"blurpool": True} if config.blurpool else {}
     own |= {"in_channels": config.channels} if config.channels != 3 else {}
     return {**config.model_kwargs, **input_arguments(config), **method.model, **own}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from fastreg.models import Normalized, branch_layers, set_fields
 from fastreg.pipelines import Source
 from fastreg.training import optimizer, setup
 from fastreg.training.batchnorm import BatchNormStatistics
-from fastreg.training.color_jitter import make_color_jitter
+from fastreg.training.color_jitter import make_color_jitter, make_unclipped_augment
 from fastreg.training.compiling import GRAPHS, resolve_torchcompile
 from fastreg.training.config import Config
 from fastreg.training.initial_weights import load_initial_weights
@@ -75,8 +75,20 @@ class TrainStep:
         self.precision = setup.resolve_precision(config.precision, world.device)
         self.dtype = setup.DTYPES[self.precision]
         self.method = setup.build_method(config)
+        colors: dict[str, Any] = {"jitter": config.color_jitter, "lighting": config.lighting, "seed": config.seed}
+        self.augment: Callable[..., torch.Tensor] = augment
+        if not config.color_clip and (config.color_jitter or config.lighting):
+            if self.method.pixels:
+                name = self.method.name
+                raise InputError(
+                    f"`color_clip` off gives pixels outside [0, 1], which {name} does not take: turn it on."
+                )
+            self.augment = make_unclipped_augment(**colors)
+            colors |= {"jitter": 0.0, "lighting": 0.0}
+        self.jitter_colors = make_color_jitter(**colors)
+        if self.method.networks is not None:
+            self.method.networks.start(world.device)
         self.loss = make_loss(config, None if class_weight is None else class_weight.to(world.device))
-        self.jitter_colors = make_color_jitter(jitter=config.color_jitter, lighting=config.lighting, seed=config.seed)
         self.mixing = True
         self.model_args = setup.model_arguments(config, self.method)
         self.compile_mode = resolve_torchcompile(config, self.method, world, steps)
@@ -95,7 +107,9 @@ class TrainStep:
                 parameter.grad = torch.zeros_like(parameter)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")
 
-    def forward_backward(self, batch: Batch, step: int, micro: int, size: int, epoch: int = 0) -> torch.Tensor:
+    def forward_backward(
+        self, batch: Batch, step: int, micro: int, size: int, epoch: int = 0, share: float | None = None
+    ) -> torch.Tensor:
         """Add the gradients of one micro-batch.
 
         Args:
@@ -104,6 +118,7 @@ class TrainStep:
             micro: number of the micro-batch in the step, from 0.
             size: side of the training images in pixels.
             epoch: number of the epoch, from 0; the key of draws per sample.
+            share: weight of the micro-batch in this rank's loss; None: 1 / ``grad_accum_steps``.
 
         Returns:
             The micro-batch's share of the step's loss, a scalar on the device.
@@ -117,7 +132,7 @@ class TrainStep:
             plan = plan._replace(crop=batch.crop)
         mean, std = ((0.0,) * 3, (1.0,) * 3) if method.pixels else (self.mean, self.std)
         dtype = torch.float32 if method.pixels else self.dtype
-        images = augment(
+        images = self.augment(
             batch.images,
             plan,
             mean=mean,
@@ -142,7 +157,7 @@ class TrainStep:
                     loss = self.loss(self.net(images), targets)
                 else:
                     loss = method.step(self.net, images, targets, self.loss, indices=batch.keys, step=step, epoch=epoch)
-            loss = loss / config.grad_accum_steps
+            loss = loss / config.grad_accum_steps if share is None else loss * share
             self.scaler.scale(loss).backward()
         self.batchnorm.end(micro)
         return loss
@@ -201,6 +216,7 @@ class TrainStep:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
+            **({} if self.method.networks is None else {"method": self.method.networks.state_dict()}),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -209,6 +225,8 @@ class TrainStep:
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"] or state["model"])  # a new average starts from the weights
         optimizer.load_state(self.optimizer, state["optimizer"])
+        if self.method.networks is not None and "method" in state:
+            self.method.networks.load_state_dict(state["method"])
         if state["scaler"]:  # empty unless the run was in fp16; a new scaler finds its scale itself
             self.scaler.load_state_dict(state["scaler"])
 

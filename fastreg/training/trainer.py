@@ -76,7 +76,7 @@ def train(config: Config, *, resume: str | None = None, allow_changes: bool = Fa
         for opened in (val_loader, loader):
             run.enter_context(contextlib.closing(opened))
         used = {"precision_used": train_step.precision, "loader_used": loader.name, "n_train": len(train_set)}
-        used["torchcompile_used"] = train_step.compile_mode or "off"
+        used |= {"torchcompile_used": train_step.compile_mode or "off", "device_used": world.device.type}
         used |= {"model_args": dict(train_step.model_args), "mean": list(mean), "std": list(std)}
         settings = resuming.describe(config, train_set, val_set, world, **used)
         trainer = Trainer(config, settings, train_step, loader, val_loader, folder, world)
@@ -232,10 +232,13 @@ class Trainer:
     def advance(self, epoch: int, batches: Iterator[tuple[Batch, float]], losses: LossBuffer, start: float) -> float:
         """One step: its micro-batches, the update and its log row. Returns the time at its end."""
         config, waited = self.config, 0.0
+        partial = self.loader.order.partial if (self.step + 1) % self.per_epoch == 0 else 0
+        images = partial or self.loader.global_batch
         for micro in range(config.grad_accum_steps):
             batch, wait = next(batches)
             waited += wait
-            losses.add(self.train_step.forward_backward(batch, self.step, micro, self.loader.size, epoch))
+            weight = {"share": len(batch.labels) * self.world.size / partial} if partial else {}
+            losses.add(self.train_step.forward_backward(batch, self.step, micro, self.loader.size, epoch, **weight))
         lr = self.train_step.update(self.step, config.epochs * self.per_epoch)
         self.step += 1
         now = time.perf_counter()
@@ -246,7 +249,7 @@ class Trainer:
                 "epoch": epoch,
                 "position": self.position,
                 "lr": lr,
-                "images_per_second": round(self.loader.global_batch / seconds, 2),
+                "images_per_second": round(images / seconds, 2),
                 "data_wait": round(waited / seconds, 4),
             }
         )
@@ -285,7 +288,7 @@ class Trainer:
             row |= skipped_images(self.loader, self.world)
         row["seconds"] = round(time.perf_counter() - start, 2)
         self.last, self.epochs_done = runs.selection_error(row), epoch + 1
-        better = self.last < self.best
+        better = self.last < self.best or (self.config.best_of_ties == "last" and self.last == self.best)
         if better:
             self.best, self.best_epoch = self.last, epoch
         self.log.add_epoch(row)
@@ -316,7 +319,7 @@ class Trainer:
             dist.barrier()  # torchrun ends all ranks as soon as one has left
 
     def stopped(self) -> SharedError:
-        command = resuming.command_to_continue(self.config.dataset, self.folder, self.world)
+        command = resuming.command_to_continue(self.config.dataset, self.folder, self.world, self.config.model)
         return SharedError(f"stopped at step {self.step}; continue with: {command}")  # no full stop: it is copied
 
     def _header(self, epoch: int) -> dict[str, Any]:

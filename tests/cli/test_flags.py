@@ -280,7 +280,14 @@ def test_the_next_command_is_named_for_every_data_set(dataset, suite, config, ca
 
 
 def test_every_setting_has_a_flag_and_every_flag_a_meaning():
-    flags = {name for rows in FLAGS.values() for name in rows} - {"gpus", "resume", "allow_changes", "config"}
+    flags = {name for rows in FLAGS.values() for name in rows} - {
+        "gpus",
+        "resume",
+        "allow_changes",
+        "config",
+        "faithful",
+        "seeds",
+    }
     flags -= {"sched_on_updates", "lr_warmup_method"}  # always so: per step, linear
     fields = set(Config.__dataclass_fields__) - {"dataset", "global_batch"}  # the batch belongs to the recipe
     assert fields <= flags

@@ -38,7 +38,7 @@ def test_on_gray_images_a_gray_model_is_the_three_channel_model(name, more):
 def test_the_gray_value_is_pillows_and_copies_keep_it():
     pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None].double()
-    theirs = torch.from_numpy(np.asarray(Image.fromarray(pixels).convert("L"))).double()
+    theirs = torch.from_numpy(np.array(Image.fromarray(pixels).convert("L"))).double()
     assert (to_gray(x)[0, 0] - theirs).abs().max() < 0.51  # Pillow rounds
     assert torch.equal(to_gray(x[:, :1].expand(-1, 3, -1, -1)), x[:, :1])
     assert gray_statistics((0.5, 0.5, 0.5)) == pytest.approx((0.5,) * 3)
