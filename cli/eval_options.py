@@ -14,7 +14,11 @@ FLAGS: Flags = {
     "Model": {
         "weights": (Path, "--weights", "A file of weights instead of a checkpoint."),
         "weights_key": (str, "--weights-key", "Key of the weights in that file, such as state_dict_ema."),
-        "model": (str, "--model", "Architecture of --weights; timm:NAME or torchvision:NAME alone: published weights."),
+        "model": (
+            str,
+            "--model",
+            "Architecture of --weights; alone: timm:NAME, torchvision:NAME, robustbench:NAME, package.module:function.",
+        ),
         "mean": (str, "--mean", "Normalization: data, none (with --std none: pixels), or numbers joined by commas."),
         "std": (str, "--std", "The same."),
         "precision": (str, "--precision", "fp32 (also auto), bf16 or fp16; default fp32."),
@@ -37,6 +41,16 @@ FLAGS: Flags = {
             "--crop-pct",
             "Size over the resized side; default 0.875. 1 keeps images of the size whole.",
         ),
+        "interpolation": (
+            str,
+            "--interpolation",
+            "Of the resize: bilinear, bicubic, lanczos or nearest; default bilinear.",
+        ),
+        "protocol": (
+            str,
+            "--protocol",
+            "paper; published: size, crop and interpolation of timm's or torchvision's weights.",
+        ),
         "scored_classes": (
             str,
             "--classes",
@@ -54,6 +68,7 @@ FLAGS: Flags = {
         "severities": (str, "--severities --severity", "Only these, joined by commas."),
         "frost_dir": (Path, "--frost-dir", "Folder of the frost images."),
         "imagenet_c_dir": (Path, "--imagenet-c-dir", "Read ImageNet-C's published files."),
+        "resize_official": (bool, "--resize-official", "Resize these files to --size, for models of another size."),
         "cifar_c_dir": (Path, "--cifar-c-dir", "Read CIFAR-C's published arrays."),
         "ood_dir": (Path, "--ood-dir", "Folder of the out-of-distribution sets."),
         "odin_split": (bool, "--odin-split", "Leave out ODIN's tuning images."),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -114,16 +115,22 @@ def words(seed: int, element, sample, step, operation: str) -> np.ndarray:
     if occurrence.any():  # an array, which makes the first rounds slower
         c3 = (c3 + (occurrence << OPERATION_BITS).astype(np.uint64)) & _LOW
     out = np.empty((*np.broadcast_shapes(c0.shape, c1.shape, c2.shape), 4), np.uint32)
-    low, high = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
-    for _ in range(10):
+    for low, high in _key_schedule(seed):
         product0, product1 = c0 * _MULTIPLIER[0], c2 * _MULTIPLIER[1]
-        c0, c2 = (product1 >> _HALF) ^ (c1 ^ np.uint64(low)), (product0 >> _HALF) ^ (c3 ^ np.uint64(high))
+        c0, c2 = (product1 >> _HALF) ^ (c1 ^ low), (product0 >> _HALF) ^ (c3 ^ high)
         c1, c3 = product1 & _LOW, product0 & _LOW
-        low, high = (low + _WEYL[0]) & 0xFFFFFFFF, (high + _WEYL[1]) & 0xFFFFFFFF
     pairs = out.view(np.uint64)  # two words at a time, the lower one first
     np.bitwise_or(c0, c1 << _HALF, out=pairs[..., 0])
     np.bitwise_or(c2, c3 << _HALF, out=pairs[..., 1])
     return out if sys.byteorder == "little" else out[..., (1, 0, 3, 2)]
+
+
+@lru_cache(maxsize=64)
+def _key_schedule(seed: int) -> list[tuple[np.uint64, np.uint64]]:
+    """The two keys of each of the ten rounds."""
+    keys = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+    low, high = ([np.uint64((key + k * weyl) & 0xFFFFFFFF) for k in range(10)] for key, weyl in zip(keys, _WEYL))
+    return list(zip(low, high))
 
 
 def sample_keys(indices: np.ndarray, occurrences: np.ndarray | None) -> np.ndarray:
@@ -232,21 +239,22 @@ def _log_gammas(seed: int, alpha: float, count: int, sample, step, operation: st
         raise ValueError(f"`alpha` is {alpha}: give a positive finite number.")
     sample, step = np.broadcast_arrays(np.asarray(sample), np.asarray(step))
     shape, sample, step = sample.shape, sample.ravel(), step.ravel()
-    log_gamma = np.empty((count, sample.size))
+    n = sample.size
+    side, sample, step = np.repeat(np.arange(count), n), np.tile(sample, count), np.tile(step, count)
+    log_gamma = np.empty(count * n)
     d = alpha + 1 - 1 / 3  # shape alpha + 1; a factor U ** (1 / alpha) makes it alpha
     c = 1 / np.sqrt(9 * d)
-    for side in range(count):
-        left, attempt = np.arange(sample.size), 0
-        while left.size:
-            w = words(seed, count * attempt + side, sample[left], step[left], operation)
-            x = normal(w[:, :2])[:, 0].astype(np.float64)
-            u, boost = _open(w[:, 2]), _open(w[:, 3])
-            v = np.maximum(1 + c * x, 0) ** 3
-            with np.errstate(divide="ignore"):
-                taken = np.log(u) < 0.5 * x * x + d - d * v + d * np.log(v)
-                value = np.log(d * v) + np.log(boost) / alpha
-            log_gamma[side, left[taken]] = value[taken]
-            left, attempt = left[~taken], attempt + 1
+    left, attempt = np.arange(count * n), 0
+    while left.size:
+        w = words(seed, count * attempt + side[left], sample[left], step[left], operation)
+        x = normal(w[:, :2])[:, 0].astype(np.float64)
+        u, boost = _open(w[:, 2]), _open(w[:, 3])
+        v = np.maximum(1 + c * x, 0) ** 3
+        with np.errstate(divide="ignore"):
+            taken = np.log(u) < 0.5 * x * x + d - d * v + d * np.log(v)
+            value = np.log(d * v) + np.log(boost) / alpha
+        log_gamma[left[taken]] = value[taken]
+        left, attempt = left[~taken], attempt + 1
     return log_gamma.reshape(count, *shape)
 
 

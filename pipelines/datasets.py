@@ -61,18 +61,18 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | str:
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
-    ways = f"set `data_dir`, set FASTREG_DATA to a folder that holds {name}/, or put it at ./data/{name}"
-    if DATASETS[name].fetch:
-        ways += f"; `fastreg data fetch {name}` downloads it"
-    if DATASETS[name].sample:
-        ways += f"; `fastreg data sample {name}` writes a small one"
+    ways = f"; `fastreg data fetch {name}` downloads it" if DATASETS[name].fetch else ""
+    ways += f"; `fastreg data sample {name}` writes a small one" if DATASETS[name].sample else ""
     if data_dir is not None:
         text = normalized(data_dir)
         root = Path(text)
         if is_address(text) or (is_pattern(text) and not root.exists()):
             return text
         if not root.exists():
-            raise InputError(f"no {name} data at {root}: it does not exist; {ways}.")
+            raise InputError(
+                f"no {name} data at {root}: it does not exist; correct `data_dir`, or leave it out to read "
+                f"$FASTREG_DATA/{name} or ./data/{name}{ways}."
+            )
         return root
     candidates = [Path("data") / name]
     if os.environ.get("FASTREG_DATA"):
@@ -80,7 +80,10 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | str:
     for root in candidates:
         if root.exists():
             return root
-    raise InputError(f"no {name} data found (looked at {' and '.join(map(str, candidates))}): {ways}.")
+    raise InputError(
+        f"no {name} data found (looked at {' and '.join(map(str, candidates))}): set `data_dir`, set FASTREG_DATA to a "
+        f"folder that holds {name}/, or put it at ./data/{name}{ways}."
+    )
 
 
 def open_dataset(

@@ -54,6 +54,7 @@ class DecodeSettings(NamedTuple):
     on_bad_image: str  # "error" or "skip"
     buffer: Callable[..., torch.Tensor]  # (shape) -> uint8 host tensor to fill
     shift: int = 4  # largest random shift of small arrays, in pixels
+    interpolation: str = "bilinear"  # of the evaluation resize
 
 
 class Decoder(Protocol):

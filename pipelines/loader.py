@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from fastreg.kernels.types import Batch
 from fastreg.log import log
 from fastreg.pipelines import crop
 from fastreg.pipelines.decoder import BatchRequest, Decoded, Decoder, DecodeSettings, worker_count
-from fastreg.pipelines.loader_table import FORMS, LOADERS, loader_names
+from fastreg.pipelines.loader_table import FORMS, INTERPOLATIONS, LOADERS, loader_names
 from fastreg.pipelines.order import SAMPLERS, Order, OrderAhead
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.staging import Staging
@@ -161,11 +162,13 @@ def make_loader(
     workers: int | None = None,
     on_bad_image: str = "error",
     resize: float = crop.RESIZE,
+    interpolation: str = "bilinear",
     random_crop: bool = True,
     page_order: bool = False,
     shift: int = 4,
     repeats: int = 1,
     sampler: str = "random",
+    drop_last: bool = True,
 ) -> Loader:
     """Make a Loader over a source.
 
@@ -184,11 +187,13 @@ def make_loader(
         workers: Decoding threads; None: this process's share of the cores.
         on_bad_image: ``"error"``, or ``"skip"`` to leave broken and unreadable images out of their batches.
         resize: Evaluation: shorter side after the resize, as a multiple of ``size``.
+        interpolation: Evaluation: ``"bilinear"``, ``"bicubic"``, ``"lanczos"`` or ``"nearest"``.
         random_crop: False: training images are the center crops of the evaluation protocol.
         page_order: Shuffle a .beton file page by page, or shards, for sets larger than memory or the cache.
         shift: Largest random shift of small arrays, in pixels.
         repeats: Repeated augmentation: occurrences of each sample in a training epoch, of the same length.
         sampler: ``"random"``, or ``"balanced"`` for equal shares of all classes in training.
+        drop_last: Training: leave out the incomplete last global batch of an epoch.
 
     Returns:
         The Loader.
@@ -200,6 +205,8 @@ def make_loader(
         raise unknown("loader", loader, loader_names())
     if on_bad_image not in ("error", "skip"):
         raise unknown("`on_bad_image`", on_bad_image, ("error", "skip"))
+    if interpolation not in INTERPOLATIONS:
+        raise unknown("`interpolation`", interpolation, INTERPOLATIONS)
     if sampler not in SAMPLERS:
         raise unknown("`sampler`", sampler, SAMPLERS)
     if size < 1:
@@ -210,6 +217,12 @@ def make_loader(
     name, why = (loader, "as asked") if loader != "auto" else choose_loader(source, device)
     log.debug("loader %s: %s", name, why)
     _require_readable(name, source, train and random_crop)
+    if not LOADERS[name].resizes_by(interpolation, source.form):
+        able = [other for other, spec in LOADERS.items() if spec.real and interpolation in spec.interpolations]
+        raise InputError(
+            f"`loader` {name!r} has no {interpolation} `interpolation`: use {' or '.join(map(repr, able))}, "
+            f"or bilinear."
+        )
     pages = getattr(source, "pages", None) if page_order else None
     if page_order and pages is None:
         raise InputError(
@@ -218,9 +231,8 @@ def make_loader(
         )
     window = getattr(source, "window", None)
     balance = np.asarray(source.labels) if train and sampler == "balanced" else None
-    order = Order(
-        len(source), batch_size, train, seed, accumulate, rank, world, pages, window, repeats if train else 1, balance
-    )
+    shown: dict[str, Any] = {"repeats": repeats if train else 1, "balance": balance, "drop_last": drop_last}
+    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages, window, **shown)
     if train and not page_order and not getattr(source, "fits_cache", True):
         log.warning(
             "%s is larger than the cache: in random order its shards are downloaded again and again; shuffle by pages, "
@@ -229,7 +241,7 @@ def make_loader(
         )
     staging = Staging(device)
     settings = DecodeSettings(
-        train and random_crop, seed, worker_count(workers), device, on_bad_image, staging.buffer, shift
+        train and random_crop, seed, worker_count(workers), device, on_bad_image, staging.buffer, shift, interpolation
     )
     decoder = LOADERS[name].load()(source, settings)
     return Loader(name, why, source, order, decoder, staging, size, resize)

@@ -22,8 +22,8 @@ class Order:
 
     A step consumes one global batch of ``batch_size * accumulate * world`` samples. Rank r takes the r-th contiguous
     slice, as ``accumulate`` micro-batches of ``batch_size``. Training shuffles every epoch and drops the incomplete
-    last global batch. Evaluation is sequential, with each sample exactly once for any world size; the last batch may be
-    partial.
+    last global batch, or divides it into micro-batches of nearly equal size (``drop_last`` False). Evaluation is
+    sequential, with each sample exactly once for any world size; the last batch may be partial.
 
     The occurrences of a sample in an epoch, of which ``repeats`` and ``balance`` make several, are numbered from 0. The
     number is part of the sample's key (``philox.sample_keys``), so each draws its own crop and augmentation.
@@ -49,6 +49,8 @@ class Order:
         window: Pages that a rank shuffles together; None: ``WINDOW``.
         repeats: Occurrences of each sample in a training epoch, 1 or more.
         balance: int [n], the class of each sample, for a class-balanced training epoch; None: every sample once.
+        drop_last: Training leaves out the incomplete last global batch. It does so anyway if there are fewer samples
+            left than micro-batches.
 
     Raises:
         InputError: A number is out of range, the set is smaller than one global batch, or ``pages`` is given with
@@ -69,6 +71,7 @@ class Order:
     window: int | None = None
     repeats: int = 1
     balance: np.ndarray | None = None
+    drop_last: bool = True
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulate", "world", "repeats"):
@@ -93,7 +96,13 @@ class Order:
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.n // self.global_batch if self.train else -(-self.n // self.global_batch)
+        return self.n // self.global_batch + bool(self.partial) if self.train else -(-self.n // self.global_batch)
+
+    @property
+    def partial(self) -> int:
+        """Samples of the incomplete last global batch that training keeps; 0 if it drops them."""
+        left = self.n % self.global_batch
+        return left if self.train and not self.drop_last and left >= self.accumulate * self.world else 0
 
     @property
     def samples_per_epoch(self) -> int:
@@ -140,7 +149,8 @@ class Order:
         rank_of_page = np.empty(len(names), np.int64)
         rank_of_page[philox.permutation(self.seed, len(names), epoch, "order")] = np.arange(len(names))
         by_page = np.argsort(rank_of_page[page], kind="stable")
-        used, share = self.samples_per_epoch, self.steps_per_epoch * self.batch_size * self.accumulate
+        full = self.n // self.global_batch
+        used, share = full * self.global_batch, full * self.batch_size * self.accumulate
         window = max(1, (self.window or WINDOW) * self.n // len(names))
         runs = [
             by_page[start : start + share][
@@ -148,7 +158,7 @@ class Order:
             ]
             for start in range(0, used, share)
         ]
-        steps = np.stack(runs).reshape(self.world, self.steps_per_epoch, -1).transpose(1, 0, 2)
+        steps = np.stack(runs).reshape(self.world, full, -1).transpose(1, 0, 2)
         return np.concatenate([steps.ravel(), by_page[used:]])
 
     def batches(
@@ -176,8 +186,13 @@ class Order:
         order = (order_of or self.epoch)(epoch)
         for k in range(offset // micro, self.steps_per_epoch * self.accumulate):
             step, micro_batch = divmod(k, self.accumulate)
-            start = step * self.global_batch + (self.rank * self.accumulate + micro_batch) * self.batch_size
-            keys = order[start : start + self.batch_size]
+            share = self.rank * self.accumulate + micro_batch
+            start = step * self.global_batch + share * self.batch_size
+            stop = start + self.batch_size
+            if self.partial and step == self.steps_per_epoch - 1:
+                shares = self.accumulate * self.world
+                start, stop = (step * self.global_batch + self.partial * k // shares for k in (share, share + 1))
+            keys = order[start:stop]
             if len(keys):
                 yield epoch, keys
 

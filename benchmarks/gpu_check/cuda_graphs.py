@@ -17,12 +17,21 @@ from torch import Tensor
 from fastreg.benchmarks.gpu_check.check import Check, Close, Tensors
 from fastreg.benchmarks.images import image_batch
 from fastreg.cuda_graphs import capture
-from fastreg.kernels import Plan, Targets, augment, color_jitter, fgsm_step, mixed_cross_entropy, scored_cross_entropy
+from fastreg.kernels import (
+    AUTO_AUGMENT_OPERATIONS,
+    Plan,
+    Targets,
+    augment,
+    auto_augment,
+    color_jitter,
+    fgsm_step,
+    mixed_cross_entropy,
+    scored_cross_entropy,
+)
 from fastreg.kernels.attacks import start_in_ball
 from fastreg.kernels.augmentation.registry import MEAN, STD, draw_plan
 
 BATCH, SIDE, CLASSES = 16, 64, 1000
-LEVEL = 1.01 / 255 / min(STD)  # one level of a resampled pixel
 PLANS = {
     "mixup": ("flip", "partner", "lam"),
     "cutmix": ("flip", "partner", "box"),
@@ -34,13 +43,13 @@ PLANS = {
 def graph_checks() -> Iterator[Check]:
     """Checks of every operation that a training step captures, and of a whole step."""
     for name in PLANS:
-        tolerance = LEVEL if "crop" in name else 3e-6
-        yield _check(f"augment {name}", partial(_augment_inputs, name), tolerance)
+        yield _check(f"augment {name}", partial(_augment_inputs, name), 3e-6)
     yield _check("loss", lambda: (_loss, _logits()), 1e-5)
     yield _check("scored loss", lambda: (_scored, _logits()), 1e-5)
     yield _check("fgsm_step", lambda: (_fgsm, (_pixels(), _gradient())), 1e-7)
     yield _check("random start", lambda: (_start, (_pixels(), torch.arange(BATCH) * 7)), 1e-7)
     yield _check("color_jitter", _color_inputs, 1.0)
+    yield _check("auto_augment", _automatic_inputs, 0.0)
     yield _check("training step", _step_inputs, 1e-5)
 
 
@@ -75,6 +84,12 @@ def _augment_inputs(name: str) -> tuple[Callable[..., Tensors], Tensors]:
 def _color_inputs() -> tuple[Callable[..., Tensors], Tensors]:
     factors = (0.5 + torch.rand(BATCH, generator=_generator(k)) for k in range(3))
     return _colored, (_images(), *factors)
+
+
+def _automatic_inputs() -> tuple[Callable[..., Tensors], Tensors]:
+    """Every operation in one of two slots."""
+    operations = torch.arange(2 * BATCH).view(2, BATCH).T % len(AUTO_AUGMENT_OPERATIONS)
+    return _automatic, (_images(), operations, 8 * torch.rand((BATCH, 2), generator=_generator(5)) - 4)
 
 
 def _step_inputs() -> tuple[Callable[..., Tensors], Tensors]:
@@ -136,6 +151,10 @@ def _start(images: Tensor, keys: Tensor) -> Tensors:
 
 def _colored(images: Tensor, *factors: Tensor) -> Tensors:
     return (color_jitter(images, *factors).float(),)
+
+
+def _automatic(images: Tensor, operations: Tensor, magnitudes: Tensor) -> Tensors:
+    return (auto_augment(images, operations, magnitudes, fill=(9, 200, 31)).float(),)
 
 
 def _step(augmented: Callable[..., Tensors], images: Tensor, *rest: Tensor) -> Tensors:

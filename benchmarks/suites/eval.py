@@ -99,7 +99,7 @@ def _logits(name: str, size: int) -> conditions.Logits:
         return getattr(conditions, name)
     if name in ("fgsm", "pgd"):
         steps = {"steps": conditions.PGD_STEPS} if name == "pgd" else {}
-        return conditions.attack(epsilon=EPSILON, clip=True, **steps)
+        return conditions.Attack(epsilon=EPSILON, clip=True, **steps)
     corruption, severity, *jpeg = name.split()
     textures, _ = frost_textures()
     constants = CONSTANTS.get(size, "imagenet224")

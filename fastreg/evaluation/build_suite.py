@@ -14,7 +14,7 @@ from fastreg.evaluation.types import Condition, SuitePlan
 
 def clean(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     """The unchanged images."""
-    return SuitePlan({}, {"clean": Condition(conditions.clean, reference=True)})
+    return SuitePlan({}, {"clean": Condition(conditions.clean, reference=True, bins=True)})
 
 
 def clean_figures(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
@@ -34,10 +34,10 @@ def occlusion(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
 
 def attack(eval_data: EvalData, config: EvalConfig, *, suite: str, steps: int) -> SuitePlan:
     """FGSM for one step, PGD for more."""
-    run = conditions.attack(epsilon=config.epsilon, clip=config.clip, steps=steps, seed=config.seed)
-    return SuitePlan(
-        {"epsilon": config.epsilon, "clip": config.clip, "steps": steps}, {suite: Condition(run, gradient=True)}
-    )
+    run = conditions.Attack(epsilon=config.epsilon, clip=config.clip, steps=steps, seed=config.seed)
+    counts = {"zero_gradient": lambda: run.unmoved}
+    settings = {"epsilon": config.epsilon, "clip": config.clip, "steps": steps}
+    return SuitePlan(settings, {suite: Condition(run, gradient=True, counts=counts)})
 
 
 def attack_altered(card: ScorecardData, suite: str) -> list[str]:
@@ -48,3 +48,22 @@ def attack_altered(card: ScorecardData, suite: str) -> list[str]:
     if settings.get("clip") is False:
         messages.append("pixels are not clipped to [0, 1]")
     return messages
+
+
+def occlusion_notes(card: ScorecardData, suite: str) -> list[str]:
+    """On sample data several classes are dark, so that a black square is evidence for them."""
+    if not card.sample or not card.results(suite):
+        return []
+    why = "several of its classes are dark images, so a black square is evidence for them"
+    return [f"{suite} cannot be judged on sample data: {why}."]
+
+
+def attack_notes(card: ScorecardData, suite: str) -> list[str]:
+    """The number of images that an attack left as they were."""
+    row = card.results(suite).get(suite, {})
+    if not row.get("zero_gradient"):
+        return []
+    return [
+        f"{suite}: the gradient of {row['zero_gradient']:,} of {row['n']:,} images is zero, so that they were not "
+        f"attacked; their errors do not measure robustness."
+    ]

@@ -17,7 +17,7 @@ from fastreg.errors import InputError, unknown
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.pixel_cache import Pixels
 from fastreg.kernels import CORRUPTIONS, augment, corrupt, draw_fields
-from fastreg.kernels.attacks import fgsm_attack
+from fastreg.kernels.attacks import fgsm_attack, start_in_ball
 from fastreg.kernels.corruptions.constants import SIZES, resolve
 from fastreg.kernels.types import Plan
 
@@ -40,30 +40,38 @@ def occlusion(classifier: Classifier, batch: Pixels) -> Tensor:
     return classifier.images(batch.images, Plan(box=box, box_fill=torch.ones_like(box[:, 0], dtype=torch.int8)))
 
 
-def attack(*, epsilon: float, clip: bool, steps: int = 1, seed: int = 0) -> Logits:
+class Attack:
     """FGSM (one step, no random start), or PGD (steps of epsilon/4 from a random start) for ``steps`` above one.
 
     Goodfellow et al. 2015 (1412.6572) and Madry et al. 2018 (1706.06083); plain cross-entropy on the true label.
+    ``unmoved`` counts the images that the steps leave as they were, because their gradient is zero.
     """
 
-    def logits(classifier: Classifier, batch: Pixels) -> Tensor:
+    def __init__(self, *, epsilon: float, clip: bool, steps: int = 1, seed: int = 0):
+        self.epsilon, self.clip, self.steps, self.seed = epsilon, clip, steps, seed
+        self.unmoved: Tensor | int = 0  # on the device: nothing waits for it
+
+    def __call__(self, classifier: Classifier, batch: Pixels) -> Tensor:
         n, pad = len(batch.images), classifier.padded  # one shape for a compiled model; attacks are per sample
         x = pad(augment(batch.images, Plan(), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32))
-        stepping: dict[str, Any] = {} if steps == 1 else {"step_size": epsilon / 4, "random_start": True}
-        x = fgsm_attack(
+        indices = pad(batch.indices)
+        start, stepping = x, {}
+        if self.steps > 1:
+            start = start_in_ball(x, self.epsilon, self.seed, indices, self.clip)
+            stepping = {"step_size": self.epsilon / 4, "random_start": True}
+        attacked = fgsm_attack(
             classifier.module,
             x,
             pad(batch.labels),
-            epsilon=epsilon,
-            steps=steps,
-            seed=seed,
-            indices=pad(batch.indices),
-            clip=clip,
-            **stepping,
+            epsilon=self.epsilon,
+            steps=self.steps,
+            seed=self.seed,
+            indices=indices,
+            clip=self.clip,
+            **stepping,  # type: ignore[arg-type]
         )
-        return classifier.pixels(x)[:n]
-
-    return logits
+        self.unmoved = self.unmoved + (attacked == start)[:n].flatten(1).all(1).sum()
+        return classifier.pixels(attacked)[:n]
 
 
 def corruption(

@@ -66,9 +66,12 @@ class Scorecard(ScorecardData):
         if self.settings.get("precision") in ("bf16", "fp16"):
             messages.append(f"precision: measured in {self.settings['precision']}; published figures are of float32.")
         if published := self.provenance.get("published_with"):
-            messages.append(
-                f"weights: published with {published}; measured as the paper measures, Resize 256/224, bilinear."
+            how = {"published": "and measured so, while the paper measures with Resize 256/224, bilinear"}.get(
+                self.provenance.get("protocol", ""), "measured as the paper measures, Resize 256/224, bilinear"
             )
+            if other := self.provenance.get("measured_with"):
+                how = f"measured with {other}"
+            messages.append(f"weights: published with {published}; {how}.")
         outputs, classes = self.provenance.get("outputs", 0), self.data["classes"]
         if outputs > classes:
             every = self.settings.get("classes") == "all"

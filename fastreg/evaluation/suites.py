@@ -10,15 +10,17 @@ from functools import partial
 
 from fastreg.errors import InputError, unknown
 from fastreg.evaluation import build_suite, corruption_suite, ood, published_sets
+from fastreg.evaluation.calibration_extended import SUITE as CALIBRATION_EXTENDED
 from fastreg.evaluation.conditions import PGD_STEPS
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
+from fastreg.evaluation.ood_scores import SUITE as OOD_SCORES
 from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Figure, Suite, SuitePlan
 
 
 def _imagenet_c(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
-    folder, read = config.imagenet_c_dir, published_sets.imagenet_c
+    folder, read = config.imagenet_c_dir, partial(published_sets.imagenet_c, resize=config.resize_official)
     names = {"suite": "imagenet-c", "other": "cifar-c"}
     return corruption_suite.build(eval_data, config, folder=folder, read=read, jpeg=True, **names)
 
@@ -52,6 +54,12 @@ def _paper(data: str, size: int) -> list[str]:
     return [name for name, row in ROWS.items() if kind in row.paper]
 
 
+def _full(data: str, size: int) -> list[str]:
+    """All suites but those of the corruptions of another size."""
+    other = {name for name, row in ROWS.items() if row.severities} - set(_paper(data, size))
+    return [name for name, row in ROWS.items() if row.expands is None and name not in other]
+
+
 _CLEAN = ("clean",)
 _TABLE = (
     Suite(
@@ -72,6 +80,7 @@ _TABLE = (
         figures={"fgsm_error": Figure("FGSM", "top-1 error after one gradient-sign step", share=True)},
         paper=("imagenet", "cifar"),
         altered=build_suite.attack_altered,
+        notes=build_suite.attack_notes,
     ),
     Suite(
         "pgd",
@@ -79,13 +88,19 @@ _TABLE = (
         partial(build_suite.attack, suite="pgd", steps=PGD_STEPS),
         figures={"pgd_error": Figure("PGD", "top-1 error after ten projected steps", share=True)},
         altered=build_suite.attack_altered,
+        notes=build_suite.attack_notes,
     ),
     Suite(
         "occlusion",
         "a black square at the center, side half the width",
         build_suite.occlusion,
-        figures={"occlusion_error": Figure("Occlusion", "top-1 error behind a black center square", share=True)},
+        figures={
+            "occlusion_error": Figure(
+                "Occlusion", "top-1 error behind a black center square", share=True, on_sample=False
+            )
+        },
         paper=("imagenet", "cifar"),
+        notes=build_suite.occlusion_notes,
     ),
     Suite(
         "imagenet-c",
@@ -150,6 +165,8 @@ _TABLE = (
         notes=ood.notes,
         tables=ood.tables,
     ),
+    CALIBRATION_EXTENDED,
+    OOD_SCORES,
     Suite(
         "paper",
         "everything that the paper reports for the data set",
@@ -163,6 +180,7 @@ _TABLE = (
         summary=_average,
         expands=_paper,
     ),
+    Suite("full", "every suite that fits the size of the images", summary=_no_figures, expands=_full),
 )
 ROWS = {row.name: row for row in _TABLE}
 SUITES = {name: row.about for name, row in ROWS.items()}

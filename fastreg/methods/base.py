@@ -80,6 +80,8 @@ class Component(NamedTuple):
     optimizer: str | None = None
     model: Mapping[str, Any] = MappingProxyType({})
     fill: str = "black"
+    networks: Any = None
+    original: Mapping[str, Any] = MappingProxyType({})
 
 
 class Method(NamedTuple):
@@ -110,6 +112,9 @@ class Method(NamedTuple):
         fill: "black" or "mean", the pixels that geometric operations take from outside the image
             (``augment(..., fill=...)``).
         recreate: repeats the call of ``create`` when the method is unpickled in another process.
+        networks: further networks that ``step`` trains, with ``start(device)``, ``state_dict()`` and
+            ``load_state_dict(state)``; checkpoints contain them. None for most methods.
+        original: parameters of the source's code where the defaults differ, by ``METHOD_parameter``.
     """
 
     draw: Callable[..., tuple[Plan, Targets]]
@@ -125,6 +130,8 @@ class Method(NamedTuple):
     plain: Callable[..., tuple[Plan, Targets]] | None = None
     fill: str = "black"
     recreate: Callable[[], Method] | None = None
+    networks: Any = None
+    original: Mapping[str, Any] = MappingProxyType({})
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.recreate is None:
@@ -158,6 +165,8 @@ def join(context: MethodContext, components: Sequence[Component]) -> Method:
         optimizer=next((component.optimizer for component in components if component.optimizer), None),
         fill=next((component.fill for component in components if component.writes[:1] == OPERATIONS[:1]), "black"),
         name="+".join(component.name for component in components),
+        original={f"{one.name}_{key}": value for one in components for key, value in one.original.items()},
+        networks=next((component.networks for component in components if component.networks is not None), None),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastreg.errors import InputError, unknown
+from fastreg.models.own import is_own
 
 _ALL = "in_channels"
 _OWN = "shakedrop stochastic_depth blurpool zero_init_residual"
@@ -48,7 +49,7 @@ def check_arguments(model: str, arguments: Mapping[str, Any], where: str) -> Non
     """
     allowed = ALLOWED.get(model.partition(":")[0] if ":" in model else "", OWN)
     for name, value in arguments.items():
-        if name not in allowed:
+        if name not in allowed and not is_own(model):
             raise unknown(f"argument of {model} in {where}:", name, sorted(allowed))
         values = value if isinstance(value, list | tuple) else [value]
         if not all(one is None or isinstance(one, bool | int | float | str) for one in values):

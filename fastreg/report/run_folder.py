@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastreg.departures import departures
 from fastreg.errors import InputError
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.log import log
@@ -108,6 +109,12 @@ class Run(NamedTuple):
     def trained_otherwise(self) -> str:
         """The settings that differ from the recipe of the paper's row; empty if none does, or without a row."""
         return "; ".join(training_differences(self.training, self.log))
+
+    def from_the_code(self) -> str:
+        """The topics in which a run of a paper row differs from the original code; empty without a row or any."""
+        if self.paper_row() is None:
+            return ""
+        return ", ".join(row.topic for row in departures({**self.training, "dataset": self.dataset}))
 
     def measured_otherwise(self, keys: Sequence[str]) -> str:
         """The differences of measurement of some figures, in one line; empty if there is none."""

@@ -125,6 +125,7 @@ def make_loaders(
         sampler=config.sampler,
         size=train_size(config, 0),
         accumulate=config.grad_accum_steps,
+        drop_last=config.drop_last,
         on_bad_image=config.on_bad_image,
         **common,
     )
@@ -134,7 +135,9 @@ def make_loaders(
         name = "folder"
         log.info("loader of the validation set folder: %s contains no val.beton", val_set.root)
     # no on_bad_image: a validation error over fewer images would be mistaken for that of the whole set
-    return loader, make_loader(val_set, loader=name, train=False, size=config.eval_size, **common)
+    return loader, make_loader(
+        val_set, loader=name, train=False, size=config.eval_size, resize=1 / config.crop_pct, **common
+    )
 
 
 def skipped_images(loader: Loader, world: World) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -28,11 +29,14 @@ def check_run(config: Config, resume: str | None, world_size: int, allow_changes
         allow_changes: as in ``train``.
     """
     gpu = resolve_device(config.device).type == "cuda"
+    if not gpu and config.device == "auto":
+        raise InputError(f"`gpus` {world_size}: this machine has no GPU; `device` cpu starts processes on its cores.")
     if gpu and world_size > torch.cuda.device_count():
         raise InputError(f"`gpus` {world_size}: this machine has {torch.cuda.device_count()}.")
     choose_folder(config, resume, world_size, allow_changes)
     train_set, _ = open_sets(config)
-    Order(len(train_set), config.batch_size or 1, True, accumulate=config.grad_accum_steps, world=world_size)
+    shares: dict[str, Any] = {"accumulate": config.grad_accum_steps, "world": world_size}
+    Order(len(train_set), config.batch_size or 1, True, drop_last=config.drop_last, **shares)
     method = setup.build_method(config)
     build_optimizer(config, setup.new_model(config, len(train_set.classes), setup.model_arguments(config, method)))
 

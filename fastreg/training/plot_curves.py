@@ -47,8 +47,14 @@ def draw_curves(folder: Path) -> Path:
     if limits is not None:
         loss.set_ylim(limits)
     loss.legend(frameon=False)
-    error.plot(ended, [runs.selection_error(row) for row in epochs], color="#c55a11", marker=".")
-    error.set(title=f"validation top-1 error{' of the averaged weights' if averaged else ''} (%)", ylim=(0, 100))
+    error.plot(ended, [runs.selection_error(row) for row in epochs], color="#c55a11", marker=".", label="top-1")
+    key = "ema_val_top5_error" if averaged else "val_top5_error"
+    top5 = [(row["epoch"] + 1, row[key]) for row in epochs if key in row]
+    if top5:
+        error.plot(*zip(*top5, strict=True), color="#7f6000", marker=".", label="top-5")
+        error.legend(frameon=False)
+    errors = "errors" if top5 else "top-1 error"
+    error.set(title=f"validation {errors}{' of the averaged weights' if averaged else ''} (%)", ylim=(0, 100))
     rate.plot(x, [row["lr"] for row in steps], color="#548235")
     rate.set(title="learning rate")
     for axes in (loss, error, rate):

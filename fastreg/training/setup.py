@@ -36,7 +36,7 @@ _SYNC_BUFFERS = next(
 def training_switches(config: Config, device: torch.device) -> AbstractContextManager[None]:
     """Set PyTorch's process-wide switches for training steps on ``device``, for the length of a block."""
     return torch_switches(
-        tf32=True,
+        tf32=config.tf32,
         cudnn_benchmark=not config.deterministic,
         deterministic=config.deterministic,
         recompile_limit=RECOMPILE_LIMIT if may_compile(config, device) else None,

@@ -29,6 +29,7 @@ from fastreg.training.checkpoint_writer import CheckpointWriter
 from fastreg.training.config import Config
 from fastreg.training.data import make_loaders, open_sets, skipped_images
 from fastreg.training.initial_weights import Statistics, input_statistics
+from fastreg.training.loss import class_weights
 from fastreg.training.loss_log import LossBuffer
 from fastreg.training.plot_curves import draw_curves
 from fastreg.training.profiling import profiling
@@ -67,14 +68,15 @@ def train(config: Config, *, resume: str | None = None, allow_changes: bool = Fa
         train_set, val_set = open_sets(config, world)
         with raise_on_all_ranks(world):
             mean, std = _statistics(config, train_set, checkpoint)
+            weight = class_weights(config.class_weight, train_set)
         steps = config.epochs * (len(train_set) // resuming.global_batch(config, world.size))
-        train_step = TrainStep(config, len(train_set.classes), mean, std, world, steps)
+        train_step = TrainStep(config, len(train_set.classes), mean, std, world, steps, weight)
         with raise_on_all_ranks(world):
             loader, val_loader = make_loaders(config, train_set, val_set, world, random_crop=train_step.method.crop)
         for opened in (val_loader, loader):
             run.enter_context(contextlib.closing(opened))
         used = {"precision_used": train_step.precision, "loader_used": loader.name, "n_train": len(train_set)}
-        used["torchcompile_used"] = train_step.compile_mode or "off"
+        used |= {"torchcompile_used": train_step.compile_mode or "off", "device_used": world.device.type}
         used |= {"model_args": dict(train_step.model_args), "mean": list(mean), "std": list(std)}
         settings = resuming.describe(config, train_set, val_set, world, **used)
         trainer = Trainer(config, settings, train_step, loader, val_loader, folder, world)
@@ -230,10 +232,13 @@ class Trainer:
     def advance(self, epoch: int, batches: Iterator[tuple[Batch, float]], losses: LossBuffer, start: float) -> float:
         """One step: its micro-batches, the update and its log row. Returns the time at its end."""
         config, waited = self.config, 0.0
+        partial = self.loader.order.partial if (self.step + 1) % self.per_epoch == 0 else 0
+        images = partial or self.loader.global_batch
         for micro in range(config.grad_accum_steps):
             batch, wait = next(batches)
             waited += wait
-            losses.add(self.train_step.forward_backward(batch, self.step, micro, self.loader.size, epoch))
+            weight = {"share": len(batch.labels) * self.world.size / partial} if partial else {}
+            losses.add(self.train_step.forward_backward(batch, self.step, micro, self.loader.size, epoch, **weight))
         lr = self.train_step.update(self.step, config.epochs * self.per_epoch)
         self.step += 1
         now = time.perf_counter()
@@ -244,7 +249,7 @@ class Trainer:
                 "epoch": epoch,
                 "position": self.position,
                 "lr": lr,
-                "images_per_second": round(self.loader.global_batch / seconds, 2),
+                "images_per_second": round(images / seconds, 2),
                 "data_wait": round(waited / seconds, 4),
             }
         )
@@ -283,7 +288,7 @@ class Trainer:
             row |= skipped_images(self.loader, self.world)
         row["seconds"] = round(time.perf_counter() - start, 2)
         self.last, self.epochs_done = runs.selection_error(row), epoch + 1
-        better = self.last < self.best
+        better = self.last < self.best or (self.config.best_of_ties == "last" and self.last == self.best)
         if better:
             self.best, self.best_epoch = self.last, epoch
         self.log.add_epoch(row)
@@ -294,7 +299,7 @@ class Trainer:
                 weights = (step.model if step.ema is None else step.ema).state_dict()
                 weights = {key: value.contiguous() for key, value in weights.items()}  # safetensors takes no other
                 holds: dict[str, Any] = {"weights": "model" if step.ema is None else "average"}
-                holds |= {key: row[key] for key in row if key.endswith("top1_error")}
+                holds |= {key: row[key] for key in row if key.endswith("_error")}
                 best[self.folder / "best.pt"] = {**self._header(epoch), **holds, "model": weights}
         self.save(epoch, best)
         if self.world.rank == 0:
@@ -314,7 +319,7 @@ class Trainer:
             dist.barrier()  # torchrun ends all ranks as soon as one has left
 
     def stopped(self) -> SharedError:
-        command = resuming.command_to_continue(self.config.dataset, self.folder, self.world)
+        command = resuming.command_to_continue(self.config.dataset, self.folder, self.world, self.config.model)
         return SharedError(f"stopped at step {self.step}; continue with: {command}")  # no full stop: it is copied
 
     def _header(self, epoch: int) -> dict[str, Any]:
@@ -323,11 +328,13 @@ class Trainer:
 
 
 def _errors(row: dict[str, Any]) -> str:
-    """The top-1 errors of an epoch in words."""
-    error = f"top-1 error {row['val_top1_error']:.2f} %"
-    if "ema_val_top1_error" not in row:
-        return error
-    return f"{error} of the model, {row['ema_val_top1_error']:.2f} % of its averaged weights"
+    """The errors of an epoch in words; top-5 only if there are five classes."""
+    top1, *top5 = (f"val_top{k}_error" for k in (1, 5) if f"val_top{k}_error" in row)
+    error = f"top-1 error {row[top1]:.2f} %"
+    if f"ema_{top1}" not in row:
+        return error + "".join(f", top-5 {row[key]:.2f} %" for key in top5)
+    error = f"{error} of the model, {row[f'ema_{top1}']:.2f} % of its averaged weights"
+    return error + "".join(f"; top-5 {row[key]:.2f} %, {row[f'ema_{key}']:.2f} %" for key in top5)
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -222,7 +222,7 @@ def test_words(words, expected, config):
         ("--aa rand-m9 --jsd-loss", "--jsd-loss needs --aug-splits: give both"),
         ("--reg augmix --jsd-loss --aug-splits 3", "give --aa, or --reg augmix alone"),
         ("--aa augmix-m3 --aug-splits 3 --jsd-loss --reg alp", "both change the training step"),
-        ("--mixup-mode pair", "unknown --scope 'pair': known are batch, sample"),
+        ("--mixup-mode pair", "--mixup-mode pair: pairs are drawn per batch or per sample"),
         ("--opt adamv", "unknown --opt 'adamv': known are sgd, adam, adamw, timm:NAME; did you mean 'adam'?"),
         ("--opt timm:lamb", "--opt timm:lamb needs --lr: the recipe's rate 0.05 is for sgd."),
         ("--opt-eps 1e-8", "--opt-eps is for Adam and others, and --opt is sgd: leave it out."),
@@ -267,7 +267,7 @@ def test_flags_without_a_meaning_here_are_errors(words, message, config):
 
 def test_an_optimizer_that_only_timm_has_names_timm(config):
     peer("timm")
-    with pytest.raises(InputError, match="--opt 'lamb' is an optimizer of timm: give timm:lamb"):
+    with pytest.raises(InputError, match="--opt lamb: an optimizer of timm: give --opt timm:lamb"):
         config("imagenet --opt lamb --lr 5e-3")
 
 
@@ -280,7 +280,14 @@ def test_the_next_command_is_named_for_every_data_set(dataset, suite, config, ca
 
 
 def test_every_setting_has_a_flag_and_every_flag_a_meaning():
-    flags = {name for rows in FLAGS.values() for name in rows} - {"gpus", "resume", "allow_changes", "config"}
+    flags = {name for rows in FLAGS.values() for name in rows} - {
+        "gpus",
+        "resume",
+        "allow_changes",
+        "config",
+        "faithful",
+        "seeds",
+    }
     flags -= {"sched_on_updates", "lr_warmup_method"}  # always so: per step, linear
     fields = set(Config.__dataclass_fields__) - {"dataset", "global_batch"}  # the batch belongs to the recipe
     assert fields <= flags

@@ -155,3 +155,15 @@ def test_poisson_follows_its_distribution(rate):
 def test_poisson_refuses_rates_it_cannot_resolve():
     with pytest.raises(ValueError, match="give rates from 0 to 500"):
         philox.poisson_table([501.0])
+
+
+def test_a_beta_draw_rejects_both_gammas_together(monkeypatch):
+    """A few rounds of words for any batch: each round is a hundred calls of numpy."""
+    calls = []
+    words = philox.words
+    monkeypatch.setattr(philox, "words", lambda *given: calls.append(given[1].size) or words(*given))
+    drawn = philox.beta(3, 0.3, np.arange(256), 5, "mix_choice")
+    assert calls[0] == 512
+    assert len(calls) <= 4  # an attempt is rejected with a probability below 0.05
+    alone = np.array([philox.beta(3, 0.3, sample, 5, "mix_choice") for sample in range(256)])
+    np.testing.assert_array_equal(drawn, alone)

@@ -12,7 +12,8 @@ from fastreg.benchmarks.suites import corruptions, eval, kernels, loss, throughp
 from fastreg.benchmarks.timing import StubClock
 from tests.simulated_gpu.gpu import DEVICE
 
-SUITES = [loss, corruptions, *(pytest.param(suite, marks=pytest.mark.slow) for suite in (kernels, throughput, eval))]
+SLOW = (corruptions, kernels, throughput, eval)
+SUITES = [loss, *(pytest.param(suite, marks=pytest.mark.slow) for suite in SLOW)]
 PEERS = ("torch eager", "torch.compile", COPY)  # other peers are third-party code
 
 

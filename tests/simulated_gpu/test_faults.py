@@ -54,7 +54,7 @@ FAULTS = (
         "benchmarks/gpu_check/compile_all.py",
         "min((lists[n] for n in workers), key=len).append(key)",
         "[lists[n].append(key) for n in workers]",
-        "tests/benchmarks/gpu_check/test_cache.py::test_the_first_pass_compiles_each_specialization_once",
+        "tests/benchmarks/gpu_check/test_cache.py::test_the_workers_share_the_specializations",
     ),
     Fault(
         "after an illegal access the process goes on, and every later check fails",
