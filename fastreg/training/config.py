@@ -208,6 +208,8 @@ ADDED |= {
     "drop_last",
     "tf32",
     "best_of_ties",
+    "aug_repeats",
+    "sampler",
     "val_share",
     "class_map",
     "channels",

@@ -63,7 +63,7 @@ def test_tf32_is_off(monkeypatch):
     seen = []
     monkeypatch.setattr(setup, "torch_switches", lambda **switches: seen.append(switches["tf32"]))
     for tf32 in (True, False):
-        training_switches(Config("cifar100", tf32=tf32))
+        training_switches(Config("cifar100", tf32=tf32), torch.device("cpu"))
     assert seen == [True, False]
 
 

@@ -14,7 +14,6 @@ from fastreg.training.recipe_table import recipe_lines
 from fastreg.training.schedule import learning_rate
 from tests.support import peer
 
-
 SLOW = ("fast/imagenet/a2", "fast/imagenet/a3")  # as a1, with other numbers
 
 
