@@ -50,6 +50,8 @@ OPERATIONS: dict[str, int] = {
     "ood_uniform": 25,
     "color_jitter": 27,
     "lighting": 28,
+    "attack_direction": 60,
+    "attack_radius": 61,
     "gaussian_noise": 64,  # 64 to 95: corruptions; their step is the severity
     "speckle_noise": 65,
     "shot_noise": 66,

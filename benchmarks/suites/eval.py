@@ -98,8 +98,7 @@ def _logits(name: str, size: int) -> conditions.Logits:
     if name in ("clean", "occlusion"):
         return getattr(conditions, name)
     if name in ("fgsm", "pgd"):
-        steps = {"steps": conditions.PGD_STEPS} if name == "pgd" else {}
-        return conditions.attack(epsilon=EPSILON, clip=True, **steps)
+        return getattr(conditions, name)(epsilon=EPSILON, clip=True)
     corruption, severity, *jpeg = name.split()
     textures, _ = frost_textures()
     constants = CONSTANTS.get(size, "imagenet224")

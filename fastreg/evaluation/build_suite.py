@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastreg.evaluation import conditions
-from fastreg.evaluation.config import EPSILON, EvalConfig
+from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Condition, SuitePlan
@@ -30,21 +30,3 @@ def occlusion(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     corner = (size - side) // 2
     settings = {"side": side} | ({"corner": corner} if corner != size // 4 else {})  # cards of older versions had S/4
     return SuitePlan(settings, {"occlusion": Condition(conditions.occlusion)})
-
-
-def attack(eval_data: EvalData, config: EvalConfig, *, suite: str, steps: int) -> SuitePlan:
-    """FGSM for one step, PGD for more."""
-    run = conditions.attack(epsilon=config.epsilon, clip=config.clip, steps=steps, seed=config.seed)
-    return SuitePlan(
-        {"epsilon": config.epsilon, "clip": config.clip, "steps": steps}, {suite: Condition(run, gradient=True)}
-    )
-
-
-def attack_altered(card: ScorecardData, suite: str) -> list[str]:
-    settings = card.suite_settings(suite)
-    messages = []
-    if settings.get("epsilon", EPSILON) != EPSILON:
-        messages.append(f"epsilon {settings['epsilon']:.4g} instead of 8/255")
-    if settings.get("clip") is False:
-        messages.append("pixels are not clipped to [0, 1]")
-    return messages

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fastreg import kernels
 from fastreg.errors import InputError, unknown
+from fastreg.evaluation.attacks import pgd_attack
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.pixel_cache import Pixels
 from fastreg.kernels import CORRUPTIONS, augment, corrupt, draw_fields
@@ -40,28 +41,32 @@ def occlusion(classifier: Classifier, batch: Pixels) -> Tensor:
     return classifier.images(batch.images, Plan(box=box, box_fill=torch.ones_like(box[:, 0], dtype=torch.int8)))
 
 
-def attack(*, epsilon: float, clip: bool, steps: int = 1, seed: int = 0) -> Logits:
-    """FGSM (one step, no random start), or PGD (steps of epsilon/4 from a random start) for ``steps`` above one.
+def float_pixels(images: Tensor) -> Tensor:
+    """float32 [B, 3, S, S] in [0, 1] of uint8 [B, S, S, 3]."""
+    return augment(images, Plan(), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32)
 
-    Goodfellow et al. 2015 (1412.6572) and Madry et al. 2018 (1706.06083); plain cross-entropy on the true label.
+
+def fgsm(*, epsilon: float, clip: bool) -> Logits:
+    """One step of the sign of the gradient of the plain cross-entropy on the true label.
+
+    Goodfellow et al. 2015 (1412.6572).
     """
 
     def logits(classifier: Classifier, batch: Pixels) -> Tensor:
         n, pad = len(batch.images), classifier.padded  # one shape for a compiled model; attacks are per sample
-        x = pad(augment(batch.images, Plan(), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32))
-        stepping: dict[str, Any] = {} if steps == 1 else {"step_size": epsilon / 4, "random_start": True}
-        x = fgsm_attack(
-            classifier.module,
-            x,
-            pad(batch.labels),
-            epsilon=epsilon,
-            steps=steps,
-            seed=seed,
-            indices=pad(batch.indices),
-            clip=clip,
-            **stepping,
-        )
-        return classifier.pixels(x)[:n]
+        x, labels = pad(float_pixels(batch.images)), pad(batch.labels)
+        return classifier.pixels(fgsm_attack(classifier.module, x, labels, epsilon=epsilon, clip=clip))[:n]
+
+    return logits
+
+
+def pgd(**options: Any) -> Logits:
+    """Projected gradient descent; ``options`` of :func:`fastreg.evaluation.attacks.pgd_attack`."""
+
+    def logits(classifier: Classifier, batch: Pixels) -> Tensor:
+        n, pad = len(batch.images), classifier.padded
+        x, labels, indices = pad(float_pixels(batch.images)), pad(batch.labels), pad(batch.indices)
+        return classifier.pixels(pgd_attack(classifier.module, x, labels, indices=indices, **options))[:n]
 
     return logits
 

@@ -31,6 +31,8 @@ class Condition(NamedTuple):
         reference: whether ``compare`` of other conditions gets the confidences; the row keeps the calibration bins.
         compare: function from ``(reference confidences, own confidences, row)`` to the row.
         gradient: whether the condition needs the model's gradient by its input.
+        report: function of the rank to further values of the row, called on every rank after the pass.
+        finish: called on rank 0 when the row is saved.
     """
 
     logits: Logits
@@ -40,6 +42,8 @@ class Condition(NamedTuple):
     reference: bool = False
     compare: Callable[[Tensor, Tensor, Row], Row] | None = None
     gradient: bool = False
+    report: Callable[[World], Mapping[str, Any]] | None = None
+    finish: Callable[[], None] | None = None
 
 
 class SuitePlan(NamedTuple):
