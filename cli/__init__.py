@@ -14,7 +14,9 @@ from fastreg.log import write_line
 from fastreg.version import __version__
 
 # one module per command, in the order of the work; the help lists them so
-COMMANDS = ("data", "train", "eval", "report", "paper", "recipes", "corrupt", "show", "bench", "doctor")
+COMMANDS = (
+    "data", "train", "eval", "report", "leaderboard", "paper", "recipes", "corrupt", "show", "bench", "doctor"
+)  # fmt: skip
 
 
 class InOrderOfWork(TyperGroup):
