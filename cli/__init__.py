@@ -15,8 +15,20 @@ from fastreg.version import __version__
 
 # one module per command, in the order of the work; the help lists them so
 COMMANDS = (
-    "data", "train", "eval", "report", "leaderboard", "paper", "recipes", "corrupt", "show", "bench", "doctor"
-)  # fmt: skip
+    "data",
+    "train",
+    "eval",
+    "export",
+    "report",
+    "leaderboard",
+    "paper",
+    "recipes",
+    "config",
+    "corrupt",
+    "show",
+    "bench",
+    "doctor",
+)
 
 
 class InOrderOfWork(TyperGroup):

@@ -28,6 +28,12 @@ FLAGS: Flags = {
         "model": (str, "--model", "resnet18 to 152, pyramidnet200, timm:NAME, torchvision:NAME ..."),
         "stem": (str, "--stem", "First layers of a ResNet: imagenet or cifar."),
         "blurpool": (bool, "--blurpool/--no-blurpool", "Low-pass filter before strided convolutions."),
+        "model_kwargs": (str, "--model-args --model-kwargs", "Further arguments of the model, as JSON."),
+        "drop": (float, "--drop", "Dropout of a timm model."),
+        "pretrained": (bool, "--pretrained/--no-pretrained", "Start from the weights that timm or torchvision has."),
+        "initial_checkpoint": (str, "--initial-checkpoint", "Start from the weights of a file or run folder."),
+        "weights_key": (str, "--weights-key", "The weights in that file if it has several, such as state_dict_ema."),
+        "freeze": (str, "--freeze", "Names not to train, joined by commas: layer1, *.bn1, re:^(?!fc)."),
     },
     "Method": {
         "reg": (str, "--reg", "Methods joined by +, such as mixup or cutmix+shakedrop."),
@@ -40,14 +46,17 @@ FLAGS: Flags = {
         "mixup_prob": (float, "--mixup-prob", "Share of batches to mix."),
         "mixup_switch_prob": (float, "--mixup-switch-prob", "Share of CutMix in the mixed batches."),
         "reprob": (float, "--reprob --random-erase", "Probability of random erasing."),
-        "drop_path": (float, "--drop-path", "Rate of stochastic depth."),
+        "drop_path": (float, "--drop-path", "Rate of stochastic depth, of timm models too."),
     },
     "Schedule": {
         "recipe": (str, "--recipe", "auto, or a name from fastreg recipes."),
+        "config": (str, "--config", "A file of settings, YAML or JSON, or a run folder; flags override it."),
         "epochs": (int, "--epochs", "Length of the run; the schedule is scaled to it."),
         "batch_size": (int, "-b --batch-size", "Images per process and micro-batch."),
         "grad_accum_steps": (int, "--grad-accum-steps", "Micro-batches per step."),
-        "opt": (str, "--opt", "sgd or adam; momentum, sgd_nesterov: sgd without or with Nesterov."),
+        "opt": (str, "--opt", "sgd, adam, adamw, timm:NAME; momentum, sgd_nesterov: sgd without or with Nesterov."),
+        "opt_eps": (float, "--opt-eps", "Epsilon of Adam and others."),
+        "opt_betas": (str, "--opt-betas", "Betas of Adam and others: 0.9 0.95."),
         "lr": (float, "--lr", "Peak learning rate."),
         "momentum": (float, "--momentum", "Momentum of SGD."),
         "nesterov": (bool, "--nesterov/--no-nesterov", "Nesterov momentum."),
@@ -57,10 +66,22 @@ FLAGS: Flags = {
             "--norm-weight-decay/--no-norm-weight-decay",
             "Also for norms and biases.",
         ),
-        "sched": (str, "--sched --lr-scheduler", "step, cosine or linear."),
+        "layer_decay": (float, "--layer-decay", "Learning rate of a layer relative to the next one's, such as 0.75."),
+        "sched": (str, "--sched --lr-scheduler", "step, cosine, linear, poly or constant."),
+        "sched_on_updates": (bool, "--sched-on-updates", "Change the rate with each step, which is always so."),
         "milestones": (str, "--milestones --decay-milestones", "Epochs, or fractions of the run, of sched step."),
+        "decay_epochs": (float, "--decay-epochs --lr-step-size", "Epochs between the milestones of sched step."),
+        "decay_rate": (float, "--decay-rate --lr-gamma", "Factor at a milestone of sched step; power of sched poly."),
+        "min_lr": (float, "--min-lr --lr-min", "Learning rate at the end of sched cosine, linear or poly."),
         "warmup": (float, "--warmup", "Warm-up as a fraction of the run."),
         "warmup_epochs": (float, "--warmup-epochs --lr-warmup-epochs", "Warm-up in epochs."),
+        "warmup_lr": (float, "--warmup-lr", "Learning rate at the start of the warm-up."),
+        "warmup_overlap": (bool, "--warmup-overlap", "Let the schedule begin with the warm-up, as timm does."),
+        "warmup_prefix": (bool, "--warmup-prefix", "Add the epochs of the warm-up to the run."),
+        "lr_warmup_method": (str, "--lr-warmup-method", "linear."),
+        "lr_warmup_decay": (float, "--lr-warmup-decay", "--warmup-lr as a share of --lr."),
+        "cooldown": (float, "--cooldown", "Share of the run, at its end, at --min-lr."),
+        "cooldown_epochs": (int, "--cooldown-epochs", "Epochs at --min-lr, which lengthen the run."),
         "clip_grad": (float, "--clip-grad --clip-grad-norm", "Largest gradient norm."),
         "model_ema": (bool, "--model-ema", "Average the weights: decay 0.9998 with warm-up."),
         "model_ema_decay": (float, "--model-ema-decay", "Average the weights with this decay."),
@@ -98,7 +119,7 @@ FLAGS: Flags = {
     },
 }
 BARE = {"--torchcompile": "default"}  # the value of a flag given without one
-SEVERAL = ("--milestones", "--decay-milestones", "--size-ramp")  # flags that take several words
+SEVERAL = ("--milestones", "--decay-milestones", "--size-ramp", "--opt-betas")  # flags that take several words
 
 
 class Command(TyperCommand):

@@ -31,9 +31,11 @@ def train(dataset: What, **flags: Any) -> None:
     from fastreg.cli.shared import parse_object, world_and_gpu
 
     flags["reg_args"] = parse_object("--reg-args", flags["reg_args"])
-    for name in ("milestones", "size_ramp"):
+    flags["model_kwargs"] = parse_object("--model-args", flags["model_kwargs"])
+    for name in ("milestones", "size_ramp", "opt_betas"):
         flags[name] = fractions("--" + name.replace("_", "-"), flags[name])
-    resume = flags.pop("resume")
+    flags["freeze"] = flags["freeze"] and tuple(flags["freeze"].split(","))
+    resume, file = flags.pop("resume"), flags.pop("config")
     if dataset == "gan":
         return _gan(flags, resume)
     gpus, allow_changes = flags.pop("gpus"), flags.pop("allow_changes")
@@ -42,6 +44,7 @@ def train(dataset: What, **flags: Any) -> None:
     from fastreg.training import make_config
     from fastreg.training import train as run
     from fastreg.training.config import continue_config
+    from fastreg.training.config_file import read_config
     from fastreg.training.resume import settings_at
 
     if gpus is not None and gpus < 1:
@@ -50,8 +53,9 @@ def train(dataset: What, **flags: Any) -> None:
         world, gpu = world_and_gpu(flags["device"])
         start = gpus is not None and gpus > 1 and "RANK" not in os.environ
         flags |= {"gpu": gpu, "world": gpus if start else world}
+        settings = read_config(file) if file else {}
         if resume in (None, "auto"):
-            config, messages = make_config(dataset, **flags)
+            config, messages = make_config(dataset, settings=settings, **flags)
         else:
             config, messages = continue_config(dataset, settings_at(resume), **flags)
         if start:

@@ -113,22 +113,30 @@ def _draw_step(count: int) -> int:
 
 
 class MixedCrossEntropy(nn.Module):
-    """``mixed_cross_entropy`` as a module. The call takes logits [B, C] and ``Targets``, or int64 [B] of hard labels.
+    """``mixed_cross_entropy`` as a module. The call takes logits [B, C] and targets as the function does.
+
+    ``class_weight`` is a buffer that moves with the module and is not saved in checkpoints.
 
     Args:
         label_smoothing: Number in [0, 1].
         reduction: "none", "sum" or "mean".
+        class_weight: float32 [C], the factor of each class's term, or None.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean"):
+    class_weight: Tensor | None
+
+    def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean", class_weight: Tensor | None = None):
         super().__init__()
         self.label_smoothing, self.reduction = label_smoothing, reduction
+        self.register_buffer("class_weight", class_weight, persistent=False)
 
     def forward(self, logits: Tensor, targets: Targets | Tensor) -> Tensor:
-        return mixed_cross_entropy(logits, targets, self.label_smoothing, self.reduction)
+        options = self.label_smoothing, self.reduction
+        return mixed_cross_entropy(logits, targets, *options, class_weight=self.class_weight)
 
     def extra_repr(self) -> str:
-        return f"label_smoothing={self.label_smoothing}, reduction={self.reduction!r}"
+        weight = "" if self.class_weight is None else f", class_weight=[{len(self.class_weight)}]"
+        return f"label_smoothing={self.label_smoothing}, reduction={self.reduction!r}{weight}"
 
 
 class MixedBinaryCrossEntropy(nn.Module):

@@ -20,11 +20,13 @@ from fastreg.kernels import (
     corrupt,
     fgsm_step,
     jpeg_round_trip,
+    mixed_binary_cross_entropy,
     mixed_cross_entropy,
 )
 from fastreg.kernels.registry import Op, operations
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Plan, Targets
 
+OTHER_LOSSES = ("weighted", "weighted float target", "binary", "binary threshold", "binary float target")
 REGS = ("none", "mixup", "cutmix", "cutout", "mixup+cutmix", "gaussian_noise", "cutmix+gaussian_noise")
 
 
@@ -33,6 +35,7 @@ def kernel_checks(quick: bool = False) -> Iterator[Check]:
     yield from registry_checks()
     yield from augment_checks(quick)
     yield from loss_checks(quick)
+    yield from other_loss_checks()
     yield from attack_checks()
     yield from jpeg_checks(quick)
     yield from corruption_checks(quick)
@@ -109,6 +112,39 @@ def loss_checks(quick: bool) -> Iterator[Check]:
                 group=name,
                 dtypes=(torch.float32, dtype),
             )
+
+
+def other_loss_checks() -> Iterator[Check]:
+    """Class weights, float targets and the binary loss, under an upstream gradient per row or logit."""
+    for (batch, classes), kind in itertools.product(((256, 1000), (7, 37), (64, 21841)), OTHER_LOSSES):
+        name = f"{kind} loss {batch}x{classes}"
+        inputs = cache(partial(_loss_inputs, batch, classes))
+        for dtype in DTYPES:
+            yield Check(
+                f"{name} {str(dtype).removeprefix('torch.')}",
+                partial(_other_loss, inputs, kind, dtype),
+                DTYPES[dtype]._replace(largest=4e-5),
+                reference=partial(_other_loss, inputs, kind, torch.float32, CPU),
+                group=name,
+                dtypes=(torch.float32, dtype),
+            )
+
+
+def _other_loss(inputs: Any, kind: str, dtype: torch.dtype, device: torch.device) -> Tensors:
+    logits, targets = inputs()
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.rand(logits.shape[1], generator=generator).to(device)
+    given: Targets | Tensor = Targets(*(t.to(device) for t in targets))
+    if "float" in kind:
+        given = torch.rand(logits.shape, generator=generator).div(logits.shape[1] / 2).to(device)
+    z = logits.to(device, dtype).requires_grad_()
+    if "binary" in kind:
+        threshold = 0.2 if "threshold" in kind else None
+        loss = mixed_binary_cross_entropy(z, given, 0.1, threshold, reduction="none", class_weight=weight)
+    else:
+        loss = mixed_cross_entropy(z, given, 0.1, "none", class_weight=weight)
+    (grad,) = torch.autograd.grad(loss.sum(), z)
+    return loss.detach(), grad
 
 
 def _loss_inputs(batch: int, classes: int) -> tuple[Tensor, Targets]:

@@ -67,6 +67,21 @@ def plain_loss(logits: Tensor, targets: Targets, eps: float) -> Tensor:
     return targets.lam * a + (1 - targets.lam) * b
 
 
+def plain_weighted_loss(logits: Tensor, targets: Targets, eps: float, weight: Tensor) -> Tensor:
+    """Mixup's loss with class weights, and its mean."""
+    a = F.cross_entropy(logits, targets.a, weight, label_smoothing=eps, reduction="none")
+    b = F.cross_entropy(logits, targets.b, weight, label_smoothing=eps, reduction="none")
+    lam = targets.lam
+    return (lam * a + (1 - lam) * b).sum() / (lam * weight[targets.a] + (1 - lam) * weight[targets.b]).sum()
+
+
+def plain_binary_loss(logits: Tensor, targets: Targets, eps: float) -> Tensor:
+    """The mean binary cross-entropy on dense targets, as timm's Mixup makes them."""
+    classes, lam = logits.shape[1], targets.lam[:, None]
+    a, b = (F.one_hot(label, classes) * (1 - eps) + eps / classes for label in (targets.a, targets.b))
+    return F.binary_cross_entropy_with_logits(logits.float(), lam * a + (1 - lam) * b)
+
+
 def plain_fgsm(images: Tensor, grad: Tensor, epsilon: float) -> Tensor:
     return (images + epsilon * grad.sign()).clamp(0, 1)
 

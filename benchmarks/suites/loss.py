@@ -1,4 +1,4 @@
-"""The loss, forward and backward, beside PyTorch and Liger."""
+"""The losses, forward and backward, beside PyTorch and Liger."""
 
 from __future__ import annotations
 
@@ -7,41 +7,54 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastreg.benchmarks.cases import Case, timed
 from fastreg.benchmarks.options import BenchmarkOptions
 from fastreg.benchmarks.peers import need
 from fastreg.benchmarks.peers.copy_kernel import copy, copy_bytes
-from fastreg.benchmarks.peers.kernels import COMPILED, EAGER, compiled, plain_loss
+from fastreg.benchmarks.peers.kernels import (
+    COMPILED,
+    EAGER,
+    compiled,
+    plain_binary_loss,
+    plain_loss,
+    plain_weighted_loss,
+)
 from fastreg.benchmarks.record import COPY, OURS, Absent, Row
 from fastreg.benchmarks.suites import Benchmark
 from fastreg.benchmarks.timing import Call, buffer_sets
-from fastreg.kernels import mixed_cross_entropy
+from fastreg.kernels import mixed_binary_cross_entropy, mixed_cross_entropy
 from fastreg.kernels.types import Targets
 
-BENCHMARK = Benchmark(help="mixed_cross_entropy, forward and backward", order=2, seconds=25)
+BENCHMARK = Benchmark(help="the losses, forward and backward", order=2, seconds=40)
 
 EPS = 0.1
 LIGER = "Liger (hard labels)"
-# rows, classes, reduction; the odd number of classes rules out vector loads
-CASES = ((1024, 1000, "none"), (1024, 1000, "mean"), (4096, 21848, "mean"), (4096, 21841, "mean"))
-MAIN = ((1024, 1000, "mean"), (4096, 21841, "mean"))
-ON_CPU = ((256, 1000, "mean"), (256, 100, "mean"))
+# name, rows, classes, reduction; the odd number of classes rules out vector loads
+MAIN = (("loss", 1024, 1000, "mean"), ("loss", 4096, 21841, "mean"))
+OTHERS = ("weighted loss", "float target loss", "binary loss")
+CASES = (
+    ("loss", 1024, 1000, "none"), ("loss", 1024, 1000, "mean"), ("loss", 4096, 21848, "mean"),
+    ("loss", 4096, 21841, "mean"), *((name, 1024, 1000, "mean") for name in OTHERS),
+    *((name, 4096, 21841, "mean") for name in OTHERS),
+)  # fmt: skip
+ON_CPU = (("loss", 256, 1000, "mean"), ("loss", 256, 100, "mean"), *((name, 256, 1000, "mean") for name in OTHERS))
 
 
 def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]:
     dtype = torch.bfloat16 if options.gpu else torch.float32
     settings |= {"dtype": str(dtype).removeprefix("torch."), "label_smoothing": EPS, "pass": "forward and backward"}
     sizes = (MAIN if options.scope == "main" else CASES) if options.gpu else ON_CPU
-    for rows, classes, reduction in sizes:
+    for kind, rows, classes, reduction in sizes:
         batch = options.batch_size or rows
-        name = f"loss {batch} x {classes} {reduction}"
-        yield Case(name, partial(_rows, options, name, batch, classes, reduction, dtype))
+        name = f"{kind} {batch} x {classes} {reduction}"
+        yield Case(name, partial(_rows, options, kind, name, batch, classes, reduction, dtype))
 
 
 def _rows(
-    options: BenchmarkOptions, name: str, batch: int, classes: int, reduction: str, dtype: torch.dtype
+    options: BenchmarkOptions, kind: str, name: str, batch: int, classes: int, reduction: str, dtype: torch.dtype
 ) -> Iterator[Row | Absent]:
     sets = buffer_sets(options.device, 2 * batch * classes * dtype.itemsize)
     generator = torch.Generator().manual_seed(0)
@@ -58,15 +71,13 @@ def _rows(
 
         return call
 
-    def reduced(loss: Tensor) -> Tensor:
-        return loss if reduction == "none" else loss.mean()
-
-    variants: dict[str, Call] = {
-        OURS: both(lambda z: mixed_cross_entropy(z, targets, EPS, reduction)),
-        EAGER: both(lambda z: reduced(plain_loss(z, targets, EPS))),
-        COMPILED: both(compiled(lambda z: reduced(plain_loss(z, targets, EPS)))),
-    }
+    soft = torch.rand(batch, classes, generator=generator).to(options.device)
+    weight = (2 * torch.rand(classes, generator=generator)).to(options.device)
+    ours, plain = _losses(kind, targets, soft, weight, reduction)
+    variants: dict[str, Call] = {OURS: both(ours), EAGER: both(plain), COMPILED: both(compiled(plain))}
     try:
+        if kind != "loss":
+            raise ImportError("no float targets, no class weights on pairs")
         liger = need("liger_kernel.transformers").LigerCrossEntropyLoss(label_smoothing=EPS, reduction=reduction)
         if not options.gpu:
             raise ImportError("Liger's kernels need a GPU")
@@ -79,3 +90,30 @@ def _rows(
     moved = copy_bytes(mixes[0], dtype)
     # Liger reads the number of labels back on every call, which cannot be captured
     yield from timed(options, name, variants, sets=sets, images=batch, moved=moved, seconds=4.0, eager=[LIGER])
+
+
+def _losses(
+    kind: str, targets: Targets, soft: Tensor, weight: Tensor, reduction: str
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """The loss of a case, by fastreg and in plain PyTorch."""
+
+    def reduced(z: Tensor) -> Tensor:
+        rows = plain_loss(z, targets, EPS)
+        return rows if reduction == "none" else rows.mean()
+
+    if kind == "weighted loss":
+        return (
+            lambda z: mixed_cross_entropy(z, targets, EPS, reduction, class_weight=weight),
+            lambda z: plain_weighted_loss(z, targets, EPS, weight),
+        )
+    if kind == "float target loss":
+        return (
+            lambda z: mixed_cross_entropy(z, soft, EPS, reduction),
+            lambda z: F.cross_entropy(z, soft, label_smoothing=EPS, reduction=reduction),
+        )
+    if kind == "binary loss":
+        return (
+            lambda z: mixed_binary_cross_entropy(z, targets, EPS, reduction=reduction),
+            lambda z: plain_binary_loss(z, targets, EPS),
+        )
+    return lambda z: mixed_cross_entropy(z, targets, EPS, reduction), reduced

@@ -11,7 +11,7 @@ from fastreg import runs
 from fastreg.errors import InputError
 from fastreg.evaluation.published_weights import is_published, load_published, transforms_input
 from fastreg.evaluation.weights_file import WrongClasses, fill
-from fastreg.models import create_model
+from fastreg.models import check_arguments, create_model
 
 
 def load_classifier(
@@ -87,16 +87,22 @@ def load_classifier(
     return net.eval(), config
 
 
-def load_run(path: Path | str) -> tuple[Any, dict[str, Any]]:
-    """``(model in eval mode on the CPU, the run's config)`` from a run folder or a checkpoint file."""
+def load_run(path: Path | str, average: bool = False) -> tuple[Any, dict[str, Any]]:
+    """``(model in eval mode on the CPU, the run's config)`` from a run folder or a checkpoint file.
+
+    ``average`` takes the averaged weights of last.pt, and raises InputError if the run has none.
+    """
     path = runs.checkpoint_path(path)
     state = runs.load_checkpoint(path)
     config = state["config"]
     if "model" not in state or "num_classes" not in config:
         raise InputError(f"{path} holds no classifier (a GAN's generator?): name a run of `fastreg train imagenet`.")
+    check_arguments(config["model"], config["model_args"], f"model_args of {path}")
     model = create_model(config["model"], config["num_classes"], stem=config["stem"], **config["model_args"])
+    if average and not state.get("ema"):
+        raise InputError(f"{path} has no averaged weights: its run had no `model_ema_decay`, or it is a best.pt.")
     try:
-        model.load_state_dict(state["model"])
+        model.load_state_dict(state["ema" if average else "model"])
     except RuntimeError as error:
         raise InputError(f"{path} does not fit the model its own config names ({config['model']}).") from error
     epoch = state["epoch"] + 1 if "epoch" in state else None  # counted from 1

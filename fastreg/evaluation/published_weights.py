@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ def load_published(model: str) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _timm(name: str, model: str) -> tuple[nn.Module, dict[str, Any]]:
-    timm = import_package("timm", model, extra("timm"))
+    timm = import_package("timm", f"model {model}", extra("timm"))
     try:
         published = timm.get_pretrained_cfg(name)
     except RuntimeError:  # a tag that the architecture does not have
@@ -64,7 +65,7 @@ def _timm(name: str, model: str) -> tuple[nn.Module, dict[str, Any]]:
         if not published.has_weights:
             raise InputError(f"{model} has no published weights: give a file as `weights`.")
         _check_head(model, published.num_classes)
-    net = _downloaded(model, lambda: create_model(model, CLASSES, pretrained=True))
+    net = downloaded(model, lambda: create_model(model, CLASSES, pretrained=True))
     own: Any = net.pretrained_cfg
     side = own["input_size"][-1]
     prepared = Prepared(int(side / own.get("crop_pct", 0.875)), side, own.get("interpolation", "bilinear"))
@@ -73,13 +74,13 @@ def _timm(name: str, model: str) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _torchvision(name: str, model: str) -> tuple[nn.Module, dict[str, Any]]:
-    models = import_package("torchvision", model, extra("peers")).models
+    models = import_package("torchvision", f"model {model}", extra("peers")).models
     if name not in models.list_models():
         raise unknown("torchvision model", name, models.list_models())
     weights = models.get_model_weights(name).DEFAULT
     _check_head(model, len(weights.meta.get("categories") or ()))
     # their builder also sets what these weights need: GoogLeNet and Inception transform their input
-    net = _downloaded(model, lambda: models.get_model(name, weights=weights, progress=False))
+    net = downloaded(model, lambda: models.get_model(name, weights=weights, progress=False))
     own = weights.transforms()
     prepared = Prepared(own.resize_size[0], own.crop_size[0], own.interpolation.value)
     fixed = getattr(net, "image_size", None)  # of vision transformers
@@ -95,7 +96,12 @@ def _check_head(model: str, classes: int) -> None:
         )
 
 
-def _downloaded(model: str, make: Any) -> Any:
+def downloaded(model: str, make: Callable[[], Any], parameter: str = "weights") -> Any:
+    """What ``make`` returns, which may download the weights of ``model``.
+
+    Raises:
+        RunError: the download fails. The message offers a file as ``parameter``.
+    """
     try:
         return make()
     except InputError:
@@ -104,7 +110,7 @@ def _downloaded(model: str, make: Any) -> Any:
         why = (str(error).splitlines() or [""])[0]
         raise RunError(
             f"the published weights of {model} cannot be downloaded ({type(error).__name__}: {why}): "
-            f"give the file as `weights`."
+            f"give the file as `{parameter}`."
         ) from error
 
 
@@ -117,7 +123,7 @@ def transforms_input(model: str, path: str | Path) -> bool:
     package, _, name = model.partition(":")
     if package != "torchvision":
         return False
-    models = import_package("torchvision", model, extra("peers")).models
+    models = import_package("torchvision", f"model {model}", extra("peers")).models
     published = Path(models.get_model_weights(name).DEFAULT.url).stem.rpartition("-")[2]
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest().startswith(published)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,9 @@ class Section(NamedTuple):
         return not self.missing and not self.unknown
 
 
-def fill(net: nn.Module, path: str | Path, model: str, key: str | None = None) -> tuple[str, list[str]]:
+def fill(
+    net: nn.Module, path: str | Path, model: str, key: str | None = None, content: Any = None
+) -> tuple[str, list[str]]:
     """Load the weights of a file into a model.
 
     Args:
@@ -42,6 +44,7 @@ def fill(net: nn.Module, path: str | Path, model: str, key: str | None = None) -
             common prefix (``state_dict``, ``model.``, ``module.``, ``_orig_mod.``).
         model: the model's name, for messages.
         key: the dict or prefix of the weights, such as "state_dict_ema", if the file has several.
+        content: the content of the file, if it has been read.
 
     Returns:
         ``(key, others)``: the key of the loaded weights, and other keys that fit too. Without ``key`` the model's own
@@ -51,7 +54,7 @@ def fill(net: nn.Module, path: str | Path, model: str, key: str | None = None) -
         InputError: the file has no weights, does not fit the model, has several state dicts that fit, or is a
             checkpoint of fastreg.
     """
-    content = _read(Path(path))
+    content = read(Path(path)) if content is None else content
     if key is None and isinstance(content, dict) and content.get("format") == runs.FORMAT:
         raise InputError(  # without its config, it would be measured at another size and normalization
             f"{path} is a fastreg checkpoint, which knows its model and image size: run `fastreg eval {path}`, without "
@@ -79,7 +82,8 @@ def fill(net: nn.Module, path: str | Path, model: str, key: str | None = None) -
     return plain[0], [name for name in fitting if name != plain[0]]
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
+    """The content of a file of ``torch.save`` or safetensors. Raises InputError if it cannot be read safely."""
     if path.suffix == ".safetensors":
         return _safetensors(path)
     if path.is_file() and zipfile.is_zipfile(path):
@@ -165,7 +169,7 @@ def _some(what: str, names: Sequence[str]) -> str:
 def _load(net: nn.Module, state: dict[str, Tensor], path: str | Path, model: str) -> None:
     own = net.state_dict()
     other = [name for name in state if own[name].shape != state[name].shape]
-    head = [name for name in own if not name.startswith(AUXILIARY)][-1].rpartition(".")[0]
+    head = last_layer(own)
     if other and all(name.startswith((f"{head}.", *AUXILIARY)) for name in other) and f"{head}.weight" in other:
         found, asked = len(state[f"{head}.weight"]), len(own[f"{head}.weight"])
         if state[f"{head}.weight"].shape[1:] == own[f"{head}.weight"].shape[1:]:
@@ -177,6 +181,11 @@ def _load(net: nn.Module, state: dict[str, Tensor], path: str | Path, model: str
             f"give the `model` that these weights were trained with."
         )
     net.load_state_dict(state, strict=False)
+
+
+def last_layer(names: Iterable[str]) -> str:
+    """The name of a classifier's last layer, from the names of its tensors."""
+    return [name for name in names if not name.startswith(AUXILIARY)][-1].rpartition(".")[0]
 
 
 class WrongClasses(InputError):

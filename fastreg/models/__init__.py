@@ -11,13 +11,14 @@ from typing import Any
 from torch import nn
 
 from fastreg.errors import InputError, extra, unknown
+from fastreg.models.arguments import check_arguments
 from fastreg.models.branch import branch_layers, set_fields
 from fastreg.models.cifarnet import CIFARNETS, CifarNet
 from fastreg.models.normalized import Normalized
 from fastreg.models.pyramidnet import PYRAMIDNETS, PyramidNet
 from fastreg.models.resnet import RESNETS, ResNet
 
-__all__ = ["MODELS", "Normalized", "branch_layers", "create_model", "set_fields"]
+__all__ = ["MODELS", "Normalized", "branch_layers", "check_arguments", "create_model", "set_fields"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(ResNet, *row) for name, row in RESNETS.items()},
@@ -75,7 +76,7 @@ def create_model(name: str, num_classes: int, shakedrop: bool = False, stem: str
 
 
 def _timm(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
-    timm = import_package("timm", f"timm:{name}", extra("timm"))
+    timm = import_package("timm", f"model timm:{name}", extra("timm"))
     if name.partition(".")[0] not in timm.list_models():
         raise unknown("timm model", name, timm.list_models())
     try:
@@ -86,18 +87,21 @@ def _timm(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
 
 
 def _torchvision(name: str, num_classes: int, kw: dict[str, Any]) -> nn.Module:
-    models = import_package("torchvision", f"torchvision:{name}", extra("peers")).models
-    if name not in models.list_models():
-        raise unknown("torchvision model", name, models.list_models())
+    models = import_package("torchvision", f"model torchvision:{name}", extra("peers")).models
+    known = models.list_models(module=models)  # classifiers only
+    if name not in known:
+        raise unknown("torchvision model", name, known)
+    if name in _AUXILIARY:  # heads that only a published training used; with them a model in training returns tuples
+        kw = {"aux_logits": False, "init_weights": True, **kw}
     return models.get_model(name, weights=None, num_classes=num_classes, **kw)
 
 
-def import_package(package: str, model: str, install: str) -> Any:
+def import_package(package: str, user: str, install: str) -> Any:
     """Import a package of models.
 
     Args:
         package: Name of the package.
-        model: The model that needs it, for the error.
+        user: What needs it, such as "model timm:resnet50", for the error.
         install: Command that installs it, for the error.
 
     Returns:
@@ -109,12 +113,13 @@ def import_package(package: str, model: str, install: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise InputError(f"model {model} needs {error.name}, which is not installed: {install}.") from error
+        raise InputError(f"{user} needs {error.name}, which is not installed: {install}.") from error
     except (ImportError, RuntimeError) as error:  # torchvision that was built for another torch fails on import
         raise InputError(
-            f"model {model} needs a torchvision built for this torch ({type(error).__name__}: {error}): "
+            f"{user} needs a torchvision built for this torch ({type(error).__name__}: {error}): "
             "pip install torchvision, from the same index as torch."
         ) from error
 
 
+_AUXILIARY = ("googlenet", "inception_v3")
 _PACKAGES = {"timm": _timm, "torchvision": _torchvision}

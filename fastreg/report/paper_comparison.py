@@ -17,7 +17,7 @@ from fastreg import methods
 from fastreg.errors import InputError
 from fastreg.recipes import PAPER
 from fastreg.report import paper_rows
-from fastreg.training.config import Config
+from fastreg.training.config import Config, added_settings
 from fastreg.training.recipe_table import recipe_config
 
 # Settings that leave the trained model the same, or the same up to the seed. `batch_size` is checked by itself.
@@ -78,6 +78,7 @@ def training_differences(training: Mapping[str, Any], rows: Sequence[Mapping[str
         return []
     reference = _reference(name)
     found, unknown = [], []
+    training = {**added_settings(), **training}
     for field in Config.__dataclass_fields__:
         if field in FREE or field in ("reg", "reg_args") or not _has_effect(field, training):
             continue

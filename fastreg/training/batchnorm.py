@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fastreg.training.freeze import keeps_statistics
+
 
 class BatchNormStatistics:
     """The buffers ``running_*`` of a model.
@@ -30,7 +32,9 @@ class BatchNormStatistics:
     """
 
     def __init__(self, model: nn.Module, micro_batches: int, world_size: int) -> None:
-        named = [(name.rpartition(".")[2], buffer) for name, buffer in model.named_buffers()]
+        frozen = {name for name, module in model.named_modules() if keeps_statistics(module)}
+        buffers = [(*name.rpartition(".")[::2], buffer) for name, buffer in model.named_buffers()]
+        named = [(name, buffer) for module, name, buffer in buffers if module not in frozen]
         self.own = [buffer for name, buffer in named if name.startswith("running_")]
         self.counts = [buffer for name, buffer in named if name == "num_batches_tracked"]
         self.micro_batches, self.world_size = (micro_batches, world_size) if self.own else (1, 1)

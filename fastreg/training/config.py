@@ -30,6 +30,11 @@ class Config:
     model: str = "resnet50"  # a name of fastreg.models, timm:NAME or torchvision:NAME
     stem: str = "imagenet"  # first layers of a ResNet: "imagenet" or "cifar"
     blurpool: bool = False  # antialiased strided convolutions
+    model_kwargs: dict[str, Any] = field(default_factory=dict)  # further arguments, such as drop_path_rate of timm's
+    pretrained: bool = False  # start from the weights that timm or torchvision publishes
+    initial_checkpoint: str | None = None  # start from the weights of this file or run folder
+    weights_key: str | None = None  # the dict or prefix of the weights in that file, if it has several
+    freeze: tuple[str, ...] = ()  # names of parameters or modules that are not trained, with * and ?; or re:REGEX
     reg: str = "none"  # method names joined by +
     ls: float = 0.0  # label smoothing
     scope: str = "batch"  # "batch": one lambda and box per batch, as the paper; "sample": one per image
@@ -42,15 +47,23 @@ class Config:
     global_batch: int = 256  # images per step: batch_size * grad_accum_steps * world size; lr is for this batch
     batch_size: int | None = None  # per rank and micro-batch; None: global_batch / world size / grad_accum_steps
     grad_accum_steps: int = 1  # micro-batches per step
-    opt: str = "sgd"  # "sgd" or "adam"
+    opt: str = "sgd"  # "sgd", "adam", "adamw", or timm:NAME for an optimizer of timm
     lr: float = 0.1  # peak learning rate, for global_batch
-    momentum: float = 0.9  # of SGD
-    nesterov: bool = True  # Nesterov momentum
+    momentum: float = 0.9  # of SGD, and of timm's optimizers with momentum
+    nesterov: bool = True  # Nesterov momentum of SGD
+    opt_eps: float | None = None  # term in the denominator of Adam and others; None: the optimizer's own
+    opt_betas: tuple[float, ...] = ()  # decays of the averages of Adam and others; (): the optimizer's own
     weight_decay: float = 1e-4  # L2 penalty of the weights
     norm_weight_decay: bool = True  # weight decay for norm parameters and biases too, as in the paper's recipes
-    sched: str = "step"  # "step", "cosine" or "linear"
-    milestones: tuple[float, ...] = (0.25, 0.5, 0.75)  # fractions of the run at which sched "step" divides lr by 10
-    warmup: float = 0.0  # fraction of the run in which lr rises linearly from lr / 10,000
+    layer_decay: float | None = None  # learning rate of a layer relative to the next one's; None: one rate
+    sched: str = "step"  # "step", "cosine", "linear", "poly" or "constant"
+    milestones: tuple[float, ...] = (0.25, 0.5, 0.75)  # fractions of the run at which sched "step" lowers lr
+    decay_rate: float = 0.1  # factor of lr at a milestone of sched "step"; the power of sched "poly"
+    min_lr: float = 0.0  # learning rate at the end of sched "cosine", "linear" or "poly"
+    warmup: float = 0.0  # fraction of the run in which lr rises linearly
+    warmup_lr: float | None = None  # learning rate at the start of the warm-up; None: lr / 10,000
+    warmup_overlap: bool = False  # the schedule begins with the warm-up, as in timm, not after it
+    cooldown: float = 0.0  # fraction of the run, at its end, at min_lr
     clip_grad: float | None = None  # largest L2 norm of the gradient of all weights; None: no clipping
     model_ema_decay: float | None = None  # keep an exponential moving average of the weights
     model_ema_warmup: bool = False  # raise the decay from 0.1: min(decay, (1 + step) / (10 + step))
@@ -86,14 +99,16 @@ class Config:
     name: str | None = None  # None: data set, model and method, with a number if the folder is taken
 
     def __post_init__(self) -> None:
-        self.milestones, self.size_ramp = tuple(self.milestones), tuple(self.size_ramp)
+        for name in TUPLES:
+            setattr(self, name, tuple(getattr(self, name)))
         check(self)
 
 
-SCHEDULES = ("step", "cosine", "linear")
+TUPLES = ("milestones", "size_ramp", "opt_betas", "freeze")  # lists in a file
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("step", "cosine", "linear", "poly", "constant")
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "scope": ("batch", "sample"),
-    "opt": ("sgd", "adam"),
     "stem": ("imagenet", "cifar"),
     "sched": SCHEDULES,
     "precision": ("auto", "bf16", "fp16", "fp32"),
@@ -110,8 +125,15 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "grad_accum_steps": ("[)", 1, math.inf),
     "momentum": ("[)", 0, 1),
     "weight_decay": ("[)", 0, math.inf),
+    "opt_eps": ("()", 0, math.inf),
+    "opt_betas": ("[)", 0, 1),
+    "layer_decay": ("(]", 0, 1),
     "milestones": ("[]", 0, 1),
+    "decay_rate": ("()", 0, math.inf),
+    "min_lr": ("[)", 0, math.inf),
     "warmup": ("[]", 0, 1),
+    "warmup_lr": ("[)", 0, math.inf),
+    "cooldown": ("[)", 0, 1),
     "clip_grad": ("()", 0, math.inf),
     "model_ema_decay": ("[)", 0, 1),
     "size": ("[]", 8, 4096),
@@ -128,6 +150,9 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "log_interval": ("[)", 1, math.inf),
     "profile": ("[)", 0, math.inf),
 }
+# settings that runs of earlier versions do not have: they were trained with the defaults
+ADDED = {"model_ema_warmup", "opt_eps", "opt_betas", "layer_decay", "decay_rate", "min_lr", "warmup_lr"}
+ADDED |= {"warmup_overlap", "cooldown", "model_kwargs", "pretrained", "initial_checkpoint", "weights_key", "freeze"}
 COMMON = ("seed", "dataset", "size", "scope")  # parameters of methods.create that are settings themselves
 
 
@@ -151,8 +176,49 @@ def check(config: Config) -> None:
         )
     if len(config.size_ramp) != 2 or config.size_ramp[0] > config.size_ramp[1]:
         raise InputError(f"`size_ramp` is {config.size_ramp}: give two fractions of the run in rising order.")
+    check_optimizer(config)
+    if config.pretrained and config.initial_checkpoint is not None:
+        raise InputError("`pretrained` and `initial_checkpoint` are both weights to start from: give one.")
+    if config.pretrained and config.stem == "cifar" and ":" not in config.model:
+        raise InputError("`pretrained` weights have the imagenet `stem`, not cifar: give `stem` imagenet, or another.")
+    if config.weights_key is not None and config.initial_checkpoint is None:
+        raise InputError("`weights_key` is for the file of `initial_checkpoint`: give one, or leave it out.")
+    if config.warmup + config.cooldown > 1:
+        raise InputError(
+            f"warm-up and cooldown are {config.warmup:g} and {config.cooldown:g} of the run: give at most 1 in sum."
+        )
+
+
+def check_optimizer(config: Config) -> None:
+    """Check the name of the optimizer and the settings that depend on it.
+
+    Raises:
+        InputError: the message names the setting.
+    """
+    if config.opt not in OPTIMIZERS and not config.opt.startswith("timm:"):
+        if _is_timms(config.opt):
+            raise InputError(f"`opt` {config.opt!r} is an optimizer of timm: give timm:{config.opt}.")
+        raise unknown("`opt`", config.opt, [*OPTIMIZERS, "timm:NAME"])
     if config.opt == "sgd" and config.nesterov and not config.momentum:
         raise InputError("`nesterov` needs momentum, and `momentum` is 0: give `momentum`, or turn `nesterov` off.")
+    for name in ("opt_eps", "opt_betas"):
+        if config.opt == "sgd" and getattr(config, name):
+            raise InputError(f"`{name}` is for Adam and others, and `opt` is sgd: leave it out.")
+    if config.opt in ("adam", "adamw") and len(config.opt_betas) not in (0, 2):
+        raise InputError(f"`opt_betas` is {config.opt_betas}: give two numbers for {config.opt}.")
+    if config.min_lr > config.lr:
+        raise InputError(
+            f"`min_lr` {config.min_lr:g} is more than `lr` {config.lr:g}: the rate falls from one to the other."
+        )
+
+
+def _is_timms(name: str) -> bool:
+    """Whether timm is installed and has an optimizer of that name."""
+    try:
+        from timm.optim import list_optimizers
+    except (ImportError, RuntimeError):  # torchvision that was built for another torch fails on import
+        return False
+    return name.removeprefix("lookahead_") in list_optimizers()
 
 
 def check_range(name: str, value: float) -> None:
@@ -179,7 +245,9 @@ def check_reg_args(arguments: Mapping[str, Any]) -> None:
             raise InputError(f"`reg_args` contains {name}: give `{name}` as a setting of its own.")
 
 
-def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) -> tuple[Config, list[str]]:
+def make_config(
+    dataset: str, *, gpu: bool, world: int = 1, settings: Mapping[str, Any] | None = None, **overrides: Any
+) -> tuple[Config, list[str]]:
     """Settings of a new run: those of a recipe, overridden.
 
     A given batch without a given ``lr`` scales the recipe's learning rate linearly.
@@ -188,6 +256,8 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
         dataset: name of a data set to train on.
         gpu: whether the run uses a GPU; recipe "auto" depends on it.
         world: number of ranks, which share the recipe's global batch.
+        settings: those of a file (config_file.py). With ``global_batch`` they belong to the recipe, without it they are
+            overrides.
         overrides: fields of :class:`Config`, or names of timm and torchvision (flag_aliases.py). None means not given.
 
     Returns:
@@ -200,18 +270,28 @@ def make_config(dataset: str, *, gpu: bool, world: int = 1, **overrides: Any) ->
 
     check_dataset(dataset)
     given = {key: value for key, value in overrides.items() if value is not None}
-    recipe, message = resolve(given.get("recipe", "auto"), dataset, gpu=gpu)
-    messages = [message]
-    given = translate(given, max(int(given.get("epochs") or recipe["epochs"]), 1))
+    stored = {key: value for key, value in (settings or {}).items() if key != "dataset"}
+    if "global_batch" not in stored:
+        given, stored = {**stored, **given}, {}
+    recipe, message = resolve(given.get("recipe", stored.get("recipe", "auto")), dataset, gpu=gpu)
+    recipe |= translate(stored, {**recipe, **stored})
+    messages = [f"{message}; settings of a file"] if settings else [message]
+    given = translate(given, recipe)
     base = {"dataset": dataset, "stem": "cifar" if dataset.startswith("cifar") else "imagenet", **recipe}
     reg = str(given.get("reg") or recipe.get("reg", "none"))
+    if reg == recipe.get("reg"):
+        given["reg_args"] = {**recipe.get("reg_args", {}), **given.get("reg_args", {})}
+    else:
+        base["reg_args"] = {}  # the recipe's are for its own methods
     check_reg_args(given.get("reg_args", {}))
     method = methods.create(reg, dataset=dataset, **given.get("reg_args", {}))
     if method.optimizer and "opt" not in given and method.optimizer != recipe.get("opt"):
         given["opt"] = method.optimizer
         messages.append(f"{method.name} is trained with {method.optimizer}, as in its source; opt sgd overrides it")
-    if given.get("opt") == "adam" and recipe.get("opt", "sgd") == "sgd":
-        base["lr"] = 1e-3  # the recipe's rate is for SGD
+    if given.get("opt", "sgd") != "sgd" and recipe.get("opt", "sgd") == "sgd" and "lr" not in given:
+        if given["opt"].startswith("timm:"):
+            raise InputError(f"`opt` {given['opt']} needs `lr`: the recipe's rate {recipe['lr']:g} is for sgd.")
+        base["lr"] = 1e-3  # torch's default, since the recipe's rate is for SGD
     if "size" in given and "eval_size" not in given:
         base["eval_size"] = given["size"]
     if "size" in given and base.get("min_size") and "min_size" not in given:
@@ -261,7 +341,7 @@ def continue_config(
         share = base["global_batch"] // world
         least = max(math.ceil(share / base["batch_size"]), 1)
         base["grad_accum_steps"] = next((k for k in range(least, share + 1) if share % k == 0), 1)
-    given = translate(given, max(int(given.get("epochs") or base["epochs"]), 1))
+    given = translate(given, base)
     return _with_batch({**base, "batch_size": None}, given, world, messages, "run")
 
 
@@ -296,7 +376,9 @@ def _with_batch(
     real = config.batch_size * share
     if real != config.global_batch:
         if "lr" not in given:
-            config.lr *= real / config.global_batch
+            for name in ("lr", "min_lr", "warmup_lr"):
+                if name not in given and getattr(config, name):
+                    setattr(config, name, getattr(config, name) * real / config.global_batch)
             messages.append(
                 f"learning rate {config.lr:g}: the {owner}'s, scaled from batch {config.global_batch} to {real}"
             )
@@ -305,6 +387,11 @@ def _with_batch(
     if changed:
         messages.append("flags override: " + ", ".join(f"{k} {v}" for k, v in changed.items()))
     return config, messages
+
+
+def added_settings() -> dict[str, Any]:
+    """The settings of ``ADDED`` with their defaults."""
+    return {name: value for name, value in to_dict(Config("imagenet")).items() if name in ADDED}
 
 
 def to_dict(config: Config) -> dict[str, Any]:

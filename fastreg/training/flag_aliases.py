@@ -6,6 +6,7 @@ Flags that only have another name are rows of cli/options.py. The tables below a
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from fastreg.errors import InputError
@@ -40,14 +41,17 @@ METHODS = {
     "drop_path": ("stochastic_depth", "rate", 0.999),
 }
 MIXING = ("mixup", "cutmix")
+# a flag of timm -> the argument of timm's models that it means; for other models drop_path is a method
+TIMM_ARGUMENTS = {"drop": "drop_rate", "drop_path": "drop_path_rate"}
 
 
-def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
+def translate(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     """Translate names and values of timm and torchvision into settings of ``Config``.
 
     Args:
         given: settings and foreign names with their values.
-        epochs: length of the run; turns values in epochs into fractions of the run.
+        base: the settings of the recipe or run that ``given`` overrides, with its ``epochs``. Values in epochs become
+            fractions of the run.
 
     Returns:
         Settings of ``Config``.
@@ -55,17 +59,14 @@ def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
     Raises:
         InputError: a value out of range or for a method that is not used, or an epoch outside the run.
     """
-    own = {key: value for key, value in given.items() if key not in _FOREIGN}
+    own = {key: value for key, value in given.items() if key not in FOREIGN}
     for field, values in VALUES.items():
         own |= values.get(own.get(field, ""), {})
     for switch, settings in SWITCHES.items():
         if given.get(switch) and next(iter(settings)) not in own:
             own = {**settings, **own}
-    if "warmup_epochs" in given:
-        own["warmup"] = _fraction("warmup_epochs", given["warmup_epochs"], epochs)
-    if "milestones" in own:
-        own["milestones"] = tuple(_fraction("milestones", at, epochs) if at >= 1 else at for at in own["milestones"])
-
+    given = {**given, **_of_timm_model(own, given, base)}
+    own |= _schedule(given, base)
     opened = {
         method: {parameter: number(flag, given[flag], 0, most)}
         for flag, (method, parameter, most) in METHODS.items()
@@ -94,6 +95,53 @@ def translate(given: dict[str, Any], epochs: int) -> dict[str, Any]:
     return own
 
 
+def _of_timm_model(own: dict[str, Any], given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the rates of ``TIMM_ARGUMENTS`` into ``own`` for a model of timm; those flags then have no other meaning."""
+    model = str(own.get("model", base.get("model", "")))
+    rates = {name: number(flag, given[flag], 0, 1) for flag, name in TIMM_ARGUMENTS.items() if given.get(flag)}
+    if not model.startswith("timm:"):
+        if "drop_rate" in rates:
+            raise InputError(f"`drop` is for models of timm, not for {model}: give `model_kwargs`.")
+        return {}
+    if rates:
+        own["model_kwargs"] = {**base.get("model_kwargs", {}), **rates, **own.get("model_kwargs", {})}
+    return dict.fromkeys(TIMM_ARGUMENTS)
+
+
+def _schedule(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a schedule whose flags are in epochs."""
+    own: dict[str, Any] = {}
+    epochs = max(int(given.get("epochs") or base["epochs"]), 1)
+    warmup = given.get("warmup_epochs", 0)
+    before = math.ceil(warmup) if given.get("warmup_prefix") else 0
+    if "cooldown_epochs" in given or before:  # timm lengthens the run by both
+        after = int(number("cooldown_epochs", given.get("cooldown_epochs", 0), 0))
+        if "epochs" not in given:
+            epochs = round(epochs * (1 - base.get("cooldown", 0.0)))
+        epochs += before + after
+        own |= {"epochs": epochs, "cooldown": after / epochs}
+    if "warmup_epochs" in given:
+        own["warmup"] = _fraction("warmup_epochs", warmup, epochs)
+    if "lr_warmup_decay" in given:
+        if "lr" not in given:
+            raise InputError("`lr_warmup_decay` is a factor of the learning rate: give `lr`, or `warmup_lr` alone.")
+        own["warmup_lr"] = number("lr_warmup_decay", given["lr_warmup_decay"], 0, 1) * given["lr"]
+    if given.get("lr_warmup_method", "linear") != "linear":
+        raise InputError(f"`lr_warmup_method` is {given['lr_warmup_method']!r}: the warm-up is linear.")
+    at = given.get("milestones", ())
+    if "decay_epochs" in given:
+        every = number("decay_epochs", given["decay_epochs"], 0)
+        if not every:
+            raise InputError("`decay_epochs` is 0: give more than 0 epochs.")
+        at = [every * k for k in range(1, math.ceil((epochs - before) / every))]
+        own["milestones"] = ()
+    if at:
+        own["milestones"] = tuple(
+            _fraction("milestones", one + before, epochs) if one >= 1 or "decay_epochs" in given else one for one in at
+        )
+    return own
+
+
 def _fraction(name: str, at: float, epochs: int) -> float:
     """``at`` epochs as a fraction of the run. Raises InputError for an epoch outside the run."""
     if not 0 <= at <= epochs:
@@ -102,4 +150,6 @@ def _fraction(name: str, at: float, epochs: int) -> float:
     return at / epochs
 
 
-_FOREIGN = {*SWITCHES, *METHODS, "warmup_epochs", "mixup_prob", "mixup_switch_prob"}
+FOREIGN = {*SWITCHES, *METHODS, *TIMM_ARGUMENTS, "warmup_epochs", "warmup_prefix", "cooldown_epochs", "decay_epochs"}
+FOREIGN |= {"lr_warmup_decay", "lr_warmup_method", "mixup_prob", "mixup_switch_prob"}
+FOREIGN |= {"sched_on_updates"}  # always so: the rate changes with each step

@@ -9,11 +9,11 @@ import torch
 
 from fastreg.distributed import resolve_device
 from fastreg.errors import InputError
-from fastreg.models import create_model
 from fastreg.pipelines.order import Order
 from fastreg.training import setup
 from fastreg.training.config import Config
 from fastreg.training.data import open_sets
+from fastreg.training.optimizer import build_optimizer
 from fastreg.training.resume import choose_folder
 
 
@@ -33,7 +33,7 @@ def check_run(config: Config, resume: str | None, world_size: int, allow_changes
     train_set, _ = open_sets(config)
     Order(len(train_set), config.batch_size or 1, True, accumulate=config.grad_accum_steps, world=world_size)
     method = setup.build_method(config)
-    create_model(config.model, len(train_set.classes), stem=config.stem, **setup.model_arguments(config, method))
+    build_optimizer(config, setup.new_model(config, len(train_set.classes), setup.model_arguments(config, method)))
 
 
 def launch(world_size: int, words: Sequence[str]) -> int:

@@ -16,16 +16,15 @@ from fastreg import files, runs
 from fastreg.distributed import World, raise_on_all_ranks
 from fastreg.errors import InputError
 from fastreg.pipelines import Source, check_fingerprint
-from fastreg.training.config import Config, to_dict
+from fastreg.training.config import Config, added_settings, to_dict
 
 # settings that may change without making it another run
 _FREE = {"data_dir", "loader", "workers", "device", "output", "name", "log_interval", "recovery_interval", "profile"}
 _FREE |= {"log_tensorboard", "command", "loader_used", "data_root"}
 _FREE |= {"world_size", "batch_size", "grad_accum_steps"}  # shares of the global batch, which may not change
 # settings that the weights or the optimizer's state depend on
-_FIXED = {"model", "stem", "opt", "norm_weight_decay"}
-# settings that runs of earlier versions do not have
-_DEFAULTS = {"model_ema_warmup": False}
+_FIXED = {"model", "stem", "opt", "norm_weight_decay", "layer_decay", "model_kwargs", "freeze"}
+_DEFAULTS = added_settings()
 _FINGERPRINTS = {"training": "data_fingerprint", "validation": "val_fingerprint"}
 
 

@@ -8,16 +8,38 @@ from fastreg.training.config import Config
 
 
 def learning_rate(config: Config, step: int, steps: int) -> float:
-    """The learning rate of step ``step`` (from 0) of ``steps``: linear warm-up, then the schedule."""
+    """The learning rate of step ``step`` (from 0) of ``steps``: linear warm-up, the schedule, cooldown.
+
+    Args:
+        config: settings of the run.
+        step: number of the step.
+        steps: number of steps of the run.
+
+    Returns:
+        The rate. It changes with each step; timm's default and torchvision change theirs with each epoch.
+
+    Source:
+        timm.scheduler at step n: CosineLRScheduler, PolyLRScheduler, MultiStepLRScheduler. With ``warmup_overlap`` the
+        schedule counts from the first step, as timm's ``warmup_prefix=False``.
+    """
     warmup = round(config.warmup * steps)
     if step < warmup:
-        return config.lr * (1e-4 + (1 - 1e-4) * step / warmup)
+        if config.warmup_lr is None:
+            return config.lr * (1e-4 + (1 - 1e-4) * step / warmup)
+        return config.warmup_lr + (config.lr - config.warmup_lr) * step / warmup
+    if config.sched == "constant":
+        return config.lr
     if config.sched == "step":
-        return config.lr * 0.1 ** sum(step >= round(at * steps) for at in config.milestones)
-    done = (step - warmup) / max(steps - warmup, 1)
+        return config.lr * config.decay_rate ** sum(step >= round(at * steps) for at in config.milestones)
+    first = 0 if config.warmup_overlap else warmup
+    done = (step - first) / max(steps - round(config.cooldown * steps) - first, 1)
+    if done >= 1:
+        return config.min_lr
     if config.sched == "cosine":
-        return config.lr * 0.5 * (1 + math.cos(math.pi * done))
-    return config.lr * (1 - done)
+        return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
+    if config.sched == "poly":
+        return config.min_lr + (config.lr - config.min_lr) * (1 - done) ** config.decay_rate
+    return config.min_lr + (config.lr - config.min_lr) * (1 - done)
 
 
 def average_decay(config: Config, step: int) -> float:

@@ -1,4 +1,4 @@
-"""The setup before the first step of a run: switches of PyTorch, precision, method, model and optimizer."""
+"""The setup before the first step of a run: switches of PyTorch, precision, method and model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from torch import nn
 from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.methods import Method, create
-from fastreg.models import create_model
+from fastreg.models import check_arguments, create_model
 from fastreg.torch_switches import torch_switches
 from fastreg.training.config import Config
+from fastreg.training.freeze import freeze
+from fastreg.training.initial_weights import input_arguments
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # torch.compile makes one program for each image size, batch size and mode, because convolutions need known sizes.
@@ -60,7 +62,31 @@ def build_method(config: Config) -> Method:
 
 def model_arguments(config: Config, method: Method) -> dict[str, Any]:
     """Arguments of ``create_model`` that the method and the recipe need."""
-    return {**method.model, **({"blurpool": True} if config.blurpool else {})}
+    check_arguments(config.model, config.model_kwargs, "`model_kwargs`")
+    blurpool = {"blurpool": True} if config.blurpool else {}
+    return {**config.model_kwargs, **input_arguments(config), **method.model, **blurpool}
+
+
+def new_model(config: Config, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
+    """The model of a run on the CPU, with its frozen parameters.
+
+    Raises:
+        InputError: an unknown model or argument, a size that it does not take, or a pattern that matches nothing.
+    """
+    torch.manual_seed(config.seed)  # the same initial weights on every rank
+    model = create_model(config.model, num_classes, stem=config.stem, **arguments)
+    pretrained = getattr(model, "pretrained_cfg", None) or {}
+    side = getattr(model, "image_size", None) or (pretrained.get("fixed_input_size") and pretrained["input_size"][-1])
+    side = None if arguments.get("dynamic_img_size") else arguments.get("img_size", side)
+    for name in ("size", "eval_size", "min_size"):
+        if side and getattr(config, name) not in (None, side):
+            argument = "image_size" if config.model.startswith("torchvision:") else "img_size"
+            raise InputError(
+                f"`{name}` is {getattr(config, name)}, and {config.model} takes images of {side} px only: give {side}, "
+                f'or `model_kwargs` {{"{argument}": {getattr(config, name)}}}.'
+            )
+    freeze(model, config.freeze)
+    return model
 
 
 def build_model(
@@ -70,8 +96,7 @@ def build_model(
 
     ``arguments`` are passed to ``create_model``.
     """
-    torch.manual_seed(config.seed)  # the same initial weights on every rank
-    model = create_model(config.model, num_classes, stem=config.stem, **arguments).to(world.device)
+    model = new_model(config, num_classes, arguments).to(world.device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     net: Any = model
@@ -87,32 +112,3 @@ def build_model(
     if config.torchcompile:
         net = torch.compile(net, mode=config.torchcompile, dynamic=False)
     return model, net
-
-
-def build_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD or Adam, fused on a GPU. Without ``norm_weight_decay``, norm parameters and biases have no weight decay."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        (decayed if parameter.ndim > 1 or config.norm_weight_decay else plain).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}]
-    if plain:
-        groups.append({"params": plain, "weight_decay": 0.0})
-    fused = next(model.parameters()).is_cuda
-    if config.opt == "adam":
-        return torch.optim.Adam(groups, lr=config.lr, fused=fused)
-    sgd = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
-    start_momentum(sgd)
-    return sgd
-
-
-def start_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Set each missing momentum buffer of SGD to zeros, which changes no result.
-
-    torch's fused step allocates missing buffers itself and does not write them if an fp16 overflow skips the step; the
-    next step would read uninitialized memory.
-    """
-    for group in optimizer.param_groups:
-        for parameter in group["params"] if group.get("momentum") else ():
-            if optimizer.state[parameter].get("momentum_buffer") is None:
-                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -22,12 +22,14 @@ from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.kernels import Batch, Plan, augment, mixed_cross_entropy
 from fastreg.kernels.types import Targets
+from fastreg.log import log
 from fastreg.models import Normalized, branch_layers, set_fields
 from fastreg.pipelines import Source
-from fastreg.training import setup
+from fastreg.training import optimizer, setup
 from fastreg.training.batchnorm import BatchNormStatistics
 from fastreg.training.color_jitter import make_color_jitter
 from fastreg.training.config import Config
+from fastreg.training.initial_weights import load_initial_weights
 from fastreg.training.schedule import average_decay, learning_rate
 
 _WHITENED = 1000  # images from which a model computes its whitening layer
@@ -69,12 +71,12 @@ class TrainStep:
         self.batchnorm = BatchNormStatistics(self.model, config.grad_accum_steps, world.size)
         if self.method.pixels:  # attacks change pixels in [0, 1], so the module that they call normalizes
             self.net = Normalized(self.net, mean, std).to(world.device)
-        self.optimizer = setup.build_optimizer(config, self.model)
+        self.optimizer = optimizer.build_optimizer(config, self.model)
         # A CUDA graph of torch.compile writes gradients into memory that its next replay reuses. Accumulated gradients
         # must be in other memory, or torch raises or sums wrongly (pytorch issues 169545 and 96693).
         self.keep_grads = config.torchcompile in ("reduce-overhead", "max-autotune") and config.grad_accum_steps > 1
         if self.keep_grads:
-            for parameter in self.model.parameters():
+            for parameter in filter(lambda one: one.requires_grad, self.model.parameters()):
                 parameter.grad = torch.zeros_like(parameter)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")
 
@@ -141,7 +143,7 @@ class TrainStep:
         """Update the weights with the learning rate of step ``step`` (from 0) of ``steps``, and return the rate."""
         lr = learning_rate(self.config, step, steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         if self.config.clip_grad:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
@@ -160,22 +162,29 @@ class TrainStep:
         return bool(torch.stack(list(largest)).isfinite().all())
 
     def begin(self, source: Source) -> None:
-        """Prepare a new run: a model with a whitening layer computes it from training images.
+        """Prepare a new run: load its initial weights; without them, whitening layers are computed from images.
 
         Raises:
-            InputError: the model needs images of one size, and ``source`` has several.
+            InputError: weights that cannot be used, or the model needs images of one size and ``source`` has several.
+            RunError: published weights cannot be downloaded.
         """
         model: Any = self.model
-        if not hasattr(model, "whiten"):
-            return
+        if self.config.pretrained or self.config.initial_checkpoint:
+            classes = len(source.classes)
+            log.info(load_initial_weights(self.config, model, classes, self.model_args))
+        elif hasattr(model, "whiten"):
+            self._whiten(source)
+        if self.ema is not None:
+            self.ema.load_state_dict(model.state_dict())
+
+    def _whiten(self, source: Source) -> None:
+        model: Any = self.model
         if source.canvas is None:
             raise InputError(f"`model` {self.config.model} needs images of one size: train it on CIFAR.")
         images = torch.from_numpy(np.stack([source.read(i) for i in range(min(len(source), _WHITENED))]))
         model.whiten(augment(images, Plan(), mean=self.mean, std=self.std, dtype=torch.float32))
         if self.world.size > 1:  # eigenvectors are defined up to their sign: all ranks take rank 0's
             dist.broadcast(model.whitening, src=0)
-        if self.ema is not None:
-            self.ema.load_state_dict(model.state_dict())
 
     def state(self) -> dict[str, Any]:
         """The content of a checkpoint."""
@@ -191,9 +200,7 @@ class TrainStep:
         self.model.load_state_dict(state["model"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"] or state["model"])  # a new average starts from the weights
-        own = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": own})
-        setup.start_momentum(self.optimizer)
+        optimizer.load_state(self.optimizer, state["optimizer"])
         if state["scaler"]:  # empty unless the run was in fp16; a new scaler finds its scale itself
             self.scaler.load_state_dict(state["scaler"])
 

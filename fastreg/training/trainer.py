@@ -21,11 +21,12 @@ from fastreg.distributed import World, init_distributed, raise_on_all_ranks
 from fastreg.errors import InputError, SharedError
 from fastreg.kernels import Batch
 from fastreg.log import log
-from fastreg.pipelines import Loader
+from fastreg.pipelines import Loader, Source
 from fastreg.progress import Progress, progress
 from fastreg.training import resume as resuming
 from fastreg.training.config import Config
 from fastreg.training.data import make_loaders, open_sets, skipped_images
+from fastreg.training.initial_weights import Statistics, input_statistics
 from fastreg.training.loss_log import LossBuffer
 from fastreg.training.plot_curves import draw_curves
 from fastreg.training.profiling import profiling
@@ -63,13 +64,14 @@ def train(config: Config, *, resume: str | None = None, allow_changes: bool = Fa
         folder, checkpoint = run.enter_context(resuming.run_folder(config, resume, world, allow_changes))
         with raise_on_all_ranks(world):
             train_set, val_set = open_sets(config)
-        train_step = TrainStep(config, len(train_set.classes), train_set.mean, train_set.std, world)
+            mean, std = _statistics(config, train_set, checkpoint)
+        train_step = TrainStep(config, len(train_set.classes), mean, std, world)
         with raise_on_all_ranks(world):
             loader, val_loader = make_loaders(config, train_set, val_set, world, random_crop=train_step.method.crop)
         for opened in (val_loader, loader):
             run.enter_context(contextlib.closing(opened))
         used = {"precision_used": train_step.precision, "loader_used": loader.name, "n_train": len(train_set)}
-        used["model_args"] = dict(train_step.model_args)
+        used |= {"model_args": dict(train_step.model_args), "mean": list(mean), "std": list(std)}
         settings = resuming.describe(config, train_set, val_set, world, **used)
         trainer = Trainer(config, settings, train_step, loader, val_loader, folder, world)
         if checkpoint is None:
@@ -89,6 +91,13 @@ def train(config: Config, *, resume: str | None = None, allow_changes: bool = Fa
                 raise trainer.stopped()
         log.info("done: %s, in %s", trainer.result, folder)
     return folder
+
+
+def _statistics(config: Config, train_set: Source, checkpoint: dict[str, Any] | None) -> Statistics:
+    """Mean and std of the images: those of the run, or of its initial weights, or of the data."""
+    if checkpoint is not None and "mean" in checkpoint.get("config", {}):
+        return checkpoint["config"]["mean"], checkpoint["config"]["std"]
+    return input_statistics(config) or (train_set.mean, train_set.std)
 
 
 class Trainer:

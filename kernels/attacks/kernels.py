@@ -15,6 +15,7 @@ from fastreg.kernels.philox import OPERATIONS, signed, triton_uniform, triton_wo
 
 STEP = 4096
 START = 1024
+LARGEST_GRID = 65_535  # programs along a CUDA grid's second axis
 
 
 @triton.jit
@@ -99,9 +100,12 @@ def start_triton(images: Tensor, epsilon: float, seed: int, indices: Tensor, cli
     B, C, H, W = images.shape
     out = torch.empty_like(images)
     n = C * H * W
-    grid = (cdiv(n, START), B)
     operation = OPERATIONS["attack_start"]
-    start_kernel[grid](
-        out, images, indices, float(epsilon), signed(seed), *images.stride(), W, n, C, START, clip, operation
-    )
+    for first in range(0, B, LARGEST_GRID):
+        rows = slice(first, first + LARGEST_GRID)
+        grid = (cdiv(n, START), min(B - first, LARGEST_GRID))
+        start_kernel[grid](
+            out[rows], images[rows], indices[rows], float(epsilon), signed(seed), *images.stride(), W, n, C, START,
+            clip, operation,
+        )  # fmt: skip
     return out

@@ -1,8 +1,8 @@
 """Cross-entropy on label pairs: the loss of Mixup and CutMix with label smoothing, without dense targets.
 
-``reference.py`` holds the formula and the CPU route, ``forward.py`` and ``backward.py`` the kernels, ``binary.py`` the
-binary cross-entropy. One launch forward
-and one backward for "none", one more forward for "sum" and "mean". The host never waits for the device.
+``reference.py`` holds the formula and the CPU route, ``forward.py`` and ``backward.py`` the kernels, ``weighted.py``
+the route of class weights and float targets, ``binary.py`` the binary cross-entropy. One launch forward and one
+backward for "none", one more forward for "sum" and "mean". The host never waits for the device.
 """
 
 from __future__ import annotations
@@ -13,11 +13,20 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels.checks import check_range, check_tensor
-from fastreg.kernels.cross_entropy.arguments import REDUCTIONS, check_logits, check_pairs, check_smoothing
+from fastreg.kernels.cross_entropy.arguments import (
+    REDUCTIONS,
+    check_class_weight,
+    check_logits,
+    check_pairs,
+    check_smoothing,
+    check_targets,
+    is_dense,
+)
 from fastreg.kernels.cross_entropy.backward import backward_triton
 from fastreg.kernels.cross_entropy.binary import mixed_binary_cross_entropy
 from fastreg.kernels.cross_entropy.forward import forward_triton
 from fastreg.kernels.cross_entropy.reference import backward_reference, forward_reference
+from fastreg.kernels.cross_entropy.weighted import weighted_cross_entropy
 from fastreg.kernels.dispatch import to_device, use_triton
 from fastreg.kernels.types import Targets
 
@@ -30,18 +39,26 @@ def mixed_cross_entropy(
     label_smoothing: float | Tensor = 0.0,
     reduction: str = "mean",
     *,
+    class_weight: Tensor | None = None,
     check_labels: bool = False,
 ) -> Tensor:
     """Cross-entropy on label pairs, differentiable in ``logits``.
 
-    The smoothing is PyTorch's: eps / C on every class. The loss is computed in float32 for every dtype.
+    The smoothing is PyTorch's: eps / C on every class. The loss is computed in float32 for every dtype. On hard labels
+    and on float targets the value is that of ``torch.nn.functional.cross_entropy``, on pairs the sum of two such values
+    with the weights lam and 1 - lam.
 
     Args:
         logits: float32, float16, bfloat16 or float64 [B, C], C of 1 or more.
-        targets: ``Targets``, or int64 [B] of hard labels, on the logits' device. A label of -100 drops its share of the
-            row, as in PyTorch.
-        label_smoothing: Number in [0, 1], or float32 [B], one per row. 1 is the uniform target.
-        reduction: "none", "sum" or "mean". The mean of no rows is NaN.
+        targets: ``Targets``, or int64 [B] of hard labels, or weights of the classes [B, C] in float32, float16,
+            bfloat16 or float64 (soft or multi-label targets; their values are not checked), on the logits' device. A
+            label of -100 drops its share of the row, as in PyTorch.
+        label_smoothing: Number in [0, 1], or float32 [B], one per row. 1 is the uniform target. Float targets are
+            smoothed, too.
+        reduction: "none", "sum" or "mean". The mean divides by the number of rows; for labels without the shares that
+            are ignored, and with class weights by the sum of lam * weight[a] + (1 - lam) * weight[b]. The mean of no
+            rows is NaN.
+        class_weight: float32 [C], the factor of each class's term, or None.
         check_labels: Whether to check labels and lam on a GPU, too, which synchronizes. On the CPU they are always
             checked. Unchecked, a row with a label outside [0, C) or lam outside [0, 1] has the loss NaN.
 
@@ -50,12 +67,17 @@ def mixed_cross_entropy(
 
     Raises:
         TypeError: An argument has a wrong dtype.
-        ValueError: An argument has a wrong shape, device or value.
+        ValueError: An argument has a wrong shape, device or value, or ``targets`` or ``class_weight`` requires a
+            gradient.
 
     Source:
         Mixup: Zhang et al., 2018; CutMix: Yun et al., 2019; label smoothing: Szegedy et al., 2016.
     """
-    return _loss(logits, targets, label_smoothing, reduction, False, check_labels)[0]
+    if class_weight is None and not is_dense(targets):
+        return _loss(logits, targets, label_smoothing, reduction, False, check_labels)[0]
+    logits, eps, smoothing = _check(logits, label_smoothing, reduction)
+    given = (*check_targets(targets, logits, check_labels), check_class_weight(class_weight, logits))
+    return weighted_cross_entropy(logits, *given, eps, smoothing, REDUCTIONS.index(reduction))
 
 
 def scored_cross_entropy(
@@ -92,10 +114,11 @@ def scored_cross_entropy(
 def _loss(
     logits: Tensor, targets: Any, smoothing: float | Tensor, reduction: str, score: bool, check_labels: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    a, b, lam = _check(logits, targets, smoothing, reduction, check_labels)
-    eps, smoothing = (smoothing, 0.0) if isinstance(smoothing, Tensor) else (None, float(smoothing))
-    eps = eps if eps is None else to_device(eps, logits.device, "label_smoothing")
-    arguments = (logits.contiguous(), a, b, lam, eps, smoothing, REDUCTIONS.index(reduction), score)
+    if is_dense(targets):
+        raise TypeError(f"`targets` is {targets.dtype}: give Targets or torch.int64, which accuracy is defined for.")
+    logits, eps, smoothing = _check(logits, smoothing, reduction)
+    pair = check_pairs(targets, logits, check_labels)
+    arguments = (logits, *pair, eps, smoothing, REDUCTIONS.index(reduction), score)
     run = _forward_op if torch.compiler.is_compiling() else _CrossEntropy.apply
     loss, _, _, hit, confidence = run(*arguments)
     return loss, hit, confidence
@@ -186,15 +209,13 @@ def _backward_compiled(ctx: Any, grad: Tensor, *_: Any) -> Any:
 _forward_op.register_autograd(_backward_compiled, setup_context=_save)
 
 
-def _check(
-    logits: Tensor, targets: Any, label_smoothing: float | Tensor, reduction: str, check_labels: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Check the arguments and return a, b and lam. Hard labels have neither b nor lam."""
+def _check(logits: Tensor, smoothing: float | Tensor, reduction: str) -> tuple[Tensor, Tensor | None, float]:
+    """Check the arguments and return contiguous logits, the smoothing per row, and that of all rows."""
     check_logits(logits, reduction)
-    if isinstance(label_smoothing, Tensor):
-        check_tensor("label_smoothing", label_smoothing, torch.float32, (len(logits),))
-        if not label_smoothing.is_cuda and not torch.compiler.is_compiling():
-            check_range("label_smoothing", label_smoothing, 0, 1)
-    else:
-        check_smoothing(label_smoothing)
-    return check_pairs(targets, logits, check_labels)
+    if not isinstance(smoothing, Tensor):
+        check_smoothing(smoothing)
+        return logits.contiguous(), None, float(smoothing)
+    check_tensor("label_smoothing", smoothing, torch.float32, (len(logits),))
+    if not smoothing.is_cuda and not torch.compiler.is_compiling():
+        check_range("label_smoothing", smoothing, 0, 1)
+    return logits.contiguous(), to_device(smoothing, logits.device, "label_smoothing"), 0.0

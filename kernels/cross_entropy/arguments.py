@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fastreg.kernels.checks import check_range, check_tensor
 from fastreg.kernels.cross_entropy.reference import IGNORE
+from fastreg.kernels.dispatch import to_device
 from fastreg.kernels.types import Targets
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -44,6 +45,38 @@ def check_pairs(
                 _check_labels(name, field, C)
     a, *pair = (field.contiguous() for field in fields.values())
     return a, pair[0] if pair else None, pair[1] if pair else None
+
+
+def is_dense(targets: Targets | Tensor) -> bool:
+    return isinstance(targets, Tensor) and targets.is_floating_point()
+
+
+def check_targets(
+    targets: Targets | Tensor, logits: Tensor, check_labels: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """Check targets of any kind and return ``(a, b, lam, dense)``, contiguous; None for those that are not given."""
+    if not is_dense(targets):
+        return *check_pairs(targets, logits, check_labels), None
+    assert isinstance(targets, Tensor)
+    if targets.dtype not in DTYPES:
+        raise TypeError(f"`targets` is {targets.dtype}: give torch.float32, float16, bfloat16 or float64.")
+    check_tensor("targets", targets, targets.dtype, tuple(logits.shape), logits.device)
+    _check_constant("targets", targets)
+    return None, None, None, targets.contiguous()
+
+
+def check_class_weight(class_weight: Tensor | None, logits: Tensor) -> Tensor | None:
+    """Check weights [C] and return them on the logits' device."""
+    if class_weight is None:
+        return None
+    check_tensor("class_weight", class_weight, torch.float32, (logits.shape[1],))
+    _check_constant("class_weight", class_weight)
+    return to_device(class_weight, logits.device, "class_weight")
+
+
+def _check_constant(name: str, value: Tensor) -> None:
+    if value.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"`{name}` requires a gradient, and the loss has one in `logits` only: give {name}.detach().")
 
 
 def _check_labels(name: str, labels: Tensor, C: int) -> None:

@@ -9,8 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastreg.kernels.checks import check_tensor
-from fastreg.kernels.cross_entropy.arguments import DTYPES, REDUCTIONS, check_logits, check_pairs, check_smoothing
+from fastreg.kernels.cross_entropy.arguments import (
+    REDUCTIONS,
+    check_class_weight,
+    check_logits,
+    check_smoothing,
+    check_targets,
+)
 from fastreg.kernels.cross_entropy.binary_kernels import backward_triton, forward_triton
 from fastreg.kernels.cross_entropy.binary_reference import (
     BinaryTargets,
@@ -18,7 +23,7 @@ from fastreg.kernels.cross_entropy.binary_reference import (
     backward_reference,
     forward_reference,
 )
-from fastreg.kernels.dispatch import to_device, use_triton
+from fastreg.kernels.dispatch import use_triton
 from fastreg.kernels.types import Targets
 
 
@@ -71,35 +76,13 @@ def mixed_binary_cross_entropy(
     check_smoothing(label_smoothing)
     if target_threshold is not None and not isinstance(target_threshold, (int, float)):
         raise TypeError(f"`target_threshold` is {type(target_threshold).__name__}: give a number or None.")
-    a, b, lam, dense = _targets(logits, targets, check_labels)
-    if class_weight is not None:
-        check_tensor("class_weight", class_weight, torch.float32, (logits.shape[1],))
-        _check_constant("class_weight", class_weight)
-        class_weight = to_device(class_weight, logits.device, "class_weight")
     arguments = (
-        logits.contiguous(), a, b, lam, dense, class_weight, float(label_smoothing),
-        None if target_threshold is None else float(target_threshold), bool(sum_classes), REDUCTIONS.index(reduction),
+        logits.contiguous(), *check_targets(targets, logits, check_labels), check_class_weight(class_weight, logits),
+        float(label_smoothing), None if target_threshold is None else float(target_threshold), bool(sum_classes),
+        REDUCTIONS.index(reduction),
     )  # fmt: skip
     run = _forward_op if torch.compiler.is_compiling() else _BinaryCrossEntropy.apply
     return run(*arguments)[0]
-
-
-def _targets(
-    logits: Tensor, targets: Targets | Tensor, check_labels: bool
-) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-    """``(a, b, lam, dense)``; None for those that are not given."""
-    if not (isinstance(targets, Tensor) and targets.is_floating_point()):
-        return *check_pairs(targets, logits, check_labels), None
-    if targets.dtype not in DTYPES:
-        raise TypeError(f"`targets` is {targets.dtype}: give torch.float32, float16, bfloat16 or float64.")
-    check_tensor("targets", targets, targets.dtype, tuple(logits.shape), logits.device)
-    _check_constant("targets", targets)
-    return None, None, None, targets.contiguous()
-
-
-def _check_constant(name: str, value: Tensor) -> None:
-    if value.requires_grad and torch.is_grad_enabled():
-        raise ValueError(f"`{name}` requires a gradient, and the loss has one in `logits` only: give {name}.detach().")
 
 
 def _forward(

@@ -10,6 +10,7 @@ from fastreg.cli.options import FLAGS, one_value_each
 from fastreg.errors import InputError
 from fastreg.training import Config, make_config
 from fastreg.training.flag_aliases import translate
+from tests.support import peer
 
 
 @pytest.fixture
@@ -101,6 +102,26 @@ def test_a_command_of_torchvision(config):
         ("--reg cutmix --mixup-prob 0.3", {"reg": "cutmix", "reg_args": {"cutmix_prob": 0.3}}),
         ("--mixup 0.1 --reprob 0.25", {"reg": "mixup+random_erasing"}),
         ("--mixup 0.1 --mixup-mode batch", {"scope": "batch"}),
+        ("--opt adamw --opt-betas 0.9 0.95", {"opt": "adamw", "lr": 1e-3, "opt_betas": (0.9, 0.95)}),
+        ("--opt-eps 1e-6 --opt adam --lr 1e-3", {"opt": "adam", "opt_eps": 1e-6}),
+        ("--opt timm:lamb --lr 5e-3 --sched cosine --min-lr 1e-6", {"opt": "timm:lamb", "lr": 5e-3, "min_lr": 1e-6}),
+        ("--epochs 90 --cooldown-epochs 10 --warmup-epochs 5", {"epochs": 100, "cooldown": 0.1, "warmup": 0.05}),
+        ("--epochs 95 --warmup-epochs 5 --warmup-prefix", {"epochs": 100, "cooldown": 0.0, "warmup": 0.05}),
+        (
+            "--sched step --decay-epochs 30 --epochs 90 --decay-rate 0.2",
+            {"milestones": (1 / 3, 2 / 3), "decay_rate": 0.2},
+        ),
+        ("--lr-step-size 0.5 --epochs 2 --lr-gamma 0.5", {"milestones": (0.25, 0.5, 0.75), "decay_rate": 0.5}),
+        ("--warmup-lr 1e-5 --sched-on-updates", {"warmup_lr": 1e-5}),
+        ("--lr 0.5 --lr-warmup-method linear --lr-warmup-decay 0.01", {"warmup_lr": 0.005}),
+        ("--layer-decay 0.75 --freeze conv1,layer1", {"layer_decay": 0.75, "freeze": ("conv1", "layer1")}),
+        ("--pretrained", {"pretrained": True, "initial_checkpoint": None}),
+        ("--initial-checkpoint w.pth --weights-key ema", {"initial_checkpoint": "w.pth", "weights_key": "ema"}),
+        (
+            "--model timm:vit_tiny_patch16_224 --drop 0.1 --drop-path 0.2 --img-size 224",
+            {"model_kwargs": {"drop_rate": 0.1, "drop_path_rate": 0.2}, "reg": "none"},
+        ),
+        ('--model-kwargs {"zero_init_residual":true}', {"model_kwargs": {"zero_init_residual": True}}),
     ],
 )
 def test_words(words, expected, config):
@@ -112,9 +133,20 @@ def test_words(words, expected, config):
     ("words", "message"),
     [
         ("--aa rand-m9", "No such option: --aa"),
-        ("--warmup-lr 1e-5", "No such option: --warmup-lr"),
         ("--mixup-mode pair", "unknown --scope 'pair': known are batch, sample"),
-        ("--opt adamw", "unknown --opt 'adamw'"),
+        ("--opt adamv", "unknown --opt 'adamv': known are sgd, adam, adamw, timm:NAME; did you mean 'adam'?"),
+        ("--opt timm:lamb", "--opt timm:lamb needs --lr: the recipe's rate 0.05 is for sgd."),
+        ("--opt-eps 1e-8", "--opt-eps is for Adam and others, and --opt is sgd: leave it out."),
+        ("--opt adamw --opt-betas 0.9", "--opt-betas is (0.9,): give two numbers for adamw."),
+        ("--min-lr 0.5", "--min-lr 0.5 is more than --lr 0.05"),
+        ("--lr-warmup-decay 0.01", "--lr-warmup-decay is a factor of the learning rate: give --lr, or --warmup-lr"),
+        ("--lr-warmup-method constant", "--lr-warmup-method is 'constant': the warm-up is linear."),
+        ("--decay-epochs 0", "--decay-epochs is 0: give more than 0 epochs."),
+        ("--drop 0.1", "--drop is for models of timm, not for resnet18: give --model-args."),
+        ("--pretrained --initial-checkpoint w.pth", "--pretrained and --initial-checkpoint are both weights"),
+        ("--pretrained --stem cifar", "--pretrained weights have the imagenet --stem, not cifar"),
+        ("--weights-key ema", "--weights-key is for the file of --initial-checkpoint"),
+        ("--cooldown 0.6 --warmup 0.6", "warm-up and cooldown are 0.6 and 0.6 of the run"),
         ("--mixup-prob 0.5", "--mixup-prob is for --mixup or --cutmix"),
         ("--mixup 0.1 --mixup-switch-prob 0.5", "--mixup-switch-prob is for --mixup and --cutmix"),
         ("--cutmix 1 --reprob 0.2", "both draw the plan's box"),
@@ -140,6 +172,12 @@ def test_flags_without_a_meaning_here_are_errors(words, message, config):
     assert message in str(error.value)
 
 
+def test_an_optimizer_that_only_timm_has_names_timm(config):
+    peer("timm")
+    with pytest.raises(InputError, match="--opt 'lamb' is an optimizer of timm: give timm:lamb"):
+        config("imagenet --opt lamb --lr 5e-3")
+
+
 @pytest.mark.parametrize(
     ("dataset", "suite"), [("imagenet", "imagenet-c"), ("cifar10", "paper"), ("cifar100", "paper"), ("folder", "paper")]
 )
@@ -149,7 +187,8 @@ def test_the_next_command_is_named_for_every_data_set(dataset, suite, config, ca
 
 
 def test_every_setting_has_a_flag_and_every_flag_a_meaning():
-    flags = {name for rows in FLAGS.values() for name in rows} - {"gpus", "resume", "allow_changes"}
+    flags = {name for rows in FLAGS.values() for name in rows} - {"gpus", "resume", "allow_changes", "config"}
+    flags -= {"sched_on_updates", "lr_warmup_method"}  # always so: per step, linear
     fields = set(Config.__dataclass_fields__) - {"dataset", "global_batch"}  # the batch belongs to the recipe
     assert fields <= flags
     theirs = {
@@ -159,12 +198,18 @@ def test_every_setting_has_a_flag_and_every_flag_a_meaning():
         "cutmix": 1.0,
         "drop_path": 0.1,
         "warmup_epochs": 1,
+        "cooldown_epochs": 1,
+        "decay_epochs": 1,
+        "drop": 0.1,
+        "lr_warmup_decay": 0.1,
     }
+    theirs_need = {"warmup_prefix": {"warmup_epochs": 1}, "lr_warmup_decay": {"lr": 0.1}}
     for name in flags - fields:
-        rest = {"mixup": 1.0, "cutmix": 1.0} if "prob" in name else {}
-        found = translate({**rest, name: theirs.get(name, True)}, 10)
+        rest = {"mixup": 1.0, "cutmix": 1.0} if "prob" in name else theirs_need.get(name, {})
+        base = {"epochs": 10, "model": "timm:resnet18" if name == "drop" else "resnet18"}
+        found = translate({**rest, name: theirs.get(name, True)}, base)
         assert name not in found
-        assert found != translate(rest, 10)
+        assert found != translate(rest, base)
 
 
 def test_numbers_of_other_flags_stay_unchanged():

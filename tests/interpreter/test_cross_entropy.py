@@ -17,7 +17,7 @@ def test_loss_and_gradient(dtype, C):
     B = 7 if C <= 8192 else 3 if C < 20_000 else 1
     check(dtype, C, B, 0.1, "mean")
     check(dtype, C, B, torch.linspace(0, 1, B), "none")
-    check(dtype, C, B, 0.0, "sum", hard=True)
+    check(dtype, C, B, 0.0, "sum", kind="hard")
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean"])

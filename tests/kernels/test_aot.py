@@ -19,7 +19,9 @@ CASES = [(90, v) for v in VARIANTS] + [(capability, v) for capability in (80, 10
 
 
 # the losses have a tolerance, and need the hardware's exponential
-APPROXIMATE = tuple(f"fastreg.kernels.cross_entropy.{name}" for name in ("forward", "backward", "binary_kernels"))
+APPROXIMATE = tuple(
+    f"fastreg.kernels.cross_entropy.{name}" for name in ("forward", "backward", "binary_kernels", "weighted_kernels")
+)
 CODES: dict[tuple[int, str], Code] = {}  # codes read so far, for the test of the README's table
 
 

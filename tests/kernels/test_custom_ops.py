@@ -49,6 +49,19 @@ def test_binary_cross_entropy_operator(reduction, sum_classes, kind):
     torch.library.opcheck(torch.ops.fastreg.binary_cross_entropy_backward.default, arguments, test_utils=TESTS)
 
 
+@pytest.mark.parametrize("reduction", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["hard", "pair", "dense"])
+def test_weighted_cross_entropy_operator(reduction, kind):
+    z, (a, b, lam), dense = torch.randn(6, 5, requires_grad=True), labels(6, 5), torch.rand(6, 5)
+    targets = {"hard": (a, None, None, None), "pair": (a, b, lam, None), "dense": (None, None, None, dense)}[kind]
+    weight, eps = (torch.rand(5), torch.rand(6)) if kind == "pair" else (None, None)
+    arguments = (z, *targets, weight, eps, 0.1, reduction)
+    torch.library.opcheck(torch.ops.fastreg.weighted_cross_entropy.default, arguments, test_utils=TESTS)
+    grad = torch.rand(() if reduction else (6,))
+    arguments = (grad, z.detach(), torch.rand(2, 6), torch.ones(()), *arguments[1:])
+    torch.library.opcheck(torch.ops.fastreg.weighted_cross_entropy_backward.default, arguments, test_utils=TESTS)
+
+
 @pytest.mark.parametrize("fields", [(), ("flip", "partner", "lam"), ("crop", "noise", "box", "box_fill")])
 def test_augment_operator(fields):
     plan = draw_plan(fields, 4, 8, 12, (16, 16), "cpu")
@@ -73,6 +86,8 @@ def test_a_compiled_step_is_one_graph_and_the_same_numbers():
         logits = x.flatten(1) @ weight
         loss = mixed_cross_entropy(logits, targets, 0.1)
         rows, hit, confidence = scored_cross_entropy(logits, targets)
+        loss = loss + mixed_cross_entropy(logits, targets, class_weight=classes)
+        loss = loss + mixed_cross_entropy(logits, logits.detach().softmax(1), 0.1)
         loss = loss + mixed_binary_cross_entropy(logits, targets, 0.1, 0.2)
         loss = (
             loss

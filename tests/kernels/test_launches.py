@@ -25,8 +25,9 @@ from fastreg.kernels import (
 )
 from fastreg.kernels.attacks import start_in_ball
 from fastreg.kernels.augmentation.registry import MEAN, STD
-from fastreg.kernels.cross_entropy import _backward, _forward, binary
-from fastreg.kernels.cross_entropy.registry import _SIZES, OPS
+from fastreg.kernels.cross_entropy import _backward, _forward, binary, weighted
+from fastreg.kernels.cross_entropy.examples import SIZES
+from fastreg.kernels.cross_entropy.registry import OPS
 from fastreg.kernels.dispatch import INTERPRETED
 from fastreg.kernels.registry import operations
 from tests.kernels.cross_entropy.losses import labels
@@ -90,7 +91,7 @@ def test_registered_variants_are_launched(name, launched):
 
 @pytest.mark.parametrize("size", ["1000", "21848", "21841"])
 def test_registered_variants_of_the_loss_are_launched(size, launched):
-    B, C = _SIZES[size][1]
+    B, C = SIZES[size][1]
     op = next(op for op in operations() if op.name == f"mixed_cross_entropy_{size}")
     with torch.no_grad(), FakeTensorMode():
         e = partial(torch.empty, device="cuda:0")
@@ -155,6 +156,44 @@ def test_binary_losses(C, sum_classes, reduction, dense, launched):
             launched.clear()
             grad = binary._backward(torch.empty_like(value), z, total, *settings)
     assert value.shape == (() if whole else (6,) if sum_classes else (6, C))
+    assert (grad.shape, grad.dtype) == (z.shape, z.dtype)
+    assert len(launched) == 1
+
+
+@pytest.mark.parametrize("name", ["1000", "1000_dense", "21848_dense", "21841"])
+def test_registered_variants_of_the_weighted_loss_are_launched(name, launched):
+    op = next(op for op in operations() if op.name == f"weighted_cross_entropy_{name}")
+    example = op.example("cpu", small=False)
+    dense = isinstance(example["targets"], torch.Tensor)
+    with torch.no_grad(), FakeTensorMode():
+        z, targets, weight = fake((example["logits"], example["targets"], example.get("class_weight")))
+        settings = (*((None, None, None, targets) if dense else (*targets, None)), weight, None, 0.1, 2)
+        with Watch():
+            _, rows, total = weighted._forward(z, *settings)
+            weighted._backward(torch.empty((), device="cuda:0"), z, rows, total, *settings)
+    assert_registered((*op.aot, *OPS[0].aot), launched)  # every row shares the reduction kernel of the first
+    assert len(launched) == 3
+
+
+@pytest.mark.parametrize("C", [10, 1000, 21841])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("kind", ["pair", "hard", "dense"])
+def test_weighted_losses(C, reduction, kind, launched):
+    """As many launches as without weights."""
+    whole = reduction == "mean"
+    with torch.no_grad(), FakeTensorMode():
+        z, pair, t = fake((torch.empty(6, C, dtype=torch.bfloat16), labels(6, C), torch.rand(6, C)))
+        eps, weight = fake((torch.rand(6), torch.rand(C)))
+        targets = {"pair": pair, "hard": pair.a, "dense": t}[kind]
+        with Watch():
+            mixed_cross_entropy(z, targets, eps, reduction, class_weight=None if kind == "dense" else weight)
+            assert len(launched) == 1 + whole
+            given = {"pair": (*pair, None), "hard": (pair.a, None, None, None), "dense": (None, None, None, t)}[kind]
+            settings = (*given, weight, None, 0.0, 2 * whole)
+            value, rows, total = weighted._forward(z, *settings)
+            launched.clear()
+            grad = weighted._backward(torch.empty_like(value), z, rows, total, *settings)
+    assert value.shape == (() if whole else (6,))
     assert (grad.shape, grad.dtype) == (z.shape, z.dtype)
     assert len(launched) == 1
 

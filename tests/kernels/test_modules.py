@@ -106,6 +106,11 @@ def test_modules_are_picklable_and_copyable(restored):
 def test_mixed_cross_entropy():
     z, targets = torch.randn(4, 5), labels(4, 5)
     assert torch.equal(MixedCrossEntropy(0.2, "sum")(z, targets), mixed_cross_entropy(z, targets, 0.2, "sum"))
+    weight = torch.rand(5)
+    module = MixedCrossEntropy(0.2, "sum", weight)
+    assert torch.equal(module(z, targets), mixed_cross_entropy(z, targets, 0.2, "sum", class_weight=weight))
+    assert not module.state_dict()
+    assert "class_weight=[5]" in repr(module)
 
 
 def test_mixed_binary_cross_entropy():

@@ -17,6 +17,7 @@ _HALF = {
     "min": "fmin_(%s, %s)",
     "max": "fmax_(%s, %s)",
 }
+_PACKED = {"f16x2": "ff16(%s)", "bf16x2": "fbf16(%s)"}  # two numbers in a 32-bit register
 _ROUND = {"rni": "rint", "rzi": "trunc", "rmi": "floor", "rpi": "ceil"}
 # Modifiers that ``emit`` knows.
 MODIFIERS = {"rn", "rz", "rm", "rp", "ftz", "sat", "NaN", "full", "approx", *_ROUND, *BITS}
@@ -38,7 +39,8 @@ _APPROXIMATE = {
 def is_float(i: Instruction) -> bool:
     """Whether ``emit`` takes the instruction."""
     arithmetic = i.opcode in (*_HALF, "mad", "div", "setp") and i.type in (*FLOATS, "f32x2")
-    return arithmetic or i.opcode in OPCODES or _converts(i)
+    packed = i.opcode in ("abs", "neg", "setp") and i.type in _PACKED
+    return arithmetic or packed or i.opcode in OPCODES or _converts(i)
 
 
 def _converts(i: Instruction) -> bool:
@@ -91,8 +93,11 @@ def emit(r: Operands, i: Instruction, products: Products) -> str:
 
     if op == "cvt":
         return _convert(r, i)
+    if t in _PACKED and op in ("abs", "neg"):  # sign bits
+        x2 = r.bits(o[1], 32)
+        return r.assign(o[0], f"{x2} & 0x7fff7fffu" if op == "abs" else f"{x2} ^ 0x80008000u", "b32")
     if op == "setp":
-        return _compare(r, i, flush)
+        return _compare_packed(r, i) if t in _PACKED else _compare(r, i, flush)
     if t == "f32x2" and op in ("add", "sub", "mul", "fma") and i.modifiers <= {"rn"}:
         return _pairs(r, i)
     if t not in FLOATS:
@@ -151,6 +156,19 @@ def _add_or_multiply(r: Operands, i: Instruction, x, products: Products) -> str:
             contracted = f"{fma}({first}{factors[0]}, {factors[1]}, {last}{x(other)})"
             return f"(CONTRACT ? (J->contracted++, {contracted}) : ({value}))"
     return value
+
+
+def _compare_packed(r: Operands, i: Instruction) -> str:
+    """One predicate for the low numbers, one for the high ones."""
+    if i.parts[1] not in COMPARISONS or len(i.parts) > 3:
+        raise Unsupported(f"line {i.line}: {i.text}")
+    sets = []
+    for shift, predicate in zip((0, 16), i.operands[0].split("|"), strict=True):
+        a, b = (_PACKED[i.type] % f"(uint16_t)({r.bits(operand, 32)} >> {shift})" for operand in i.operands[1:])
+        test = f"{a} {COMPARISONS[i.parts[1]]} {b}"
+        # "ne" is false for NaN, unlike C's
+        sets.append(r.assign(predicate, f"({test}) && !isnan({a}) && !isnan({b})", "pred"))
+    return "{ " + " ".join(sets) + " }"
 
 
 def _compare(r: Operands, i: Instruction, flush: bool) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulated_gpu.guard import unavailable
 from tests.fastreg.training import tiny_runs as tiny
+from tests.simulated_gpu.guard import unavailable
 
 
 @pytest.fixture

@@ -22,13 +22,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 
 DEVICE = torch.device("cuda", 0)
-# operations whose result, or its shape, the host reads from the device
-_READS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default, aten.masked_select.default}
 _COPIES = {aten._to_copy.default, aten.copy_.default}
 # operations without a form for fake tensors; all change their arguments in place
 _IN_PLACE = {
@@ -57,6 +55,8 @@ class Memory:
     used: Clock = field(default_factory=dict)
     recorded: set[int] = field(default_factory=set)  # streams of record_stream
     origin: str = ""
+    pooled: bool = False  # of a graph, whose memory is freed with it
+    foreign: bool = False  # not PyTorch's, so that PyTorch's record_stream does nothing
 
 
 @dataclass
@@ -144,7 +144,8 @@ class Gpu(TorchDispatchMode):
         known = self.memory.get(storage._cdata)
         if known is None or known.alive.expired():
             self.allocations += self.on_device(t)
-            known = self.memory[storage._cdata] = Memory(StorageWeakRef(storage), stream, origin=origin)
+            known = Memory(StorageWeakRef(storage), stream, origin=origin, pooled=self.capturing)
+            self.memory[storage._cdata] = known
         clock = self.clocks[stream]
         if known.written and clock.get(known.written[0], 0) < known.written[1]:
             raise GpuError(f"{origin} on stream {stream} is not ordered after {known.origin} on {known.written[0]}")
@@ -157,11 +158,13 @@ class Gpu(TorchDispatchMode):
 
     def sweep(self) -> None:
         """Check memory that was released since the last sweep: its next owner must not meet its last user."""
+        if len(self.clocks) == 1:
+            return  # one stream keeps its own order
         for key, known in list(self.memory.items()):
             if not known.alive.expired():
                 continue
             del self.memory[key]
-            if key in self.pinned:
+            if known.pooled or key in self.pinned:
                 continue  # the allocator of pinned memory notes an event after each copy
             clock = self.clocks[known.stream]
             late = [s for s, n in known.used.items() if s not in known.recorded and clock.get(s, 0) < n]
@@ -207,11 +210,11 @@ class Gpu(TorchDispatchMode):
         host = [t for t in leaves if not self.on_device(t)]
         if func in _COPIES and (host or torch.device(kwargs.get("device") or DEVICE).type == "cpu"):
             return self._transfer(func, args, kwargs, name)
-        if func in _READS or (func is aten.index.Tensor and any(_is_mask(i) for i in args[1] if i is not None)):
+        if _reads(func, args):
             self.wait(self.clocks[self.current], name)
             if func is aten._local_scalar_dense.default:
                 return 0.0 if args[0].dtype.is_floating_point else 0
-            if func is aten.equal.default:
+            if str(func._schema.returns[0].type) == "bool":
                 return True
             raise GpuError(f"{name}: the size of the result depends on values")
         if func is aten.record_stream.default:
@@ -288,12 +291,22 @@ def caller() -> str:
     return "?"
 
 
+def _reads(func: Any, args: Any) -> bool:
+    """Whether the host reads a value of the device, or a size that depends on values."""
+    if func is aten.index.Tensor:
+        return any(_is_mask(index) for index in args[1] if index is not None)
+    return torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
+
+
 def _is_mask(index: Any) -> bool:
     return isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8)
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     """The arguments that an operation changes."""
-    named = [*zip(func._schema.arguments, args), *((a, kwargs[a.name]) for a in func._schema.arguments if a.name in kwargs)]
+    named = [
+        *zip(func._schema.arguments, args),
+        *((a, kwargs[a.name]) for a in func._schema.arguments if a.name in kwargs),
+    ]
     changed = [value for argument, value in named if argument.alias_info and argument.alias_info.is_write]
     return [t for t in tree_leaves(changed) if isinstance(t, Tensor)]

@@ -126,7 +126,7 @@ def simulated_gpu(patch: Any, *, compiles: bool = False, capability: tuple[int, 
 
     def record_stream(t: Any, stream: Any) -> None:
         known = gpu.memory.get(t.untyped_storage()._cdata)
-        if known is not None:
+        if known is not None and not known.foreign:
             known.recorded.add(stream.number)
 
     def reads_host(name: str) -> Callable[..., Any]:
@@ -155,7 +155,8 @@ def simulated_gpu(patch: Any, *, compiles: bool = False, capability: tuple[int, 
         "CUDAGraph": _graph_class(gpu), "graph_pool_handle": lambda: (0, 1), "is_bf16_supported": lambda *a, **k: True,
         "max_memory_allocated": lambda device=None: 0, "reset_peak_memory_stats": lambda device=None: None,
         "memory_allocated": lambda device=None: 0, "manual_seed": lambda seed: None,
-        "manual_seed_all": lambda seed: None,
+        "manual_seed_all": lambda seed: None, "get_rng_state": lambda device=None: torch.zeros(16, dtype=torch.uint8),
+        "set_rng_state": lambda state, device=None: None,
     }  # fmt: skip
     for name, value in values.items():
         patch.setattr(torch.cuda, name, value)

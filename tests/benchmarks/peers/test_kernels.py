@@ -11,8 +11,24 @@ from torch import Tensor, nn
 from fastreg import methods
 from fastreg.benchmarks import images as real_images
 from fastreg.benchmarks.peers import normalization_stats
-from fastreg.benchmarks.peers.kernels import augment_peers, compiled, plain_augment, plain_fgsm, plain_loss
-from fastreg.kernels import Plan, Targets, augment, fgsm_attack, fgsm_step, mixed_cross_entropy
+from fastreg.benchmarks.peers.kernels import (
+    augment_peers,
+    compiled,
+    plain_augment,
+    plain_binary_loss,
+    plain_fgsm,
+    plain_loss,
+    plain_weighted_loss,
+)
+from fastreg.kernels import (
+    Plan,
+    Targets,
+    augment,
+    fgsm_attack,
+    fgsm_step,
+    mixed_binary_cross_entropy,
+    mixed_cross_entropy,
+)
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
 from tests.support import peer
 
@@ -159,6 +175,12 @@ def test_the_plain_peers_do_the_same():
         same(plain_augment(PIXELS, Plan(**fields), torch.float32, STATS), ours(**fields))
     logits, targets = torch.randn(B, 9), Targets(LABELS % 9, LABELS % 5, LAM)
     same(plain_loss(logits, targets, 0.1), mixed_cross_entropy(logits, targets, 0.1, "none"))
+    weight = torch.rand(logits.shape[1])
+    same(
+        plain_weighted_loss(logits, targets, 0.1, weight),
+        mixed_cross_entropy(logits, targets, 0.1, class_weight=weight),
+    )
+    same(plain_binary_loss(logits, targets, 0.1), mixed_binary_cross_entropy(logits, targets, 0.1))
     x, g = torch.rand(2, 3, 5, 5), torch.randn(2, 3, 5, 5)
     same(plain_fgsm(x, g, 0.1), fgsm_step(x, g, 0.1))
 

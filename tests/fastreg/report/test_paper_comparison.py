@@ -13,7 +13,7 @@ from fastreg.evaluation import Scorecard
 from fastreg.recipes import PAPER
 from fastreg.report import paper, paper_comparison, print_scorecard, write_report
 from fastreg.report.paper_comparison import FREE, N_TRAIN, recipe, training_differences
-from fastreg.training.config import Config, to_dict
+from fastreg.training.config import ADDED, Config, to_dict
 from fastreg.training.recipe_table import recipe_config
 from tests.fastreg.report.make_runs import make_run, paper_settings, read_report
 
@@ -53,6 +53,19 @@ OTHER = {
     "precision": "bf16",
     "sync_bn": True,
     "batch_size": 8,
+    "model_kwargs": {"zero_init_residual": True},
+    "pretrained": True,
+    "initial_checkpoint": "weights.pth",
+    "weights_key": "ema",
+    "freeze": ["layer1"],
+    "opt_eps": 1e-3,
+    "opt_betas": [0.8, 0.9],
+    "layer_decay": 0.75,
+    "decay_rate": 0.2,
+    "min_lr": 1e-5,
+    "warmup_lr": 1e-4,
+    "warmup_overlap": True,
+    "cooldown": 0.1,
 }
 NEEDS = {"size_ramp": {"min_size": 128}, "model_ema_warmup": {"model_ema_decay": 0.99}}
 IDENTITY = {"dataset", "reg"}  # another value: another row, or none
@@ -90,7 +103,14 @@ def test_each_setting_that_differs_is_named(name, field):
     assert any(one.startswith(f"{field} ") for one in found)
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Config) if field.name not in IDENTITY | FREE])
+@pytest.mark.parametrize("field", sorted(ADDED))
+def test_a_setting_that_earlier_runs_lack_has_its_default(field):
+    settings = settings_of("paper/imagenet/mixup") | NEEDS.get(field, {})
+    settings.pop(field)
+    assert not any(field in one for one in training_differences(settings))
+
+
+@pytest.mark.parametrize("field", [one.name for one in fields(Config) if one.name not in IDENTITY | FREE | ADDED])
 def test_a_setting_that_is_not_known_is_named(field):
     settings = settings_of("paper/imagenet/mixup") | NEEDS.get(field, {})
     for key in (field, f"{field}_used"):

@@ -24,8 +24,8 @@ from fastreg.models.blurpool import BlurConv2d
 from fastreg.models.branch import Fields, StochasticDepth
 from fastreg.models.resnet import RESNETS
 from fastreg.training import Config
+from fastreg.training.optimizer import build_optimizer
 from fastreg.training.schedule import learning_rate
-from fastreg.training.setup import build_optimizer
 from fastreg.training.train_step import TrainStep
 from tests.fastreg.training.tiny_runs import ALONE, STATISTICS, advance, settings, shrink
 from tests.support import peer, train_words, write_tiny_imagenet

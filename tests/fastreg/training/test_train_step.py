@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 from fastreg import models
 from fastreg.models import create_model, pyramidnet
 from fastreg.training import Config, train
-from fastreg.training.setup import build_optimizer, training_switches
+from fastreg.training.optimizer import build_optimizer
+from fastreg.training.setup import training_switches
 from fastreg.training.train_step import TrainStep
 from tests.fastreg.training import tiny_runs as tiny
 from tests.fastreg.training.tiny_runs import ALONE, STATISTICS, advance, batch

@@ -21,7 +21,7 @@ def test_loss_and_gradient(dtype, C, reduction):
     B = 7 if C < 20000 else 3
     for eps in (0.0, 0.1, 1.0, torch.linspace(0, 1, B)):
         check(dtype, C, B, eps, reduction)
-    check(dtype, C, B, 0.1, reduction, hard=True)
+    check(dtype, C, B, 0.1, reduction, kind="hard")
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
