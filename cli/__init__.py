@@ -18,6 +18,7 @@ COMMANDS = (
     "data",
     "train",
     "eval",
+    "predict",
     "export",
     "report",
     "leaderboard",
@@ -83,7 +84,6 @@ def load_commands() -> Any:
 def main() -> None:
     """Run the command line. An error is one sentence; exit code 1: the work failed, 2: wrong usage or bad input."""
     from fastreg.cli.threads import set_thread_defaults
-    from fastreg.errors import InputError, RunError
     from fastreg.log import log_to_terminal, open_closed_streams
 
     set_thread_defaults()
@@ -106,28 +106,39 @@ def main() -> None:
             path = context.command_path if context is not None else "fastreg"
             message = error.format_message()
             message += "" if message.endswith((".", "?")) else "."
+            if path == "fastreg train" and "extra argument" in message:
+                message += " The folder of a data set is --data-dir DIR."
             _exit(f"{message} See {path} --help.", getattr(error, "exit_code", 2))
-        if isinstance(error, InputError):
-            _exit(_named_by_flag(str(error), command, arguments), 2)
-        if isinstance(error, RunError):
-            _exit(_named_by_flag(str(error), command, arguments), 1)
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
-        if isinstance(error, OSError):
-            reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            _exit(f"{reason}.", 1)
-        if type(error).__name__ in ("Abort", "OutOfMemoryError"):
-            _exit({"Abort": "stopped."}.get(type(error).__name__, f"out of GPU memory: lower -b. ({error})"), 1)
-        first = (str(error).splitlines() or ["no message"])[0]
-        if isinstance(error, ValueError | TypeError):
-            _exit(first, 2)
-        _exit(f"unexpected {type(error).__name__}: {first} (run again with --debug for the traceback).", 1)
+        _exit(*described(error, command, arguments))
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:
         resumable = " ".join(arguments).startswith(RESUMABLE)
         _exit("stopped; the same command continues." if resumable else "stopped.", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+# kind of name in an "unknown ..." message -> the flag that it was given to
+_KINDS = {"method": "--reg", "model": "--model", "suite": "--suite", "corruption": "--corruption"}
+
+
+def described(error: Exception, command: Any, arguments: list[str]) -> tuple[str, int]:
+    """The sentence and the exit code of an error of a command."""
+    from fastreg.errors import InputError, RunError
+
+    if isinstance(error, InputError | RunError):
+        return _named_by_flag(str(error), command, arguments), 2 if isinstance(error, InputError) else 1
+    if isinstance(error, OSError):
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return f"{reason}.", 1
+    if type(error).__name__ in ("Abort", "OutOfMemoryError"):
+        return {"Abort": "stopped."}.get(type(error).__name__, f"out of GPU memory: lower -b. ({error})"), 1
+    first = (str(error).splitlines() or ["no message"])[0]
+    if isinstance(error, ValueError | TypeError):
+        return first, 2
+    return f"unexpected {type(error).__name__}: {first} (run again with --debug for the traceback).", 1
 
 
 def _named_by_flag(message: str, command: Any, arguments: list[str]) -> str:
@@ -140,6 +151,9 @@ def _named_by_flag(message: str, command: Any, arguments: list[str]) -> str:
         else (parameter.metavar or parameter.name.upper()).strip("[].")
         for parameter in command.params
     }
+    kind = re.match(r"unknown (\w+) '", message)
+    if kind and any(_KINDS.get(kind[1]) in parameter.opts for parameter in command.params):
+        message = f"{_KINDS[kind[1]]}: {message}"
     return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), message)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -108,10 +109,41 @@ def verify(
 
 @data.command()
 def info(name: Name, data_dir: DataDir = None, image_key: ImageKey = None, label_key: LabelKey = None) -> None:
-    """Describe a data set: counts, classes, formats, sides, fingerprint."""
+    """Describe a data set: where it is, its splits, classes, sizes, formats and fingerprint."""
     from fastreg.pipelines.verify_data import info as describe
 
-    found = describe(name, data_dir, image_key=image_key, label_key=label_key)
-    typer.echo(f"{found['name']} at {found['path']}{' (sample data)' if found['sample'] else ''}")
-    for split, facts in found["splits"].items():
-        typer.echo(f"  {split}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+    _print_info(describe(name, data_dir, image_key=image_key, label_key=label_key))
+
+
+def _print_info(found: dict[str, Any]) -> None:
+    """A table with a column for each split."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    where = f"{found['name']} at {found['path']}{' (sample data)' if found['sample'] else ''}"
+    console.print(where, soft_wrap=True, markup=False, highlight=False)
+    splits = found["splits"]
+    rows: dict[str, Callable[[dict[str, Any]], str]] = {
+        "images": lambda facts: f"{facts['images']:,}",
+        "classes": lambda facts: f"{facts['classes']:,}",
+        "images per class": lambda facts: _range(facts["per_class"]),
+        "width, px": lambda facts: _range(facts["width"]),
+        "height, px": lambda facts: _range(facts["height"]),
+        "formats": lambda facts: ", ".join(f"{name} {count:,}" for name, count in facts["formats"].items()),
+        "fingerprint": lambda facts: facts["fingerprint"].replace(", ", "\n"),
+    }
+    table = Table("", *splits)
+    for name, text in rows.items():
+        table.add_row(name, *(text(facts) for facts in splits.values()))
+    console.print(table)
+    most = max(sum(facts["formats"].values()) for facts in splits.values())
+    console.print(f"Widths, heights and formats: up to {most} images of a split.", soft_wrap=True, highlight=False)
+
+
+def _range(values: tuple[float, ...]) -> str:
+    """Least, most and median as text."""
+    if not values:
+        return ""
+    least, median, most = values
+    return f"{least:,g}" if least == most else f"{least:,g} to {most:,g}, median {median:,g}"

@@ -14,7 +14,11 @@ FLAGS: Flags = {
     "Model": {
         "weights": (Path, "--weights", "A file of weights instead of a checkpoint."),
         "weights_key": (str, "--weights-key", "Key of the weights in that file, such as state_dict_ema."),
-        "model": (str, "--model", "Architecture of --weights; timm:NAME or torchvision:NAME alone: published weights."),
+        "model": (
+            str,
+            "--model",
+            "Architecture of --weights; alone: timm:NAME, torchvision:NAME, robustbench:NAME, package.module:function.",
+        ),
         "mean": (str, "--mean", "Normalization: data, none (with --std none: pixels), or numbers joined by commas."),
         "std": (str, "--std", "The same."),
         "precision": (str, "--precision", "fp32 (also auto), bf16 or fp16; default fp32."),
@@ -25,11 +29,27 @@ FLAGS: Flags = {
     "Data": {
         "data": (str, "--data", "A data set, or folder:DIR; default: that of the training."),
         "data_dir": (Path, "--data-dir", "Root of the data set."),
+        "val_split": (str, "--val-split", "Name of the split, in names of folders and shards; default: the run's."),
+        "image_key": (str, "--image-key", "Shards: extension or column of the image."),
+        "label_key": (str, "--label-key", "Shards: extension, JSON field or column of the label."),
+        "class_map": (str, "--class-map", "timm, torchvision, or a file of class names and outputs."),
+        "cache_dir": (str, "--cache-dir", "Folder for copies of remote files."),
+        "cache_gb": (float, "--cache-gb", "Its limit in GB; default 100."),
         "size": (int, "--size --img-size", "Side of the images in pixels; default: the run's, else 224."),
         "crop_pct": (
             float,
             "--crop-pct",
             "Size over the resized side; default 0.875. 1 keeps images of the size whole.",
+        ),
+        "interpolation": (
+            str,
+            "--interpolation",
+            "Of the resize: bilinear, bicubic, lanczos or nearest; default bilinear.",
+        ),
+        "protocol": (
+            str,
+            "--protocol",
+            "paper; published: size, crop and interpolation of timm's or torchvision's weights.",
         ),
         "scored_classes": (
             str,
@@ -54,6 +74,7 @@ FLAGS: Flags = {
         "severities": (str, "--severities --severity", "Only these, joined by commas."),
         "frost_dir": (Path, "--frost-dir", "Folder of the frost images."),
         "imagenet_c_dir": (Path, "--imagenet-c-dir", "Read ImageNet-C's published files."),
+        "resize_official": (bool, "--resize-official", "Resize these files to --size, for models of another size."),
         "cifar_c_dir": (Path, "--cifar-c-dir", "Read CIFAR-C's published arrays."),
         "ood_dir": (Path, "--ood-dir", "Folder of the out-of-distribution sets."),
         "odin_split": (bool, "--odin-split", "Leave out ODIN's tuning images."),

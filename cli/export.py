@@ -25,9 +25,10 @@ def export(
         bool, typer.Option("--normalize", help="Normalize inside the network, which then takes pixels in [0, 1].")
     ] = False,
     size: Annotated[int | None, typer.Option("--size", help="Side of the images; default: the run's.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="package.module:function, for a run of it.")] = None,
     runs_root: RunsRoot = Path("runs"),
 ) -> None:
     """Write a trained model as safetensors, ONNX or a torch.export program, and compare its logits."""
     from fastreg.training.export import export as write
 
-    typer.echo(write(run, to, out, weights=weights, normalize=normalize, size=size, runs_root=runs_root))
+    typer.echo(write(run, to, out, weights=weights, normalize=normalize, size=size, model=model, runs_root=runs_root))

@@ -19,8 +19,7 @@ def recipes(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the paper's rows as a Markdown table.")] = False,
 ) -> None:
     """List the recipes in groups, or all settings of one."""
-    from fastreg.errors import unknown
-    from fastreg.recipes import ALL
+    from fastreg.recipes import ALL, unknown_recipe
     from fastreg.training.recipe_table import recipe_lines, recipe_settings, recipe_table
 
     if markdown:
@@ -28,7 +27,7 @@ def recipes(
         return
     chosen = [pattern] if pattern in ALL else [name for name in ALL if pattern in name]
     if not chosen:
-        raise unknown("recipe", pattern, ["auto", *sorted({name.rsplit("/", 1)[0] for name in ALL})])
+        raise unknown_recipe(pattern, "recipe")
     if as_json:
         typer.echo(json.dumps({name: recipe_settings(name) for name in chosen}, indent=2))
     elif len(chosen) == 1:

@@ -37,3 +37,11 @@ def world_and_gpu(device: str | None) -> tuple[int, bool]:
     from fastreg.distributed import resolve_device
 
     return int(os.environ.get("WORLD_SIZE", "1")), resolve_device(device or "auto").type == "cuda"
+
+
+def normalization(text: str) -> Any:
+    """``0.5,0.5,0.5`` as numbers and ``none`` as None; other words stay, and are refused where they are checked."""
+    try:
+        return None if text == "none" else [float(word) for word in text.split(",")]
+    except ValueError:
+        return text

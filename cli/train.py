@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -16,20 +16,22 @@ from fastreg.cli import app
 from fastreg.cli.options import Command, fractions, with_flags
 
 What = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="DATASET",
-        help="imagenet, cifar100 or cifar10; folder: class folders at --data-dir; gan: the generator of ood_gan.",
+        help="imagenet, cifar100, cifar10; a folder of class folders; folder: the one at --data-dir; gan: of ood_gan. "
+        "Default: that of --config.",
     ),
 ]
 
 
 @app.command(no_args_is_help=True, cls=Command)
 @with_flags
-def train(dataset: What, **flags: Any) -> None:
+def train(dataset: What = None, **flags: Any) -> None:
     """Train a classifier and write runs/NAME. Flags of timm and torchvision are accepted."""
     from fastreg.cli.shared import parse_object, world_and_gpu
 
+    dataset, flags["data_dir"] = _data_set(dataset, flags["data_dir"])
     flags["reg_args"] = parse_object("--reg-args", flags["reg_args"])
     flags["model_kwargs"] = parse_object("--model-args", flags["model_kwargs"])
     for name in ("milestones", "size_ramp", "opt_betas"):
@@ -38,15 +40,22 @@ def train(dataset: What, **flags: Any) -> None:
     resume, file = flags.pop("resume"), flags.pop("config")
     if dataset == "gan":
         return _gan(flags, resume)
-    gpus, allow_changes = flags.pop("gpus"), flags.pop("allow_changes")
-    from fastreg.errors import InputError
+    gpus, allow_changes, seeds = flags.pop("gpus"), bool(flags.pop("allow_changes")), flags.pop("seeds")
+    from fastreg.distributed import init_distributed
+    from fastreg.errors import InputError, RunError
     from fastreg.log import log
+    from fastreg.models.own import is_own
     from fastreg.training import make_config
     from fastreg.training import train as run
     from fastreg.training.config import continue_config
     from fastreg.training.config_file import read_config
+    from fastreg.training.loss import read_class_weight
     from fastreg.training.resume import settings_at
+    from fastreg.training.seeds import of_seeds, parse_seeds
 
+    if seeds is not None and (flags["seed"] is not None or resume not in (None, "auto")):
+        other = f"`seed` {flags['seed']}" if flags["seed"] is not None else f"`resume` {resume}"
+        raise InputError(f"`seeds` {seeds} and {other} contradict each other: leave out one of them.")
     if gpus is not None and gpus < 1:
         raise InputError(f"`gpus` is {gpus}: give at least 1.")
     with _one_error_per_run():
@@ -54,20 +63,59 @@ def train(dataset: What, **flags: Any) -> None:
         start = gpus is not None and gpus > 1 and "RANK" not in os.environ
         flags |= {"gpu": gpu, "world": gpus if start else world}
         settings = read_config(file) if file else {}
+        flags["class_weight"] = read_class_weight(flags["class_weight"])
+        dataset = dataset or settings.get("dataset")
+        if dataset is None:
+            raise InputError("no data set is given: name it first, as in `fastreg train imagenet`, or in the file.")
         if resume in (None, "auto"):
             config, messages = make_config(dataset, settings=settings, **flags)
         else:
-            config, messages = continue_config(dataset, settings_at(resume), **flags)
+            given = {**settings, **{key: value for key, value in flags.items() if value is not None}}
+            config, messages = continue_config(**{**given, "dataset": dataset}, run=settings_at(resume))
+        configs = [config] if seeds is None else of_seeds(config, parse_seeds(seeds))
         if start:
             from fastreg.training.launch import check_run, launch
 
-            check_run(config, resume, gpus, bool(allow_changes))
+            for one in configs:
+                check_run(one, resume, gpus, allow_changes)
             raise typer.Exit(launch(gpus, sys.argv[1:]))
         for message in messages:
             log.info(message)
-        folder = run(config, resume=resume, allow_changes=bool(allow_changes))
+        folders = []
+        # the processes join once for all seeds
+        with nullcontext() if seeds is None else init_distributed(config.device):
+            for one in configs:
+                try:
+                    folders.append(run(one, resume=resume, allow_changes=allow_changes))
+                except RunError:
+                    if seeds is not None:
+                        log.info("seeds: this command with --resume auto continues at seed %d", one.seed)
+                    raise
     suite = "imagenet-c" if dataset == "imagenet" else "paper"
-    log.info("next: fastreg eval %s --suite %s", shlex.quote(str(folder)), suite)
+    own = f" --model {shlex.quote(config.model)}" if is_own(config.model) else ""  # never taken from the run
+    log.info("next: fastreg eval %s%s --suite %s", shlex.join(map(str, folders)), own, suite)
+
+
+def _data_set(name: str | None, data_dir: str | None) -> tuple[str | None, str | None]:
+    """Name and folder of the data: a path instead of a name is a folder of images."""
+    from pathlib import Path
+
+    from fastreg.errors import InputError, unknown
+    from fastreg.pipelines import DATASETS
+    from fastreg.pipelines.address import is_address, is_pattern
+
+    if name is None or name == "gan" or name in DATASETS:
+        return name, data_dir
+    path = is_address(name) or is_pattern(name) or "/" in name or Path(name).exists()
+    if not path:
+        raise unknown("data set", name, [*(one for one in DATASETS if one != "svhn"), "gan", "or a folder"])
+    if not (is_address(name) or is_pattern(name) or Path(name).exists()):
+        raise InputError(
+            f"`dataset` {name} does not exist: a path stands for `fastreg train folder --data-dir {shlex.quote(name)}`."
+        )
+    if data_dir is not None:
+        raise InputError(f"`dataset` {name} and `data_dir` {data_dir} are both folders: give one.")
+    return "folder", name
 
 
 @contextmanager

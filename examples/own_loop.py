@@ -34,7 +34,7 @@ with make_loader(train, train=True, **shared) as loader, make_loader(val, train=
     for epoch in range(args.epochs):
         model.train(), augment.train()
         for batch in loader.batches(position=epoch * loader.steps_per_epoch * loader.global_batch):
-            images, targets = augment(batch.images, batch.labels, batch.indices, batch.crop)
+            images, targets = augment(batch.images, batch.labels, batch.keys, batch.crop)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 loss = criterion(model(images), targets)
             optimizer.zero_grad()

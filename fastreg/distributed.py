@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -81,14 +81,61 @@ def init_distributed(device: str | torch.device = "auto") -> Iterator[World]:
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     join = size > 1 and not dist.is_initialized()
     if join:
-        dist.init_process_group("nccl" if resolved.type == "cuda" else "gloo", timeout=TIMEOUT)
+        try:
+            dist.init_process_group("nccl" if resolved.type == "cuda" else "gloo", timeout=TIMEOUT)
+        except (RuntimeError, ValueError) as error:  # a port in use, no answer, a variable that is not set
+            where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+            raise RunError(f"rank {rank} cannot join the other ranks at {where}: {_reason(error)}.") from error
     try:
         if dist.is_initialized():
             rank, size = dist.get_rank(), dist.get_world_size()
         yield World(rank, size, resolved)
+    except RuntimeError as error:
+        if size == 1 or not _lost_connection(error):
+            raise
+        raise RunError(
+            f"rank {rank} lost the connection to another rank, which has ended or does not answer; its own message "
+            "has the reason, and `resume` continues the run."
+        ) from error
     finally:
         if join:
             dist.destroy_process_group()
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)
+    if "EADDRINUSE" in text or "address already in use" in text.lower():
+        return "the port is in use; set MASTER_PORT (torchrun: --master-port) to another one"
+    return (text.splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+
+
+def _lost_connection(error: BaseException) -> bool:
+    text = str(error)
+    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting")
+    return isinstance(error, dist.DistError) or ("gloo" in text and any(word in text for word in words))
+
+
+def require_equal(world: World, facts: Mapping[str, Any]) -> None:
+    """Compare facts of all ranks, which must be the same.
+
+    Args:
+        world: this rank.
+        facts: plain values by name.
+
+    Raises:
+        InputError: a fact differs from that of rank 0; the message has both values.
+    """
+    shares: list[Any] = [dict(facts)]
+    if world.size > 1:
+        shares *= world.size
+        dist.all_gather_object(shares, shares[0])
+    for rank, share in enumerate(shares):
+        for key, first in shares[0].items():
+            if share.get(key) != first:
+                raise InputError(
+                    f"`{key}` is {first} on rank 0 and {share.get(key)} on rank {rank}: give all ranks the same "
+                    "settings and data."
+                )
 
 
 @contextmanager

@@ -47,6 +47,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """
     known = list(known)
     folded = {one.casefold(): one for one in known}
-    nearest = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.4)
+    nearest = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     hint = f"; did you mean {folded[nearest[0]]!r}?" if nearest else "."
     return InputError(f"unknown {kind} {name!r}: known are {', '.join(known)}{hint}")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from fastreg.errors import InputError, RunError
+
+_HOST = re.sub(r"\W", "", os.uname().nodename)
+_TEMPORARY = re.compile(r"\..+\.(\d+)-(\w*)\.tmp")
+_SWEPT: set[str] = set()  # folders
 
 
 @contextmanager
@@ -26,9 +31,10 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
         RunError: the system cannot write it (full disk, no permission). A previous file stays whole.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{_HOST}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         with open(temporary, "wb") as file:
             yield file
             file.flush()
@@ -44,6 +50,20 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
     finally:
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary files in a folder that a killed process of this machine left; once per folder and process."""
+    key = os.path.realpath(folder)
+    if key in _SWEPT:
+        return
+    _SWEPT.add(key)
+    with os.scandir(folder) as entries:
+        left = [(entry.path, found) for entry in entries if (found := _TEMPORARY.fullmatch(entry.name))]
+    for path, found in left:
+        if found[2] == _HOST and not os.path.exists(f"/proc/{found[1]}"):
+            with suppress(OSError):
+                os.unlink(path)
 
 
 def atomic_write(path: Path | str, content: bytes | str) -> None:

@@ -15,6 +15,7 @@ import difflib
 from typing import Any
 
 from fastreg.errors import InputError
+from fastreg.published_recipes import PUBLISHED
 
 Recipe = dict[str, Any]
 
@@ -144,6 +145,8 @@ FAST["fast/cifar10/cifarnet"] = {
 }
 FAST["fast/cifar100/cifarnet"] = FAST["fast/cifar10/cifarnet"]
 
+FAST |= PUBLISHED
+
 # For two CPU cores, which train a ResNet-18 at 64 px with about 76 images per second: minutes on a small data set.
 SHORT: dict[str, Recipe] = {
     "short/imagenet": {
@@ -202,12 +205,20 @@ def resolve(name: str, dataset: str, *, gpu: bool) -> tuple[Recipe, str]:
         if dataset.startswith("cifar") != made_for.startswith("cifar"):
             raise InputError(f"`recipe` {name!r} is for {made_for}, not for {dataset}: `fastreg recipes` lists all.")
     else:
-        nearest = difflib.get_close_matches(name, ["auto", *ALL], n=3, cutoff=0.3)
-        hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
-        raise InputError(f"unknown `recipe` {name!r}: {hint}`fastreg recipes` lists all {len(ALL)}, auto chooses one.")
+        raise unknown_recipe(name)
     recipe = ALL[chosen]
     line = (
         f"recipe {chosen} ({why}): {recipe['model']}, {recipe['size']} px, {recipe['epochs']} epochs, "
         f"batch {recipe['global_batch']}, lr {recipe['lr']:g} {recipe['sched']}"
     )
     return dict(recipe), line
+
+
+def unknown_recipe(name: str, kind: str = "`recipe`") -> InputError:
+    """The error for a name that no recipe has."""
+    nearest = difflib.get_close_matches(name, ["auto", *ALL], n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+    groups = ", ".join(sorted({f"{one.rpartition('/')[0]}/..." for one in ALL}))
+    return InputError(
+        f"unknown {kind} {name!r}: {hint}`fastreg recipes` lists all {len(ALL)} ({groups}), auto chooses one."
+    )

@@ -7,7 +7,6 @@ the previous file whole. Logs are appended; a resume drops rows that a killed ru
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import zipfile
@@ -15,12 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastreg.errors import InputError, RunError
-from fastreg.files import atomic_write, replacing
+from fastreg.errors import InputError
+from fastreg.files import replacing
+from fastreg.log_files import Log, read_epochs, read_rows
+
+__all__ = ["Log", "read_epochs", "read_rows"]
 
 FORMAT = "fastreg-checkpoint-1"
-STEP_COLUMNS = ("step", "epoch", "loss", "lr", "images_per_second", "data_wait")
-EPOCH_COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_top1_error", "ema_val_loss", "ema_val_top1_error")
 
 
 def save_checkpoint(path: Path | str, state: dict[str, Any]) -> None:
@@ -168,56 +168,3 @@ def selection_error(row: dict[str, Any]) -> float:
         row: an epoch's row of log.jsonl.
     """
     return row.get("ema_val_top1_error", row["val_top1_error"])
-
-
-class Log:
-    """log.jsonl of a run, with its steps and epochs also as log.csv and epochs.csv. Rows are appended.
-
-    Args:
-        folder: the run folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.jsonl = folder / "log.jsonl"
-        self.tables = {"step": (folder / "log.csv", STEP_COLUMNS), "epoch": (folder / "epochs.csv", EPOCH_COLUMNS)}
-
-    def truncate(self, position: int, epochs: int) -> None:
-        """Keep rows up to image ``position`` and epoch ``epochs``; drop a row cut off by a kill."""
-        bounds = {"step": ("position", position), "epoch": ("epoch", epochs - 1)}
-        rows = [(row, *bounds[row["kind"]]) for row in read_rows(self.jsonl)]
-        kept = [row for row, key, last in rows if row[key] <= last]
-        atomic_write(self.jsonl, "".join(json.dumps(row) + "\n" for row in kept))
-        for kind, (path, columns) in self.tables.items():
-            own = [row for row in kept if row["kind"] == kind]
-            atomic_write(path, ",".join(columns) + "\n" + _csv(own, columns))
-
-    def add(self, kind: str, rows: list[dict[str, Any]]) -> None:
-        """Append rows of ``kind`` "step" or "epoch". Raises RunError if the files cannot be written."""
-        path, columns = self.tables[kind]
-        self._append(self.jsonl, "".join(json.dumps({"kind": kind, **row}) + "\n" for row in rows))
-        self._append(path, _csv(rows, columns))
-
-    def _append(self, path: Path, text: str) -> None:
-        try:
-            with open(path, "a") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise RunError(f"cannot write {path}: {error.strerror}; the last checkpoint is intact.") from error
-
-
-def _csv(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
-    return "".join(",".join(str(row.get(column, "")) for column in columns) + "\n" for row in rows)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log.jsonl, without a last line cut off by a kill; none if the file is missing."""
-    rows = []
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-    return rows

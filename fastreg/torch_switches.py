@@ -19,6 +19,7 @@ def torch_switches(
     cudnn_benchmark: bool | None = None,
     deterministic: bool | None = None,
     recompile_limit: int | None = None,
+    eager_fallback: bool = False,
 ) -> Iterator[None]:
     """Set switches of the whole process inside a block, and restore the caller's values at its end.
 
@@ -29,6 +30,8 @@ def torch_switches(
         deterministic: whether PyTorch uses deterministic algorithms only. None leaves the switch alone.
         recompile_limit: the least number of programs that torch.compile may make of one function. None leaves the
             limit alone, and does not import the compiler.
+        eager_fallback: whether torch.compile, with ``recompile_limit``, runs what it fails to compile uncompiled, with
+            a warning.
     """
     restore = [_set_tf32(tf32)]
     try:
@@ -39,6 +42,8 @@ def torch_switches(
         if recompile_limit is not None:
             config: Any = torch._dynamo.config
             restore.append(_set_attribute(config, "recompile_limit", max(config.recompile_limit, recompile_limit)))
+            if eager_fallback:
+                restore.append(_set_attribute(config, "suppress_errors", True))
         yield
     finally:
         for put_back in reversed(restore):

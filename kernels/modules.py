@@ -11,17 +11,21 @@ from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 from fastreg.kernels.augmentation import augment
+from fastreg.kernels.augmentation.operations import fill_levels
 from fastreg.kernels.cross_entropy import mixed_binary_cross_entropy, mixed_cross_entropy
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Plan, Targets
 
 
 class BatchAugment(nn.Module):
-    """Draw a method's plan and apply it in one launch: ``images, targets = batch_augment(images, labels, indices)``.
+    """Draw a method's plan and apply it with ``augment``: ``images, targets = batch_augment(images, labels, indices)``.
 
     The call takes images uint8 [B, H, W, 3], labels int64 [B], and optionally indices int64 [B] on the CPU (positions
-    in the data set; without indices, draws are keyed by the position in the batch) and crop float32 [B, 4] as in
-    ``Plan``. It returns ``dtype`` [B, 3, h, w] in channels_last, and ``Targets``. In ``eval()`` mode images are only
-    normalized, and cropped where ``crop`` is given.
+    in the data set, or ``Batch.keys``; without them, draws are keyed by the position in the batch) and crop float32
+    [B, 4] as in ``Plan``. It returns ``dtype`` [B, 3, h, w] in channels_last, and ``Targets``. In ``eval()`` mode
+    images are only normalized, and cropped where ``crop`` is given.
+
+    Labels may also be float [B, C], soft or for several classes at once. The second result is then a tensor of that
+    shape and dtype, mixed with the weights of the images, for ``MixedCrossEntropy`` or ``MixedBinaryCrossEntropy``.
 
     The buffer ``step`` counts the calls in training mode and keys the draws. It stays on the CPU and is saved in
     checkpoints. In a worker of a DataLoader the worker's seed is in the key, so that draws differ between workers
@@ -40,6 +44,7 @@ class BatchAugment(nn.Module):
 
     Raises:
         ValueError: ``method`` has a training step of its own, or draws fields for the model. This module does neither.
+            In a call: float labels that are not [B, C].
     """
 
     step: Tensor
@@ -67,6 +72,7 @@ class BatchAugment(nn.Module):
             )
         self.method, self.seed = method, seed
         self.options: dict[str, Any] = {"mean": mean, "std": std, "dtype": dtype, "size": size}
+        self.fill = fill_levels(getattr(method, "fill", "black"), mean)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
@@ -74,17 +80,23 @@ class BatchAugment(nn.Module):
 
     def forward(
         self, images: Tensor, labels: Tensor, indices: Tensor | None = None, crop: Tensor | None = None
-    ) -> tuple[Tensor, Targets]:
+    ) -> tuple[Tensor, Targets | Tensor]:
         if torch.compiler.is_compiling() and self.training:  # the host draws with numpy, which no graph can contain
             return torch.compiler.disable(self._forward)(images, labels, indices, crop)
         return self._forward(images, labels, indices, crop)
 
     def _forward(
         self, images: Tensor, labels: Tensor, indices: Tensor | None, crop: Tensor | None
-    ) -> tuple[Tensor, Targets]:
+    ) -> tuple[Tensor, Targets | Tensor]:
+        dense = labels if labels.is_floating_point() else None
+        if dense is not None:
+            if dense.dim() != 2 or len(dense) != len(images):
+                raise ValueError(f"`labels` has shape {list(labels.shape)}: give int64 [B], or float [B, C].")
+            labels = torch.arange(len(dense), device=dense.device)  # rows, which the method mixes as labels
         if not self.training:
             lam = torch.ones(len(labels), device=labels.device)
-            return augment(images, Plan(crop=crop), **self.options), Targets(labels, labels, lam)
+            targets = Targets(labels, labels, lam) if dense is None else dense
+            return augment(images, Plan(crop=crop), **self.options), targets
         if indices is None:
             indices = torch.arange(len(images))
         step = _draw_step(int(self.step))
@@ -93,11 +105,19 @@ class BatchAugment(nn.Module):
         height, width = (size, size) if isinstance(size, int) else size
         plan, targets = self.method.draw(labels, indices, step, size=(height, width))
         plan = plan._replace(crop=crop) if crop is not None else plan
-        return augment(images, plan, seed=self.seed, indices=indices, step=step, **self.options), targets
+        augmented = augment(images, plan, seed=self.seed, indices=indices, step=step, fill=self.fill, **self.options)
+        return augmented, targets if dense is None else _mixed(dense, targets)
 
     def extra_repr(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.options.items())
         return f"method={_name_of(self.method)!r}, {options}, seed={self.seed}, step={int(self.step)}"
+
+
+def _mixed(dense: Tensor, rows: Targets) -> Tensor:
+    """Rows of targets [B, C], mixed."""
+    lam = rows.lam.to(dense.device, dense.dtype).unsqueeze(1)
+    a, b = (dense[row.to(dense.device)] for row in (rows.a, rows.b))
+    return lam * a + (1 - lam) * b
 
 
 def _draw_step(count: int) -> int:

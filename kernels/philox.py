@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,16 @@ OPERATIONS: dict[str, int] = {
     "ood_uniform": 25,
     "color_jitter": 27,
     "lighting": 28,
+    "order_balanced": 29,
+    "trivial_augment": 30,
+    "rand_augment": 31,
+    "rand_choice": 32,
+    "rand_magnitude": 33,
+    "policy": 34,
+    "augmix": 35,
+    "augmix_chains": 36,
+    "augmix_blend": 37,
+    "augmix_magnitude": 38,
     "attack_direction": 60,
     "attack_radius": 61,
     "gaussian_noise": 64,  # 64 to 95: corruptions; their step is the severity
@@ -65,21 +76,11 @@ OPERATIONS: dict[str, int] = {
     "elastic_corners": 74,
     "elastic_shift": 75,
     "spatter": 76,
-    "single_frequency_greyscale": 77,
-    "cocentric_sine_waves": 78,
-    "plasma_noise": 79,
-    "sparkles": 80,
-    "sparkles_rays": 81,
-    "inverse_sparkles": 82,
-    "inverse_sparkles_rays": 83,
-    "perlin_gradient": 84,
-    "perlin_swap": 85,
-    "blue_noise_sample": 86,
-    "brownish_noise": 87,
-    "checkerboard_cutout": 88,
-    "checkerboard_grid": 89,
-    "caustic_refraction": 90,
 }
+
+OCCURRENCE = 32  # a sample's key has its occurrence from this bit on
+VIEW = OCCURRENCE + 18  # and its view from this one on
+OPERATION_BITS = 10  # the counter's last word has the operation below this bit, occurrence and view above
 
 _MULTIPLIER = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -93,7 +94,8 @@ def words(seed: int, element, sample, step, operation: str) -> np.ndarray:
     Args:
         seed: Key, modulo 2**64.
         element: Integers of any shape that broadcasts with ``sample`` and ``step``, modulo 2**32.
-        sample: Integers, index of the sample in the data set, modulo 2**32.
+        sample: Integers, index of the sample in the data set, or its key from ``sample_keys``. Negative numbers are
+            taken modulo 2**32.
         step: Integers, epoch, training step or severity, modulo 2**32.
         operation: Name in ``OPERATIONS``.
 
@@ -108,19 +110,48 @@ def words(seed: int, element, sample, step, operation: str) -> np.ndarray:
     """
     if operation not in OPERATIONS:
         raise ValueError(f"`operation` is {operation!r}: give a name in philox.OPERATIONS, or add one there.")
-    c0, c1, c2 = (np.asarray(c).astype(np.int64).astype(np.uint64) & _LOW for c in (element, sample, step))
+    element, sample, step = (np.asarray(c).astype(np.int64) for c in (element, sample, step))
+    c0, c1, c2 = (c.astype(np.uint64) & _LOW for c in (element, sample, step))
     c3: Any = np.uint64(OPERATIONS[operation])
+    occurrence = np.maximum(sample, 0) >> OCCURRENCE
+    if occurrence.any():  # an array, which makes the first rounds slower
+        c3 = (c3 + (occurrence << OPERATION_BITS).astype(np.uint64)) & _LOW
     out = np.empty((*np.broadcast_shapes(c0.shape, c1.shape, c2.shape), 4), np.uint32)
-    low, high = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
-    for _ in range(10):
+    for low, high in _key_schedule(seed):
         product0, product1 = c0 * _MULTIPLIER[0], c2 * _MULTIPLIER[1]
-        c0, c2 = (product1 >> _HALF) ^ (c1 ^ np.uint64(low)), (product0 >> _HALF) ^ (c3 ^ np.uint64(high))
+        c0, c2 = (product1 >> _HALF) ^ (c1 ^ low), (product0 >> _HALF) ^ (c3 ^ high)
         c1, c3 = product1 & _LOW, product0 & _LOW
-        low, high = (low + _WEYL[0]) & 0xFFFFFFFF, (high + _WEYL[1]) & 0xFFFFFFFF
     pairs = out.view(np.uint64)  # two words at a time, the lower one first
     np.bitwise_or(c0, c1 << _HALF, out=pairs[..., 0])
     np.bitwise_or(c2, c3 << _HALF, out=pairs[..., 1])
     return out if sys.byteorder == "little" else out[..., (1, 0, 3, 2)]
+
+
+@lru_cache(maxsize=64)
+def _key_schedule(seed: int) -> list[tuple[np.uint64, np.uint64]]:
+    """The two keys of each of the ten rounds."""
+    keys = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+    low, high = ([np.uint64((key + k * weyl) & 0xFFFFFFFF) for k in range(10)] for key, weyl in zip(keys, _WEYL))
+    return list(zip(low, high))
+
+
+def sample_keys(indices: np.ndarray, occurrences: np.ndarray | None) -> np.ndarray:
+    """Keys of samples that occur several times in an epoch: index + 2**32 occurrence, int64.
+
+    Every occurrence draws its own numbers. Occurrence 0, and None for all, is the index itself.
+    """
+    indices = np.asarray(indices, np.int64)
+    return indices if occurrences is None else indices + (np.asarray(occurrences, np.int64) << OCCURRENCE)
+
+
+def view_keys(keys, view: int):
+    """Keys (an array or tensor) of view ``view``, 0 to 15, of each sample. View 0 is the sample itself."""
+    return keys + (view << VIEW)
+
+
+def split_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(indices, occurrences)`` of keys from ``sample_keys``, int64 each."""
+    return keys & int(_LOW), keys >> OCCURRENCE
 
 
 def signed(seed: int) -> int:
@@ -178,11 +209,30 @@ def field(draw: Callable, seed: int, samples, count: int, step, operation: str) 
 def beta(seed: int, alpha: float, sample, step, operation: str) -> np.ndarray:
     """One draw from Beta(alpha, alpha) per counter, float64.
 
-    Two gammas are kept as logarithms, so that small alphas do not underflow. Attempt k of the rejection reads elements
-    2k and 2k + 1, so each value depends on its counter alone.
+    Raises:
+        ValueError: ``alpha`` is not positive and finite.
+    """
+    one, two = _log_gammas(seed, alpha, 2, sample, step, operation)
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(two - one))
+
+
+def dirichlet(seed: int, alpha: float, count: int, sample, step, operation: str) -> np.ndarray:
+    """One draw of ``count`` weights from the symmetric Dirichlet(alpha) per counter, float64 [..., count].
 
     Raises:
         ValueError: ``alpha`` is not positive and finite.
+    """
+    log_gamma = _log_gammas(seed, alpha, count, sample, step, operation)
+    weights = np.exp(log_gamma - log_gamma.max(0))
+    return np.moveaxis(weights / weights.sum(0), 0, -1)
+
+
+def _log_gammas(seed: int, alpha: float, count: int, sample, step, operation: str) -> np.ndarray:
+    """``count`` draws from Gamma(alpha) per counter as logarithms, so that small alphas do not underflow: [count, ...].
+
+    Attempt k of the rejection reads elements count k to count k + count - 1, so each value depends on its counter
+    alone.
 
     Source:
         Marsaglia and Tsang, A simple method for generating gamma variables (ACM TOMS 26, 2000).
@@ -191,28 +241,31 @@ def beta(seed: int, alpha: float, sample, step, operation: str) -> np.ndarray:
         raise ValueError(f"`alpha` is {alpha}: give a positive finite number.")
     sample, step = np.broadcast_arrays(np.asarray(sample), np.asarray(step))
     shape, sample, step = sample.shape, sample.ravel(), step.ravel()
-    log_gamma = np.empty((2, sample.size))
+    n = sample.size
+    side, sample, step = np.repeat(np.arange(count), n), np.tile(sample, count), np.tile(step, count)
+    log_gamma = np.empty(count * n)
     d = alpha + 1 - 1 / 3  # shape alpha + 1; a factor U ** (1 / alpha) makes it alpha
     c = 1 / np.sqrt(9 * d)
-    for side in (0, 1):
-        left, attempt = np.arange(sample.size), 0
-        while left.size:
-            w = words(seed, 2 * attempt + side, sample[left], step[left], operation)
-            x = normal(w[:, :2])[:, 0].astype(np.float64)
-            u, boost = _open(w[:, 2]), _open(w[:, 3])
-            v = np.maximum(1 + c * x, 0) ** 3
-            with np.errstate(divide="ignore"):
-                taken = np.log(u) < 0.5 * x * x + d - d * v + d * np.log(v)
-                value = np.log(d * v) + np.log(boost) / alpha
-            log_gamma[side, left[taken]] = value[taken]
-            left, attempt = left[~taken], attempt + 1
-    with np.errstate(over="ignore"):
-        return (1 / (1 + np.exp(log_gamma[1] - log_gamma[0]))).reshape(shape)
+    left, attempt = np.arange(count * n), 0
+    while left.size:
+        w = words(seed, count * attempt + side[left], sample[left], step[left], operation)
+        x = normal(w[:, :2])[:, 0].astype(np.float64)
+        u, boost = _open(w[:, 2]), _open(w[:, 3])
+        v = np.maximum(1 + c * x, 0) ** 3
+        with np.errstate(divide="ignore"):
+            taken = np.log(u) < 0.5 * x * x + d - d * v + d * np.log(v)
+            value = np.log(d * v) + np.log(boost) / alpha
+        log_gamma[left[taken]] = value[taken]
+        left, attempt = left[~taken], attempt + 1
+    return log_gamma.reshape(count, *shape)
 
 
 def _open(words: np.ndarray) -> np.ndarray:
     """One uniform draw from the open interval (0, 1) per word, float64."""
     return (words.astype(np.float64) + 0.5) * 2.0**-32
+
+
+_AT_ONCE = 1 << 16  # positions whose words are computed together, so that a permutation takes 16 bytes per position
 
 
 def permutation(seed: int, n: int, step: int, operation: str, group: int | None = None, start: int = 0) -> np.ndarray:
@@ -221,10 +274,31 @@ def permutation(seed: int, n: int, step: int, operation: str, group: int | None 
     With ``group``, elements move only inside consecutive groups of that size. ``start`` is the position of the first
     element in a longer sequence; where it is a multiple of ``group``, a slice is permuted as inside the whole.
     """
-    w = words(seed, start + np.arange(n), 0, step, operation).astype(np.uint64)
-    keys = (w[:, 0] << _HALF) | w[:, 1]
-    groups = np.zeros(n, np.int64) if group is None else np.arange(n) // group
-    return np.lexsort((keys, groups))
+    keys = np.empty(n, np.uint64)
+    for first in range(0, n, _AT_ONCE):
+        elements = np.arange(start + first, start + min(first + _AT_ONCE, n))
+        w = words(seed, elements, 0, step, operation).astype(np.uint64)
+        keys[first : first + _AT_ONCE] = (w[:, 0] << _HALF) | w[:, 1]
+    if group is None or group >= n:
+        return _sorted_positions(keys)
+    if group < _AT_ONCE // 16:
+        return np.lexsort((keys, np.arange(n) // group))
+    order = np.empty(n, np.int64)
+    for first in range(0, n, group):
+        order[first : first + group] = first + _sorted_positions(keys[first : first + group])
+    return order
+
+
+def _sorted_positions(keys: np.ndarray) -> np.ndarray:
+    """``np.argsort(keys, kind="stable")`` without the stable sort's workspace: 8 bytes per key beside the keys."""
+    order = np.argsort(keys)
+    for first in range(0, len(keys) - 1, _AT_ONCE):
+        sorted_keys = keys[order[first : first + _AT_ONCE + 1]]
+        for tie in np.flatnonzero(sorted_keys[1:] == sorted_keys[:-1]) + first:
+            same = keys == keys[order[tie]]
+            place = int(np.searchsorted(keys, keys[order[tie]], sorter=order))
+            order[place : place + int(same.sum())] = np.flatnonzero(same)
+    return order
 
 
 def poisson_table(rate) -> np.ndarray:
@@ -272,6 +346,12 @@ def triton_words(seed, element, sample, step, operation):
     c2 = tl.cast(step, tl.uint32)
     c3 = tl.cast(operation, tl.uint32)
     return tl.philox(seed, c0, c1, c2, c3)
+
+
+@triton.jit
+def triton_operation(key, operation):
+    """The last word of the counter, for a sample's key (int64) and the id of an operation."""
+    return operation + ((tl.maximum(key, 0) >> 32) << 10).to(tl.int32)
 
 
 @triton.jit

@@ -69,7 +69,7 @@ class Op:
 
 
 # One row per folder whose registry.py lists its operations in OPS.
-_FOLDERS = ("augmentation", "cross_entropy", "attacks", "color", "jpeg", "corruptions")
+_FOLDERS = ("augmentation", "auto_augmentation", "cross_entropy", "attacks", "color", "jpeg", "corruptions")
 
 
 def operations() -> list[Op]:

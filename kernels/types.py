@@ -17,15 +17,26 @@ class Batch(NamedTuple):
     Args:
         images: uint8 [B, H, W, 3], contiguous, on the device of the training step.
         labels: int64 [B], on the device of the training step.
-        indices: int64 [B] on the CPU, positions in the data set. They key every random draw.
+        indices: int64 [B] on the CPU, positions in the data set.
         crop: float32 [B, 4], (top, left, height, width) in pixels of ``images``, for ``augment``. None: already
             cropped.
+        occurrences: int64 [B] on the CPU, how often each sample occurred in the epoch before (repeated augmentation,
+            class-balanced sampling). None: 0 for every sample.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
     crop: Tensor | None = None
+    occurrences: Tensor | None = None
+
+    @property
+    def keys(self) -> Tensor:
+        """The keys of every random draw, int64 [B] on the CPU: ``indices``, with the occurrence in the upper 32 bits.
+
+        Pass them as ``indices`` to ``Method.draw``, ``Method.step``, ``Method.fields`` and ``augment``.
+        """
+        return self.indices if self.occurrences is None else self.indices + (self.occurrences << 32)
 
 
 class Targets(NamedTuple):
@@ -45,7 +56,8 @@ class Targets(NamedTuple):
 class Plan(NamedTuple):
     """Per-sample parameters of ``augment``. A field that is None is skipped.
 
-    Order of operations: crop and resize, flip, noise with clip, black fill, normalize, blend or paste, mean fill.
+    Order of operations: crop and resize, flip, operations, noise with clip, black fill, normalize, blend or paste, mean
+    fill.
 
     Args:
         crop: float32 [B, 4], (top, left, height, width) in input pixels.
@@ -56,6 +68,14 @@ class Plan(NamedTuple):
         box: int32 [B, 4], (y0, x0, y1, x1) in output pixels, half-open.
         box_fill: int8 [B], fill of the box: 0 the partner's pixels, 1 black before normalization, 2 the mean (zero
             after normalization). None: 0 for every sample.
+        operations: int64 [B, K], operations of automatic augmentation, indices into ``AUTO_AUGMENT_OPERATIONS``.
+            [B, W, K]: W chains of operations on the image, mixed by ``chain_weights``. [B, V, W, K]: V augmented views
+            beside the image itself, for (1 + V) B images, view after view; the other fields have B rows.
+        magnitudes: float32 [B, K], or the shape of ``operations``, the operations' magnitudes.
+        interpolation: int8 [B, K], or the shape of ``operations``, of the geometric operations: 0 nearest, 1 bilinear,
+            2 bicubic. None: 0.
+        chain_weights: float32 [B, W] or [B, V, W], weight of each chain. The image's own weight is 1 - their sum. None
+            (only for W = 1): 1.
     """
 
     crop: Tensor | None = None
@@ -65,3 +85,7 @@ class Plan(NamedTuple):
     lam: Tensor | None = None
     box: Tensor | None = None
     box_fill: Tensor | None = None
+    operations: Tensor | None = None
+    magnitudes: Tensor | None = None
+    interpolation: Tensor | None = None
+    chain_weights: Tensor | None = None

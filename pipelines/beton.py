@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +44,6 @@ ALLOCATION = np.dtype([("sample", "<u8"), ("pointer", "<u8"), ("size", "<u8")])
 ABOUT = np.dtype([("magic", "S8"), ("pointer", "<u8"), ("size", "<u8")])
 CHECKSUM = np.dtype("<u4")
 MAGIC = b"fastreg1"
-BLOCK = 4096  # canvases are gathered in blocks of that many bytes
 
 
 class BetonSource(Source):
@@ -60,8 +61,12 @@ class BetonSource(Source):
     def __init__(self, path: Path, name: str, split: str, spec: Dataset):
         self.path = path
         try:
-            self._memory = np.memmap(path, np.uint8, "r").view(np.ndarray)  # slices of a memmap cost more
-        except (OSError, ValueError) as error:
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115  read until the source is deleted
+            self._length = os.fstat(self._file.fileno()).st_size
+            if not self._length:
+                raise OSError("it is empty")
+            self._table(0, 1, HEADER)
+        except OSError as error:
             raise InputError(f"cannot open {path}: {error}; write it anew with `fastreg data prepare`.") from None
         header = self._table(0, 1, HEADER)[0]
         if header["version"] != VERSION:
@@ -88,25 +93,23 @@ class BetonSource(Source):
             )
         classes = self.about.get("classes") or self._numbers(rows["label"], spec)
         digest = hashlib.sha256(rows.tobytes() + self._sizes.tobytes()).hexdigest()[:12]
-        counts = f"{n} images, {len(classes)} classes, {len(self._memory)} bytes, table {digest}"
+        counts = f"{n} images, {len(classes)} classes, {self._length} bytes, table {digest}"
         super().__init__(name, split, path, spec, rows["label"], classes, counts)
         self.is_sample = self.is_sample or bool(self.about.get("sample"))
         sides = set(zip(self.heights.tolist(), self.widths.tolist())) if n else set()
         if len(sides) == 1 and (self.modes == RAW).all() and 0 not in next(iter(sides)):
             (self.canvas,) = sides
-        whole = self.canvas is not None and not ((self.pointers | self._sizes) % BLOCK).any()
-        self._blocks = self._memory[: len(self._memory) // BLOCK * BLOCK].reshape(-1, BLOCK) if whole else None
 
     @property
     def form(self) -> str:
         return "beton" if self.canvas is None else "canvases"
 
     def _table(self, offset: int, count: int | None, dtype: np.dtype) -> np.ndarray:
-        stop = len(self._memory) if count is None else offset + count * dtype.itemsize
+        stop = self._length if count is None else offset + count * dtype.itemsize
         stop -= (stop - offset) % dtype.itemsize
-        if offset > len(self._memory) or stop > len(self._memory):
+        if offset > self._length or stop > self._length:
             raise self._damaged()
-        return np.frombuffer(self._memory[offset:stop], dtype)
+        return np.frombuffer(self._read(offset, stop - offset), dtype)
 
     def _numbers(self, labels: np.ndarray, spec: Dataset) -> list[str]:
         """Numbers as class names, for a file that stores no names."""
@@ -132,7 +135,7 @@ class BetonSource(Source):
 
     def _extents(self, images: np.ndarray, allocation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(pointer, size) of every sample, from the allocation table."""
-        if (images["pointer"] > len(self._memory)).any() or (allocation["size"] > len(self._memory)).any():
+        if (images["pointer"] > self._length).any() or (allocation["size"] > self._length).any():
             raise self._damaged()  # unsigned: as int64 they might be negative
         pointers = images["pointer"].astype(np.int64)
         table = allocation[np.argsort(allocation["pointer"])]
@@ -142,7 +145,7 @@ class BetonSource(Source):
         sizes = table["size"][at].astype(np.int64)
         raw = images["mode"] == RAW
         pixels = images["height"].astype(np.int64) * images["width"] * 3
-        if (pointers + sizes > len(self._memory)).any() or (sizes[raw] != pixels[raw]).any():
+        if (pointers + sizes > self._length).any() or (sizes[raw] != pixels[raw]).any():
             raise self._damaged()
         return pointers, sizes
 
@@ -154,8 +157,10 @@ class BetonSource(Source):
             return {}, None
         end = int(note["pointer"]) + int(note["size"])
         try:
-            about = json.loads(self._memory[int(note["pointer"]) : end].tobytes())
-        except (ValueError, RecursionError):
+            if end > self._length:
+                raise ValueError
+            about = json.loads(self._read(int(note["pointer"]), int(note["size"])))
+        except (ValueError, RecursionError, OSError):
             raise self._damaged() from None
         names = about.get("classes", []) if isinstance(about, dict) else None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -169,6 +174,9 @@ class BetonSource(Source):
             else hashlib.sha256(np.ascontiguousarray(self._checksums).data).hexdigest()
         )
 
+    def key(self, index: int) -> str:
+        return str(index) if self._checksums is None else f"crc32 {self._checksums[index]} {self._sizes[index]}"
+
     def check(self, index: int) -> None:
         if (
             self._checksums is not None
@@ -177,25 +185,41 @@ class BetonSource(Source):
             raise ValueError("its bytes changed since they were written: the checksum differs")
 
     def stored(self, index: int) -> np.ndarray:
-        """The stored bytes of a sample, uint8, as a view."""
-        return self._memory[self.pointers[index] : self.pointers[index] + self._sizes[index]]
+        """The stored bytes of a sample, uint8. Raises OSError if the file has become shorter."""
+        return np.frombuffer(self._read(int(self.pointers[index]), int(self._sizes[index])), np.uint8)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        """Bytes of the file. A memory map would end the process with SIGBUS if the file became shorter."""
+        data = os.pread(self._file.fileno(), size, offset)
+        if len(data) < size:  # cut, or more than one call can read
+            whole = bytearray(size)
+            self._read_into(memoryview(whole), offset)
+            return bytes(whole)
+        return data
+
+    def _read_into(self, out: memoryview, offset: int) -> None:
+        done = 0
+        while done < len(out):
+            count = os.preadv(self._file.fileno(), [out[done:]], offset + done)
+            if not count:
+                raise OSError(f"{self.path} was cut to {os.fstat(self._file.fileno()).st_size:,} bytes while in use")
+            done += count
 
     def read(self, index: int) -> bytes | np.ndarray:
-        data, height, width = self.stored(index), int(self.heights[index]), int(self.widths[index])
+        height, width = int(self.heights[index]), int(self.widths[index])
         if self.modes[index] == RAW:
-            return data.reshape(height, width, 3)
+            return self.stored(index).reshape(height, width, 3)
         if self.modes[index] != JPEG:
             raise ValueError(f"its storage mode {self.modes[index]} is unknown (known are {JPEG} JPEG and {RAW} raw)")
-        encoded = data.tobytes()
+        encoded = self._read(int(self.pointers[index]), int(self._sizes[index]))
         head = header(encoded)
         if head[:2] != (height, width):
             raise ValueError(f"it is {head.width} x {head.height} pixels, and the file's table has {width} x {height}")
         return encoded
 
     def gather(self, indices: np.ndarray, out: np.ndarray) -> None:
-        if self._blocks is None:
+        if self.canvas is None:
             return super().gather(indices, out)
-        # one call, which releases the GIL: copying row by row, threads spend a quarter of their time on the GIL
-        count = out[0].nbytes // BLOCK
-        blocks = self.pointers[indices, None] // BLOCK + np.arange(count)
-        np.take(self._blocks, blocks, axis=0, out=out.reshape(len(out), count, BLOCK), mode="clip")
+        rows: Any = memoryview(out.reshape(len(out), -1))  # type: ignore[arg-type]
+        for row, pointer in enumerate(self.pointers[indices].tolist()):
+            self._read_into(rows[row : row + 1].cast("B"), pointer)

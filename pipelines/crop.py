@@ -21,7 +21,7 @@ def random_boxes(seed: int, indices: np.ndarray, epoch: int, heights: np.ndarray
 
     Args:
         seed: Key of the draws.
-        indices: int [B], sample indices.
+        indices: int [B], sample indices, or their keys (``philox.sample_keys``).
         epoch: Epoch, which enters the key.
         heights, widths: int [B], image sides in pixels.
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fastreg.errors import InputError, unknown
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.pipelines.address import is_address, is_pattern, normalized
 from fastreg.pipelines.beton import BetonSource
 from fastreg.pipelines.cifar import open_cifar
+from fastreg.pipelines.class_map import apply_class_map
+from fastreg.pipelines.file_list import FileList
 from fastreg.pipelines.parquet import ParquetSource
 from fastreg.pipelines.remote_folder import RemoteFolderSource
 from fastreg.pipelines.shard_cache import ShardCache
 from fastreg.pipelines.source import Dataset, FolderSource, Source
 from fastreg.pipelines.storage import SPLIT_WORDS, Stored, find_split
+from fastreg.pipelines.subset import part_of
 from fastreg.pipelines.svhn import open_svhn
 from fastreg.pipelines.tar import TarSource
 from fastreg.pipelines.webdataset import WebDatasetSource
@@ -56,18 +61,18 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | str:
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
-    ways = f"set `data_dir`, set FASTREG_DATA to a folder that holds {name}/, or put it at ./data/{name}"
-    if DATASETS[name].fetch:
-        ways += f"; `fastreg data fetch {name}` downloads it"
-    if DATASETS[name].sample:
-        ways += f"; `fastreg data sample {name}` writes a small one"
+    ways = f"; `fastreg data fetch {name}` downloads it" if DATASETS[name].fetch else ""
+    ways += f"; `fastreg data sample {name}` writes a small one" if DATASETS[name].sample else ""
     if data_dir is not None:
         text = normalized(data_dir)
         root = Path(text)
         if is_address(text) or (is_pattern(text) and not root.exists()):
             return text
         if not root.exists():
-            raise InputError(f"no {name} data at {root}: it does not exist; {ways}.")
+            raise InputError(
+                f"no {name} data at {root}: it does not exist; correct `data_dir`, or leave it out to read "
+                f"$FASTREG_DATA/{name} or ./data/{name}{ways}."
+            )
         return root
     candidates = [Path("data") / name]
     if os.environ.get("FASTREG_DATA"):
@@ -75,7 +80,10 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | str:
     for root in candidates:
         if root.exists():
             return root
-    raise InputError(f"no {name} data found (looked at {' and '.join(map(str, candidates))}): {ways}.")
+    raise InputError(
+        f"no {name} data found (looked at {' and '.join(map(str, candidates))}): set `data_dir`, set FASTREG_DATA to a "
+        f"folder that holds {name}/, or put it at ./data/{name}{ways}."
+    )
 
 
 def open_dataset(
@@ -86,8 +94,12 @@ def open_dataset(
     beton: bool = False,
     image_key: str | None = None,
     label_key: str | None = None,
+    split_name: str | None = None,
+    val_share: float | None = None,
+    class_map: str | Path | None = None,
     cache_dir: str | Path | None = None,
     cache_gb: float | None = None,
+    files: FileList | None = None,
 ) -> Source:
     """Open one split of a data set; reads no image of a local one yet.
 
@@ -102,8 +114,15 @@ def open_dataset(
         beton: Prefer ``<split>.beton`` to class folders beside it.
         image_key: Tar shards: extension of the image; parquet: its column. By default the usual ones.
         label_key: Tar shards: extension of the label, or field of the sample's JSON; parquet: its column.
+        split_name: The split's own name in the names of folders and files; by default ``train``, or ``val`` and its
+            synonyms.
+        val_share: For a set without a validation split: the share of its images to validate on, between 0 and 1. Each
+            image's own name decides (see ``held_out``). ``split_name`` is then the name of the split to divide; class
+            folders directly in ``data_dir`` are one, too.
+        class_map: Numbers of the classes: ``"timm"``, ``"torchvision"`` or a file (see ``apply_class_map``).
         cache_dir: Folder for copies of remote files; by default ``$FASTREG_CACHE``, else the user's cache folder.
         cache_gb: Its limit in GB (1e9 bytes); by default ``$FASTREG_CACHE_GB``, else 100.
+        files: The list of a split in class folders, if another process has made it.
 
     Returns:
         The split as a Source.
@@ -118,13 +137,70 @@ def open_dataset(
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     spec, root = DATASETS[name], find(name, data_dir)
+    if spec.layout == "folder" and val_share is not None:
+        _require_no_validation(root, split_name, val_share)
+        stored_as = "train"
+    else:
+        stored_as = split
+    source = _open(
+        name,
+        stored_as,
+        root,
+        beton=beton,
+        split_name=split_name,
+        bare=val_share is not None,
+        keys={"image_key": image_key, "label_key": label_key},
+        cache_dir=cache_dir,
+        cache_gb=cache_gb,
+        files=files,
+    )
+    if val_share is not None:
+        if spec.layout != "folder":
+            raise InputError(f"`val_share` is for sets without a validation split, and {name} has one: leave it out.")
+        source = part_of(source, split, val_share)
+    if class_map is not None:
+        apply_class_map(source, class_map)
+    return source
+
+
+def stored_as(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings of a run that ``open_dataset`` takes for either split, by name."""
+    names = ("image_key", "label_key", "val_share", "class_map", "cache_dir", "cache_gb")
+    return {name: settings.get(name) for name in names}
+
+
+def _require_no_validation(root: Path | str, split_name: str | None, val_share: float) -> None:
+    if not 0 < val_share < 1:
+        raise InputError(f"`val_share` is {val_share:g}: give a share between 0 and 1.")
+    train, val = find_split(root, "train", called=split_name), find_split(root, "val")
+    if val.kind and (val.path, val.files) != (train.path, train.files):
+        raise InputError(
+            f"{root} has a validation split ({val.files[0].name if val.files else val.path}): leave out `val_share`."
+        )
+
+
+def _open(
+    name: str,
+    split: str,
+    root: Path | str,
+    *,
+    beton: bool,
+    split_name: str | None,
+    bare: bool,
+    keys: dict[str, str | None],
+    cache_dir: str | Path | None,
+    cache_gb: float | None,
+    files: FileList | None,
+) -> Source:
+    """The whole stored split; ``bare``: also class folders directly in ``root``, as the training split."""
+    spec = DATASETS[name]
     if spec.layout in ("cifar", "svhn"):
         if not isinstance(root, Path):
             raise InputError(f"{name} is read from a local folder, and `data_dir` is {root}: download it first.")
         return (open_cifar if spec.layout == "cifar" else open_svhn)(name, split, root, spec)
-    stored = find_split(root, split, beton)
+    stored = find_split(root, split, beton, split_name)
     cache = ShardCache(cache_dir, cache_gb)
-    keys = {"image_key": image_key, "label_key": label_key}
+    folders: dict[str, Any] = {"files": files, "cache_dir": cache_dir}
     if stored.kind == "beton":
         path = cache.local_path(stored.files[0]) if stored.files else Path(stored.path)
         return BetonSource(path, name, split, spec)
@@ -137,10 +213,13 @@ def open_dataset(
     if is_address(str(root)) and stored.kind == "folder":
         return RemoteFolderSource(str(stored.path), str(root), name, split, spec, cache=cache)
     if stored.kind == "folder":
-        return FolderSource(Path(stored.path).parent, name, split, spec)
+        folder = Path(stored.path)
+        return FolderSource(folder.parent, name, split, spec, folder=folder, **folders)
     if isinstance(root, str):
-        raise InputError(f"`data_dir` {root} stands for no {split} data: correct it.")
-    return FolderSource(root, name, split, spec)
+        raise InputError(f"`data_dir` {root} stands for no {split_name or split} data: correct it.")
+    if split_name is not None:
+        raise InputError(f"{root} has no split {split_name!r}: give the name of a folder or of shards in it.")
+    return FolderSource(root, name, split, spec, folder=root if bare and root.is_dir() else None, **folders)
 
 
 def stored_splits(root: Path | str) -> dict[str, Stored]:

@@ -32,7 +32,7 @@ class CanvasDecoder:
 
         def start(boxed: tuple[BatchRequest, np.ndarray | None]) -> Any:
             request, boxes = boxed
-            images = self.settings.buffer((len(request.indices), height, width, 3))
+            images = self.settings.buffer((len(request.keys), height, width, 3))
             rows = images.numpy()
 
             def copy(request: BatchRequest, a: int, b: int) -> None:
@@ -66,10 +66,10 @@ def with_boxes(
         if not settings.train or source.canvas is None:
             yield from ((request, None) for request in group)
             continue
-        indices, epoch = np.concatenate([request.indices for request in group]), group[0].epoch
+        keys, epoch = np.concatenate([request.keys for request in group]), group[0].epoch
         if source.form == "arrays":
-            boxes = crop.shift_boxes(settings.seed, indices, epoch, source.canvas, settings.shift)
+            boxes = crop.shift_boxes(settings.seed, keys, epoch, source.canvas, settings.shift)
         else:
-            sides = np.broadcast_to(np.asarray(source.canvas, np.int64), (len(indices), 2))
-            boxes = crop.random_boxes(settings.seed, indices, epoch, sides[:, 0], sides[:, 1])
-        yield from zip(group, np.split(boxes, np.cumsum([len(request.indices) for request in group[:-1]])))
+            sides = np.broadcast_to(np.asarray(source.canvas, np.int64), (len(keys), 2))
+            boxes = crop.random_boxes(settings.seed, keys, epoch, sides[:, 0], sides[:, 1])
+        yield from zip(group, np.split(boxes, np.cumsum([len(request.keys) for request in group[:-1]])))

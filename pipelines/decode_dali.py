@@ -142,7 +142,7 @@ class DaliDecoder:
             encoded.append(np.frombuffer(data, np.uint8))
         sides = np.asarray(sizes)
         if s.train:
-            boxes = crop.random_boxes(s.seed, indices, request.epoch, sides[:, 0], sides[:, 1])
+            boxes = crop.random_boxes(s.seed, request.keys[first:stop], request.epoch, sides[:, 0], sides[:, 1])
             windows = {"anchor": boxes[:, :2], "shape": boxes[:, 2:], "resized": np.full_like(sides, request.size)}
         else:
             resized = np.array([crop.resized(h, w, request.size, request.resize) for h, w in sizes])
@@ -151,8 +151,8 @@ class DaliDecoder:
         return _Prepared(encoded, windows, bad)
 
     def _feed(self, request: BatchRequest, chunks: list[_Prepared]) -> None:
-        if self._pipe is None or self._pipe.max_batch_size < len(request.indices):
-            self._pipe = self._build(len(request.indices))
+        if self._pipe is None or self._pipe.max_batch_size < len(request.keys):
+            self._pipe = self._build(len(request.keys))
         self._pipe.feed_input("encoded", [data for chunk in chunks for data in chunk.encoded])
         for name in chunks[0].windows:
             values = np.concatenate([chunk.windows[name] for chunk in chunks])

@@ -30,6 +30,7 @@ from fastreg.pipelines.decoder import (
 from fastreg.pipelines.image import ERRORS, pixels, reason
 from fastreg.pipelines.loader_table import LOADERS
 from fastreg.pipelines.source import Source
+from fastreg.pipelines.subset import Subset
 
 
 def ffcv_decoder(source: Source, settings: DecodeSettings) -> Decoder:
@@ -53,10 +54,11 @@ class FfcvDecoder:
     """A ``Decoder`` of ``.beton`` sources: decodes whole images, then crops and resizes by area averaging."""
 
     def __init__(self, source: Source, settings: DecodeSettings):
-        if not isinstance(source, BetonSource):
+        if not isinstance(source, BetonSource | Subset) or source.form != "beton":
             raise TypeError(f"FfcvDecoder needs a BetonSource, not a {type(source).__name__}")
         self.routines = library()
-        self.source, self.settings = source, settings
+        self.source: Any = source
+        self.settings = settings
         self.pool = DecodePool(settings.workers)
         self._local = threading.local()
 
@@ -64,10 +66,11 @@ class FfcvDecoder:
         return decode_in_threads(requests, self.settings, self.pool, self._chunk)
 
     def _chunk(self, request: BatchRequest, first: int, out: np.ndarray) -> list[int]:
-        indices, s = request.indices[first : first + len(out)], self.settings
+        rows, s = slice(first, first + len(out)), self.settings
+        indices = request.indices[rows]
         heights, widths = self.source.heights[indices], self.source.widths[indices]
         if s.train:
-            boxes = crop.random_boxes(s.seed, indices, request.epoch, heights, widths)
+            boxes = crop.random_boxes(s.seed, request.keys[rows], request.epoch, heights, widths)
         else:
             boxes = np.array([crop.center_box(h, w, request.size, request.resize) for h, w in zip(heights, widths)])
         bad = []

@@ -48,20 +48,21 @@ def train_crop(array: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     return done.permute(0, 2, 3, 1)[0].numpy()  # channels last throughout: the cut is the only copy
 
 
-def eval_crop(array: np.ndarray, size: int, resize: float) -> np.ndarray:
+def eval_crop(array: np.ndarray, size: int, resize: float, interpolation: str = "bilinear") -> np.ndarray:
     """torchvision's Resize and CenterCrop with Pillow's resampling: at 224 the shorter side is resized to 256.
 
     Args:
         array: uint8 [H, W, 3].
         size: Output pixels per side.
         resize: Shorter side after the resize, as a multiple of ``size``.
+        interpolation: A key of ``loader_table.INTERPOLATIONS``: the name of Pillow's filter.
 
     Returns:
         uint8 [size, size, 3].
     """
     height, width = crop.resized(array.shape[0], array.shape[1], size, resize)
     top, left = crop.center(height, width, size)
-    image = Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR)
+    image = Image.fromarray(array).resize((width, height), Image.Resampling[interpolation.upper()])
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
@@ -77,7 +78,8 @@ class PillowDecoder:
 
     def _chunk(self, request: BatchRequest, first: int, out: np.ndarray) -> list[int]:
         """Fill ``out``; returns the rows (of the request) that could not be decoded."""
-        indices, s = request.indices[first : first + len(out)], self.settings
+        rows, s = slice(first, first + len(out)), self.settings
+        indices = request.indices[rows]
         bad: list[int] = []
         files: list[tuple[bytes | np.ndarray, Header | None]] = []
         for index in indices:
@@ -89,7 +91,7 @@ class PillowDecoder:
                 files.append((b"", None))
         if s.train:
             sizes = np.array([head[:2] if head else (1, 1) for _, head in files])
-            boxes = crop.random_boxes(s.seed, indices, request.epoch, sizes[:, 0], sizes[:, 1])
+            boxes = crop.random_boxes(s.seed, request.keys[rows], request.epoch, sizes[:, 0], sizes[:, 1])
         for row, (index, (stored, head)) in enumerate(zip(indices, files)):
             if head is None:
                 bad.append(first + row)
@@ -99,7 +101,7 @@ class PillowDecoder:
                 if s.train:
                     out[row] = train_crop(array, boxes[row], request.size)
                 else:
-                    out[row] = eval_crop(array, request.size, request.resize)
+                    out[row] = eval_crop(array, request.size, request.resize, s.interpolation)
             except ERRORS as error:
                 report_bad_image(self.source, index, reason(error), s.on_bad_image)
                 bad.append(first + row)

@@ -64,7 +64,7 @@ class ResidentDecoder:
                 f"`loader` 'resident' needs {size:,.1f} GB of the memory of {self.settings.device} for the "
                 f"{len(wanted):,} images of {self.source.root}, more than there is: use another `loader`."
             ) from None
-        chunks = [like._replace(indices=wanted[a : a + 256]) for a in range(0, len(wanted), 256)]
+        chunks = [like._replace(keys=wanted[a : a + 256]) for a in range(0, len(wanted), 256)]
         bad = []
         for chunk, room, done in zip(chunks, images.split(256), self.decoder.run(iter(chunks))):
             room.copy_(done.images)

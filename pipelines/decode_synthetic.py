@@ -22,7 +22,7 @@ class SyntheticDecoder:
         canvas = self.source.canvas if stays_as_stored(self.source, self.settings) else None
         for request, boxes in with_boxes(self.source, self.settings, requests):
             height, width = canvas or (request.size, request.size)
-            shape = (len(request.indices), height, width, 3)
+            shape = (len(request.keys), height, width, 3)
             if self._images.shape[1:] != shape[1:] or len(self._images) < shape[0]:
                 self._images = torch.randint(0, 256, shape, dtype=torch.uint8, device=self.settings.device)
             yield Decoded(self._images[: shape[0]], boxes)

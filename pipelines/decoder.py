@@ -11,7 +11,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 import torch
 
+from fastreg.environment import granted_cpus
 from fastreg.errors import InputError, RunError
+from fastreg.kernels import philox
 from fastreg.log import log
 from fastreg.pipelines import crop
 from fastreg.pipelines.source import Source
@@ -24,9 +26,14 @@ class BatchRequest(NamedTuple):
     """One micro-batch to decode."""
 
     epoch: int
-    indices: np.ndarray  # int64 [b]
+    keys: np.ndarray  # int64 [b], of the draws: index + 2**32 occurrence
     size: int = 0  # output pixels per side
     resize: float = crop.RESIZE  # evaluation: shorter side after the resize, as a multiple of the crop's side
+
+    @property
+    def indices(self) -> np.ndarray:
+        """The samples, int64 [b]."""
+        return philox.split_keys(self.keys)[0]
 
 
 class Decoded(NamedTuple):
@@ -47,6 +54,7 @@ class DecodeSettings(NamedTuple):
     on_bad_image: str  # "error" or "skip"
     buffer: Callable[..., torch.Tensor]  # (shape) -> uint8 host tensor to fill
     shift: int = 4  # largest random shift of small arrays, in pixels
+    interpolation: str = "bilinear"  # of the evaluation resize
 
 
 class Decoder(Protocol):
@@ -93,7 +101,7 @@ class DecodePool:
         """
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="fastreg-decode")
-        n = len(request.indices)
+        n = len(request.keys)
         chunk = max(smallest, min(largest, n // self.workers, max(16, n // (2 * self.workers))))
         return [self._executor.submit(task, request, a, min(a + chunk, n)) for a in range(0, n, chunk)]
 
@@ -112,7 +120,7 @@ def decode_in_threads(
     """Decode batches whose rows are filled by ``task(request, first, out)``, which returns the rows that failed."""
 
     def start(request: BatchRequest) -> Any:
-        images = settings.buffer((len(request.indices), request.size, request.size, 3))
+        images = settings.buffer((len(request.keys), request.size, request.size, 3))
         rows = images.numpy()
         return images, pool.map_chunks(request, lambda request, a, b: task(request, a, rows[a:b]))
 
@@ -143,8 +151,11 @@ def report_bad_image(source: Source, index: int, why: object, on_bad_image: str)
 
 
 def worker_count(workers: int | None) -> int:
-    """Decoding threads of this process: ``workers``, at most the usable cores; None: its share of the cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Decoding threads of this process: ``workers``, at most the usable cores; None: its share of the cores.
+
+    In a container, the usable cores are those of its quota.
+    """
+    cores = granted_cpus()
     if workers is None:
         return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if workers < 1:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
 from fastreg.errors import InputError, RunError, unknown
+from fastreg.kernels import philox
 from fastreg.kernels.types import Batch
 from fastreg.log import log
 from fastreg.pipelines import crop
 from fastreg.pipelines.decoder import BatchRequest, Decoded, Decoder, DecodeSettings, worker_count
-from fastreg.pipelines.loader_table import FORMS, LOADERS, loader_names
-from fastreg.pipelines.order import Order
+from fastreg.pipelines.loader_table import FORMS, INTERPOLATIONS, LOADERS, loader_names
+from fastreg.pipelines.order import SAMPLERS, Order, OrderAhead
 from fastreg.pipelines.source import Source
 from fastreg.pipelines.staging import Staging
 
@@ -46,7 +48,7 @@ class Loader:
         self.name, self.why, self.source, self.order = name, why, source, order
         self.size, self.resize = size, resize
         self.skipped: set[int] = set()
-        self._decoder, self._staging = decoder, staging
+        self._decoder, self._staging, self._order_of = decoder, staging, OrderAhead(order)
         self._live: Generator[Decoded] | None = None  # the decoder's generator behind the one valid iterator
         self._turn = threading.RLock()  # a prefetching thread may ask for a batch while another ends the iterator
 
@@ -75,7 +77,8 @@ class Loader:
             RunError: An image cannot be decoded (and broken images are not skipped); the message names it.
         """
         requests = [
-            BatchRequest(epoch, indices, self.size, self.resize) for epoch, indices in self.order.batches(position)
+            BatchRequest(epoch, keys, self.size, self.resize)
+            for epoch, keys in self.order.batches(position, self._order_of)
         ]
         with self._turn:
             self._end()
@@ -103,7 +106,7 @@ class Loader:
                     "supports one iterator at a time; make a second loader."
                 )
             images, boxes, bad = next(decoding)
-            indices = request.indices
+            keys, indices = request.keys, request.indices
             if bad:
                 self.skipped.update(indices[list(bad)].tolist())
                 rows = np.setdiff1d(np.arange(len(indices)), bad)
@@ -116,9 +119,10 @@ class Loader:
                             f"run `fastreg data verify`."
                         )
                     return None
-                images, indices = images[torch.from_numpy(rows).to(images.device)], indices[rows]
+                images, keys = images[torch.from_numpy(rows).to(images.device)], keys[rows]
                 boxes = None if boxes is None else boxes[rows]
-            return self._staging.batch(images, self.source.labels[indices], indices, boxes)
+            labels = self.source.labels[philox.split_keys(keys)[0]]
+            return self._staging.batch(images, labels, keys, boxes)
 
     def _end(self) -> None:
         """Drop all pending work of the valid iterator, so that it does not reach the next iterator."""
@@ -132,6 +136,7 @@ class Loader:
             self._end()
             self._decoder.close()
             self._staging.close()
+            self._order_of.close()
 
     def __enter__(self) -> Loader:
         return self
@@ -155,9 +160,13 @@ def make_loader(
     workers: int | None = None,
     on_bad_image: str = "error",
     resize: float = crop.RESIZE,
+    interpolation: str = "bilinear",
     random_crop: bool = True,
     page_order: bool = False,
     shift: int = 4,
+    repeats: int = 1,
+    sampler: str = "random",
+    drop_last: bool = True,
 ) -> Loader:
     """Make a Loader over a source.
 
@@ -176,9 +185,13 @@ def make_loader(
         workers: Decoding threads; None: this process's share of the cores.
         on_bad_image: ``"error"``, or ``"skip"`` to leave broken and unreadable images out of their batches.
         resize: Evaluation: shorter side after the resize, as a multiple of ``size``.
+        interpolation: Evaluation: ``"bilinear"``, ``"bicubic"``, ``"lanczos"`` or ``"nearest"``.
         random_crop: False: training images are the center crops of the evaluation protocol.
         page_order: Shuffle a .beton file page by page, or shards, for sets larger than memory or the cache.
         shift: Largest random shift of small arrays, in pixels.
+        repeats: Repeated augmentation: occurrences of each sample in a training epoch, of the same length.
+        sampler: ``"random"``, or ``"balanced"`` for equal shares of all classes in training.
+        drop_last: Training: leave out the incomplete last global batch of an epoch.
 
     Returns:
         The Loader.
@@ -190,6 +203,10 @@ def make_loader(
         raise unknown("loader", loader, loader_names())
     if on_bad_image not in ("error", "skip"):
         raise unknown("`on_bad_image`", on_bad_image, ("error", "skip"))
+    if interpolation not in INTERPOLATIONS:
+        raise unknown("`interpolation`", interpolation, INTERPOLATIONS)
+    if sampler not in SAMPLERS:
+        raise unknown("`sampler`", sampler, SAMPLERS)
     if size < 1:
         raise InputError(f"`size` is {size}: give 1 or more.")
     if resize < 1:
@@ -198,6 +215,12 @@ def make_loader(
     name, why = (loader, "as asked") if loader != "auto" else choose_loader(source, device)
     log.debug("loader %s: %s", name, why)
     _require_readable(name, source, train and random_crop)
+    if not LOADERS[name].resizes_by(interpolation, source.form):
+        able = [other for other, spec in LOADERS.items() if spec.real and interpolation in spec.interpolations]
+        raise InputError(
+            f"`loader` {name!r} has no {interpolation} `interpolation`: use {' or '.join(map(repr, able))}, "
+            f"or bilinear."
+        )
     pages = getattr(source, "pages", None) if page_order else None
     if page_order and pages is None:
         raise InputError(
@@ -205,7 +228,9 @@ def make_loader(
             "`fastreg data prepare` makes one."
         )
     window = getattr(source, "window", None)
-    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages, window)
+    balance = np.asarray(source.labels) if train and sampler == "balanced" else None
+    shown: dict[str, Any] = {"repeats": repeats if train else 1, "balance": balance, "drop_last": drop_last}
+    order = Order(len(source), batch_size, train, seed, accumulate, rank, world, pages, window, **shown)
     if train and not page_order and not getattr(source, "fits_cache", True):
         log.warning(
             "%s is larger than the cache: in random order its shards are downloaded again and again; shuffle by pages, "
@@ -214,7 +239,7 @@ def make_loader(
         )
     staging = Staging(device)
     settings = DecodeSettings(
-        train and random_crop, seed, worker_count(workers), device, on_bad_image, staging.buffer, shift
+        train and random_crop, seed, worker_count(workers), device, on_bad_image, staging.buffer, shift, interpolation
     )
     decoder = LOADERS[name].load()(source, settings)
     return Loader(name, why, source, order, decoder, staging, size, resize)

@@ -21,6 +21,7 @@ FORMS = {
     "images": "encoded image files",
 }
 ALL = tuple(FORMS)
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")  # of the evaluation resize, as Pillow names them
 
 
 class LoaderSpec(NamedTuple):
@@ -32,6 +33,7 @@ class LoaderSpec(NamedTuple):
         about: One clause for help texts.
         trains_on: The forms (keys of ``FORMS``) that it reads for training.
         evaluates_on: The forms that it reads for evaluation.
+        interpolations: The interpolations that it has for the evaluation resize.
         real: Whether its batches are the data's images; ``evaluate`` refuses other loaders.
         auto_for: The forms for which ``loader="auto"`` prefers it.
         auto_device: The device type that this preference needs, such as ``"cuda"``; empty: any.
@@ -49,6 +51,7 @@ class LoaderSpec(NamedTuple):
     about: str
     trains_on: tuple[str, ...] = ALL
     evaluates_on: tuple[str, ...] = ALL
+    interpolations: tuple[str, ...] = ("bilinear",)
     real: bool = True
     auto_for: tuple[str, ...] = ()
     auto_device: str = ""
@@ -59,6 +62,9 @@ class LoaderSpec(NamedTuple):
     extra: str = ""
     extra_cuda12: str = ""
     system: str = ""
+
+    def resizes_by(self, interpolation: str, form: str) -> bool:
+        return interpolation in self.interpolations or form == "arrays"  # arrays are not resized
 
     def reads(self, form: str, train: bool) -> bool:
         return form in (self.trains_on if train else self.evaluates_on)
@@ -89,6 +95,7 @@ LOADERS: dict[str, LoaderSpec] = {
             "folder",
             "fastreg.pipelines.decode_pillow:folder_decoder",
             "Pillow's pixels, decoded in threads",
+            interpolations=INTERPOLATIONS,
         ),
         LoaderSpec(
             "dali",
@@ -122,6 +129,7 @@ LOADERS: dict[str, LoaderSpec] = {
             "fastreg.pipelines.decode_resident:ResidentDecoder",
             "the whole set in the memory of the device",
             trains_on=("arrays", "canvases"),
+            interpolations=INTERPOLATIONS,
             auto_for=("arrays",),
             auto_reason="small arrays fit in the memory of the device",
         ),

@@ -7,6 +7,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,23 @@ class ParquetSource(Source):
     def describe(self, index: int) -> str:
         shard, (group, row) = self.shards[self._index.shard[index]], self._index.where[index].tolist()
         return f"{shard.path}, row {row} of row group {group}"
+
+    def key(self, index: int) -> str:
+        return self._paths[index]
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        """The path of every image as the file has it, else the names of file and row."""
+        found: list[str] = []
+        for shard in self.shards:
+            with _open(self._cache.local_path(shard)) as file:
+                column = _columns(file.schema_arrow, self._image_key, None)[0]
+                names: list[Any] = [None] * file.metadata.num_rows
+                if f"{column}.path" in (file.schema.column(k).path for k in range(len(file.schema))):
+                    table = file.read(columns=[f"{column}.path"], use_threads=False)
+                    names = table.column(0).combine_chunks().field("path").to_pylist()
+            found += [str(name) if name else f"{shard.name} {row}" for row, name in enumerate(names)]
+        return found
 
     def _group(self, shard: int, group: int) -> Any:
         """The images of a row group as an arrow array. One thread reads it while other threads wait."""

@@ -6,8 +6,9 @@ import numpy as np
 
 from fastreg.errors import InputError
 from fastreg.pipelines.address import RemoteFiles, Shard
+from fastreg.pipelines.file_list import EXTENSIONS
 from fastreg.pipelines.shard_cache import ShardCache
-from fastreg.pipelines.source import EXTENSIONS, Dataset, Source, counts_of
+from fastreg.pipelines.source import Dataset, Source, counts_of
 
 
 class RemoteFolderSource(Source):
@@ -45,6 +46,9 @@ class RemoteFolderSource(Source):
 
     def read(self, index: int) -> bytes:
         return self._cache.local_path(self._files[index]).read_bytes()
+
+    def key(self, index: int) -> str:
+        return "/".join(self._files[index].path.rsplit("/", 2)[-2:])
 
     def describe(self, index: int) -> str:
         return self._files[index].path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,8 @@ import numpy as np
 
 from fastreg.errors import InputError
 from fastreg.pipelines.address import is_address
+from fastreg.pipelines.file_list import SMALL, FileList, open_list
 
-EXTENSIONS = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")  # torchvision's
 CONTENT_SAMPLES = 64  # samples whose bytes stand for the whole set where it carries no checksums
 MAX_CLASSES = 1_000_000  # for a set whose files have no number of classes: a larger label is damage
 MARKER = "SAMPLE.json"  # file in the root of every set that `fastreg data sample` wrote
@@ -137,69 +137,80 @@ class Source:
         """The file (and member) that holds a sample, for messages."""
         return f"sample {index} of {self.root}"
 
+    def key(self, index: int) -> str:
+        """The sample's own name, which stays when samples are added; without names, its position."""
+        return str(index)
+
+    def renumber(self, classes: Sequence[str], outputs: Mapping[str, int]) -> None:
+        """Give the samples other labels.
+
+        Args:
+            classes: The new class names; the index is the label.
+            outputs: The new label of each present class name.
+        """
+        self.labels = np.array([outputs[name] for name in self.classes], np.int64)[self.labels]
+        self.classes = tuple(classes)
+
 
 class FolderSource(Source):
     """Class folders: ``root/<split>/<class>/*.JPEG``.
 
-    Classes are the sorted folder names; those of the validation split must be those of the training split, if there is
-    one. Images and their order are those of torchvision's ImageFolder, subfolders of a class included; names that begin
-    with a dot are ignored.
+    Classes are the sorted folder names. If there is a training split, those of the validation split are the training
+    split's, and it may lack images of some. Images and their order are those of torchvision's ImageFolder, subfolders
+    of a class included; names that begin with a dot are ignored.
+
+    Args:
+        root, name, split, spec: Root, name, split and row of the data set.
+        folder: The folder of the class folders; by default ``root/<split>``.
+        files: Its list of images, if it is known already.
+        cache_dir: Folder for the index of a folder that cannot be written.
     """
 
-    def __init__(self, root: Path, name: str, split: str, spec: Dataset):
-        base = root / split
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        split: str,
+        spec: Dataset,
+        *,
+        folder: Path | None = None,
+        files: FileList | None = None,
+        cache_dir: str | Path | None = None,
+    ):
+        base = folder or root / split
         if not base.is_dir():
             raise InputError(
                 f"no folder {base}: store a data set as {root}/train/<class>/*.JPEG and {root}/val/<class>/*.JPEG"
                 ", or as train.beton and val.beton, or as shards whose names contain train and val (.tar, .parquet)."
             )
-        classes = _folders(base)
-        if not classes:
-            raise InputError(f"{base} has no class folders: put images into {base}/<class>/.")
-        if split == "val" and (root / "train").is_dir():
-            _require_same_classes(classes, _folders(root / "train"), base, root / "train")
-        self._base = base
-        try:
-            files = [_images(base / folder) for folder in classes]
-            counts = counts_of(classes, files)
-        except OSError as error:
-            raise InputError(f"cannot list {error.filename}: {error.strerror}; repair or remove it.") from None
-        except UnicodeEncodeError as error:
-            raise InputError(f"{base} holds a name that is not UTF-8, {error.object!a}: rename it.") from None
-        self._files = [f"{folder}/{file}" for folder, row in zip(classes, files) for file, _ in row]
-        labels = np.repeat(np.arange(len(classes)), [len(row) for row in files])
+        self._base, self.files = base, files or open_list(base, cache_dir)
+        classes: Sequence[str] = self.files.classes
+        labels, counts = self.files.image_labels(), self._counts()
+        if split == "val" and base != root / "train" and (root / "train").is_dir():
+            classes, labels = _numbered_as(_folders(root / "train"), classes, labels, base, root / "train")
         super().__init__(name, split, root, spec, labels, classes, counts)
 
+    def _counts(self) -> str:
+        n = len(self.files)
+        try:
+            sizes = [os.stat(self._base / self.files.path(k)).st_size for k in range(n)] if n <= SMALL else None
+        except OSError as error:
+            raise InputError(f"cannot list {error.filename}: {error.strerror}; repair or remove it.") from None
+        return _counts(n, len(self.files.classes), self.files.digest, sizes)
+
+    def key(self, index: int) -> str:
+        return self.files.path(index)
+
     def read(self, index: int) -> bytes:
-        with open(self._base / self._files[index], "rb") as file:
+        with open(self._base / self.files.path(index), "rb") as file:
             return file.read()
 
     def describe(self, index: int) -> str:
-        return str(self._base / self._files[index])
+        return str(self._base / self.files.path(index))
 
 
 def _folders(base: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(base) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _images(folder: Path) -> list[tuple[str, int]]:
-    """(name, bytes) of a class's images, folder by folder, each sorted; names are relative to the class folder."""
-    images = sorted(_walk(folder), key=lambda image: image[0].rpartition("/")[::2])
-    if not images:
-        raise InputError(
-            f"class folder {folder} has no images ({', '.join(EXTENSIONS)}): fill it, or remove it from every split."
-        )
-    return images
-
-
-def _walk(folder: Path | str, below: str = "") -> Iterator[tuple[str, int]]:
-    for entry in os.scandir(folder):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(entry.path, f"{below}{entry.name}/")
-        elif entry.name.lower().endswith(EXTENSIONS):
-            yield below + entry.name, entry.stat().st_size
 
 
 def counts_of(classes: Sequence[str], files: Sequence[Sequence[tuple[str, int]]]) -> str:
@@ -210,28 +221,43 @@ def counts_of(classes: Sequence[str], files: Sequence[Sequence[tuple[str, int]]]
         files: (name, bytes) of every image, class by class.
 
     Returns:
-        The numbers of images, classes and bytes, and digests of names and sizes.
+        The numbers of images, classes and bytes, and digests of names and sizes; of names only for more than ``SMALL``
+        images, because class folders are listed without the sizes.
     """
-    names, sizes = hashlib.sha256(b"\0".join(name.encode() for name in classes)), hashlib.sha256()
+    names = hashlib.sha256(b"\0".join(name.encode() for name in classes))
     for label, row in enumerate(files):
-        for file, size in row:
+        for file, _ in row:
             names.update(f"{label}/{file}\0".encode())
-            sizes.update(size.to_bytes(8, "little"))
-    count, total = sum(map(len, files)), sum(size for row in files for _, size in row)
-    return (
-        f"{count} images, {len(classes)} classes, {total} bytes, "
-        f"names {names.hexdigest()[:12]}, sizes {sizes.hexdigest()[:12]}"
-    )
+    sizes = [size for row in files for _, size in row]
+    return _counts(len(sizes), len(classes), names.hexdigest(), sizes if len(sizes) <= SMALL else None)
 
 
-def _require_same_classes(classes: list[str], train: list[str], base: Path, train_base: Path) -> None:
-    for missing, present, absent in (
-        (sorted(set(train) - set(classes)), train_base, base),
-        (sorted(set(classes) - set(train)), base, train_base),
-    ):
-        if missing:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise InputError(f"{present} has class {missing[0]!r}{more} but {absent} has not: they must be the same.")
+def _counts(images: int, classes: int, names: str, sizes: Sequence[int] | None) -> str:
+    if sizes is None:
+        return f"{images} images, {classes} classes, names {names[:12]}"
+    digest = hashlib.sha256(b"".join(size.to_bytes(8, "little") for size in sizes)).hexdigest()
+    return f"{images} images, {classes} classes, {sum(sizes)} bytes, names {names[:12]}, sizes {digest[:12]}"
+
+
+def _numbered_as(
+    train: list[str], classes: Sequence[str], labels: np.ndarray, base: Path, train_base: Path
+) -> tuple[list[str], np.ndarray]:
+    """Classes and labels of a validation split, numbered as in the training split."""
+    strange = sorted(set(classes) - set(train))
+    if strange:
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+        raise InputError(f"{base} has class {strange[0]!r}{more} but {train_base} has not: nothing is trained for it.")
+    number = {name: k for k, name in enumerate(train)}
+    return train, np.array([number[name] for name in classes])[labels]
+
+
+def same_data(one: str, other: str) -> bool:
+    """Whether two fingerprints are of the same data. Those of earlier versions have the sizes of large sets too."""
+    parts = [text.split(", ") for text in (one, other)]
+    named = all(any(part.startswith("names ") for part in row) for row in parts)
+    if named and not all(any(part.startswith("sizes ") for part in row) for row in parts):
+        parts = [[part for part in row if not (part.startswith("sizes ") or part.endswith(" bytes"))] for row in parts]
+    return parts[0] == parts[1]
 
 
 def check_fingerprint(then: str, now: str, where: str | Path) -> None:
@@ -245,7 +271,7 @@ def check_fingerprint(then: str, now: str, where: str | Path) -> None:
     Raises:
         InputError: The fingerprints differ; the message names the values that changed.
     """
-    if then == now:
+    if same_data(then, now):
         return
     changed = [f"{a!r} is now {b!r}" for a, b in zip(then.split(", "), now.split(", ")) if a != b]
     raise InputError(

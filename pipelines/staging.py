@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import torch
 
+from fastreg.kernels import philox
 from fastreg.kernels.types import Batch
 
 SLOTS = 5  # batches that are being decoded, copied or consumed
@@ -51,13 +52,15 @@ class Staging:
             self._ring[slot] = memory, copied
         return memory[:size].view(shape)
 
-    def batch(self, images: torch.Tensor, labels: np.ndarray, indices: np.ndarray, boxes: np.ndarray | None) -> Batch:
+    def batch(self, images: torch.Tensor, labels: np.ndarray, keys: np.ndarray, boxes: np.ndarray | None) -> Batch:
         """The Batch on the device; the host never waits for the copy."""
-        host = [torch.from_numpy(labels), torch.from_numpy(np.ascontiguousarray(indices))]
+        indices, occurrences = (torch.from_numpy(part) for part in philox.split_keys(keys))
+        numbers = occurrences if occurrences.any() else None
+        host = [torch.from_numpy(labels), indices]
         if boxes is not None:
             host.append(torch.from_numpy(boxes.astype(np.float32)))
         if self.device.type != "cuda":
-            return Batch(images, host[0], host[1], host[2] if boxes is not None else None)
+            return Batch(images, host[0], host[1], host[2] if boxes is not None else None, numbers)
         host = [tensor.pin_memory() for tensor in host]
         if self._stream is None:
             self._stream = torch.cuda.Stream(self.device)
@@ -70,7 +73,7 @@ class Staging:
         here.wait_stream(self._stream)
         for tensor in moved:
             tensor.record_stream(here)
-        return Batch(moved[0], moved[1], host[1], moved[2] if boxes is not None else None)
+        return Batch(moved[0], moved[1], host[1], moved[2] if boxes is not None else None, numbers)
 
     def close(self) -> None:
         self._host, self._ring, self._next = [], [], 0

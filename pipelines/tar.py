@@ -11,9 +11,10 @@ from typing import IO
 import numpy as np
 
 from fastreg.errors import InputError
+from fastreg.pipelines.file_list import EXTENSIONS
 from fastreg.pipelines.image import reason
 from fastreg.pipelines.matlab import parse_mat
-from fastreg.pipelines.source import EXTENSIONS, Dataset, Source, counts_of
+from fastreg.pipelines.source import Dataset, Source, counts_of
 from fastreg.pipelines.tar_scan import Member, scan_tar
 
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
@@ -66,6 +67,9 @@ class TarSource(Source):
     def read(self, index: int) -> bytes:
         _, offset, size = self._files[index]
         return os.pread(self._descriptor, size, offset)
+
+    def key(self, index: int) -> str:
+        return self._files[index][0]
 
     def describe(self, index: int) -> str:
         return f"{self.path}:{self._files[index][0]}"

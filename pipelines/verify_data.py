@@ -112,8 +112,8 @@ def info(
         image_key, label_key: As for ``open_dataset``.
 
     Returns:
-        {"name", "path", "sample", "splits"}; a split has "images", "classes", "fingerprint", "formats" (counts),
-        "sides" (smallest, median, largest in pixels) and "per_class" (fewest, most images).
+        {"name", "path", "sample", "splits"}; a split has "images", "classes", "fingerprint", "formats" (counts), and
+        least, median and most as triples: "width" and "height" in pixels, "sides" of both, and "per_class" (images).
 
     Raises:
         InputError: There is no usable data set.
@@ -123,7 +123,7 @@ def info(
     splits = {}
     for source in sources:
         formats: Counter[str] = Counter()
-        sides = []
+        widths, heights = [], []
         for index in np.unique(np.linspace(0, len(source) - 1, INFO_SAMPLES).astype(int)).tolist():
             try:
                 data = source.read(index)
@@ -132,14 +132,22 @@ def info(
                 formats["broken"] += 1
                 continue
             formats[image.format if isinstance(data, bytes) else "raw"] += 1
-            sides += image.size
+            widths.append(image.size[0])
+            heights.append(image.size[1])
         counts = np.bincount(source.labels, minlength=len(source.classes))
         splits[source.split] = {
             "images": len(source),
             "classes": len(source.classes),
             "fingerprint": source.fingerprint,
             "formats": dict(formats),
-            "sides": (min(sides), int(np.median(sides)), max(sides)) if sides else (),
-            "per_class": (int(counts.min()), int(counts.max())),
+            "sides": _spread([*widths, *heights]),
+            "width": _spread(widths),
+            "height": _spread(heights),
+            "per_class": (int(counts.min()), float(np.median(counts)), int(counts.max())),
         }
     return {"name": name, "path": str(sources[0].root), "sample": sources[0].is_sample, "splits": splits}
+
+
+def _spread(values: list[int]) -> tuple[int, ...]:
+    """Least, median and most; nothing of nothing."""
+    return (min(values), int(np.median(values)), max(values)) if values else ()

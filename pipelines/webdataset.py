@@ -95,13 +95,16 @@ class WebDatasetSource(Source):
         return self._cache.read(self.shards[self._index.shard[index]], offset, size)
 
     def describe(self, index: int) -> str:
-        shard, (offset, _) = self.shards[self._index.shard[index]], self._index.where[index].tolist()
+        shard = self.shards[self._index.shard[index]]
         try:
-            descriptor = os.open(self._cache.local_path(shard), os.O_RDONLY)
+            return f"{shard.path}:{self.key(index)}"
         except (OSError, InputError):
-            return f"{shard.path}, byte {offset}"
+            return f"{shard.path}, byte {self._index.where[index, 0]}"
+
+    def key(self, index: int) -> str:
+        descriptor = os.open(self._cache.local_path(self.shards[self._index.shard[index]]), os.O_RDONLY)
         try:
-            return f"{shard.path}:{member_name(descriptor, offset)}"
+            return member_name(descriptor, int(self._index.where[index, 0]))
         finally:
             os.close(descriptor)
 

@@ -70,12 +70,13 @@ def losses(reg: str, settings: dict[str, Any], device: torch.device) -> Tensors:
     if device.type == "cpu":
         settings = {**settings, "precision": "fp32"}
     own = {"ood_svhn": {"ood": _pool()}, "ood_gan": {"ood": _generator()}}.get(reg, {})
+    settings = {"torchcompile": "off", **settings}
     config, _ = make_config(
         "cifar100", gpu=device.type == "cuda", model="resnet18", reg=reg, reg_args=own, size=SIDE, batch_size=BATCH,
         global_batch=BATCH, lr=0.01, warmup=0.0, device=str(device), seed=3, **settings,
     )  # fmt: skip
     found = []
-    with training_switches(config):
+    with training_switches(config, device):
         train_step = TrainStep(config, CLASSES, IMAGENET_MEAN, IMAGENET_STD, World(0, 1, device))
         train_step.net.train()
         if scaler := train_step.scaler.state_dict():  # the default scale overflows, and both steps would be skipped

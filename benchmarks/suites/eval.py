@@ -98,7 +98,8 @@ def _logits(name: str, size: int) -> conditions.Logits:
     if name in ("clean", "occlusion"):
         return getattr(conditions, name)
     if name in ("fgsm", "pgd"):
-        return getattr(conditions, name)(epsilon=EPSILON, clip=True)
+        steps = {"steps": conditions.PGD_STEPS} if name == "pgd" else {}
+        return conditions.Attack(epsilon=EPSILON, clip=True, **steps)
     corruption, severity, *jpeg = name.split()
     textures, _ = frost_textures()
     constants = CONSTANTS.get(size, "imagenet224")

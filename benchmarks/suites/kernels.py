@@ -1,4 +1,4 @@
-"""``augment`` case by case beside its peers, the attack's step, and every other row of the kernels' registry.
+"""``augment`` and ``auto_augment`` beside their peers, the attack's step, and every other row of the kernels' registry.
 
 Bytes are the least that an operation must move; the limit is a copy with the same mix, timed in the same rounds.
 """
@@ -17,6 +17,7 @@ from fastreg.benchmarks.cases import Case, timed
 from fastreg.benchmarks.images import image_batch, image_source
 from fastreg.benchmarks.options import BenchmarkOptions
 from fastreg.benchmarks.peers import normalization_stats
+from fastreg.benchmarks.peers.auto_augment import LAWS, auto_augment_peers
 from fastreg.benchmarks.peers.copy_kernel import copy, copy_bytes
 from fastreg.benchmarks.peers.kernels import (
     COMPILED,
@@ -29,14 +30,15 @@ from fastreg.benchmarks.peers.kernels import (
 )
 from fastreg.benchmarks.record import COPY, OURS, Absent, Row
 from fastreg.benchmarks.suites import Benchmark
+from fastreg.benchmarks.suites.corruptions import one_thread
 from fastreg.benchmarks.timing import Call, buffer_sets, over
-from fastreg.kernels import augment, fgsm_step
+from fastreg.kernels import augment, auto_augment, fgsm_step
 from fastreg.kernels.registry import Op, operations
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Plan
 from fastreg.pipelines.crop import random_boxes
 
 BENCHMARK = Benchmark(
-    help="augment case by case, the attack's step, every other row of the kernels' registry",
+    help="augment case by case, auto_augment, the attack's step, every other row of the kernels' registry",
     order=1,
     seconds=30,
     setup=1.0,
@@ -68,6 +70,8 @@ def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]
         covered.add(case.name.replace(" ", "_"))
         beside = [(peer, build) for name, peer, build in peers if name == case.name]
         yield Case(case.name, partial(_augment, options, case, batch, size, dtype, beside))
+    for law in LAWS:
+        yield Case(f"auto_augment {law}", partial(_auto_augment, options, law, batch, size))
     yield Case("fgsm_step", partial(_fgsm, options, batch, size))
     for share, side in () if options.quick else GROWTH:
         grown = _grown(options, round(batch * share), round(size * side))
@@ -144,6 +148,26 @@ def _augment(
         others = [x.flip(0) for x in images] if case.reads == 2 else []
         variants[COPY] = lambda i: copy([images[i], *([others[i]] if others else [])], dtype)()
     yield from timed(options, case.name, variants, sets=sets, images=batch, moved=moved)
+
+
+def _auto_augment(options: BenchmarkOptions, law: str, batch: int, size: int) -> Iterator[Row | Absent]:
+    """The operations that a method draws for one batch; on a CPU on one thread, as the peers."""
+    name, device = f"auto_augment {law}", options.device
+    labels = torch.zeros(batch, dtype=torch.int64, device=device)
+    plan = methods.create(law, size=size).draw(labels, torch.arange(batch), 0)[0]
+    slots = plan.operations.shape[1]
+    sets = buffer_sets(device, 2 * slots * batch * 3 * size * size)
+    images = [image_batch(batch, size, device, i, options.data_dir) for i in range(sets)]
+    with one_thread(options):
+        variants: dict[str, Call] = {OURS: lambda i: auto_augment(images[i], plan.operations, plan.magnitudes)}
+        peers = {} if options.scope == "main" else auto_augment_peers(law, device)
+        for peer, build in peers.items():
+            try:
+                variants[peer] = build(images)
+            except ImportError as error:
+                yield Absent(name, peer, str(error))
+        moved = 2 * slots * images[0].numel()
+        yield from timed(options, name, variants, sets=sets, images=batch, moved=moved, eager=tuple(peers))
 
 
 def _fgsm(options: BenchmarkOptions, batch: int, size: int) -> Iterator[Row | Absent]:

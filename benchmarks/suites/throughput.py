@@ -43,8 +43,12 @@ BENCHMARK = Benchmark(
 )
 
 LOADERS = ("folder", "dali", "ffcv")
-# the paper's ImageNet rows first (label smoothing costs nothing), then the methods with an attack in their step
-METHODS = ("none", "mixup", "cutmix", "cutout", "shakedrop", "cutmix+shakedrop", "adversarial", "alp")
+# the paper's ImageNet rows first (label smoothing costs nothing), then methods with an attack in their step, then
+# automatic augmentation
+METHODS = (
+    "none", "mixup", "cutmix", "cutout", "shakedrop", "cutmix+shakedrop", "adversarial", "alp", "trivial_augment",
+    "rand_augment", "augmix",
+)  # fmt: skip
 MAIN = ("mixup", "cutmix", "adversarial")
 SETS = 4  # ready batches, used in turn
 SAMPLE_SECONDS = 0.4  # one sample on a GPU, as consecutive steps, so the host may run ahead
@@ -54,7 +58,7 @@ PLAIN = f"step none / {OURS}"
 
 def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]:
     config = configure(options)
-    with training_switches(config):  # for all variants alike
+    with training_switches(config, options.device):  # for all variants alike
         yield from _cases(config, options, settings)
 
 
@@ -90,6 +94,7 @@ def configure(options: BenchmarkOptions, **more: Any) -> Config:
         "size": options.size or size,
         "batch_size": options.batch_size or batch,
         "lr": 1e-3,
+        "torchcompile": "off",
     }
     config, _ = make_config("imagenet", gpu=options.gpu, device=str(options.device), **{**chosen, **more})
     return config

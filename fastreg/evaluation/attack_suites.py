@@ -8,15 +8,14 @@ import json
 import shutil
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from fastreg.distributed import World
 from fastreg.evaluation import conditions
 from fastreg.evaluation.attacks import AutoAttack, need_torchattacks
 from fastreg.evaluation.classifier import Classifier
@@ -39,17 +38,19 @@ PGD = {
 
 def fgsm(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     """One signed step."""
-    run = conditions.fgsm(epsilon=config.epsilon, clip=config.clip)
     settings = {"epsilon": config.epsilon, "clip": config.clip, "steps": 1}
-    return SuitePlan(settings, {"fgsm": Condition(run, gradient=True)})
+    return SuitePlan(settings, {"fgsm": _condition(conditions.Attack(**settings))})
 
 
 def pgd(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     """Projected gradient descent."""
     own = {name.removeprefix("attack_"): getattr(config, name) for name in PGD if getattr(config, name) != PGD[name]}
     settings = {"epsilon": config.epsilon, "clip": config.clip, "steps": config.attack_steps, **own}
-    run = conditions.pgd(seed=config.seed, **settings)
-    return SuitePlan(settings, {"pgd": Condition(run, gradient=True)})
+    return SuitePlan(settings, {"pgd": _condition(conditions.Attack(seed=config.seed, **settings))})
+
+
+def _condition(run: conditions.Attack) -> Condition:
+    return Condition(run, gradient=True, counts={"zero_gradient": lambda: run.unmoved})
 
 
 def altered(card: ScorecardData, suite: str) -> list[str]:
@@ -60,7 +61,7 @@ def altered(card: ScorecardData, suite: str) -> list[str]:
         messages.append(f"epsilon {settings['epsilon']:.4g} instead of 8/255")
     if settings.get("clip") is False:
         messages.append("pixels are not clipped to [0, 1]")
-    if suite == "pgd" and settings.get("steps", conditions.PGD_STEPS) != conditions.PGD_STEPS:
+    if settings.get("steps", 1) not in (1, conditions.PGD_STEPS):
         messages.append(f"{settings['steps']} steps instead of {conditions.PGD_STEPS}")
     words = {"norm": "norm {}", "step_size": "steps of {:.4g}", "restarts": "{} random starts", "target": "target {}"}
     words["samples"] = "gradients averaged over {} passes"
@@ -76,7 +77,8 @@ def autoattack(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     settings = {"epsilon": config.epsilon, "norm": config.attack_norm, "version": "standard"}
     out = None if config.out is None else Path(config.out) / "autoattack"
     run = _AutoAttackRun(settings, config.seed, out, eval_data.describe())
-    return SuitePlan(settings, {"autoattack": Condition(run, gradient=True, report=run.report, finish=run.finish)})
+    counts = {f"broken_{name}": partial(run.counts.__getitem__, name) for name in run.counts}
+    return SuitePlan(settings, {"autoattack": Condition(run, gradient=True, counts=counts, finish=run.finish)})
 
 
 class _AutoAttackRun:
@@ -139,37 +141,37 @@ class _AutoAttackRun:
             np.savez(buffer, indices=indices, logits=logits, broken=list(broken.values()))
             atomic_write(self.folder / f"{indices[0]:09d}.npz", buffer.getvalue())
 
-    def report(self, world: World) -> dict[str, Any]:
-        """``broken``: by attack, the number of images that it made the model misclassify, of all ranks."""
-        counts = torch.tensor(list(self.counts.values()), device=world.device)
-        if world.size > 1:
-            dist.all_reduce(counts)
-        return {"broken": dict(zip(self.counts, counts.tolist()))}
-
     def finish(self) -> None:
         """Remove the files: the card has the figures."""
         if self.folder is not None:
             shutil.rmtree(self.folder.parent, ignore_errors=True)
 
 
-def notes(card: ScorecardData, suite: str) -> list[str]:
-    """Signs of masked gradients: an attack that should be stronger finds less.
+def notes(card: ScorecardData, suite: str, weaker: str = "") -> list[str]:
+    """Images without a gradient, and signs of masked gradients: an attack that should be stronger finds less.
 
     Athalye, Carlini and Wagner 2018 (1802.00420), section 3.1.
+
+    Args:
+        card: the whole card.
+        suite: its name.
+        weaker: a suite whose attack is weaker in the same ball.
     """
+    row = card.results(suite).get(suite, {})
     messages = []
-    fgsm, pgd = (card.results(name).get(name, {}) for name in ("fgsm", "pgd"))
-    same_ball = all(
-        card.suite_settings("fgsm").get(key) == card.suite_settings("pgd").get(key)
-        for key in ("epsilon", "clip", "norm")
-    )
-    if suite == "pgd" and same_ball and "error" in fgsm and pgd.get("error", 100.0) < fgsm["error"]:
+    if row.get("zero_gradient"):
         messages.append(
-            f"PGD finds fewer errors ({pgd['error']:.2f} %) than one step of FGSM ({fgsm['error']:.2f} %): a sign of "
-            f"masked gradients."
+            f"{suite}: the gradient of {row['zero_gradient']:,} of {row['n']:,} images is zero, so that they were not "
+            f"attacked; their errors do not measure robustness."
         )
-    row = card.results("autoattack").get("autoattack", {})
-    if suite == "autoattack" and (found := row.get("broken", {}).get("square")):
+    other = card.results(weaker).get(weaker, {})
+    balls = [[card.suite_settings(name).get(key) for key in ("epsilon", "clip", "norm")] for name in (suite, weaker)]
+    if balls[0] == balls[1] and "error" in other and row.get("error", 100.0) < other["error"]:
+        messages.append(
+            f"{suite} finds fewer errors ({row['error']:.2f} %) than {weaker} ({other['error']:.2f} %), which takes one "
+            f"step: a sign of masked gradients."
+        )
+    if found := row.get("broken_square"):
         messages.append(
             f"Square, which uses no gradient, misleads the model on {found} images on which three gradient attacks did "
             f"not: a sign of masked gradients."

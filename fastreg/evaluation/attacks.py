@@ -78,7 +78,7 @@ def pgd_attack(
                 aim = model(images).argmin(1)
         for restart in range(restarts):
             origin, goal, keys = (images, aim, indices) if restart == 0 else (images[left], aim[left], indices[left])
-            x = _start(origin, epsilon, norm, seed + (restart << 32), keys, clip)
+            x = random_start(origin, epsilon, norm, seed + (restart << 32), keys, clip)
             for _ in range(steps):
                 grad = input_gradient(model, x, goal)
                 for _ in range(samples - 1):
@@ -98,8 +98,8 @@ def pgd_attack(
     return result
 
 
-def _start(images: Tensor, epsilon: float, norm: str, seed: int, indices: Tensor, clip: bool) -> Tensor:
-    """Uniform in the ball around ``images``."""
+def random_start(images: Tensor, epsilon: float, norm: str, seed: int, indices: Tensor, clip: bool) -> Tensor:
+    """Uniform in the ball around ``images``: the first start of :func:`pgd_attack`."""
     if norm == "linf":
         return start_in_ball(images, epsilon, seed, indices, clip)
     samples = indices.cpu().numpy()

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from fastreg.errors import InputError, RunError, unknown
 from fastreg.evaluation.cuda_graph import CudaGraphForward
@@ -41,12 +42,17 @@ class EvalModel(nn.Module):
         every: bool = False,
     ):
         super().__init__()
-        self.every, self.outputs = every, 0
+        self.outputs = 0
         self.net, self.dtype, self.mixed = net, dtype, mixed and dtype != torch.float32
-        self.needed = int(columns.max()) + 1 if columns is not None else 0
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("columns", columns, persistent=False)
+        self.register_buffer("columns", None, persistent=False)
+        self.select(columns, every)
+
+    def select(self, columns: Tensor | None, every: bool = False) -> None:
+        """Set the outputs that belong to the data's classes, in their order; ``every``: the others follow them."""
+        self.every, self.needed = every, int(columns.max()) + 1 if columns is not None else 0
+        self.columns = columns.to(self.mean.device) if columns is not None else None
 
     def train(self, mode: bool = True) -> EvalModel:
         """Set the mode of this module only: the caller owns the model's mode, and exported programs have none."""
@@ -119,7 +125,7 @@ class Classifier:
             model.float()  # a model with layers of several types stays as it is: autocast brings them together
         # the memory format of the pixels: no layer changes the layout, on a GPU or a CPU
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.pad_to = batch_size if compiled else 0
+        self.batch_size, self.pad_to = batch_size, batch_size if compiled else 0
         net = torch.compile(model) if compiled else model
         self.module = EvalModel(net, self.mean, self.std, self.dtype, columns, own_dtype is None, every)
         self.module.to(device).eval()
@@ -153,9 +159,41 @@ class Classifier:
     def outputs(self, size: int) -> int:
         """The number of outputs, probed with two black images (with one, a missing batch dimension would go unnoticed).
 
-        Raises InputError where the model fails on them: it may be made for another size.
+        Batches are padded from then on for a model that takes batches of ``batch_size`` only, as exported programs may.
+        Calls the model without a CUDA graph, which would keep the columns of now.
+
+        Raises InputError where the model fails: it may be made for another size.
         """
-        black = torch.zeros(2, size, size, 3, dtype=torch.uint8, device=self.device)
+        replayed, self.replayed = self.replayed, None
+        try:
+            return self._outputs(size)
+        finally:
+            self.replayed = replayed
+
+    def _outputs(self, size: int) -> int:
+        try:
+            found = self._try(2, size)
+        except InputError as first:
+            if self.pad_to or self.batch_size <= 2:
+                raise
+            self.pad_to = self.batch_size
+            try:
+                return self._try(2, size)
+            except InputError:
+                raise first from None
+        if not self.pad_to:
+            try:
+                self._try(3, size)
+            except InputError as error:
+                if self.batch_size != 2:
+                    raise InputError(
+                        f"{str(error).partition(': it gets')[0]}, but not on two: give 2 as `batch_size`."
+                    ) from error
+                self.pad_to = 2
+        return found
+
+    def _try(self, n: int, size: int) -> int:
+        black = torch.zeros(n, size, size, 3, dtype=torch.uint8, device=self.device)
         try:
             return self.images(black).shape[1]
         except (InputError, torch.cuda.OutOfMemoryError):
@@ -163,8 +201,9 @@ class Classifier:
         except Exception as error:  # a model may do anything
             why = (str(error).splitlines() or [""])[0]
             raise InputError(
-                f"the model fails on images of {size} px ({type(error).__name__}: {why}): "
-                f"if it was made for another size, give that as `size`."
+                f"the model fails on images of {size} px ({type(error).__name__}: {why}): it gets [batch, 3, {size}, "
+                f"{size}]; if it was made for another size, give that as `size`, and if for one number of images, give "
+                f"that as `batch_size`."
             ) from error
 
 
@@ -175,8 +214,8 @@ def borrowed(model: nn.Module) -> Iterator[None]:
     The original tensors are kept and restored, so nothing is copied twice and each tensor returns to its device.
     """
     modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
-    learning = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    tensors = [t for p in model.parameters() for t in (p, p.grad) if t is not None]
+    learning = [(p, p.requires_grad) for p in model.parameters() if not is_lazy(p)]
+    tensors = [t for p, _ in learning for t in (p, p.grad) if t is not None]
     memory = [(t, t.data) for t in tensors]
     buffers = [(module, dict(module._buffers)) for module in model.modules()]
     if modes:  # frozen TorchScript has none
@@ -214,6 +253,8 @@ def precision_of(model: nn.Module, asked: str = "fp32") -> tuple[str, torch.dtyp
     """
     if asked not in ("auto", *DTYPES):
         raise unknown("`precision`", asked, ("auto", *DTYPES))
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        raise InputError("the model has lazy parameters without values: call it once on images before the evaluation.")
     kinds = dtypes_of(model)
     stored = next(iter(kinds)) if len(kinds) == 1 else None
     name = "fp32" if asked == "auto" else asked

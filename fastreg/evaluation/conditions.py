@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastreg import kernels
 from fastreg.errors import InputError, unknown
-from fastreg.evaluation.attacks import pgd_attack
+from fastreg.evaluation.attacks import pgd_attack, random_start
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.pixel_cache import Pixels
 from fastreg.kernels import CORRUPTIONS, augment, corrupt, draw_fields
@@ -46,29 +46,31 @@ def float_pixels(images: Tensor) -> Tensor:
     return augment(images, Plan(), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32)
 
 
-def fgsm(*, epsilon: float, clip: bool) -> Logits:
-    """One step of the sign of the gradient of the plain cross-entropy on the true label.
+class Attack:
+    """FGSM (one step, no random start), or PGD (from a random start) for ``steps`` above one.
 
-    Goodfellow et al. 2015 (1412.6572).
+    Goodfellow et al. 2015 (1412.6572) and Madry et al. 2018 (1706.06083); plain cross-entropy on the true label.
+    ``unmoved`` counts the images that the steps leave as they were, because their gradient is zero. ``options`` are
+    those of :func:`fastreg.evaluation.attacks.pgd_attack`.
     """
 
-    def logits(classifier: Classifier, batch: Pixels) -> Tensor:
+    def __init__(self, *, epsilon: float, clip: bool, steps: int = 1, seed: int = 0, **options: Any):
+        self.epsilon, self.clip, self.steps, self.seed, self.options = epsilon, clip, steps, seed, options
+        self.unmoved: Tensor | int = 0  # on the device: nothing waits for it
+
+    def __call__(self, classifier: Classifier, batch: Pixels) -> Tensor:
         n, pad = len(batch.images), classifier.padded  # one shape for a compiled model; attacks are per sample
-        x, labels = pad(float_pixels(batch.images)), pad(batch.labels)
-        return classifier.pixels(fgsm_attack(classifier.module, x, labels, epsilon=epsilon, clip=clip))[:n]
-
-    return logits
-
-
-def pgd(**options: Any) -> Logits:
-    """Projected gradient descent; ``options`` of :func:`fastreg.evaluation.attacks.pgd_attack`."""
-
-    def logits(classifier: Classifier, batch: Pixels) -> Tensor:
-        n, pad = len(batch.images), classifier.padded
-        x, labels, indices = pad(float_pixels(batch.images)), pad(batch.labels), pad(batch.indices)
-        return classifier.pixels(pgd_attack(classifier.module, x, labels, indices=indices, **options))[:n]
-
-    return logits
+        start, labels = pad(float_pixels(batch.images)), pad(batch.labels)
+        ball: dict[str, Any] = {"epsilon": self.epsilon, "clip": self.clip}
+        if self.steps == 1 and not self.options:
+            attacked = fgsm_attack(classifier.module, start, labels, **ball)
+        else:
+            more = {**ball, **self.options, "seed": self.seed, "indices": pad(batch.indices)}
+            attacked = pgd_attack(classifier.module, start, labels, steps=self.steps, **more)
+            norm = self.options.get("norm", "linf")
+            start = random_start(start, self.epsilon, norm, self.seed, more["indices"], self.clip)
+        self.unmoved = self.unmoved + (attacked == start)[:n].flatten(1).all(1).sum()
+        return classifier.pixels(attacked)[:n]
 
 
 def corruption(

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from fastreg.errors import InputError, unknown
-from fastreg.pipelines.loader_table import loader_names
+from fastreg.pipelines.loader_table import INTERPOLATIONS, loader_names
 
 PROTOCOL = "folder"  # the loader whose pixels are Pillow's and torchvision's, on which published errors were measured
 CROP_PCT = 224 / 256  # the crop's side over the side that the shorter one is resized to, as published
+INTERPOLATION = "bilinear"  # of that resize, as published
 CHOICES = {
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "fidelity": ("auto", "dataset", "memory"),
     "scored_classes": ("subset", "all"),
     "attack_norm": ("linf", "l2"),
     "attack_target": (None, "least_likely"),
+    "interpolation": INTERPOLATIONS,
 }
 EPSILON = 8 / 255  # the paper's, on the [0, 1] scale of pixels
 
@@ -47,6 +49,7 @@ class EvalConfig:
     # images
     size: int | None = None
     crop_pct: float = CROP_PCT
+    interpolation: str = INTERPOLATION
     loader: str = "auto"
     workers: int | None = None
     seed: int = 0
@@ -66,6 +69,7 @@ class EvalConfig:
     severities: str | Iterable[int] | None = None
     frost_dir: str | Path | None = None
     imagenet_c_dir: str | Path | None = None
+    resize_official: bool = False
     cifar_c_dir: str | Path | None = None
     ood_dir: str | Path | None = None
     odin_split: bool = False
@@ -89,6 +93,7 @@ class EvalConfig:
                 raise InputError(f"`{option}` is {getattr(self, option)}: give 1 or more.")
         if self.attack_step_size is not None and not self.attack_step_size > 0:
             raise InputError(f"`attack_step_size` is {self.attack_step_size:g}: give a number above 0.")
+        check_size(self.size, self.crop_pct)
         self.precision = "fp32" if self.precision == "auto" else self.precision
         self.fidelity = "dataset" if self.fidelity == "auto" else self.fidelity
         self.loader = PROTOCOL if self.loader == "auto" else self.loader
@@ -99,6 +104,14 @@ class EvalConfig:
                 f"`{absent}` is None but `{given}` is {getattr(self, given)!r}: give None for both (the model takes "
                 f"pixels in [0, 1]), or three numbers for both."
             )
+
+
+def check_size(size: int | None, crop_pct: float) -> None:
+    """Raise InputError for a size or crop that no image can have."""
+    if size is not None and size < 1:
+        raise InputError(f"`size` is {size}: give 1 or more pixels.")
+    if not 0 < crop_pct <= 1:
+        raise InputError(f"`crop_pct` is {crop_pct:g}: give the kept share of the resized side, above 0 and up to 1.")
 
 
 def make_config(options: Mapping[str, Any]) -> EvalConfig:

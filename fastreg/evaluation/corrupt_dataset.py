@@ -71,7 +71,8 @@ def corrupt_dataset(
         data_dir: root of the data set named ``src``; default: as for ``open_dataset``.
         size: side of the images in pixels; default 224, CIFAR 32.
         crop_pct: ``size`` over the shorter side after the resize that precedes the center crop.
-        constants: severities of "imagenet224", "imagenet299", "tiny64" or "cifar32"; "auto" selects them by size.
+        constants: severities of "imagenet224", "imagenet299", "tiny64" or "cifar32"; "auto" selects those of the
+            nearest published size, and scales frost to others.
         frost_dir: folder of the five frost textures.
         seed: key of every random draw.
         device: "auto", "cpu", "cuda", "cuda:1".
@@ -91,12 +92,14 @@ def corrupt_dataset(
     eval_data = EvalData(_open(src, split, data_dir), size, crop_pct)
     names = (*CORRUPTIONS, *EXTRA_CORRUPTIONS) if corruptions == "all" else corruptions
     pairs = corruption_conditions(names, None if severities == "all" else severities)
-    drawn: dict[str, Any] = {"seed": seed, "constants": conditions.constants_for(constants, eval_data.size)}
+    name, scale = conditions.nearest_constants(constants, eval_data.size)
+    drawn: dict[str, Any] = {"seed": seed, "constants": name}
     arrays = eval_data.source.layout != "folder"
     if arrays and len({severity for _, severity in pairs}) < len(SEVERITIES):
         raise InputError("`severities`: CIFAR-C's arrays hold all five: leave it at all.")
     where = resolve_device(device)
     settings = {"data": eval_data.describe(), **drawn, "fidelity": "dataset", "jpeg": None if arrays else QUALITY}
+    settings |= {"frost_scale": scale} if scale != 1 else {}  # the size has no published constants
     settings["fastreg"] = __version__
     dst = Path(dst)
     _manifest(dst, settings)  # refuses a folder with other content before anything is written there
@@ -107,7 +110,7 @@ def corrupt_dataset(
         wanted = list(dict.fromkeys((name, 0 if arrays else severity) for name, severity in pairs))
         left = _unfinished(dst, wanted, manifest["parts"], files)
         if any(name == "frost" for name, _ in left):
-            drawn["textures"] = conditions.frost_textures(frost_dir, eval_data.size, drawn["constants"])
+            drawn["textures"] = conditions.frost_textures(frost_dir, eval_data.size, name, scale)
         for pair in left:
             manifest["parts"].pop(_key(*pair), None)
         write_json(dst / MANIFEST, manifest)
@@ -217,9 +220,9 @@ def _manifest(dst: Path, settings: dict[str, Any]) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read ({error}): give another folder.") from error
     if before != settings:
         other = [
-            key if key == "data" else f"{key} ({before.get(key)}, not {settings[key]})"
-            for key in settings
-            if before.get(key) != settings[key]
+            key if key == "data" else f"{key} ({before.get(key)}, not {settings.get(key)})"
+            for key in {**before, **settings}
+            if before.get(key) != settings.get(key)
         ]
         raise InputError(f"{dst} holds a set made with other {' and '.join(other)}: give another folder.")
     return known

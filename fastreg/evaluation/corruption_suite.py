@@ -81,7 +81,9 @@ def figures(suite: str, heading: str) -> dict[str, Figure]:
         f"{key}_{kind}": Figure(f"{name} err", "raw top-1 error", unless="mce", share=True)
         for kind, name in _KINDS.items()
     }
-    return {**beside, f"{key}_error": Figure(heading, "raw top-1 error, mean of 75 conditions", share=True)}
+    about = "expected calibration error, 20 bins, mean of 75 conditions"
+    ece = {f"{key}_ece": Figure(f"{heading} ECE", about, secondary=True)}
+    return {**beside, f"{key}_error": Figure(heading, "raw top-1 error, mean of 75 conditions", share=True), **ece}
 
 
 def normalized_figures() -> dict[str, Figure]:
@@ -99,7 +101,10 @@ def totals(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[
         return {}
     errors, key = _errors(card, suite), suite.replace("-", "_")
     raw = {f"{key}_{kind}": error for kind, error in metrics.category_errors(errors).items()}
-    return {f"{key}_error": metrics.mean_error(errors), **raw}
+    calibration = [row.get("ece") for row in card.results(suite).values()]
+    known = [value for value in calibration if value is not None]
+    ece = {f"{key}_ece": sum(known) / len(known)} if len(known) == len(calibration) else {}
+    return {f"{key}_error": metrics.mean_error(errors), **raw, **ece}
 
 
 def normalized_totals(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
@@ -131,13 +136,15 @@ def altered(card: ScorecardData, suite: str, *, constants: str, imagenet: bool) 
     settings, messages = card.suite_settings(suite), []
     if imagenet and settings.get("fidelity") == "memory":
         messages.append("fidelity memory, without the JPEG step of the distributed files, so noise is harder")
+    if side := settings.get("resized_from"):
+        messages.append(f"files of {side} px, resized to {card.data['size']} px")
     if imagenet and card.is_imagenet and card.data["size"] != 224:
         messages.append(f"{card.data['size']} px, while AlexNet's errors are for 224 px")
     if scale := settings.get("frost_scale"):
-        made_for = round(card.data["size"] / scale)
+        size = settings.get("resized_from", card.data["size"])
         messages.append(
-            f"constants {settings['constants']} were made for {made_for} px, the nearest published size to "
-            f"{card.data['size']} px, and frost is scaled by {scale:.3g}"
+            f"constants {settings['constants']} were made for {round(size / scale)} px, the nearest published size to "
+            f"{size} px, and frost is scaled by {scale:.3g}"
         )
     elif (card.is_imagenet or not imagenet) and settings.get("constants", constants) != constants:
         messages.append(f"constants {settings['constants']} instead of {constants}")

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from fastreg.distributed import World, init_distributed
 from fastreg.environment import environment
 from fastreg.errors import InputError
+from fastreg.evaluation.class_counts import ClassCounts, label_and_class
 from fastreg.evaluation.classifier import Classifier, borrowed, device_of
 from fastreg.evaluation.config import EvalConfig, make_config, option_parameters
 from fastreg.evaluation.eval_data import EvalData
+from fastreg.evaluation.imagenet_classes import are_imagenet, imagenet_classes
 from fastreg.evaluation.pixel_cache import PixelCache
 from fastreg.evaluation.probe import probe
 from fastreg.evaluation.scorecard import Scorecard
@@ -44,7 +46,8 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
             [N, S, S, 3] and int64 [N].
         mean, std: normalization on the [0, 1] scale: "data" (the data set's own; ImageNet's for arrays), three numbers
             (one number stands for all), or None for both: the model takes pixels in [0, 1].
-        classes: names of the model's K outputs, for data that holds only some of them.
+        classes: names of the model's K outputs, for data that holds only some of them; default: the WordNet ids of
+            ImageNet, if the model has 1000 outputs and the data's classes are among them.
         scored_classes: the outputs that compete on such data: "subset" (the data's classes, as ImageNet-A and -R are
             scored) or "all".
         precision: "fp32" (or "auto", which means the same): float32 without TF32, with a float32 copy of a model stored
@@ -54,6 +57,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         batch_size: images per forward pass.
         size: side S of the evaluated images in pixels; default 224, CIFAR 32.
         crop_pct: S over the shorter side after the resize that precedes the center crop.
+        interpolation: "bilinear" (as published), "bicubic", "lanczos" or "nearest", Pillow's filters of that resize.
         loader: "auto" is "folder", Pillow's resize and crop as published; "dali" and "ffcv" give other pixels.
         workers: decoding threads.
         seed: key of every random draw.
@@ -68,6 +72,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         corruptions, severities: only these, as lists or joined by commas; the suite then has no total.
         frost_dir: folder of the five frost textures.
         imagenet_c_dir, cifar_c_dir: read the published files there instead of generating them.
+        resize_official: resize the files of ``imagenet_c_dir`` as wholes if they have another size than ``size``.
         ood_dir: folder of the out-of-distribution sets.
         odin_split: leave out the images that ODIN used for tuning.
         out: folder for scorecard.json, written after every condition. Conditions that it already has for this model,
@@ -85,26 +90,24 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
     if not isinstance(model, nn.Module):
         raise InputError(f"`model` must be an nn.Module, but is {type(model).__name__}: wrap it in one.")
     config = make_config(options)
-    eval_data = EvalData(data, config.size, config.crop_pct)
+    eval_data = EvalData(data, config.size, config.crop_pct, config.interpolation)
     wanted = resolve(suites, eval_data.size, eval_data.name)
     where = device_of(model) if config.device is None else config.device
     half = config.precision in ("bf16", "fp16")
     # attacks need gradients, which a caller's inference mode would not give
-    with torch.inference_mode(False), borrowed(model), torch_switches(tf32=half), init_distributed(where) as world:
-        columns = eval_data.columns(config.classes)
+    # cuDNN's search may choose another algorithm in another run: float32 figures repeat without it
+    switches = torch_switches(tf32=half, cudnn_benchmark=half)
+    with torch.inference_mode(False), borrowed(model), switches, init_distributed(where) as world:
         classifier = Classifier(
             model,
             mean=eval_data.mean if config.mean == "data" else config.mean,
             std=eval_data.std if config.std == "data" else config.std,
             device=world.device,
             precision=config.precision,
-            columns=columns,
-            every=config.scored_classes == "all",
             compiled=config.compiled,
             batch_size=config.batch_size,
         )
-        eval_data.fit(classifier.outputs(eval_data.size), chosen=columns is not None)
-        outputs = classifier.module.outputs
+        outputs = _match_classes(classifier, eval_data, config)
         every = {"classes": "all"} if config.scored_classes == "all" and eval_data.classes < outputs else {}
         card = Scorecard(
             model={"name": config.name or type(model).__name__, "digest": classifier.digest}
@@ -115,6 +118,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
                 "tf32": half,
                 "seed": config.seed,
                 "loader": config.loader,
+                **({"cudnn_benchmark": True} if half and world.device.type == "cuda" else {}),
                 **every,
             },
         )
@@ -138,6 +142,21 @@ evaluate.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 )
 
 
+def _match_classes(classifier: Classifier, eval_data: EvalData, config: EvalConfig) -> int:
+    """Select the outputs of the data's classes; returns the number of all outputs.
+
+    Without ``classes``, folders named by WordNet ids belong to the outputs of a model of ImageNet's 1000 classes.
+    """
+    outputs, every = classifier.outputs(eval_data.size), config.scored_classes == "all"
+    classes = config.classes
+    if classes is None and are_imagenet(eval_data.names, outputs):
+        classes = tuple(imagenet_classes())
+    columns = eval_data.columns(classes)
+    classifier.module.select(columns, every)
+    eval_data.fit(classifier.outputs(eval_data.size), chosen=columns is not None)
+    return outputs
+
+
 def _run(
     card: Scorecard,
     plans: dict[str, SuitePlan],
@@ -154,29 +173,35 @@ def _run(
         return
     scorecard_file.probe()  # a folder that cannot be written is found before the work
 
+    counts = ClassCounts(scorecard_file.path, eval_data.names, eval_data.labels, eval_data.classes, card)
+
     @cache
     def pixels() -> PixelCache:  # decoded for the first condition that needs it; conditions over files do not
         return eval_data.decode(world, batch_size=config.batch_size, loader=config.loader, workers=config.workers)
 
     def measure(condition: Condition, bar: Any = None, note: str = "") -> tuple[dict[str, Any], Tensor]:
-        return _pass(classifier, condition, pixels, world, config, bar, note)
+        return _pass(classifier, condition, pixels, world, config, counts, bar, note)
 
-    inside: Tensor | None = None  # confidences of the clean images
+    references: dict[tuple[str, str], Tensor] = {}  # values of the conditions that others are compared with
     total = sum(plans[suite].conditions[key].n or len(eval_data) for suite, key in left) // world.size
     with progress("evaluate", total) as bar:
         for suite, key in left:
             condition = plans[suite].conditions[key]
             start = time.monotonic()
-            row, confidence = measure(condition, bar, f"{suite} {key}" if key != suite else suite)
-            if condition.reference:
-                inside = confidence
-            else:
+            row, values = measure(condition, bar, f"{suite} {key}" if key != suite else suite)
+            if condition.compare is None and condition.collect is None:
+                counts.add(suite, key, clean=condition.reference)
+            if not condition.bins:
                 row.pop("bins", None)
             if condition.compare is not None:
-                inside = measure(_reference(plans))[1] if inside is None else inside
-                row = condition.compare(inside, confidence, row)
-            if condition.report is not None:
-                row |= condition.report(world)
+                name = _reference(plans, suite)
+                if name == (suite, key):
+                    references[name] = values
+                elif name not in references:
+                    references[name] = measure(plans[name[0]].conditions[name[1]])[1]
+                row = condition.compare(references[name], values, row)
+            if condition.reference:
+                references[suite, key] = values
             rows[suite][key] = {**row, **condition.extra, "seconds": round(time.monotonic() - start, 3)}
             card.suites[suite]["measured"] = {key: card.provenance[key] for key in ("date", "gpu", "packages")}
             scorecard_file.save(card)
@@ -202,8 +227,9 @@ def _begin(
     return rows
 
 
-def _reference(plans: dict[str, SuitePlan]) -> Condition:
-    return next(c for plan in plans.values() for c in plan.conditions.values() if c.reference)
+def _reference(plans: dict[str, SuitePlan], suite: str) -> tuple[str, str]:
+    """(suite, condition) that the conditions of a suite are compared with: its own, otherwise the clean images."""
+    return next((name, key) for name in (suite, *plans) for key, c in plans[name].conditions.items() if c.reference)
 
 
 def _pass(
@@ -212,21 +238,38 @@ def _pass(
     pixels: Callable[[], PixelCache],
     world: World,
     config: EvalConfig,
+    counts: ClassCounts,
     bar: Any,
     note: str,
 ) -> tuple[dict[str, Any], Tensor]:
-    """One pass over a condition's images: its row, and all confidences in the set's order. Synchronizes at its end."""
+    """One pass over a condition's images: its row, and all values in the set's order. Synchronizes at its end."""
     tally = Tally(world.device)
-    confidences, indices = [], []
+    kept, pairs, indices = [], [], []
     batches: Any = condition.batches(world, config) if condition.batches else pixels().batches(config.batch_size)
     for batch in batches:
-        confidences.append(tally.update(condition.logits(classifier, batch), batch.labels))
+        logits = condition.logits(classifier, batch)
+        confidence = tally.update(logits, batch.labels)
+        pairs.append(label_and_class(batch.labels, logits, confidence))
+        kept.append(confidence if condition.collect is None else condition.collect(logits, batch.labels))
         indices.append(batch.indices)
         if bar is not None:
             bar.advance(len(batch.labels), note=note)
     tally.merge()
+    row = tally.result() | _counts(condition, world)
     none = torch.empty(0)
-    return tally.result(), _gather(torch.cat(confidences or [none]), torch.cat(indices or [none.long()]), world)
+    order = torch.cat(indices or [none.long()])
+    counts.pairs = _gather(torch.cat(pairs or [none.long().view(0, 2)]), order, world).numpy()
+    return row, _gather(torch.cat(kept or [none]), order, world)
+
+
+def _counts(condition: Condition, world: World) -> dict[str, int]:
+    """The further counts of a condition, over all ranks, that are not 0."""
+    if not condition.counts:
+        return {}
+    own = torch.stack([torch.as_tensor(count(), device=world.device).long() for count in condition.counts.values()])
+    if dist.is_initialized():
+        dist.all_reduce(own)
+    return {name: count for name, count in zip(condition.counts, own.tolist()) if count}
 
 
 def _gather(values: Tensor, indices: Tensor, world: World) -> Tensor:

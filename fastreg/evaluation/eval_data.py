@@ -14,7 +14,7 @@ from torch import Tensor
 from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.evaluation import pixel_cache
-from fastreg.evaluation.config import CROP_PCT, PROTOCOL
+from fastreg.evaluation.config import CROP_PCT, INTERPOLATION, PROTOCOL, check_size
 from fastreg.evaluation.pixel_cache import PixelCache
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
 
@@ -27,19 +27,21 @@ class EvalData:
         size: side of the evaluated images in pixels; default: as stored, else 224.
         crop_pct: ``size`` over the shorter side after the resize that precedes the center crop; 1 leaves squares of
             that size unchanged (Tiny ImageNet at 64 px).
+        interpolation: of that resize.
 
     Raises:
         InputError: data without images, arrays of the wrong shape or type, a size that the data cannot have.
     """
 
-    def __init__(self, data: Any, size: int | None = None, crop_pct: float = CROP_PCT):
-        if size is not None and size < 1:
-            raise InputError(f"`size` is {size}: give 1 or more pixels.")
-        if not 0 < crop_pct <= 1:
-            raise InputError(
-                f"`crop_pct` is {crop_pct:g}: give the kept share of the resized side, above 0 and up to 1."
-            )
-        self.crop_pct = crop_pct
+    def __init__(
+        self,
+        data: Any,
+        size: int | None = None,
+        crop_pct: float = CROP_PCT,
+        interpolation: str = INTERPOLATION,
+    ):
+        check_size(size, crop_pct)
+        self.crop_pct, self.interpolation = crop_pct, interpolation
         self.arrays: tuple[Tensor, Tensor] | None = None
         self.source: Any = None
         if isinstance(data, tuple | list) and len(data) == 2:
@@ -88,6 +90,7 @@ class EvalData:
             "fingerprint": digest(*(array.cpu() for array in self.arrays)) if self.arrays else source.fingerprint,
             "size": self.size,
             "crop_pct": self.crop_pct,
+            **({"interpolation": self.interpolation} if self.interpolation != INTERPOLATION else {}),
             "sample": bool(source is not None and source.is_sample),
         }
 
@@ -97,7 +100,8 @@ class EvalData:
         """This rank's share of the pixels."""
         if self.arrays is not None:
             return pixel_cache.from_arrays(*self.arrays, world)
-        loading = {"resize": 1 / self.crop_pct, "loader": loader, "workers": workers}
+        loading = {"resize": 1 / self.crop_pct, "interpolation": self.interpolation}
+        loading |= {"loader": loader, "workers": workers}
         return pixel_cache.decode(self.source, world, size=self.size, batch_size=batch_size, **loading)
 
     def fit(self, outputs: int, chosen: bool = False) -> None:

@@ -8,19 +8,37 @@ from typing import Any
 
 from fastreg import runs
 from fastreg.distributed import resolve_device
-from fastreg.errors import InputError
+from fastreg.errors import InputError, unknown
 from fastreg.evaluation.config import make_config
 from fastreg.evaluation.engine import evaluate
 from fastreg.evaluation.eval_data import open_folder
-from fastreg.evaluation.load_model import load_classifier
-from fastreg.evaluation.published_weights import is_published, protocol
+from fastreg.evaluation.imagenet_classes import are_imagenet, imagenet_classes
+from fastreg.evaluation.load_model import check_architecture, load_classifier
+from fastreg.evaluation.published_weights import (
+    CLASSES,
+    is_published,
+    preparation_facts,
+    published_options,
+    robustbench_data,
+)
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import resolve
 from fastreg.log import log
-from fastreg.pipelines import open_dataset
+from fastreg.models.own import is_own
+from fastreg.pipelines import Source, open_dataset
+from fastreg.pipelines.datasets import stored_as
 
 GPU_BATCH, CPU_BATCH = 256, 64
-ELSEWHERE = ("classes", "mean", "std", "fixed_size", "prepared", "weights_note")  # not in the card's training settings
+PROTOCOLS = ("paper", "published")
+ELSEWHERE = (
+    "classes",
+    "mean",
+    "std",
+    "fixed_size",
+    "prepared",
+    "crop_mode",
+    "weights_note",
+)  # not in the card's training settings
 
 
 def run(
@@ -30,23 +48,35 @@ def run(
     weights: str | Path | None = None,
     weights_key: str | None = None,
     model: str | None = None,
+    protocol: str = "paper",
     data: str | None = None,
     data_dir: str | Path | None = None,
+    val_split: str | None = None,
+    image_key: str | None = None,
+    label_key: str | None = None,
+    class_map: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    cache_gb: float | None = None,
     runs_root: str | Path = "runs",
     **options: Any,
 ) -> tuple[Scorecard, Path]:
-    """Evaluate a checkpoint, a file of weights, or published weights.
+    """Evaluate a checkpoint, a file of weights, published weights, or a model of the user.
 
     Args:
-        checkpoint: a run folder or .pt file; None without ``weights`` and a published ``model``: the newest run's best.
+        checkpoint: a run folder or .pt file; None without ``weights`` and a ``model`` that has its own: the newest
+            run's best.
         suites: names, as for :func:`fastreg.evaluation.evaluate`.
         weights: a file of weights of the architecture ``model``.
         weights_key: the dict or prefix of the weights in that file, if it has several.
-        model: the architecture; without ``weights``, ``timm:NAME`` or ``torchvision:NAME`` with its published weights.
+        model: as for :func:`fastreg.evaluation.load_classifier`.
+        protocol: the preparation of images for published weights: "paper", or "published" (the size, resize, crop and
+            interpolation with which timm or torchvision published them). Other options have precedence.
         data: a data set's name, or ``folder:DIR`` for another folder of images with the model's classes; default: the
             data set of the training. Foreign weights on a folder are assumed to have ImageNet's classes. Their names
-            come from the ImageNet at ``data_dir`` (default: as for ``open_dataset``).
+            are WordNet ids, or those of the ImageNet at ``data_dir`` (default: as for ``open_dataset``).
         data_dir: root of the data set.
+        val_split, image_key, label_key, class_map, cache_dir, cache_gb: as for ``open_dataset``; on the data set of the
+            training by default as in the training.
         runs_root: folder of run folders.
         options: options of :func:`fastreg.evaluation.evaluate`, with other defaults: ``device`` is a GPU if there is
             one, ``batch_size`` is 256 on a GPU and 64 on the CPU, ``size`` is the run's, and ``out`` is the run's
@@ -60,28 +90,37 @@ def run(
         InputError, RunError: see :func:`fastreg.evaluation.evaluate`.
     """
     given = {key: value for key, value in options.items() if value is not None or key in ("mean", "std")}
-    crop_pct = make_config(given).crop_pct
+    make_config(given)
     resolve(suites, 0)  # raises for a wrong name, before anything is read
-    net = None
-    foreign = weights is not None or (checkpoint is None and is_published(model))
-    if not foreign:
+    stored: dict[str, Any] = {"image_key": image_key, "label_key": label_key, "class_map": class_map}
+    stored |= {"split_name": val_split, "cache_dir": cache_dir, "cache_gb": cache_gb}
+    if weights is not None:
+        _check_weights(weights, checkpoint, model)
+    if protocol not in PROTOCOLS:
+        raise unknown("`protocol`", protocol, PROTOCOLS)
+    foreign = weights is not None or (checkpoint is None and (is_published(model) or is_own(model)))
+    if protocol == "published" and (weights is not None or not foreign or is_own(model)):
+        raise InputError(
+            "`protocol` published is for weights that timm and torchvision publish (timm:NAME or torchvision:NAME as "
+            "`model`): give `size`, `crop_pct` and `interpolation` instead."
+        )
+    if foreign:
+        data = data or (robustbench_data(model) if str(model).startswith("robustbench:") else "imagenet")
+        source = _open(data, data_dir, stored)
+        net, trained = _foreign(source, data, data_dir, checkpoint, weights, weights_key, str(model) if model else None)
+    else:
         net, trained = load_classifier(checkpoint, weights_key=weights_key, model=model, runs_root=runs_root)
         data = data or trained["dataset"]
         if data_dir is None and data == trained["dataset"]:
             data_dir = runs.stored_data_dir(trained)
-    data = data or "imagenet"
-    is_folder = data.startswith("folder:")
-    source = open_folder(data) if is_folder else open_dataset(data, "val", data_dir)
-    if net is None:
-        stem = "cifar" if data.startswith("cifar") else "imagenet"
-        net, trained = load_classifier(checkpoint, weights=weights, weights_key=weights_key, model=model, stem=stem)
-        outputs = trained["num_classes"]
-        if weights is None and not is_folder and len(source.classes) != outputs:
-            raise InputError(
-                f"{model} knows ImageNet's 1000 classes but the data has {len(source.classes)}: evaluate it on the set "
-                f"it was trained for, or on a folder of some of its classes: give folder:DIR as `data`."
-            )
-        trained["classes"] = _names(source.classes, outputs, data_dir) if is_folder else source.classes
+        if data == trained["dataset"]:
+            share = trained.get("val_share") if val_split is None else None
+            trained_as = {**stored_as(trained), "val_share": share}
+            trained_as["split_name"] = trained.get("train_split" if share else "val_split")
+            stored = {**trained_as, **{key: value for key, value in stored.items() if value is not None}}
+        source = _open(data, data_dir, stored)
+    if protocol == "published":
+        given = {**published_options(trained), **given}
     device = resolve_device(given.setdefault("device", "auto"))
     given.setdefault("batch_size", GPU_BATCH if device.type == "cuda" else CPU_BATCH)
     fixed = source.canvas if source.layout != "folder" else None  # CIFAR's
@@ -92,9 +131,7 @@ def run(
         side = trained["fixed_size"]
         raise InputError(f"{model} takes images of {side} px only, not {size}: give {side} as `size`.")
     facts: dict[str, Any] = {"training": {key: value for key, value in trained.items() if key not in ELSEWHERE}}
-    ours = protocol(size, crop_pct)
-    if trained.get("prepared", ours) != ours:  # the protocol stays; the card notes it
-        facts["published_with"] = str(trained["prepared"])
+    facts |= preparation_facts(trained.get("prepared"), size, make_config(given))
     if "weights_note" in trained:
         facts["weights_note"] = trained["weights_note"]
     saved = Path(trained["checkpoint"])
@@ -104,7 +141,8 @@ def run(
         if data != trained.get("dataset", "imagenet"):  # the run's own card stays unchanged
             folder /= "on-" + data.removeprefix("folder:").strip("./").replace("/", "-")
         given["out"] = folder
-    defaults = {key: trained[key] for key in ("mean", "std", "classes") if trained.get(key)}
+    defaults: dict[str, Any] = {key: trained[key] for key in ("mean", "std") if key in trained}
+    defaults |= {"classes": trained["classes"]} if trained.get("classes") else {}
     log.info(f"evaluating {trained['checkpoint']} on {data}")
     card = evaluate(
         net,
@@ -115,11 +153,59 @@ def run(
     return card, Path(given["out"])
 
 
+def _check_weights(weights: str | Path, checkpoint: str | Path | None, model: str | None) -> None:
+    """Raise InputError for a missing file, or one without its architecture, before any data are opened."""
+    check_architecture(weights, checkpoint, model)
+    if not Path(weights).is_file():
+        raise InputError(f"`weights` {weights} is not a file: give the path of one.")
+
+
+def _open(data: str, data_dir: str | Path | None, stored: dict[str, Any]) -> Source:
+    return open_folder(data) if data.startswith("folder:") else open_dataset(data, "val", data_dir, **stored)
+
+
+def _foreign(
+    source: Source,
+    data: str,
+    data_dir: str | Path | None,
+    checkpoint: str | Path | None,
+    weights: str | Path | None,
+    weights_key: str | None,
+    model: str | None,
+) -> tuple[Any, dict[str, Any]]:
+    """A model that fastreg did not train, and its config, with the names of its outputs for a folder of images."""
+    stem = "cifar" if data.startswith("cifar") else "imagenet"
+    given: dict[str, Any] = {
+        "checkpoint": checkpoint,
+        "weights": weights,
+        "weights_key": weights_key,
+        "model": model,
+        "stem": stem,
+    }
+    is_folder = data.startswith("folder:")
+    if weights is None and (is_own(model) or str(model).startswith("robustbench:")):
+        imagenet = is_folder and set(source.classes) <= set(imagenet_classes())
+        given["num_classes"] = len(imagenet_classes()) if imagenet else len(source.classes)
+    net, trained = load_classifier(**given)
+    if is_own(model) and weights is None:
+        return net, trained  # the engine matches its outputs with the data
+    outputs = trained["num_classes"]
+    if weights is None and not is_folder and len(source.classes) != outputs:
+        knows = "ImageNet's 1000 classes" if outputs == CLASSES else f"{outputs} classes"
+        raise InputError(
+            f"{model} knows {knows} but the data has {len(source.classes)}: evaluate it on the set "
+            f"it was trained for, or on a folder of some of its classes: give folder:DIR as `data`."
+        )
+    return net, {**trained, "classes": _names(source.classes, outputs, data_dir) if is_folder else source.classes}
+
+
 def _names(folders: Sequence[str], outputs: int, data_dir: str | Path | None) -> Sequence[str] | None:
     """The names of a foreign model's outputs, for a folder of images; None: the folder's classes, in their order.
 
     They are ImageNet's if the model has as many outputs, unless the folder has as many classes with other names.
     """
+    if are_imagenet(folders, outputs):
+        return tuple(imagenet_classes())
     names = _imagenet_classes(data_dir)
     if len(names) != outputs or (len(folders) == outputs and not set(folders) <= set(names)):
         return None

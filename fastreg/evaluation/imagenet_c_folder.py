@@ -12,8 +12,9 @@ from fastreg.errors import InputError
 from fastreg.evaluation.corrupted_layouts import file_names
 from fastreg.evaluation.eval_data import EvalData, listed
 from fastreg.pipelines.datasets import DATASETS
+from fastreg.pipelines.file_list import EXTENSIONS
 from fastreg.pipelines.image import header
-from fastreg.pipelines.source import EXTENSIONS, FolderSource, Source
+from fastreg.pipelines.source import FolderSource, Source
 
 Row = list[tuple[str, int]]  # (name, bytes) of the images of a class, sorted
 
@@ -47,8 +48,12 @@ class ImageNetCFolder(Source):
         return str(self.files[index])
 
 
-def open_imagenet_c_folder(base: Path, eval_data: EvalData, names: Set[str] | None) -> ImageNetCFolder | None:
+def open_imagenet_c_folder(
+    base: Path, eval_data: EvalData, names: Set[str] | None, side: int
+) -> ImageNetCFolder | None:
     """The images in ``base/<class>/``; None without an image of the data's classes. ``names``: see :func:`names_of`.
+
+    ``side``: of the stored images.
 
     Raises InputError if the data's classes have no names and ``base`` has another number of classes.
     """
@@ -70,7 +75,7 @@ def open_imagenet_c_folder(base: Path, eval_data: EvalData, names: Set[str] | No
         _counted(sorted((names or stored) - stored), "image lost", "images lost"),
         _counted(sorted(stored - (names or stored)), "image that is not the data's", "images that are not the data's"),
     ]
-    return ImageNetCFolder(base, eval_data.size, classes, rows, ", ".join(filter(None, differs)))
+    return ImageNetCFolder(base, side, classes, rows, ", ".join(filter(None, differs)))
 
 
 def names_of(eval_data: EvalData) -> Set[str] | None:

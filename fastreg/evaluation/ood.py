@@ -28,8 +28,8 @@ from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Condition, SuitePlan, Table
 from fastreg.kernels import philox
 from fastreg.metrics import auroc, detection_error, fpr95
-from fastreg.pipelines.image import ERRORS
-from fastreg.pipelines.source import EXTENSIONS
+from fastreg.pipelines.file_list import EXTENSIONS
+from fastreg.pipelines.image import ERRORS, header, pixels, reason
 
 # image set -> names of its folder: fastreg's, then that of ODIN's archive
 IMAGE_SETS = {
@@ -205,20 +205,18 @@ def _image_batches(files: list[Path], side: int, size: int) -> Callable[[World, 
                 if (height, width) != (side, side):
                     raise InputError(f"{files[i]} is {width} x {height} px, the set's others {side}: fetch it again.")
             centers = np.stack([image[low : low + size, low : low + size] for image in images])
-            pixels = to_device(torch.from_numpy(centers), world.device).permute(0, 3, 1, 2).float() / 255
-            yield _unlabelled(pixels, rows)
+            batch = to_device(torch.from_numpy(centers), world.device).permute(0, 3, 1, 2).float() / 255
+            yield _unlabelled(batch, rows)
 
     return batches
 
 
 def _read(path: Path) -> np.ndarray:
-    from PIL import Image
-
     try:
-        with Image.open(path) as file:
-            return np.asarray(file.convert("RGB"))
-    except (*ERRORS, Image.DecompressionBombError) as error:
-        raise RunError(f"cannot read {path} ({error}): fetch that set again, or remove the file.") from error
+        stored = path.read_bytes()
+        return pixels(stored, header(stored).plain)
+    except ERRORS as error:
+        raise RunError(f"cannot read {path} ({reason(error)}): fetch that set again, or remove the file.") from error
 
 
 def _noise(name: str, images: range, size: int, seed: int) -> Callable[[World, EvalConfig], Iterator[FloatPixels]]:
@@ -226,8 +224,8 @@ def _noise(name: str, images: range, size: int, seed: int) -> Callable[[World, E
         for rows in _rows(images.start, images.stop, world, config.batch_size):
             draw = philox.normal if name == "gaussian" else philox.uniform
             values = torch.from_numpy(philox.field(draw, seed, rows, 3 * size * size, 0, f"ood_{name}"))
-            pixels = to_device(values.view(len(rows), 3, size, size), world.device)
-            yield _unlabelled((pixels + 0.5).clamp(0, 1) if name == "gaussian" else pixels, rows)
+            drawn = to_device(values.view(len(rows), 3, size, size), world.device)
+            yield _unlabelled((drawn + 0.5).clamp(0, 1) if name == "gaussian" else drawn, rows)
 
     return batches
 
@@ -237,5 +235,5 @@ def _rows(first: int, last: int, world: World, batch_size: int) -> Iterator[np.n
         yield np.arange(start, min(start + batch_size, last))
 
 
-def _unlabelled(pixels: Tensor, rows: np.ndarray) -> FloatPixels:
-    return FloatPixels(pixels, torch.zeros(len(rows), dtype=torch.int64, device=pixels.device), torch.from_numpy(rows))
+def _unlabelled(batch: Tensor, rows: np.ndarray) -> FloatPixels:
+    return FloatPixels(batch, torch.zeros(len(rows), dtype=torch.int64, device=batch.device), torch.from_numpy(rows))

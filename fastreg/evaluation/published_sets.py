@@ -23,9 +23,14 @@ from fastreg.metrics.corruption import CATEGORIES
 from fastreg.pipelines.image import ERRORS
 from fastreg.pipelines.npy import open_npy
 
+OFFICIAL_SIDE = 224  # of ImageNet-C's files, in pixels
 
-def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -> SuitePlan:
+
+def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]], resize: bool = False) -> SuitePlan:
     """Conditions over ``root/[category/]<corruption>/<severity>/<class>/*.JPEG``, decoded as they are (no resize).
+
+    With ``resize``, files of another size than the data's are resized as wholes, so that a model of another size sees
+    what one of the files' size sees.
 
     Missing conditions are left out. In a condition that lacks classes or images, the stored images are measured. In
     both cases the scorecard names the condition and has no total. Raises InputError if there is no condition, or if
@@ -36,17 +41,19 @@ def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]
             f"no ImageNet-C folder at {root}: give the folder that holds <corruption>/<severity>/<class>/."
         )
     found, names = {}, names_of(eval_data)
+    side = _side(root) if resize else eval_data.size
     for name, severity in pairs:
         folders = [root / name, *(root / category / name for category in CATEGORIES), root / "extra" / name]
         there = [folder / str(severity) for folder in folders if (folder / str(severity)).is_dir()]
-        stored = open_imagenet_c_folder(there[0], eval_data, names) if there else None
+        stored = open_imagenet_c_folder(there[0], eval_data, names, side) if there else None
         if stored is None:
             continue
         try:
             stored.read(0)  # a folder of another size is found now, a single image when it is decoded
         except WrongSize as error:
             raise InputError(
-                f"{stored.describe(0)}: {error}; give the folder made for this size, or that `size`."
+                f"{stored.describe(0)}: {error}; give the folder made for this size, or that `size`, or "
+                f"`resize_official` to resize the files."
             ) from error
         except ERRORS:
             pass  # a broken file is named when it is decoded
@@ -59,7 +66,14 @@ def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]
             f"{root} holds none of the corruptions asked for, with images of the data's classes: "
             f"expected {root}/{pairs[0][0]}/1/<class>/."
         )
-    return SuitePlan({**_origin(root), "folder": str(root), "fidelity": "dataset", "jpeg": 85}, found)
+    resized = {"resized_from": side} if side != eval_data.size else {}
+    return SuitePlan({**_origin(root), **resized, "folder": str(root), "fidelity": "dataset", "jpeg": 85}, found)
+
+
+def _side(root: Path) -> int:
+    """The side of the stored images: that of `fastreg corrupt`'s manifest, otherwise the published one."""
+    made = _manifest(root) or {}
+    return made.get("data", {}).get("size", OFFICIAL_SIDE)
 
 
 class _FolderBatches:
@@ -75,6 +89,7 @@ class _FolderBatches:
             batch_size=config.batch_size,
             size=self.size,
             resize=1.0,
+            interpolation=config.interpolation,
             rank=world.rank,
             world=world.size,
             device=world.device,
@@ -145,12 +160,21 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
 
 def _origin(root: Path) -> dict[str, Any]:
     """The origin of the files, for the settings: published, or made by `fastreg corrupt` with its settings."""
+    made = _manifest(root)
+    if made is None:
+        return {"from": "official files"}
+    known: dict[str, Any] = {key: made[key] for key in ("constants", "seed", "fastreg", "frost_scale") if key in made}
+    return {"from": "files of fastreg corrupt", **known}
+
+
+def _manifest(root: Path) -> dict[str, Any] | None:
+    """The settings with which `fastreg corrupt` wrote the files; None for other files."""
     path = root / MANIFEST
     if not path.is_file():
-        return {"from": "official files"}
+        return None
     try:
         made = json.loads(path.read_text())["settings"]
-        return {"from": "files of fastreg corrupt", **{key: made[key] for key in ("constants", "seed", "fastreg")}}
+        return made | {key: made[key] for key in ("constants", "seed", "fastreg")}
     except (ValueError, KeyError, TypeError, OSError) as error:
         why = f"{type(error).__name__}: {error}"
         message = f"{path} does not describe how {root} was made ({why}): restore it, or move it away."

@@ -1,4 +1,4 @@
-"""Models with the weights that timm and torchvision publish for ImageNet's 1000 classes."""
+"""Models with published weights: of timm and torchvision for ImageNet's 1000 classes, and RobustBench's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from fastreg.errors import InputError, RunError, extra, unknown
-from fastreg.models import create_model, import_package
+from fastreg.evaluation.config import CROP_PCT, INTERPOLATION, EvalConfig
+from fastreg.models import create_model, import_package, import_robustbench
+from fastreg.models.robustbench import find_entry, load_robustbench
+from fastreg.pipelines.loader_table import INTERPOLATIONS
 
 CLASSES = 1000
 
@@ -25,32 +28,66 @@ class Prepared(NamedTuple):
     def __str__(self) -> str:
         return f"Resize {self.resize}, CenterCrop {self.size}, {self.interpolation}"
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of an evaluation with this preparation."""
+        return {"size": self.size, "crop_pct": self.size / self.resize, "interpolation": self.interpolation}
 
-def protocol(size: int, crop_pct: float) -> Prepared:
+
+def protocol(size: int, crop_pct: float, interpolation: str = INTERPOLATION) -> Prepared:
     """The preparation of an evaluation; at 224/256 that of the paper and of torchvision's first weights."""
-    return Prepared(round(size / crop_pct), size, "bilinear")
+    return Prepared(round(size / crop_pct), size, interpolation)
+
+
+def preparation_facts(published: Prepared | None, size: int, config: EvalConfig) -> dict[str, str]:
+    """The facts of a card about the preparation of images, if published weights had another one than the paper's."""
+    paper, ours = protocol(size, CROP_PCT), protocol(size, config.crop_pct, config.interpolation)
+    if published is None or published == ours == paper:
+        return {}
+    if published == ours:
+        return {"published_with": str(published), "protocol": "published"}
+    return {"published_with": str(published)} | ({"measured_with": str(ours)} if ours != paper else {})
+
+
+def published_options(trained: dict[str, Any]) -> dict[str, Any]:
+    """The options of an evaluation with the preparation of published weights. Raises InputError if it lacks one."""
+    own: Prepared | None = trained.get("prepared")
+    crop_mode = trained.get("crop_mode", "center")
+    if own is None or crop_mode != "center" or own.interpolation not in INTERPOLATIONS:
+        what = f"with {own}, crop mode {crop_mode}" if own else "without a known preparation of images"
+        raise InputError(
+            f"{trained['model']} is published {what}, which `protocol` published cannot reproduce: leave it out."
+        )
+    return own.options
 
 
 def is_published(model: str | None) -> bool:
-    """Whether a name is one of timm's or torchvision's, which publish weights."""
-    return model is not None and model.startswith(("timm:", "torchvision:"))
+    """Whether a name is one of timm's, torchvision's or RobustBench's, which publish weights."""
+    return model is not None and model.startswith(("timm:", "torchvision:", "robustbench:"))
 
 
-def load_published(model: str) -> tuple[nn.Module, dict[str, Any]]:
+def load_published(model: str, num_classes: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """A model with its published weights.
 
     Args:
-        model: ``timm:NAME[.TAG]`` or ``torchvision:NAME``.
+        model: ``timm:NAME[.TAG]``, ``torchvision:NAME`` or ``robustbench:NAME``.
+        num_classes: the classes of RobustBench's data set.
 
     Returns:
-        ``(model in eval mode, its config)``. The config has mean, std, ``prepared`` (the preparation of images with
-        which the weights were published) and ``fixed_size`` (the only size that the model takes, None for any).
+        ``(model in eval mode, its config)``. The config has mean and std (both None if the model takes pixels),
+        ``prepared`` (the preparation of images with which the weights were published) and ``fixed_size`` (the only size
+        that the model takes, None for any).
 
     Raises:
         InputError: an unknown name, or weights whose head is not ImageNet's 1000 classes.
         RunError: the weights cannot be downloaded.
     """
     package, _, name = model.partition(":")
+    if package == "robustbench":
+        robustbench = import_robustbench(name)
+        net, entry = downloaded(model, lambda: load_robustbench(robustbench, name, num_classes))
+        known = {"model": entry.full_name, "num_classes": entry.num_classes, "dataset": entry.dataset}
+        return net.eval(), {**known, "checkpoint": entry.full_name, "mean": None, "std": None}
     net, config = _timm(name, model) if package == "timm" else _torchvision(name, model)
     return net.eval(), {"model": model, "num_classes": CLASSES, "checkpoint": model, **config}
 
@@ -70,7 +107,8 @@ def _timm(name: str, model: str) -> tuple[nn.Module, dict[str, Any]]:
     side = own["input_size"][-1]
     prepared = Prepared(int(side / own.get("crop_pct", 0.875)), side, own.get("interpolation", "bilinear"))
     fixed = side if own.get("fixed_input_size") else None
-    return net, {"mean": list(own["mean"]), "std": list(own["std"]), "prepared": prepared, "fixed_size": fixed}
+    found = {"mean": list(own["mean"]), "std": list(own["std"]), "prepared": prepared, "fixed_size": fixed}
+    return net, {**found, "crop_mode": own.get("crop_mode") or "center"}
 
 
 def _torchvision(name: str, model: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -112,6 +150,12 @@ def downloaded(model: str, make: Callable[[], Any], parameter: str = "weights") 
             f"the published weights of {model} cannot be downloaded ({type(error).__name__}: {why}): "
             f"give the file as `{parameter}`."
         ) from error
+
+
+def robustbench_data(model: str | None) -> str:
+    """The data set of ``robustbench:NAME``. Raises InputError if several have the name."""
+    name = str(model).partition(":")[2]
+    return find_entry(import_robustbench(name).model_zoo, name).dataset
 
 
 def transforms_input(model: str, path: str | Path) -> bool:

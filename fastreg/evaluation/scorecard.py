@@ -16,6 +16,7 @@ from fastreg.errors import InputError
 from fastreg.evaluation.scorecard_data import FORMAT, ScorecardData
 from fastreg.evaluation.suites import ROWS
 from fastreg.files import write_json
+from fastreg.pipelines.source import same_data
 
 
 @dataclass
@@ -36,7 +37,10 @@ class Scorecard(ScorecardData):
 
     def adopt(self, older: Scorecard | None) -> bool:
         """Take over the suites of an older card. Returns False if its model, data or settings differ."""
-        if older is None or any(getattr(self, key) != getattr(older, key) for key in ("model", "data", "settings")):
+        if older is None or any(getattr(self, key) != getattr(older, key) for key in ("model", "settings")):
+            return False
+        mine, theirs = ({**card.data, "fingerprint": ""} for card in (self, older))
+        if mine != theirs or not same_data(str(self.data["fingerprint"]), str(older.data["fingerprint"])):
             return False
         self.suites = older.suites
         return True
@@ -62,9 +66,12 @@ class Scorecard(ScorecardData):
         if self.settings.get("precision") in ("bf16", "fp16"):
             messages.append(f"precision: measured in {self.settings['precision']}; published figures are of float32.")
         if published := self.provenance.get("published_with"):
-            messages.append(
-                f"weights: published with {published}; measured as the paper measures, Resize 256/224, bilinear."
+            how = {"published": "and measured so, while the paper measures with Resize 256/224, bilinear"}.get(
+                self.provenance.get("protocol", ""), "measured as the paper measures, Resize 256/224, bilinear"
             )
+            if other := self.provenance.get("measured_with"):
+                how = f"measured with {other}"
+            messages.append(f"weights: published with {published}; {how}.")
         outputs, classes = self.provenance.get("outputs", 0), self.data["classes"]
         if outputs > classes:
             every = self.settings.get("classes") == "all"
@@ -103,7 +110,7 @@ class Scorecard(ScorecardData):
             content = json.loads(Path(path).read_text())
         except FileNotFoundError:
             raise InputError(f"no scorecard at {path}: run `fastreg eval` on that run first.") from None
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise InputError(f"{path} is not a scorecard ({error}): move it away and evaluate again.") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"{path} is not a scorecard of this version: move it away and evaluate again.")
@@ -113,7 +120,7 @@ class Scorecard(ScorecardData):
             raise InputError(f"{path} lacks {error}: move it away and evaluate again.") from error
         try:
             card.to_dict()  # a missing or misplaced value raises here, not later in a report
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             why = f"{type(error).__name__}: {error}"
             raise InputError(f"{path} is not a scorecard ({why}): move it away and evaluate again.") from error
         return card

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastreg.evaluation.conditions import SEVERITIES
-from fastreg.evaluation.config import CROP_PCT, PROTOCOL
+from fastreg.evaluation.config import CROP_PCT, INTERPOLATION, PROTOCOL
 from fastreg.metrics import missing_corruptions
 
 FORMAT = "fastreg-scorecard-1"
@@ -19,7 +19,7 @@ class ScorecardData:
 
     Args:
         model: name, digest, mean, std.
-        data: name, split, n, classes, fingerprint, size, crop_pct, sample.
+        data: name, split, n, classes, fingerprint, size, crop_pct, interpolation (if not bilinear), sample.
         settings: precision, tf32, seed, loader.
         suites: by name: ``settings``, ``measured`` (when and where), ``wanted`` (conditions asked for), ``results``.
         provenance: versions, hardware, and how the model was trained.
@@ -48,6 +48,8 @@ class ScorecardData:
         loader, crop_pct = self.settings.get("loader", PROTOCOL), self.data.get("crop_pct", CROP_PCT)
         messages = [] if loader in (PROTOCOL, "resident") else [f"decoded by {loader}, to other pixels than Pillow's"]
         messages += [] if crop_pct == CROP_PCT else [f"crop_pct {crop_pct:g} instead of {CROP_PCT:g}"]
+        if (interpolation := self.data.get("interpolation", INTERPOLATION)) != INTERPOLATION:
+            messages.append(f"{interpolation} instead of {INTERPOLATION}")
         return "; ".join(messages)
 
     @property
@@ -98,6 +100,18 @@ class ScorecardData:
             name, severity = condition.split("/")
             table.setdefault(name, {})[int(severity)] = row["error"]
         return table
+
+    def severity_ece(self, suite: str) -> dict[int, float]:
+        """Expected calibration error in percent by severity: the mean over the corruptions, if all have it."""
+        found: dict[int, list[float | None]] = {}
+        for condition, row in self.results(suite).items():
+            found.setdefault(int(condition.split("/")[1]), []).append(row.get("ece"))
+        means = {}
+        for severity, values in sorted(found.items()):
+            known = [value for value in values if value is not None]
+            if len(known) == len(values):
+                means[severity] = sum(known) / len(known)
+        return means
 
     def missing(self, suite: str) -> list[str]:
         """The corruptions that a suite lacks for its total, and single severities of incomplete corruptions.

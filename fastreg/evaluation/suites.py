@@ -10,14 +10,16 @@ from functools import partial
 
 from fastreg.errors import InputError, unknown
 from fastreg.evaluation import attack_suites, build_suite, corruption_suite, ood, published_sets
+from fastreg.evaluation.calibration_extended import SUITE as CALIBRATION_EXTENDED
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
+from fastreg.evaluation.ood_scores import SUITE as OOD_SCORES
 from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Figure, Suite, SuitePlan
 
 
 def _imagenet_c(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
-    folder, read = config.imagenet_c_dir, published_sets.imagenet_c
+    folder, read = config.imagenet_c_dir, partial(published_sets.imagenet_c, resize=config.resize_official)
     names = {"suite": "imagenet-c", "other": "cifar-c"}
     return corruption_suite.build(eval_data, config, folder=folder, read=read, jpeg=True, **names)
 
@@ -51,6 +53,12 @@ def _paper(data: str, size: int) -> list[str]:
     return [name for name, row in ROWS.items() if kind in row.paper]
 
 
+def _full(data: str, size: int) -> list[str]:
+    """All suites but those of the corruptions of another size."""
+    other = {name for name, row in ROWS.items() if row.severities} - set(_paper(data, size))
+    return [name for name, row in ROWS.items() if row.expands is None and name not in other]
+
+
 _CLEAN = ("clean",)
 _TABLE = (
     Suite(
@@ -71,6 +79,7 @@ _TABLE = (
         figures={"fgsm_error": Figure("FGSM", "top-1 error after one gradient-sign step", share=True)},
         paper=("imagenet", "cifar"),
         altered=attack_suites.altered,
+        notes=attack_suites.notes,
     ),
     Suite(
         "pgd",
@@ -78,7 +87,7 @@ _TABLE = (
         attack_suites.pgd,
         figures={"pgd_error": Figure("PGD", "top-1 error after ten projected steps", share=True)},
         altered=attack_suites.altered,
-        notes=attack_suites.notes,
+        notes=partial(attack_suites.notes, weaker="fgsm"),
     ),
     Suite(
         "autoattack",
@@ -92,8 +101,13 @@ _TABLE = (
         "occlusion",
         "a black square at the center, side half the width",
         build_suite.occlusion,
-        figures={"occlusion_error": Figure("Occlusion", "top-1 error behind a black center square", share=True)},
+        figures={
+            "occlusion_error": Figure(
+                "Occlusion", "top-1 error behind a black center square", share=True, on_sample=False
+            )
+        },
         paper=("imagenet", "cifar"),
+        notes=build_suite.occlusion_notes,
     ),
     Suite(
         "imagenet-c",
@@ -158,6 +172,8 @@ _TABLE = (
         notes=ood.notes,
         tables=ood.tables,
     ),
+    CALIBRATION_EXTENDED,
+    OOD_SCORES,
     Suite(
         "paper",
         "everything that the paper reports for the data set",
@@ -171,6 +187,7 @@ _TABLE = (
         summary=_average,
         expands=_paper,
     ),
+    Suite("full", "every suite that fits the size of the images", summary=_no_figures, expands=_full),
 )
 ROWS = {row.name: row for row in _TABLE}
 SUITES = {name: row.about for name, row in ROWS.items()}

@@ -28,10 +28,13 @@ class Condition(NamedTuple):
         batches: this rank's batches; None: those of the data, from the pixel cache.
         n: number of images, if they are not those of the data.
         extra: further values of the row; ``fingerprint`` identifies the files that the condition reads.
-        reference: whether ``compare`` of other conditions gets the confidences; the row keeps the calibration bins.
-        compare: function from ``(reference confidences, own confidences, row)`` to the row.
+        reference: whether ``compare`` of other conditions gets the values.
+        bins: whether the row keeps the calibration bins.
+        counts: further counts of the row, each as a function that returns this rank's; 0 leaves it out.
+        collect: function from ``(logits, labels)`` to the values of each image, [B, ...]; None: its confidence.
+        compare: function from ``(reference values, own values, row)`` to the row; the reference is that of the
+            suite, if it has one.
         gradient: whether the condition needs the model's gradient by its input.
-        report: function of the rank to further values of the row, called on every rank after the pass.
         finish: called on rank 0 when the row is saved.
     """
 
@@ -42,7 +45,9 @@ class Condition(NamedTuple):
     reference: bool = False
     compare: Callable[[Tensor, Tensor, Row], Row] | None = None
     gradient: bool = False
-    report: Callable[[World], Mapping[str, Any]] | None = None
+    bins: bool = False
+    counts: Mapping[str, Callable[[], Tensor | int]] = NONE
+    collect: Callable[[Tensor, Tensor], Tensor] | None = None
     finish: Callable[[], None] | None = None
 
 
@@ -65,6 +70,7 @@ class Figure(NamedTuple):
         secondary: whether the second table of a report shows it.
         unless: key of a figure; not shown if that figure is present.
         share: whether it is a share of the data's n images, or a mean of such shares; its binomial interval is printed.
+        on_sample: whether it can be judged on sample data.
     """
 
     heading: str
@@ -75,6 +81,7 @@ class Figure(NamedTuple):
     secondary: bool = False
     unless: str = ""
     share: bool = False
+    on_sample: bool = True
 
     @property
     def meaning(self) -> str:

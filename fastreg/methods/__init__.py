@@ -11,6 +11,8 @@ from fastreg.errors import InputError, unknown
 from fastreg.methods.adversarial import adversarial
 from fastreg.methods.alp import alp
 from fastreg.methods.alternating_flip import alternating_flip
+from fastreg.methods.augmix import augmix
+from fastreg.methods.auto_augment_policy import auto_augment_policy
 from fastreg.methods.base import Component, Method, MethodContext, as_size, join
 from fastreg.methods.cutmix import cutmix
 from fastreg.methods.cutout import cutout
@@ -20,9 +22,11 @@ from fastreg.methods.mixup_cutmix import mixup_cutmix
 from fastreg.methods.no_crop_flip import no_crop_flip
 from fastreg.methods.none import none
 from fastreg.methods.ood import ood_gan, ood_svhn
+from fastreg.methods.rand_augment import rand_augment
 from fastreg.methods.random_erasing import random_erasing
 from fastreg.methods.shakedrop import shakedrop
 from fastreg.methods.stochastic_depth import stochastic_depth
+from fastreg.methods.trivial_augment import trivial_augment
 
 __all__ = ["METHODS", "Method", "create", "create_method"]
 
@@ -43,6 +47,10 @@ METHODS: dict[str, Callable[..., Component]] = {
         random_erasing,
         stochastic_depth,
         alternating_flip,
+        trivial_augment,
+        rand_augment,
+        auto_augment_policy,
+        augmix,
     )
 }
 """Name -> function of (MethodContext, own parameters) that returns a Component."""

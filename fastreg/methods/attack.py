@@ -33,13 +33,20 @@ def join_targets(one: Targets, two: Targets) -> Targets:
 
 
 @contextmanager
-def _probing(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and no gradient synchronization in DDP; restores the mode of every module."""
-    training = [module for module in model.modules() if module.training]
+def without_gradient_sync(model: nn.Module) -> Iterator[None]:
+    """No gradient synchronization in DDP, for a backward pass that stops before the parameters."""
     with ExitStack() as stack:
         for module in model.modules():
             if isinstance(module, nn.parallel.DistributedDataParallel):
                 stack.enter_context(module.no_sync())
+        yield
+
+
+@contextmanager
+def _probing(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and no gradient synchronization in DDP; restores the mode of every module."""
+    training = [module for module in model.modules() if module.training]
+    with without_gradient_sync(model):
         model.eval()
         try:
             yield

@@ -21,6 +21,8 @@ from fastreg.kernels.types import Plan, Targets
 
 GROUP = 64  # partners are permuted inside groups of this many samples: the pixels of a pair are close in memory
 
+OPERATIONS = ("operations", "magnitudes", "interpolation", "chain_weights")  # Plan fields of automatic augmentation
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -77,6 +79,9 @@ class Component(NamedTuple):
     attacks: bool = False
     optimizer: str | None = None
     model: Mapping[str, Any] = MappingProxyType({})
+    fill: str = "black"
+    networks: Any = None
+    original: Mapping[str, Any] = MappingProxyType({})
 
 
 class Method(NamedTuple):
@@ -102,8 +107,14 @@ class Method(NamedTuple):
         model: keyword arguments that ``models.create_model`` needs for this method.
         name: the name given to ``create``, in the order of joining.
         prepare: opens further data of ``step``, such as OOD images (raises InputError if it is missing); None for most.
-        plain: ``draw`` with the method's flips only, for the last epochs of a run, without regularization.
+        plain: ``draw`` with the method's flips and operations of automatic augmentation only, for the last epochs of a
+            run, without mixing, cutting or noise.
+        fill: "black" or "mean", the pixels that geometric operations take from outside the image
+            (``augment(..., fill=...)``).
         recreate: repeats the call of ``create`` when the method is unpickled in another process.
+        networks: further networks that ``step`` trains, with ``start(device)``, ``state_dict()`` and
+            ``load_state_dict(state)``; checkpoints contain them. None for most methods.
+        original: parameters of the source's code where the defaults differ, by ``METHOD_parameter``.
     """
 
     draw: Callable[..., tuple[Plan, Targets]]
@@ -117,7 +128,10 @@ class Method(NamedTuple):
     name: str = "none"
     prepare: Callable[[], None] | None = None
     plain: Callable[..., tuple[Plan, Targets]] | None = None
+    fill: str = "black"
     recreate: Callable[[], Method] | None = None
+    networks: Any = None
+    original: Mapping[str, Any] = MappingProxyType({})
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.recreate is None:
@@ -137,7 +151,7 @@ def join(context: MethodContext, components: Sequence[Component]) -> Method:
     steps = [component for component in components if component.step is not None]
     fields = next((component.fields for component in components if component.fields is not None), None)
     flip = all(component.flip for component in components)
-    unmixed = [component for component in components if set(component.writes) <= {"flip"}]
+    unmixed = [component for component in components if set(component.writes) <= {"flip", *OPERATIONS}]
     return Method(
         _plan_draw(context, components, flip),
         steps[0].step if steps else None,
@@ -149,7 +163,10 @@ def join(context: MethodContext, components: Sequence[Component]) -> Method:
         attacks=any(component.attacks for component in components),
         model={key: value for component in components for key, value in component.model.items()},
         optimizer=next((component.optimizer for component in components if component.optimizer), None),
+        fill=next((component.fill for component in components if component.writes[:1] == OPERATIONS[:1]), "black"),
         name="+".join(component.name for component in components),
+        original={f"{one.name}_{key}": value for one in components for key, value in one.original.items()},
+        networks=next((component.networks for component in components if component.networks is not None), None),
     )
 
 
@@ -259,6 +276,14 @@ def number(parameter: str, value: Any, low: float, high: float = np.inf, open_lo
     least = f"greater than {low:g}" if open_low else f"at least {low:g}"
     most = f" and at most {high:g}" if high < np.inf else ""
     raise InputError(f"`{parameter}` is {value!r}: give a number {least}{most}.")
+
+
+def whole(parameter: str, value: Any, low: int, high: int = 2**31) -> int:
+    """``value`` as an int in [low, high]. Raises InputError naming the parameter."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and low <= value <= high:
+        return int(value)
+    most = f" and at most {high}" if high < 2**31 else ""
+    raise InputError(f"`{parameter}` is {value!r}: give a whole number of at least {low}{most}.")
 
 
 def as_size(size: Any) -> tuple[int, int]:

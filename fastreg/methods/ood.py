@@ -3,14 +3,18 @@
     loss = CE(model(x), y) + weight KL(U || model(x_ood)),  KL(U || p) = -1/K sum_k log p_k - log K
 
 The second term is the cross-entropy with label smoothing 1, less a constant. Both batches pass through the model as
-one. Each training sample draws its own OOD image by (sample, epoch), so pairs do not depend on the batch size or the
-number of GPUs. ``ood_svhn`` draws SVHN's training images, ``ood_gan`` samples of a WGAN-GP generator that was trained
-on the same data set before (models/wgan.py).
+one, so that batch norm normalizes them together, or with ``passes=2`` one after the other, as in Lee et al.'s code.
+Each training sample draws its own OOD image by (sample, epoch), so pairs do not depend on the batch size or the number
+of GPUs. ``ood_svhn`` draws SVHN's training images, ``ood_gan`` samples of a WGAN-GP generator that was trained on the
+same data set before (models/wgan.py). With ``joint=True`` generator, critic and classifier are trained together
+(methods/joint_gan.py).
 
 Source: Lee et al., Training confidence-calibrated classifiers for detecting out-of-distribution samples (ICLR 2018),
 equation 1, and its code for the weight; the two variants are Chun et al. 2020, section 3.
-Defaults: weight 1 (Lee et al. use 0.1 on CIFAR-10 with a GAN).
-Cost: by arithmetic 2 plain steps, and the generator's forward pass for ``ood_gan``; not yet measured.
+Defaults: weight 1, passes 1, joint False. ``--faithful``: passes 2; for ``ood_gan`` joint, and the weight 0.1 that Lee
+et al. have on CIFAR-10.
+Cost: by arithmetic 2 plain steps, and the generator's forward pass for ``ood_gan``; with ``joint`` 3 plain steps, and
+six updates of the GAN; not yet measured.
 Example: ``fastreg train cifar100 --reg ood_svhn``, ``methods.create("ood_svhn", ood=images)``.
 """
 
@@ -24,18 +28,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastreg.errors import InputError
 from fastreg.kernels import mixed_cross_entropy, philox
 from fastreg.kernels.types import Targets
 from fastreg.methods.base import Component, DrawKeys, MethodContext, number, ship
+from fastreg.methods.joint_gan import JointGan, resized
 
+_ORIGINAL_GAN = {"passes": 2, "joint": True, "weight": 0.1}  # Lee et al.'s code on CIFAR-10
 Draw = Callable[[DrawKeys, torch.device], Tensor]  # -> float32 pixels in [0, 1], [B, 3, h, w] of any h, w
 
 
-def ood_svhn(context: MethodContext, *, ood: Any = None, weight: float = 1.0) -> Component:
+def ood_svhn(context: MethodContext, *, ood: Any = None, weight: float = 1.0, passes: int = 1) -> Component:
     """``ood``: images uint8 [N, h, w, 3], or the folder of SVHN. None: SVHN's default folder."""
 
     def open_pool() -> Draw:
@@ -46,11 +51,28 @@ def ood_svhn(context: MethodContext, *, ood: Any = None, weight: float = 1.0) ->
         source = open_dataset("svhn", "train", ood)
         return from_pool(context, np.stack([source.read(i) for i in range(len(source))]))
 
-    return beside("ood_svhn", open_pool, number("weight", weight, 0))
+    return beside("ood_svhn", open_pool, number("weight", weight, 0), passes)
 
 
-def ood_gan(context: MethodContext, *, ood: Any = None, weight: float = 1.0) -> Component:
-    """``ood``: a generator (latents [B, z] to pixels in [-1, 1]), or its checkpoint. None: runs/gan/last.pt."""
+def ood_gan(
+    context: MethodContext,
+    *,
+    ood: Any = None,
+    weight: float = 1.0,
+    passes: int = 1,
+    joint: bool = False,
+    width: int = 128,
+) -> Component:
+    """``ood``: a generator (latents [B, z] to pixels in [-1, 1]), or its checkpoint. None: runs/gan/last.pt.
+
+    ``joint`` trains a new GAN of ``width`` channels instead.
+    """
+    if joint:
+        if ood is not None:
+            raise InputError(f"`ood` is {ood}, but with `joint` the generator is trained in the run: leave `ood` out.")
+        networks = JointGan(context.seed, int(number("width", width, 1)))
+        component = beside("ood_gan", lambda: None, number("weight", weight, 0), passes, networks)
+        return component._replace(networks=networks, original=_ORIGINAL_GAN)
 
     def open_generator() -> Draw:
         if isinstance(ood, nn.Module):
@@ -65,15 +87,23 @@ def ood_gan(context: MethodContext, *, ood: Any = None, weight: float = 1.0) -> 
 
         return from_generator(context, load_generator(path))
 
-    return beside("ood_gan", open_generator, number("weight", weight, 0))
+    component = beside("ood_gan", open_generator, number("weight", weight, 0), passes)
+    return component._replace(original=_ORIGINAL_GAN)
 
 
-def beside(name: str, open_draw: Callable[[], Draw], weight: float) -> Component:
+def beside(
+    name: str, open_draw: Callable[[], Draw | None], weight: float, passes: int, gan: JointGan | None = None
+) -> Component:
     """A component with the training step and ``prepare``. The first step calls ``prepare`` if it was not called before.
+
+    ``passes`` 2 runs the model on each of the two batches by itself. The step updates ``gan``, which then draws the
+    images instead of ``open_draw``.
 
     Without ``indices`` the samples are numbered by position in the batch; without ``step`` the calls are counted.
     """
-    opened: list[Draw] = []
+    if passes not in (1, 2):
+        raise InputError(f"`passes` is {passes!r}: give 1 (both batches together) or 2 (one after the other).")
+    opened: list[Draw | None] = []
     calls = itertools.count()
 
     def prepare() -> None:
@@ -95,14 +125,19 @@ def beside(name: str, open_draw: Callable[[], Draw], weight: float) -> Component
         step = next(calls) if step is None else step
         height, width = images.shape[2:]
         keys = DrawKeys(samples, step, step if epoch is None else epoch, (height, width))
-        outside = opened[0](keys, images.device)
-        if outside.shape[2:] != images.shape[2:]:
-            outside = F.interpolate(outside, images.shape[2:], mode="bilinear", antialias=True)
-        logits = model(torch.cat((images, outside)))
-        inside, outside = logits.tensor_split((len(images),))
+        if gan is not None:
+            outside = gan.update(model, images, uniform_divergence, weight)
+        else:
+            assert opened[0] is not None
+            outside = opened[0](keys, images.device)
+        outside = resized(outside, images)
+        if passes == 2:
+            inside, outside = model(images), model(outside)
+        else:
+            inside, outside = model(torch.cat((images, outside))).tensor_split((len(images),))
         return loss(inside, targets) + weight * uniform_divergence(outside)
 
-    return Component(name, step=step, prepare=prepare, pixels=True)
+    return Component(name, step=step, prepare=prepare, pixels=True, original={"passes": 2})
 
 
 def uniform_divergence(logits: Tensor) -> Tensor:

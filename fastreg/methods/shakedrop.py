@@ -1,6 +1,6 @@
 """ShakeDrop: multiplies residual branches and their gradients by random factors.
 
-    forward  F(x) (b + a - b a)        b ~ Bernoulli(p_l), one per layer and batch
+    forward  F(x) (b + a - b a)        b ~ Bernoulli(p_l), one per layer and global batch
     backward grad (b + beta - b beta)  a ~ U(-1, 1), beta ~ U(0, 1), one per layer and sample
     evaluation F(x) p_l                p_l = 1 - l / L (1 - 0.5), l = 1 .. L
 
@@ -8,7 +8,8 @@ The method draws the numbers; the model applies them after the last norm of each
 
 Source: Yamada et al., ShakeDrop regularization for deep residual learning (arXiv 1802.02375), section 3; levels as in
 the authors' code.
-Defaults: p_L 0.5; L 66 on CIFAR (PyramidNet-200), 16 on ImageNet (ResNet-50), else ``layers=branch_layers(model)``.
+Defaults: p_L 0.5; L 66 on CIFAR (PyramidNet-200), 16 on ImageNet (ResNet-50), else ``layers=branch_layers(model)``;
+gates "batch" (one b for the global batch) or "share" (one for each micro-batch, as the authors' code on several GPUs).
 Cost: two [B, L] tensors of random numbers per step and one more pass over each branch; not yet measured.
 Example: ``fastreg train cifar100 --reg cutmix+shakedrop``.
 """
@@ -17,14 +18,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastreg.errors import unknown
 from fastreg.kernels import philox
 from fastreg.methods.base import Arrays, Component, DrawKeys, MethodContext
 from fastreg.models.branch import survival
 
+GATES = ("batch", "share")
 
-def shakedrop(context: MethodContext) -> Component:
+
+def shakedrop(context: MethodContext, *, gates: str = "batch") -> Component:
+    if gates not in GATES:
+        raise unknown("`gates`", str(gates), GATES)
+
     def fields(keys: DrawKeys, layers: int) -> Arrays:
-        chance = philox.uniform(philox.words(context.seed, np.arange(layers), 0, keys.step, "shakedrop_gate")[:, 0])
+        owner = keys.samples[0] + 1 if gates == "share" and len(keys.samples) else 0  # a share's first sample
+        chance = philox.uniform(philox.words(context.seed, np.arange(layers), owner, keys.step, "shakedrop_gate")[:, 0])
         alpha, beta = (
             philox.field(philox.uniform, context.seed, keys.samples, layers, keys.epoch, f"shakedrop_{name}")
             for name in ("alpha", "beta")
@@ -32,4 +40,4 @@ def shakedrop(context: MethodContext) -> Component:
         gate = chance < np.array([survival(i, layers, 0.5) for i in range(layers)])
         return {"gate": gate.astype(np.float32), "alpha": 2 * alpha - 1, "beta": beta}
 
-    return Component("shakedrop", fields=fields, model={"shakedrop": True})
+    return Component("shakedrop", fields=fields, model={"shakedrop": True}, original={"gates": "share"})

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastreg.errors import InputError, unknown
+from fastreg.models.own import is_own
 
+_ALL = "in_channels"
 _OWN = "shakedrop stochastic_depth blurpool zero_init_residual"
 _TIMM = (
     # dropped units, branches and patches
@@ -27,8 +29,11 @@ _TORCHVISION = (
     "dropout attention_dropout stochastic_depth_prob image_size zero_init_residual groups width_per_group "
     "width_mult transform_input drop_rate"
 )
-ALLOWED = {"timm": frozenset(_TIMM.split()), "torchvision": frozenset(_TORCHVISION.split())}
-OWN = frozenset(_OWN.split())
+ALLOWED = {
+    "timm": frozenset((_TIMM + f" {_ALL}").split()),
+    "torchvision": frozenset((_TORCHVISION + f" {_ALL}").split()),
+}
+OWN = frozenset(f"{_OWN} {_ALL}".split())
 
 
 def check_arguments(model: str, arguments: Mapping[str, Any], where: str) -> None:
@@ -44,7 +49,7 @@ def check_arguments(model: str, arguments: Mapping[str, Any], where: str) -> Non
     """
     allowed = ALLOWED.get(model.partition(":")[0] if ":" in model else "", OWN)
     for name, value in arguments.items():
-        if name not in allowed:
+        if name not in allowed and not is_own(model):
             raise unknown(f"argument of {model} in {where}:", name, sorted(allowed))
         values = value if isinstance(value, list | tuple) else [value]
         if not all(one is None or isinstance(one, bool | int | float | str) for one in values):

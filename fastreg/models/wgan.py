@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PENALTY = 10.0
+SIDE = 32  # of the generator's images in pixels
 
 
 class Block(nn.Module):

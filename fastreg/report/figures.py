@@ -10,6 +10,7 @@ from markupsafe import Markup
 from fastreg.evaluation.conditions import SEVERITIES
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.report import svg
+from fastreg.report.heat import heat
 from fastreg.report.run_folder import Run
 from fastreg.report.scores import cell
 from fastreg.runs import selection_error
@@ -61,7 +62,9 @@ def best_and_last(run: Run) -> str:
     rows = [row for row in run.log if row.get("kind") == "epoch" and row.get("val_top1_error") is not None]
     if not rows:
         return ""
-    best, last = min(rows, key=selection_error), rows[-1]
+    last = rows[-1]
+    tied = rows[::-1] if run.training.get("best_of_ties") == "last" else rows
+    best = min(tied, key=selection_error)
     averaged = " of the averaged weights" if "ema_val_top1_error" in last else ""
     return (
         f"validation top-1 error{averaged} {selection_error(best):.2f} at the best epoch ({best['epoch'] + 1}), "
@@ -81,25 +84,6 @@ def heat_map(run: Run, suite: str) -> list[dict[str, Any]]:
         cells = [heat(errors.get(severity)) for severity in SEVERITIES]
         rows.append({"name": name, "category": category.get(name, "extra"), "cells": cells, "mean": heat(mean)})
     return rows
-
-
-def heat(error: float | None) -> dict[str, str]:
-    """A cell from pale to dark red by an error in percent; text is black or white, whichever has more contrast."""
-    if error is None:
-        return {"text": "–", "style": ""}
-    share = min(max(error / 100, 0.0), 1.0)
-    stops = ((250, 246, 240), (240, 170, 120), (122, 24, 36))
-    low, high, t = (stops[0], stops[1], share * 2) if share < 0.5 else (stops[1], stops[2], share * 2 - 1)
-    r, g, b = (round(a + (c - a) * t) for a, c in zip(low, high))
-    light = sum(weight * linear(channel) for weight, channel in zip((0.2126, 0.7152, 0.0722), (r, g, b)))
-    ink = "#fff" if 1.05 / (light + 0.05) > (light + 0.05) / 0.05 else "#000"  # WCAG's contrast, 4.6 or more
-    return {"text": f"{error:.0f}", "style": f"background:rgb({r},{g},{b});color:{ink}"}
-
-
-def linear(channel: float) -> float:
-    """Linear light in [0, 1] of an 8-bit sRGB value."""
-    share = channel / 255
-    return share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
 
 
 def severity_curves(runs: Sequence[Run], suite: str) -> list[Chart]:
@@ -143,9 +127,26 @@ def _by_severity(run: Run, suite: str, name: str | None) -> list[float | None]:
     return [clean, *errors] if clean is not None else errors
 
 
+def calibration_curves(runs: Sequence[Run], suite: str) -> list[Chart]:
+    """The expected calibration error by severity, mean over the corruptions; severity 0 is the clean images."""
+    measured = [run for run in runs if run.card.severity_ece(suite)]
+    with_clean = any(run.card.summary().get("ece") is not None for run in measured)
+    steps = [0, *SEVERITIES] if with_clean else list(SEVERITIES)
+    series = []
+    for run in measured:
+        found = run.card.severity_ece(suite)
+        own: list[float | None] = [found.get(severity) for severity in SEVERITIES]
+        own = [run.card.summary().get("ece"), *own] if with_clean else own
+        series.append(svg.Line(run.name, steps, own, run.series, True))
+    about = f"{suite}: expected calibration error at each severity, mean of the corruptions"
+    axes: dict[str, Any] = {"x_label": "severity", "y_label": "ECE, %", "x_ticks": steps}
+    return _charts(series, about, f"{suite}: ECE by severity, mean of the corruptions", **axes)
+
+
 def calibration(runs: Sequence[Run]) -> list[tuple[Run, list[Chart]]]:
     """For each run the reliability diagram and the histogram of confidence on clean images, on the same axes."""
-    found = [(run, run.card.results("clean")["clean"]["bins"]) for run in runs if run.card.results("clean")]
+    rows_of = [(run, run.card.results("clean").get("clean", {})) for run in runs]
+    found = [(run, row["bins"]) for run, row in rows_of if row.get("bins")]
     shares = [_shares(bins["count"]) for _, bins in found]
     top = svg.top_tick(0, max((max(own) for own in shares), default=1), 5)
     rows = []

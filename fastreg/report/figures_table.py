@@ -18,6 +18,8 @@ COLUMNS: dict[str, tuple[Figure, tuple[str, ...]]] = {
 FIGURES = {key: (figure.heading, figure.meaning, suites) for key, (figure, suites) in COLUMNS.items()}
 SECONDARY = tuple(key for key, (figure, _) in COLUMNS.items() if figure.secondary)  # the second table of a report
 
+UNFIT = "cannot be judged on sample data"
+
 
 def shown(summaries: Iterable[dict[str, Any]]) -> list[str]:
     """The figures that any of the summaries has, in the table's order, without those that another figure replaces."""

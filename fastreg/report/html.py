@@ -11,13 +11,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fastreg.errors import InputError
+from fastreg.errors import InputError, RunError
 from fastreg.evaluation.suites import CORRUPTED
 from fastreg.files import atomic_write
+from fastreg.log import log
+from fastreg.pipelines.image import ERRORS, header, pixels, reason
 from fastreg.report import figures, svg
-from fastreg.report.figures_table import SECONDARY, shown
+from fastreg.report.classes import classes
+from fastreg.report.figures_table import SECONDARY, UNFIT, shown
 from fastreg.report.provenance import provenance
-from fastreg.report.run_folder import Run, load_runs, method
+from fastreg.report.run_folder import DAMAGE, Run, damaged, load_runs, method
 from fastreg.report.scores import INTERVALS, OVER_SEEDS, ScoreTable, cell, comma_separated, markdown, score_table
 from fastreg.runs import newest, stored_data_dir
 from fastreg.version import __version__
@@ -51,11 +54,38 @@ def write_report(
     path = Path(out) if out is not None else (first if len(loaded) == 1 else above) / "report.html"
     if path.suffix != ".html":
         raise InputError(f"`out` is {path}: give the name of an .html file.")
-    table = score_table(loaded, shown(run.card.summary() for run in loaded))
-    atomic_write(path, _render(loaded, broken))
-    atomic_write(path.with_suffix(".md"), markdown(loaded, table))
-    atomic_write(path.with_suffix(".csv"), comma_separated(loaded, table))
+    try:
+        texts = _texts(loaded, broken)
+    except DAMAGE:  # a file with values of wrong types, which only this part of the report reads
+        whole, more = _that_can_be_shown(loaded)
+        if not more:
+            raise
+        if not whole:
+            raise InputError(more[0]) from None
+        texts = _texts(whole, [*broken, *more])
+    for suffix, text in texts.items():
+        atomic_write(path.with_suffix(suffix), text)
     return path
+
+
+def _texts(runs: Sequence[Run], broken: Sequence[str]) -> dict[str, str]:
+    """The content of the files of a report by suffix."""
+    table = score_table(runs, shown(run.card.summary() for run in runs))
+    page = _render(runs, broken)
+    return {".html": page, ".md": markdown(runs, table), ".csv": comma_separated(runs, table)}
+
+
+def _that_can_be_shown(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """The runs of which a report can be made, and one sentence for each other one."""
+    whole, sentences = [], []
+    for run in runs:
+        try:
+            _texts([run], ())
+            whole.append(run)
+        except DAMAGE as error:
+            sentences.append(damaged(run.folder, error))
+            log.warning("left out: %s", sentences[-1])
+    return whole, sentences
 
 
 def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
@@ -77,9 +107,12 @@ def _render(runs: Sequence[Run], broken: Sequence[str] = ()) -> str:
         legend=runs if 1 < len(runs) <= svg.N_SERIES else [],
         paper=_paper_note(tables),
         intervals=INTERVALS,
+        unfit=UNFIT,
         over_seeds=OVER_SEEDS if any(row.kind == "seeds" for table in tables for row in table.rows) else "",
         suites=[_suite(runs, suite) for suite in CORRUPTED if any(run.card.results(suite) for run in runs)],
         calibration=figures.calibration(runs),
+        calibration_curves=[chart for suite in CORRUPTED for chart in figures.calibration_curves(runs, suite)],
+        classes=[(run, found) for run in runs if (found := classes(run))],
         ood=figures.detection(runs),
         sheet=_sheet(runs[0]),
         provenance=[(run, provenance(run)) for run in runs],
@@ -127,7 +160,7 @@ def _sheet(run: Run) -> dict[str, Any]:
     try:
         source, size = _first_image(run)
         image, notes = contact_sheet(source, size=size, constants=constants, tile=96)
-    except (InputError, ValueError) as error:
+    except (InputError, RunError, *ERRORS) as error:
         return {"why": f"No contact sheet: {error}"}
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90, subsampling=0)  # full color resolution, for single pixels
@@ -139,7 +172,6 @@ def _sheet(run: Run) -> dict[str, Any]:
 def _first_image(run: Run) -> tuple[Any, int]:
     """(image, size): of the first validation images of twelve classes, the one with the most color and contrast."""
     import numpy as np
-    from PIL import Image
 
     from fastreg.pipelines import open_dataset
 
@@ -153,13 +185,27 @@ def _first_image(run: Run) -> tuple[Any, int]:
         raise InputError(f"the images of {run.name} are no longer in {missing}.") from None
     source = open_dataset(training["dataset"], "val", folder)
     _, firsts = np.unique(source.labels, return_index=True)
-    stored = [source.read(int(index)) for index in firsts[:: max(1, len(firsts) // 12)][:12]]
-    images = [Image.open(io.BytesIO(s)).convert("RGB") if isinstance(s, bytes) else Image.fromarray(s) for s in stored]
+    chosen = firsts[:: max(1, len(firsts) // 12)][:12]
+    images = [image for index in chosen if (image := _decoded(source, int(index))) is not None]
+    if not images:
+        raise InputError(f"none of the first images of {source.root} can be decoded: run `fastreg data verify`.")
 
     def variety(image: Any) -> float:
-        pixels = np.asarray(image.resize((32, 32)), np.float32)
-        return float(np.ptp(pixels, axis=2).mean() * pixels.mean(axis=2).std())
+        small = np.asarray(image.resize((32, 32)), np.float32)
+        return float(np.ptp(small, axis=2).mean() * small.mean(axis=2).std())
 
     best = max(images, key=variety)
     size = run.card.data["size"]
-    return (best if isinstance(stored[0], bytes) else np.asarray(best)), size
+    return (np.asarray(best) if source.form == "arrays" else best), size
+
+
+def _decoded(source: Any, index: int) -> Any:
+    """An image of a source; None, with a warning that names it, for a broken one."""
+    from PIL import Image
+
+    try:
+        stored = source.read(index)
+        return Image.fromarray(pixels(stored, header(stored).plain))
+    except ERRORS as error:
+        log.warning("left out of the contact sheet: %s (%s)", source.describe(index), reason(error))
+        return None

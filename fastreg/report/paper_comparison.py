@@ -1,7 +1,8 @@
 """The training of a run compared with its paper row: the settings that differ from the row's recipe.
 
 The paper trained in float32, on pixels decoded by Pillow and on whole training sets. These values are expected where a
-recipe leaves a choice. docs/departures.md lists the differences of every run of fastreg from the original code.
+recipe leaves a choice. A value of the original code (faithful.py) is no difference either. What a recipe
+itself leaves different from that code is in departures.py.
 """
 
 from __future__ import annotations
@@ -14,25 +15,53 @@ from functools import cache
 from typing import Any
 
 from fastreg import methods
+from fastreg.departures import PIXELS
 from fastreg.errors import InputError
+from fastreg.faithful import SETTINGS
 from fastreg.recipes import PAPER
 from fastreg.report import paper_rows
 from fastreg.training.config import Config, added_settings
 from fastreg.training.recipe_table import recipe_config
 
-# Settings that leave the trained model the same, or the same up to the seed. `batch_size` is checked by itself.
-FREE = {"data_dir", "recipe", "batch_size", "grad_accum_steps", "workers", "device", "channels_last", "torchcompile"}
-FREE |= {"deterministic", "seed", "recovery_interval", "log_interval", "profile", "log_tensorboard", "output", "name"}
+# setting that is not compared -> the reason
+FREE = {
+    "data_dir": "a place; the number of training images is compared",
+    "recipe": "a name; its settings are compared one by one",
+    "batch_size": "a share of the global batch; too few images for batch norm are named",
+    "grad_accum_steps": "a share of the global batch",
+    "workers": "batches do not depend on it",
+    "device": "the precision and the loader that it was used with are compared",
+    "channels_last": "a memory layout",
+    "torchcompile": "the same arithmetic",
+    **{
+        field: "both values are a row's: the recipe's, and the original code's; named among the departures"
+        for field in SETTINGS
+        if field != "precision"
+    },
+    "deterministic": "the same arithmetic",
+    "seed": "another draw of the same run",
+    "recovery_interval": "checkpoints do not change a run",
+    "log_interval": "logs do not change a run",
+    "profile": "a trace does not change a run",
+    "log_tensorboard": "logs do not change a run",
+    "log_wandb": "logs do not change a run",
+    **dict.fromkeys(("train_split", "val_split"), "a place; the number of training images is compared"),
+    **dict.fromkeys(("image_key", "label_key"), "a name of the data's files"),
+    **dict.fromkeys(("cache_dir", "cache_gb"), "batches do not depend on it"),
+    "output": "a place",
+    "name": "a name",
+}
 # setting -> the setting that it depends on, and a test of that setting's value: true if the first has an effect
 DEPENDENT: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "milestones": ("sched", lambda sched: sched == "step"),
     "momentum": ("opt", lambda opt: opt == "sgd"),
     "nesterov": ("opt", lambda opt: opt == "sgd"),
     "size_ramp": ("min_size", lambda size: size is not None),
+    "bce_target_threshold": ("bce_loss", bool),
+    "bce_sum": ("bce_loss", bool),
     "model_ema_warmup": ("model_ema_decay", lambda decay: decay is not None),
 }
 USED = {"precision": "precision_used", "loader": "loader_used"}  # the resolved value of "auto"
-PIXELS = ("folder", "resident")  # loaders whose pixels are Pillow's
 N_TRAIN = {"imagenet": 1_281_167, "cifar100": 50_000}
 LEAST_BATCH = 32  # images per GPU, over which the original code normalizes batches
 # parameters whose default is chosen by the method
@@ -125,12 +154,16 @@ def _reg_args(training: Mapping[str, Any], reference: Config) -> list[str]:
     except InputError:
         return [f"reg_args {dict(arguments)}"]
     found = []
+    originals = methods.create(str(training["reg"]), dataset=reference.dataset).original
     for build, own in routed:
         for key, value in own.items():
             default = inspect.signature(build).parameters[key].default
             if default is None and (build.__name__, key) in _CHOSEN:
                 default = _CHOSEN[build.__name__, key](reference)
-            if key != "ood" and value is not None and not _equal(key, value, default):  # ood: a path
+            original = originals.get(f"{build.__name__}_{key}", default)
+            if key == "ood" or value is None or _equal(key, value, original):  # ood: a path
+                continue
+            if not _equal(key, value, default):
                 found.append(f"reg_args {key} {_text(value)} instead of {_text(default)}")
     return found
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fastreg.errors import InputError
 from fastreg.report import paper_rows
 from fastreg.report.run_folder import Run, load_runs, method
-from fastreg.report.scores import INTERVALS, cell, interval_text, reasons
+from fastreg.report.scores import INTERVALS, cell, from_the_code, interval_text, reasons
 from fastreg.report.spread import by_seed, intervals, over_seeds, seeds_name
 from fastreg.runs import selection_error
 
@@ -33,10 +32,11 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
 
     columns = paper_rows.columns(table)
     shown = Table(title=paper_rows.TABLES[table][1], box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    shown.add_column("method", overflow="fold", min_width=14)
+    runs = evaluated(runs_root, paper_rows.DATASET[table])
+    longest = max((len(f"  {run.name}*") for run in runs), default=0)
+    shown.add_column("method", overflow="fold", min_width=max(14, longest))
     for heading, _ in columns.values():
         shown.add_column(heading, justify="right", no_wrap=True, min_width=5)
-    runs = evaluated(runs_root, paper_rows.DATASET[table])
     figures = [figure for _, figure in columns.values()]
     departures: list[str] = []
     for row in paper_rows.rows(table):
@@ -58,16 +58,18 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
             means = [f"{cell(pair[0], marked)}\n±{pair[1]:.2f}" if pair else "–" for pair, marked in found]
             star = "*" if any(run.trained_otherwise() for run in group) else ""
             shown.add_row(f"  {seeds_name(group)}{star}", *means, style="bold")
-    console = Console()
+    console = Console(markup=False)  # names come from files
     # rich cuts off columns that do not fit; a line that is too long can still be read
     needed = console.measure(shown, options=console.options.update(width=1000)).minimum
-    Console(width=max(console.width, needed)).print(shown)
+    Console(width=max(console.width, needed), markup=False).print(shown)
     if runs:
         console.print(f"Range: {INTERVALS}.", soft_wrap=True, markup=False, highlight=False)
     if contradiction := paper_rows.contradictions(table):
         console.print(contradiction, soft_wrap=True, markup=False, highlight=False)
     for why in departures:
         console.print(f"* {why}.", soft_wrap=True, markup=False, highlight=False)
+    for what in from_the_code([run for run in runs if paper_rows.match(run.training, table)]):
+        console.print(f"{what}.", soft_wrap=True, markup=False, highlight=False)
 
 
 def last_epoch(run: Run) -> list[str]:
@@ -87,6 +89,8 @@ def evaluated(root: str | Path, dataset: str | None = None) -> list[Run]:
 
 def figure1(out: str | Path, runs_root: str | Path = "runs", runs: Sequence[Run] | None = None) -> Path:
     """Draw the average top-1 probability of evaluated runs by method, without and with label smoothing.
+
+    Runs that differ in the seed alone are averaged; other runs of one method have bars of their own.
 
     The paper's Figure 1 has no printed numbers, so the figure shows runs only.
 
@@ -133,14 +137,22 @@ def figure1(out: str | Path, runs_root: str | Path = "runs", runs: Sequence[Run]
 
 
 def _confidences(runs: Sequence[Run]) -> dict[str, dict[bool, float]]:
-    """Method, data and n -> {label smoothing: mean confidence of the runs}."""
-    gathered: dict[str, dict[bool, list[float]]] = {}
-    for run in runs:
-        confidence: Any = run.card.summary().get("confidence")
-        training = run.training
-        if confidence is None or "reg" not in training:
-            continue  # not evaluated on clean images, or unknown training
-        name = method({**training, "ls": 0})
-        name += f"\n{run.card.data['name']}{' sample' if run.card.sample else ''}, n = {run.card.data['n']:,}"
-        gathered.setdefault(name, {}).setdefault(float(training.get("ls") or 0) > 0, []).append(confidence)
-    return {name: {smooth: sum(v) / len(v) for smooth, v in pair.items()} for name, pair in sorted(gathered.items())}
+    """Method, data and n -> {label smoothing: confidence}: the mean of runs that differ in the seed alone.
+
+    Runs of one method that differ in other settings have their names added, and a bar each.
+    """
+    known = [run for run in runs if run.card.summary().get("confidence") is not None and "reg" in run.training]
+    gathered: dict[str, dict[bool, list[list[Run]]]] = {}
+    for group in by_seed(known):
+        training, card = group[0].training, group[0].card
+        name = f"{method({**training, 'ls': 0})}\n{card.data['name']}{' sample' if card.sample else ''}"
+        own = gathered.setdefault(f"{name}, n = {card.data['n']:,}", {})
+        own.setdefault(float(training.get("ls") or 0) > 0, []).append(group)
+    found: dict[str, dict[bool, float]] = {}
+    for name, pair in sorted(gathered.items()):
+        for smooth, groups in pair.items():
+            for group in groups:
+                label = name if len(groups) == 1 else f"{name}\n{', '.join(run.name for run in group)}"
+                values = [float(run.card.summary()["confidence"]) for run in group]
+                found.setdefault(label, {})[smooth] = sum(values) / len(values)
+    return found

@@ -7,13 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastreg.departures import departures
 from fastreg.errors import InputError
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.log import log
 from fastreg.report import paper_rows, svg
 from fastreg.report.figures_table import FIGURES
 from fastreg.report.paper_comparison import training_differences
-from fastreg.runs import read_rows
+from fastreg.runs import read_epochs
+
+# what a value of a wrong type raises
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 
 class Run(NamedTuple):
@@ -24,7 +28,7 @@ class Run(NamedTuple):
         folder: the run folder.
         card: the scorecard.
         config: the training settings; empty for weights of unknown training.
-        log: the rows of log.jsonl.
+        log: the rows of its epochs.
         series: its line style and color, below ``svg.N_SERIES``.
     """
 
@@ -106,6 +110,12 @@ class Run(NamedTuple):
         """The settings that differ from the recipe of the paper's row; empty if none does, or without a row."""
         return "; ".join(training_differences(self.training, self.log))
 
+    def from_the_code(self) -> str:
+        """The topics in which a run of a paper row differs from the original code; empty without a row or any."""
+        if self.paper_row() is None:
+            return ""
+        return ", ".join(row.topic for row in departures({**self.training, "dataset": self.dataset}))
+
     def measured_otherwise(self, keys: Sequence[str]) -> str:
         """The differences of measurement of some figures, in one line; empty if there is none."""
         return " | ".join(self.departures(keys)).replace(f"{self.name}: ", "").replace(f"{self.name}, ", "")
@@ -160,9 +170,22 @@ def load_run(folder: Path | str) -> Run:
     config = folder / "config.json"
     try:
         settings = json.loads(config.read_text()) if config.is_file() else {}
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{config} cannot be read ({error}): restore it, or move it away.") from error
     if not isinstance(settings, dict):
         raise InputError(f"{config} does not contain the settings of a run: restore it, or move it away.")
-    rows = [row for row in read_rows(folder / "log.jsonl") if isinstance(row, dict)]
-    return Run(folder.resolve().name, folder, card, settings, rows)
+    run = Run(folder.resolve().name, folder, card, settings, read_epochs(folder))
+    try:  # what every report shows of a run
+        run.departures(list(FIGURES))
+        run.trained_otherwise()
+        run.paper_row()
+        str(run.method) + str(run.dataset) + str(run.data_name)
+    except DAMAGE as error:
+        raise InputError(damaged(folder, error)) from error
+    return run
+
+
+def damaged(folder: Path, error: Exception) -> str:
+    """One sentence about a run whose files have values of wrong types."""
+    why = f"{type(error).__name__}: {error}".split("\n")[0][:200].rstrip(".")
+    return f"the files of {folder} have values of wrong types ({why}): restore them, or move the folder away."

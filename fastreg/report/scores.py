@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fastreg.report.figures_table import COLUMNS, FIGURES, legend
+from fastreg.report.figures_table import COLUMNS, FIGURES, UNFIT, legend
 from fastreg.report.paper_rows import MEASURED
 from fastreg.report.provenance import FACTS, facts, provenance
 from fastreg.report.run_folder import Run
@@ -35,6 +35,7 @@ class ScoreRow(NamedTuple):
         sample: whether the data is sample data.
         trained: the settings that differ from the recipe of the paper's row.
         measured: the differences of measurement from the paper.
+        unfit: whether the figure cannot be judged on the row's data.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class ScoreRow(NamedTuple):
     sample: bool = False
     trained: str = ""
     measured: str = ""
+    unfit: Sequence[bool] = ()
 
     def small(self, column: int) -> str:
         """The interval or the standard deviation of a figure as text; empty without one."""
@@ -59,13 +61,17 @@ class ScoreRow(NamedTuple):
 
 
 class ScoreTable(NamedTuple):
-    """Rows with the summary keys, the headings and the legend of their columns, and the reasons of the stars."""
+    """Rows with the summary keys, the headings and the legend of their columns, and the reasons of the stars.
+
+    ``from_the_code``: what the runs' training leaves different from the original code, with or without a star.
+    """
 
     keys: Sequence[str]
     headings: Sequence[tuple[str, str]]
     legend: Sequence[tuple[str, str]]
     rows: Sequence[ScoreRow]
     departures: Sequence[str]
+    from_the_code: Sequence[str]
 
 
 def score_table(runs: Sequence[Run], keys: Sequence[str]) -> ScoreTable:
@@ -90,7 +96,7 @@ def score_table(runs: Sequence[Run], keys: Sequence[str]) -> ScoreTable:
         if same:
             title, n = group[0].paper_title(), MEASURED[group[0].dataset][0]
             rows.append(ScoreRow("paper", "paper", title, n, "", [same.get(key) for key in keys]))
-    return ScoreTable(keys, [FIGURES[key][:2] for key in keys], legend(keys), rows, departures)
+    return ScoreTable(keys, [FIGURES[key][:2] for key in keys], legend(keys), rows, departures, from_the_code(runs))
 
 
 def _run_row(run: Run, keys: Sequence[str], alone: bool) -> ScoreRow:
@@ -111,6 +117,7 @@ def _run_row(run: Run, keys: Sequence[str], alone: bool) -> ScoreRow:
         sample=run.card.sample,
         trained=trained,
         measured=run.measured_otherwise(list(printed)),
+        unfit=[run.card.sample and key in summary and not COLUMNS[key][0].on_sample for key in keys],
     )
 
 
@@ -161,6 +168,18 @@ def reasons(runs: Sequence[Run], keys: Mapping[str, Sequence[str]]) -> list[str]
     return found
 
 
+def from_the_code(runs: Sequence[Run]) -> list[str]:
+    """The topics in which the training of runs differs from the original code; runs of the same topics share a line."""
+    topics: dict[str, list[str]] = {}
+    for run in runs:
+        if found := run.from_the_code():
+            topics.setdefault(found, []).append(run.name)
+    return [
+        f"{', '.join(names)}: a recipe's training differs from the original code in {found} (docs/departures.md)"
+        for found, names in topics.items()
+    ]
+
+
 def cell(value: float | None, marked: bool = False) -> str:
     """A figure as text, with a star if it is marked."""
     return "–" if value is None else f"{value:.2f}{'*' if marked else ''}"
@@ -183,6 +202,7 @@ def markdown(runs: Sequence[Run], table: ScoreTable) -> str:
     text += ["", *(f"* {headings}: {meaning}" for headings, meaning in table.legend), f"* in brackets: {INTERVALS}"]
     text += [f"* ±: {OVER_SEEDS}"] * any(row.kind == "seeds" for row in table.rows) + [""]
     text += [f"* \\* {why}" for why in table.departures]
+    text += [f"* {what}" for what in table.from_the_code]
     text += [f"* {run.name}: {note}" for run in runs for note in run.card.notes()]
     for run in runs:
         known = [_row(what, value) for what, value in provenance(run)]
@@ -192,6 +212,7 @@ def markdown(runs: Sequence[Run], table: ScoreTable) -> str:
 
 def _with_spread(row: ScoreRow, column: int) -> str:
     value = cell(row.cells[column], bool(row.marked) and row.marked[column])
+    value += f" [{UNFIT}]" if row.unfit and row.unfit[column] else ""
     small = row.small(column)
     return f"{value} {small}" if small.startswith("±") else f"{value} ({small})" if small else value
 

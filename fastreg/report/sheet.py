@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fastreg.errors import InputError, RunError
 from fastreg.files import atomic_write
 from fastreg.metrics.corruption import CATEGORIES
+from fastreg.pipelines.image import ERRORS, open_image, reason, to_rgb
 
 TILE, GAP, LABEL, HEAD, TITLE = 112, 4, 128, 26, 40  # pixels
 _INK, _FAINT, _RULE, _PAPER = (28, 30, 34), (105, 111, 120), (227, 229, 233), (255, 255, 255)
@@ -120,11 +121,11 @@ def _square(image: Any, size: int) -> np.ndarray:
         if not path.is_file():
             raise InputError(f"no image at {path}: give the path of an image file.")
         try:
-            image = Image.open(path)
+            image = open_image(path.read_bytes())
             image.load()
-        except OSError as error:
-            raise RunError(f"cannot read {path} as an image ({error}): give another file.") from error
-    rgb = image.convert("RGB")
+        except ERRORS as error:
+            raise RunError(f"cannot read {path} as an image ({reason(error)}): give another file.") from error
+    rgb = Image.fromarray(to_rgb(image))
     short, (width, height) = int(size * 256 / 224), rgb.size
     if width <= height:
         rgb = rgb.resize((short, int(short * height / width)), Image.Resampling.BILINEAR)

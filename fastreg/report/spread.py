@@ -16,7 +16,7 @@ from fastreg.report.run_folder import Run
 
 Z = NormalDist().inv_cdf(0.975)
 # settings in which runs of several seeds may differ
-OF_ONE_RUN = {"seed", "name", "output", "command", "data_dir", "data_root", "workers", "log_tensorboard"}
+OF_ONE_RUN = {"seed", "name", "output", "command", "data_dir", "data_root", "workers", "log_tensorboard", "log_wandb"}
 OF_ONE_RUN |= {"recovery_interval", "log_interval", "profile", "checkpoint", "checkpoint_epoch"}
 
 

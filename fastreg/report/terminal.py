@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
+from types import MappingProxyType
 
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import ROWS, resolve
 from fastreg.evaluation.types import Table
-from fastreg.report.figures_table import FIGURES
+from fastreg.report.figures_table import COLUMNS, FIGURES, UNFIT
 from fastreg.report.leaderboard import EFFECTIVE, Board
 from fastreg.report.run_folder import Run
-from fastreg.report.scores import cell, interval_text, reasons
+from fastreg.report.scores import cell, from_the_code, interval_text, reasons
 from fastreg.report.spread import intervals
 
+NO_FLAGS: Mapping[str, str] = MappingProxyType({})
 
-def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) -> None:
+
+def print_scorecard(
+    card: Scorecard, suites: str | Iterable[str] = tuple(ROWS), flags: Mapping[str, str] = NO_FLAGS
+) -> None:
     """Print the totals and notes of a scorecard, and the tables of some suites.
 
     Args:
         card: the scorecard.
         suites: names of the suites whose tables are printed; a list, or one string joined by commas.
+        flags: names that notes print in place of parameters in backquotes.
 
     Raises:
         InputError: an unknown suite.
@@ -32,7 +39,7 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    console = Console()
+    console = Console(markup=False)  # names come from files
     summary = card.summary()
     data, model = card.data, card.model["name"]
     stamp = " (sample)" if card.sample else ""
@@ -51,10 +58,13 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
             departs = key in printed and run.departs(key)
             beside = [cell(None if departs else printed.get(key))] if printed else []
             spread = interval_text(*intervals(run, [key]))
-            table.add_row(heading, cell(summary[key], bool(departs)), spread, meaning, *beside)
+            unfit = f"; {UNFIT}" if card.sample and not COLUMNS[key][0].on_sample else ""
+            table.add_row(heading, cell(summary[key], bool(departs)), spread, f"{meaning}{unfit}", *beside)
     console.print(table)
     for why in reasons([run], {model: list(printed)}):
         console.print(f"* {why}.", soft_wrap=True, markup=False, highlight=False)
+    for what in from_the_code([run]):
+        console.print(f"{what}.", soft_wrap=True, markup=False, highlight=False)
     for suite in resolve(suites, data["size"], data["name"]):
         for rows in ROWS[suite].tables(card, suite):
             table = RichTable(title=rows.title)
@@ -64,7 +74,8 @@ def print_scorecard(card: Scorecard, suites: str | Iterable[str] = tuple(ROWS)) 
                 table.add_row(*(_cell(value, rows) for value in row))
             console.print(table)
     for note in card.notes():
-        console.print(f"[yellow]{note}[/]", soft_wrap=True)
+        text = re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), note)
+        console.print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 
 def print_leaderboard(boards: Sequence[Board]) -> None:

@@ -6,6 +6,9 @@
 with v the setting ``color_jitter`` and w the setting ``lighting``. The eigenvalues and eigenvectors (columns of V) are
 those of the RGB values of ImageNet's training images.
 
+The result is clipped and rounded to bytes, unless ``color_clip`` is off, as in the original code: then the colors of
+float pixels change, between the flip and the normalization.
+
 Source: CutMix-PyTorch (utils.py, train.py: v 0.4, w 0.1); Krizhevsky et al., AlexNet (NIPS 2012), section 4.1.
 Cost: not yet measured.
 """
@@ -13,12 +16,16 @@ Cost: not yet measured.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.errors import InputError
 from fastreg.kernels import Batch, augment, color_jitter, philox
+from fastreg.kernels.augmentation.float_pixels import normalize_and_mix
+from fastreg.kernels.color.unclipped import color_jitter_unclipped
 from fastreg.kernels.types import Plan
 from fastreg.methods.base import ship
 
@@ -47,9 +54,27 @@ def make_color_jitter(*, jitter: float, lighting: float, seed: int) -> Callable[
         return lambda batch, epoch, size: batch
 
     def apply(batch: Batch, epoch: int, size: int) -> Batch:
-        drawn = draw(batch.indices.to("cpu").numpy(), epoch, jitter=jitter, lighting=lighting, seed=seed)
+        drawn = draw(batch.keys.to("cpu").numpy(), epoch, jitter=jitter, lighting=lighting, seed=seed)
         images = batch.images if batch.crop is None else crop_images(batch.images, batch.crop, size)
         return batch._replace(images=color_jitter(images, **ship(drawn, images.device)), crop=None)
+
+    return apply
+
+
+def make_unclipped_augment(*, jitter: float, lighting: float, seed: int) -> Callable[..., Tensor]:
+    """A function with the arguments of ``augment`` that changes colors, without clipping, before it normalizes."""
+
+    def apply(
+        images: Tensor, plan: Plan, *, mean: Any, std: Any, dtype: torch.dtype, indices: Tensor, step: int, **more: Any
+    ) -> Tensor:
+        if plan.noise is not None:
+            raise InputError("`color_clip` off does not fit noise, which is clipped to [0, 1]: leave `color_clip` on.")
+        before = plan._replace(partner=None, lam=None, box=None, box_fill=None)
+        unit: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "dtype": torch.float32}
+        pixels = augment(images, before, indices=indices, step=step, **unit, **more)
+        drawn = draw(indices.to("cpu").numpy(), step, jitter=jitter, lighting=lighting, seed=seed)
+        pixels = color_jitter_unclipped(pixels, **ship(drawn, pixels.device))
+        return normalize_and_mix(pixels, plan, mean=mean, std=std, dtype=dtype)
 
     return apply
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastreg.errors import InputError, unknown
+from fastreg.faithful import original_recipe, original_settings
+from fastreg.models.own import confirm_own, is_own
+from fastreg.pipelines.class_map import ORDERS
 from fastreg.recipes import resolve
 from fastreg.runs import stored_data_dir
 from fastreg.training.flag_aliases import translate
@@ -27,7 +30,16 @@ class Config:
     # data, model and method
     dataset: str  # name of a data set, or "folder"
     data_dir: str | None = None  # its folder; None: $FASTREG_DATA/<dataset>, else data/<dataset>
-    model: str = "resnet50"  # a name of fastreg.models, timm:NAME or torchvision:NAME
+    train_split: str | None = None  # name of the training split in the names of folders and shards
+    val_split: str | None = None  # the same of the validation split
+    val_share: float | None = None  # share of the images to validate on, for a set without a validation split
+    image_key: str | None = None  # shards: extension or column of the image; None: the usual ones
+    label_key: str | None = None  # shards: extension, JSON field or column of the label
+    class_map: str | None = None  # numbers of the classes: "timm", "torchvision", or a file of names and outputs
+    cache_dir: str | None = None  # copies of remote files; None: $FASTREG_CACHE, else the user's cache folder
+    cache_gb: float | None = None  # its limit in GB; None: $FASTREG_CACHE_GB, else 100
+    channels: int = 3  # channels that the model takes; 1: the gray value of each pixel
+    model: str = "resnet50"  # a name of fastreg.models, timm:NAME, torchvision:NAME, package.module:function
     stem: str = "imagenet"  # first layers of a ResNet: "imagenet" or "cifar"
     blurpool: bool = False  # antialiased strided convolutions
     model_kwargs: dict[str, Any] = field(default_factory=dict)  # further arguments, such as drop_path_rate of timm's
@@ -37,6 +49,10 @@ class Config:
     freeze: tuple[str, ...] = ()  # names of parameters or modules that are not trained, with * and ?; or re:REGEX
     reg: str = "none"  # method names joined by +
     ls: float = 0.0  # label smoothing
+    bce_loss: bool = False  # binary cross-entropy, a sigmoid per class, in place of cross-entropy
+    bce_target_threshold: float | None = None  # targets above it become 1, the others 0; None: as they are
+    bce_sum: bool = False  # sum of the binary cross-entropy over the classes, in place of the mean
+    class_weight: str | dict[str, float] | None = None  # "balanced", or weights by name of the class; others: 1
     scope: str = "batch"  # "batch": one lambda and box per batch, as the paper; "sample": one per image
     reg_args: dict[str, Any] = field(default_factory=dict)  # a method's own parameters, such as alpha
     mixup_off_epoch: int = 0  # no mixing, cutting or noise from this epoch on, counted from 0; 0: until the end
@@ -67,10 +83,12 @@ class Config:
     clip_grad: float | None = None  # largest L2 norm of the gradient of all weights; None: no clipping
     model_ema_decay: float | None = None  # keep an exponential moving average of the weights
     model_ema_warmup: bool = False  # raise the decay from 0.1: min(decay, (1 + step) / (10 + step))
+    model_ema_every: int = 1  # steps between two updates of the average
 
     # pixels
     size: int = 224  # side of training images in pixels
     eval_size: int = 224  # side of validation images in pixels
+    crop_pct: float = 0.875  # eval_size divided by the side to which validation images are resized
     min_size: int | None = None  # progressive resizing: side of training images at the start; None: size
     size_ramp: tuple[float, ...] = (0.75, 0.875)  # fractions of the run between which images grow to size
     shift: int = 4  # largest random shift of CIFAR images in pixels
@@ -78,21 +96,28 @@ class Config:
     lighting: float = 0.0  # standard deviation of PCA lighting on the 0-1 scale; the paper on ImageNet: 0.1
     loader: str = "auto"  # a name of fastreg.pipelines.LOADERS; auto: by data set and device
     workers: int | None = None  # decoding threads per rank; None: the rank's share of the CPU cores
+    color_clip: bool = True  # clip and round jittered colors to bytes; off: float pixels, as in the original code
     on_bad_image: str = "error"  # "skip": train without images that cannot be decoded
+    drop_last: bool = True  # leave the last, partial batch of an epoch out; off: train it, as in the original code
     order: str = "random"  # "pages": shuffle a .beton file page by page, for data sets larger than memory
+    aug_repeats: int = 1  # repeated augmentation: occurrences of each image in an epoch, which keeps its length
+    sampler: str = "random"  # "balanced": the same share of an epoch for every class
 
     # execution
     precision: str = "auto"  # auto: bf16 on sm_80 and newer, fp16 on older GPUs, fp32 on CPUs
     device: str = "auto"  # "auto", "cpu", "cuda" or "cuda:1"
+    tf32: bool = True  # with precision fp32 on a GPU: products in TF32
     channels_last: bool = True  # memory layout NHWC
-    torchcompile: str | None = None  # mode of torch.compile; "reduce-overhead" replays CUDA graphs
+    torchcompile: str | None = "auto"  # mode of torch.compile; "auto": compiling.py; "off" or None: no compilation
     sync_bn: bool = False  # batch norm over all ranks
     deterministic: bool = False  # bitwise repeatable on a GPU too
+    best_of_ties: str = "first"  # of epochs with the lowest error: "first", or "last" as in CutMix's code
     seed: int = 0  # key of every random draw
     recovery_interval: int = 1000  # steps between checkpoints inside an epoch
     log_interval: int = 20  # steps whose losses are copied from the device at once
     profile: int = 0  # number of steps to trace
     log_tensorboard: bool = False  # write scalars for TensorBoard too
+    log_wandb: bool = False  # send scalars to Weights & Biases too
 
     # run folder
     output: str = "runs"  # parent of the run folder
@@ -101,24 +126,30 @@ class Config:
     def __post_init__(self) -> None:
         for name in TUPLES:
             setattr(self, name, tuple(getattr(self, name)))
+        if self.class_map is not None and self.class_map not in ORDERS:
+            self.class_map = os.path.abspath(self.class_map)  # for a resume or an evaluation from another folder
         check(self)
 
 
 TUPLES = ("milestones", "size_ramp", "opt_betas", "freeze")  # lists in a file
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("step", "cosine", "linear", "poly", "constant")
-CHOICES: dict[str, tuple[str | None, ...]] = {
+CHOICES: dict[str, tuple[str | int | None, ...]] = {
     "scope": ("batch", "sample"),
     "stem": ("imagenet", "cifar"),
     "sched": SCHEDULES,
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "on_bad_image": ("error", "skip"),
     "order": ("random", "pages"),
-    "torchcompile": (None, "default", "reduce-overhead", "max-autotune"),
+    "best_of_ties": ("first", "last"),
+    "sampler": ("random", "balanced"),
+    "channels": (1, 3),
+    "torchcompile": ("auto", "off", None, "default", "reduce-overhead", "max-autotune"),
 }
 # field -> (brackets, lowest, highest): a round bracket excludes the bound
 RANGES: dict[str, tuple[str, float, float]] = {
     "ls": ("[]", 0, 1),
+    "bce_target_threshold": ("[]", 0, 1),
     "lr": ("()", 0, math.inf),
     "epochs": ("[)", 1, math.inf),
     "batch_size": ("[)", 1, math.inf),
@@ -136,14 +167,19 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "cooldown": ("[)", 0, 1),
     "clip_grad": ("()", 0, math.inf),
     "model_ema_decay": ("[)", 0, 1),
+    "model_ema_every": ("[)", 1, math.inf),
     "size": ("[]", 8, 4096),
     "eval_size": ("[]", 8, 4096),
+    "crop_pct": ("(]", 0, 1),
     "min_size": ("[]", 8, 4096),
     "size_ramp": ("[]", 0, 1),
     "shift": ("[]", 0, 16),
+    "aug_repeats": ("[]", 1, 1000),
     "color_jitter": ("[]", 0, 1),
     "lighting": ("[)", 0, math.inf),
     "mixup_off_epoch": ("[)", 0, math.inf),
+    "val_share": ("()", 0, 1),
+    "cache_gb": ("()", 0, math.inf),
     "workers": ("[]", 1, 1024),
     "seed": ("[]", 0, 2**63 - 1),
     "recovery_interval": ("[)", 1, math.inf),
@@ -151,8 +187,37 @@ RANGES: dict[str, tuple[str, float, float]] = {
     "profile": ("[)", 0, math.inf),
 }
 # settings that runs of earlier versions do not have: they were trained with the defaults
-ADDED = {"model_ema_warmup", "opt_eps", "opt_betas", "layer_decay", "decay_rate", "min_lr", "warmup_lr"}
-ADDED |= {"warmup_overlap", "cooldown", "model_kwargs", "pretrained", "initial_checkpoint", "weights_key", "freeze"}
+ADDED = {
+    "crop_pct",
+    "model_ema_warmup",
+    "model_ema_every",
+    "log_wandb",
+    "opt_eps",
+    "opt_betas",
+    "layer_decay",
+    "decay_rate",
+    "min_lr",
+    "warmup_lr",
+}
+ADDED |= {
+    "color_clip",
+    "drop_last",
+    "tf32",
+    "best_of_ties",
+    "aug_repeats",
+    "sampler",
+    "val_share",
+    "class_map",
+    "channels",
+    "warmup_overlap",
+    "cooldown",
+    "model_kwargs",
+    "pretrained",
+    "initial_checkpoint",
+    "weights_key",
+    "freeze",
+}
+ADDED |= {"bce_loss", "bce_target_threshold", "bce_sum", "class_weight", "sampler", "aug_repeats"}
 COMMON = ("seed", "dataset", "size", "scope")  # parameters of methods.create that are settings themselves
 
 
@@ -164,19 +229,30 @@ def check(config: Config) -> None:
     """
     for name, choices in CHOICES.items():
         if getattr(config, name) not in choices:
-            raise unknown(f"`{name}`", str(getattr(config, name)), [choice for choice in choices if choice])
+            raise unknown(f"`{name}`", str(getattr(config, name)), [str(choice) for choice in choices if choice])
     for name in RANGES:
         value = getattr(config, name)
         for one in value if isinstance(value, tuple) else () if value is None else (value,):
             check_range(name, one)
     check_reg_args(config.reg_args)
+    if config.name is not None and (not config.name or config.name in (".", "..") or "/" in config.name):
+        raise InputError(f"`name` is {config.name!r}: give the name of one folder; `output` is the folder above it.")
+    if config.val_share is not None and config.val_split is not None:
+        raise InputError(f"`val_share` divides the training split, and `val_split` is {config.val_split}: give one.")
     if config.min_size is not None and config.min_size > config.size:
         raise InputError(
             f"`min_size` {config.min_size} is larger than `size` {config.size}: images grow from one to the other."
         )
     if len(config.size_ramp) != 2 or config.size_ramp[0] > config.size_ramp[1]:
         raise InputError(f"`size_ramp` is {config.size_ramp}: give two fractions of the run in rising order.")
+    if config.order == "pages" and (config.aug_repeats > 1 or config.sampler == "balanced"):
+        setting = "aug_repeats" if config.aug_repeats > 1 else "sampler"
+        raise InputError(
+            f"`{setting}` {getattr(config, setting)} shuffles image by image, and `order` pages by pages: use one of "
+            "the two."
+        )
     check_optimizer(config)
+    check_loss(config)
     if config.pretrained and config.initial_checkpoint is not None:
         raise InputError("`pretrained` and `initial_checkpoint` are both weights to start from: give one.")
     if config.pretrained and config.stem == "cifar" and ":" not in config.model:
@@ -212,6 +288,24 @@ def check_optimizer(config: Config) -> None:
         )
 
 
+def check_loss(config: Config) -> None:
+    """Check the settings of the loss.
+
+    Raises:
+        InputError: the message names the setting.
+    """
+    for name in ("bce_target_threshold", "bce_sum"):
+        if getattr(config, name) not in (None, False) and not config.bce_loss:
+            raise InputError(f"`{name}` is for `bce_loss`: turn that on, or leave it out.")
+    weights = config.class_weight
+    if isinstance(weights, Mapping):
+        for name, value in weights.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise InputError(f"`class_weight` of {name!r} is {value!r}: give a number of at least 0.")
+    elif weights not in (None, "balanced"):
+        raise InputError(f"`class_weight` is {weights!r}: give balanced, or numbers by name of the class.")
+
+
 def _is_timms(name: str) -> bool:
     """Whether timm is installed and has an optimizer of that name."""
     try:
@@ -238,6 +332,8 @@ def check_range(name: str, value: float) -> None:
 
 def check_reg_args(arguments: Mapping[str, Any]) -> None:
     """Raise InputError for a method parameter that is a setting of its own, such as ``seed``."""
+    if not isinstance(arguments, Mapping):
+        raise InputError(f"`reg_args` is {str(arguments)[:100]}: give values by name.")
     for name in arguments:
         if name == "dataset":
             raise InputError("`reg_args` contains dataset: name the data set itself (`dataset`).")
@@ -259,6 +355,7 @@ def make_config(
         settings: those of a file (config_file.py). With ``global_batch`` they belong to the recipe, without it they are
             overrides.
         overrides: fields of :class:`Config`, or names of timm and torchvision (flag_aliases.py). None means not given.
+            ``faithful=True`` sets what the original code had (faithful.py), unless it is given.
 
     Returns:
         The settings, and messages that name the recipe and the changes to it.
@@ -270,6 +367,9 @@ def make_config(
 
     check_dataset(dataset)
     given = {key: value for key, value in overrides.items() if value is not None}
+    faithful = given.pop("faithful", False)
+    if faithful:
+        given["recipe"] = original_recipe(dataset, given.get("recipe", (settings or {}).get("recipe", "auto")))
     stored = {key: value for key, value in (settings or {}).items() if key != "dataset"}
     if "global_batch" not in stored:
         given, stored = {**stored, **given}, {}
@@ -283,6 +383,11 @@ def make_config(
         given["reg_args"] = {**recipe.get("reg_args", {}), **given.get("reg_args", {})}
     else:
         base["reg_args"] = {}  # the recipe's are for its own methods
+    if faithful:
+        original = original_settings(dataset, reg, recipe["global_batch"], world, given)
+        given |= original
+        what = ", ".join(f"{key} {value}" for key, value in original.items())
+        messages.append(f"faithful to the original code: {what}; docs/departures.md lists what remains")
     check_reg_args(given.get("reg_args", {}))
     method = methods.create(reg, dataset=dataset, **given.get("reg_args", {}))
     if method.optimizer and "opt" not in given and method.optimizer != recipe.get("opt"):
@@ -328,8 +433,16 @@ def continue_config(
     base = {name: value for name, value in run.items() if name in Config.__dataclass_fields__}
     if base.get("dataset") != dataset:
         raise InputError(f"the run to resume trains on {base.get('dataset')}, not on {dataset}: give its data set.")
-    base = to_dict(Config(**base))
+    try:
+        base = to_dict(Config(**base))
+    except (TypeError, AttributeError, RecursionError) as error:
+        why = str(error).split("\n")[0][:200]
+        raise InputError(f"the run's config.json has a value of a wrong type ({why}): put back a copy.") from None
     given = {key: value for key, value in overrides.items() if value is not None}
+    if given.pop("faithful", False):
+        raise InputError("`faithful` is for a new run, and a resumed run keeps its settings: leave it out.")
+    if is_own(base["model"]):
+        confirm_own(base["model"], given.get("model"), "the run to resume")
     if "data_dir" not in given:
         base["data_dir"] = stored_data_dir(run)
     messages = ["settings: those of the resumed run"]
@@ -355,7 +468,7 @@ def check_dataset(name: str) -> None:
             f"`fastreg train folder --data-dir {shlex.quote(name)}`."
         )
     if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
+        raise unknown("data set", name, [one for one in DATASETS if one != "svhn"])
     if name == "svhn":
         raise InputError("svhn is the out-of-distribution set of ood_svhn: train on imagenet, cifar100 or cifar10.")
 
@@ -384,6 +497,7 @@ def _with_batch(
             )
         config.global_batch = real
     changed = {k: v for k, v in given.items() if k in base and base[k] != v and k not in ("dataset", "recipe")}
+    changed |= {k: f"of {len(v)} names" for k, v in changed.items() if isinstance(v, dict) and len(v) > 8}
     if changed:
         messages.append("flags override: " + ", ".join(f"{k} {v}" for k, v in changed.items()))
     return config, messages

@@ -12,9 +12,6 @@ from fastreg.training.config import TUPLES, Config
 from fastreg.training.flag_aliases import FOREIGN
 from fastreg.training.recipe_table import recipe_config
 
-# facts of a run that its config.json contains beside the settings
-FACTS = {"data_root", "num_classes", "classes", "mean", "std", "sample", "data_fingerprint", "val_fingerprint"}
-FACTS |= {"world_size", "precision_used", "loader_used", "n_train", "model_args", "command", "format"}
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", dict: "a table"}
 
 
@@ -36,10 +33,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     path = path / "config.json" if path.is_dir() else path
     content = _parse(path)
+    if "data_fingerprint" in content:  # a run's config.json, which contains facts beside the settings
+        content = {name: value for name, value in content.items() if name in Config.__dataclass_fields__}
     settings: dict[str, Any] = {}
     for name, value in content.items():
-        if name in FACTS:
-            continue
         if name not in Config.__dataclass_fields__ and name not in FOREIGN:
             raise unknown(f"setting in {path}:", str(name), [*Config.__dataclass_fields__, *sorted(FOREIGN)])
         if value is not None:

@@ -32,6 +32,7 @@ def export(
     weights: str = "best",
     normalize: bool = False,
     size: int | None = None,
+    model: str | None = None,
     runs_root: str | Path = "runs",
 ) -> Path:
     """Write a run's model for other programs, read it back, and compare its logits with the run's.
@@ -45,6 +46,7 @@ def export(
             their average).
         normalize: whether the network subtracts the mean and divides by the std itself, and so takes pixels in [0, 1].
         size: side of the images in pixels; default: the run's.
+        model: the user's own model, for a run of it.
         runs_root: folder of run folders.
 
     Returns:
@@ -59,9 +61,9 @@ def export(
     if normalize and to == "safetensors":
         raise InputError("`normalize` is for onnx and pt2: a file of weights has no operations, only mean and std.")
     path = _checkpoint(runs.newest(runs_root) if run is None else Path(run), weights)
-    model, config = load_run(path, average=weights == "ema")
+    net, config = load_run(path, average=weights == "ema", own=model)
     side = size or config["eval_size"]
-    network = Normalized(model, config["mean"], config["std"]).eval() if normalize else model
+    network = Normalized(net, config["mean"], config["std"]).eval() if normalize else net
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = network(images)

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastreg.errors import InputError
 from fastreg.methods.base import number
+from fastreg.training import auto_augment_flags
 
 # setting -> a value of timm or torchvision -> the settings that it means
 VALUES: dict[str, dict[str, dict[str, Any]]] = {
@@ -65,6 +66,7 @@ def translate(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
     for switch, settings in SWITCHES.items():
         if given.get(switch) and next(iter(settings)) not in own:
             own = {**settings, **own}
+    own |= auto_augment_flags.repeats_of_flags(own, given)
     given = {**given, **_of_timm_model(own, given, base)}
     own |= _schedule(given, base)
     opened = {
@@ -76,6 +78,10 @@ def translate(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
         if flag in given:
             number(flag, given[flag], 0, 1)
     names = [name for name in str(own.get("reg") or "none").split("+") if name != "none"]
+    automatic = auto_augment_flags.method_of_flags(given)
+    if automatic is not None:
+        opened = {automatic[0]: automatic[1], **opened}
+        own = {"color_jitter": 0.0, "lighting": 0.0, **own}  # neither package has them beside it
     names += [method for method in opened if method not in names]
     mixing = [method for method in MIXING if method in names]
     for method in mixing:
@@ -153,3 +159,4 @@ def _fraction(name: str, at: float, epochs: int) -> float:
 FOREIGN = {*SWITCHES, *METHODS, *TIMM_ARGUMENTS, "warmup_epochs", "warmup_prefix", "cooldown_epochs", "decay_epochs"}
 FOREIGN |= {"lr_warmup_decay", "lr_warmup_method", "mixup_prob", "mixup_switch_prob"}
 FOREIGN |= {"sched_on_updates"}  # always so: the rate changes with each step
+FOREIGN |= {*auto_augment_flags.FLAGS}

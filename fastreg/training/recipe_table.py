@@ -5,14 +5,17 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from fastreg.departures import departure_table, departures, numbers
+from fastreg.published_recipes import TARGETS
 from fastreg.recipes import ALL, PAPER
-from fastreg.training.config import Config
+from fastreg.training.config import Config, added_settings, make_config, to_dict
 
 _COLUMNS = ["recipe", "model", "--reg", "--ls", "epochs", "batch", "optimizer", "rate, times 0.1 at epoch"]
-_COLUMNS += ["weight decay", "pixels", "jitter, lighting"]
+_COLUMNS += ["weight decay", "pixels", "jitter, lighting", "departures", "with `--faithful`"]
 
 # settings that apply only if another setting has a given value
 _DEPENDENT = {"milestones": ("sched", "step"), "momentum": ("opt", "sgd"), "nesterov": ("opt", "sgd")}
+_DEPENDENT |= {"bce_target_threshold": ("bce_loss", True), "bce_sum": ("bce_loss", True)}
 
 
 def recipe_config(name: str) -> Config:
@@ -29,34 +32,44 @@ def recipe_settings(name: str) -> dict[str, Any]:
     found = {field: getattr(config, field) for field in fields if getattr(config, field) is not None}
     for field, (other, value) in _DEPENDENT.items():
         if found[other] != value:
-            del found[field]
+            found.pop(field, None)
+    for field, value in added_settings().items():
+        if found.get(field) == value:  # a recipe names what it changes
+            found.pop(field, None)
+    if not config.reg_args:
+        del found["reg_args"]
     if config.min_size is None:
         del found["size_ramp"]
     if config.model_ema_decay is None:
-        del found["model_ema_warmup"]
+        found.pop("model_ema_warmup", None)
+    if not (config.color_jitter or config.lighting):
+        found.pop("color_clip", None)
     return found
 
 
-_OF_A_RUN = {"dataset", "data_dir", "recipe", "batch_size", "grad_accum_steps", "reg_args", "loader", "workers"}
+_OF_A_RUN = {"dataset", "data_dir", "recipe", "batch_size", "grad_accum_steps", "loader", "workers"}
 _OF_A_RUN |= {"on_bad_image", "order", "device", "torchcompile", "sync_bn", "deterministic", "seed", "output", "name"}
-_OF_A_RUN |= {"recovery_interval", "log_interval", "profile", "log_tensorboard"}
+_OF_A_RUN |= {"recovery_interval", "log_interval", "profile", "log_tensorboard", "log_wandb"}
 
 
 def recipe_lines(name: str) -> str:
     """A recipe's name, followed by its settings on indented lines."""
     words = (f"{field} {_shown(value)}".replace(" ", "\0") for field, value in recipe_settings(name).items())
     lines = textwrap.wrap("  ".join(words), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
-    return "\n".join([name, *lines]).replace("\0", " ")
+    target = [f"  {TARGETS[name]}"] if name in TARGETS else []
+    return "\n".join([name, *lines, *target]).replace("\0", " ")
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(_shown, value))
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_shown(one)}" for key, one in value.items()) + "}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def recipe_table() -> str:
-    """RECIPES.md: a Markdown table of all rows of ``recipes.PAPER``."""
+    """RECIPES.md: Markdown tables of all rows of ``recipes.PAPER``, and of the published recipes."""
     lines = [
         "# The paper's rows as recipes",
         "",
@@ -66,7 +79,38 @@ def recipe_table() -> str:
         "| " + " | ".join(_COLUMNS) + " |",
         "|" + "---|" * len(_COLUMNS),
     ]
-    return "\n".join([*lines, *(_row(name) for name in PAPER)]) + "\n"
+    lines += [_row(name) for name in PAPER]
+    lines += [
+        "",
+        "## Published recipes of other projects",
+        "",
+        "The accuracies are those that the sources report for their own code; runs of fastreg are not yet measured.",
+        "",
+        "| recipe | settings | source |",
+        "|---|---|---|",
+    ]
+    for name, target in TARGETS.items():
+        settings = ", ".join(f"{field} {_shown(value)}" for field, value in recipe_settings(name).items())
+        lines.append(f"| `{name}` | {settings} | {target} |")
+    lines += [
+        "",
+        "## Departures from the original code",
+        "",
+        "The last two columns above have the numbers of the rows below that apply to a run on one GPU, without and",
+        "with `--faithful`.",
+        "",
+        departure_table(),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _departures(name: str, faithful: bool) -> str:
+    """The numbers of the departures of a recipe's run on one GPU."""
+    config, _ = make_config(recipe_config(name).dataset, gpu=True, recipe=name, faithful=faithful)
+    arrays = config.dataset.startswith("cifar")
+    used = {"loader": "resident" if arrays else "dali", "precision": "bf16", "device": "cuda"}
+    found = {k: v if getattr(config, k) == "auto" else getattr(config, k) for k, v in used.items()}
+    return numbers(departures({**to_dict(config), **{f"{key}_used": value for key, value in found.items()}}))
 
 
 def _row(name: str) -> str:
@@ -76,5 +120,11 @@ def _row(name: str) -> str:
     drops = ", ".join(f"{c.epochs * m:g}" for m in c.milestones)
     colors = f"{c.color_jitter:g}, {c.lighting:g}" if c.color_jitter or c.lighting else ""
     cells = [f"`{name}`", c.model, c.reg, f"{c.ls:g}", f"{c.epochs}", f"{c.global_batch}", optimizer]
-    cells += [f"{c.lr:g}: {drops}", f"{c.weight_decay:g}", f"{c.size}", colors]
+    cells += [
+        f"{c.lr:g}: {drops}",
+        f"{c.weight_decay:g}",
+        f"{c.size}",
+        colors,
+        *(_departures(name, faithful) for faithful in (False, True)),
+    ]
     return "| " + " | ".join(cells) + " |"

@@ -15,12 +15,14 @@ import torch.distributed as dist
 from fastreg import files, runs
 from fastreg.distributed import World, raise_on_all_ranks
 from fastreg.errors import InputError
+from fastreg.models.own import is_own
 from fastreg.pipelines import Source, check_fingerprint
 from fastreg.training.config import Config, added_settings, to_dict
 
 # settings that may change without making it another run
 _FREE = {"data_dir", "loader", "workers", "device", "output", "name", "log_interval", "recovery_interval", "profile"}
-_FREE |= {"log_tensorboard", "command", "loader_used", "data_root"}
+_FREE |= {"log_tensorboard", "log_wandb", "command", "loader_used", "device_used", "data_root", "cache_dir", "cache_gb"}
+_FREE |= {"torchcompile", "torchcompile_used"}
 _FREE |= {"world_size", "batch_size", "grad_accum_steps"}  # shares of the global batch, which may not change
 # settings that the weights or the optimizer's state depend on
 _FIXED = {"model", "stem", "opt", "norm_weight_decay", "layer_decay", "model_kwargs", "freeze"}
@@ -161,14 +163,15 @@ def _settings(folder: Path) -> dict[str, Any]:
     """A run's config.json; empty if it is missing or damaged."""
     try:
         settings = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return settings if isinstance(settings, dict) else {}
 
 
-def command_to_continue(dataset: str, folder: Path, world: World) -> str:
+def command_to_continue(dataset: str, folder: Path, world: World, model: str = "") -> str:
     """The command that continues a stopped run of ``fastreg train DATASET`` on as many processes."""
     command = f"fastreg train {dataset} --resume {shlex.quote(str(folder))}"
+    command += f" --model {shlex.quote(model)}" if is_own(model) else ""  # never taken from the run
     if world.size == 1:
         return command
     if int(os.environ.get("LOCAL_WORLD_SIZE", world.size)) < world.size:  # several nodes of unknown names

@@ -15,6 +15,7 @@ from fastreg.errors import InputError
 from fastreg.methods import Method, create
 from fastreg.models import check_arguments, create_model
 from fastreg.torch_switches import torch_switches
+from fastreg.training.compiling import may_compile
 from fastreg.training.config import Config
 from fastreg.training.freeze import freeze
 from fastreg.training.initial_weights import input_arguments
@@ -32,13 +33,14 @@ _SYNC_BUFFERS = next(
 )
 
 
-def training_switches(config: Config) -> AbstractContextManager[None]:
-    """Set PyTorch's process-wide switches for training steps, for the length of a block."""
+def training_switches(config: Config, device: torch.device) -> AbstractContextManager[None]:
+    """Set PyTorch's process-wide switches for training steps on ``device``, for the length of a block."""
     return torch_switches(
-        tf32=True,
+        tf32=config.tf32,
         cudnn_benchmark=not config.deterministic,
         deterministic=config.deterministic,
-        recompile_limit=RECOMPILE_LIMIT if config.torchcompile else None,
+        recompile_limit=RECOMPILE_LIMIT if may_compile(config, device) else None,
+        eager_fallback=config.torchcompile == "auto" and may_compile(config, device),
     )
 
 
@@ -63,8 +65,9 @@ def build_method(config: Config) -> Method:
 def model_arguments(config: Config, method: Method) -> dict[str, Any]:
     """Arguments of ``create_model`` that the method and the recipe need."""
     check_arguments(config.model, config.model_kwargs, "`model_kwargs`")
-    blurpool = {"blurpool": True} if config.blurpool else {}
-    return {**config.model_kwargs, **input_arguments(config), **method.model, **blurpool}
+    own: dict[str, Any] = {"blurpool": True} if config.blurpool else {}
+    own |= {"in_channels": config.channels} if config.channels != 3 else {}
+    return {**config.model_kwargs, **input_arguments(config), **method.model, **own}
 
 
 def new_model(config: Config, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
@@ -90,11 +93,11 @@ def new_model(config: Config, num_classes: int, arguments: Mapping[str, Any]) ->
 
 
 def build_model(
-    config: Config, num_classes: int, world: World, arguments: Mapping[str, Any]
+    config: Config, num_classes: int, world: World, arguments: Mapping[str, Any], mode: str | None = None
 ) -> tuple[nn.Module, nn.Module]:
     """``(model, net)``: the bare model, which is saved, and the module that a step calls (DDP, compiled).
 
-    ``arguments`` are passed to ``create_model``.
+    ``arguments`` are passed to ``create_model``. ``mode``: that of ``torch.compile``; None does not compile.
     """
     model = new_model(config, num_classes, arguments).to(world.device)
     if config.channels_last:
@@ -109,6 +112,6 @@ def build_model(
         devices = [world.device.index] if world.device.type == "cuda" else None
         options: dict[str, Any] = {"device_ids": devices, _SYNC_BUFFERS: False}
         net = nn.parallel.DistributedDataParallel(net, **options)
-    if config.torchcompile:
-        net = torch.compile(net, mode=config.torchcompile, dynamic=False)
+    if mode:
+        net = torch.compile(net, mode=mode, dynamic=False)
     return model, net

@@ -1,6 +1,7 @@
 """One training step of one rank, for the training loop and for benchmarks.
 
-Batch -> color jitter -> plan of the method -> one ``augment`` launch -> forward -> loss -> backward -> update.
+Batch -> color jitter -> plan of the method -> ``augment`` (one launch, and more with automatic augmentation) -> forward
+-> loss -> backward -> update.
 
 A step needs the switches of :func:`fastreg.training.setup.training_switches`, and sets none itself.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,18 @@ from torch import nn
 
 from fastreg.distributed import World
 from fastreg.errors import InputError
-from fastreg.kernels import Batch, Plan, augment, mixed_cross_entropy
-from fastreg.kernels.types import Targets
+from fastreg.kernels import Batch, Plan, augment
+from fastreg.kernels.augmentation.operations import fill_levels
 from fastreg.log import log
 from fastreg.models import Normalized, branch_layers, set_fields
 from fastreg.pipelines import Source
 from fastreg.training import optimizer, setup
 from fastreg.training.batchnorm import BatchNormStatistics
-from fastreg.training.color_jitter import make_color_jitter
+from fastreg.training.color_jitter import make_color_jitter, make_unclipped_augment
+from fastreg.training.compiling import GRAPHS, resolve_torchcompile
 from fastreg.training.config import Config
 from fastreg.training.initial_weights import load_initial_weights
+from fastreg.training.loss import make_loss
 from fastreg.training.schedule import average_decay, learning_rate
 
 _WHITENED = 1000  # images from which a model computes its whitening layer
@@ -40,6 +43,7 @@ class TrainStep:
 
     Attributes:
         model: the bare model, which is saved.
+        loss: the mean loss of a batch, from logits and targets.
         net: the module that a step calls: ``model`` compiled, in DDP, with normalization for methods on pixels.
         ema: the moving average of ``model``, or None.
         mixing: False after ``mixup_off_epoch``: the method draws flips only; its model stays.
@@ -50,22 +54,45 @@ class TrainStep:
         mean: per channel, on the 0-1 scale.
         std: per channel, on the 0-1 scale.
         world: this rank.
+        steps: steps of the whole run; None: unknown. ``torchcompile`` "auto" depends on them.
+        class_weight: float32 [C], the weights of the classes in the loss, or None.
 
     Raises:
         InputError: an unknown model, or data that the method needs are missing.
     """
 
     def __init__(
-        self, config: Config, num_classes: int, mean: Sequence[float], std: Sequence[float], world: World
+        self,
+        config: Config,
+        num_classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        world: World,
+        steps: int | None = None,
+        class_weight: torch.Tensor | None = None,
     ) -> None:
         self.config, self.world, self.mean, self.std = config, world, mean, std
         self.precision = setup.resolve_precision(config.precision, world.device)
         self.dtype = setup.DTYPES[self.precision]
         self.method = setup.build_method(config)
-        self.jitter_colors = make_color_jitter(jitter=config.color_jitter, lighting=config.lighting, seed=config.seed)
+        colors: dict[str, Any] = {"jitter": config.color_jitter, "lighting": config.lighting, "seed": config.seed}
+        self.augment: Callable[..., torch.Tensor] = augment
+        if not config.color_clip and (config.color_jitter or config.lighting):
+            if self.method.pixels:
+                name = self.method.name
+                raise InputError(
+                    f"`color_clip` off gives pixels outside [0, 1], which {name} does not take: turn it on."
+                )
+            self.augment = make_unclipped_augment(**colors)
+            colors |= {"jitter": 0.0, "lighting": 0.0}
+        self.jitter_colors = make_color_jitter(**colors)
+        if self.method.networks is not None:
+            self.method.networks.start(world.device)
+        self.loss = make_loss(config, None if class_weight is None else class_weight.to(world.device))
         self.mixing = True
         self.model_args = setup.model_arguments(config, self.method)
-        self.model, self.net = setup.build_model(config, num_classes, world, self.model_args)
+        self.compile_mode = resolve_torchcompile(config, self.method, world, steps)
+        self.model, self.net = setup.build_model(config, num_classes, world, self.model_args, self.compile_mode)
         self.layers = branch_layers(self.model)
         self.ema = copy.deepcopy(self.model).eval() if config.model_ema_decay else None
         self.batchnorm = BatchNormStatistics(self.model, config.grad_accum_steps, world.size)
@@ -74,13 +101,15 @@ class TrainStep:
         self.optimizer = optimizer.build_optimizer(config, self.model)
         # A CUDA graph of torch.compile writes gradients into memory that its next replay reuses. Accumulated gradients
         # must be in other memory, or torch raises or sums wrongly (pytorch issues 169545 and 96693).
-        self.keep_grads = config.torchcompile in ("reduce-overhead", "max-autotune") and config.grad_accum_steps > 1
+        self.keep_grads = self.compile_mode in GRAPHS and config.grad_accum_steps > 1
         if self.keep_grads:
             for parameter in filter(lambda one: one.requires_grad, self.model.parameters()):
                 parameter.grad = torch.zeros_like(parameter)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")
 
-    def forward_backward(self, batch: Batch, step: int, micro: int, size: int, epoch: int = 0) -> torch.Tensor:
+    def forward_backward(
+        self, batch: Batch, step: int, micro: int, size: int, epoch: int = 0, share: float | None = None
+    ) -> torch.Tensor:
         """Add the gradients of one micro-batch.
 
         Args:
@@ -89,6 +118,7 @@ class TrainStep:
             micro: number of the micro-batch in the step, from 0.
             size: side of the training images in pixels.
             epoch: number of the epoch, from 0; the key of draws per sample.
+            share: weight of the micro-batch in this rank's loss; None: 1 / ``grad_accum_steps``.
 
         Returns:
             The micro-batch's share of the step's loss, a scalar on the device.
@@ -96,13 +126,13 @@ class TrainStep:
         config, method = self.config, self.method
         torch.manual_seed(micro_batch_seed(config.seed, step, self.world.rank * config.grad_accum_steps + micro))
         draw = method.draw if self.mixing or method.plain is None else method.plain
-        plan, targets = draw(batch.labels, batch.indices, step, epoch=epoch, size=size)
+        plan, targets = draw(batch.labels, batch.keys, step, epoch=epoch, size=size)
         batch = self.jitter_colors(batch, epoch, size)
         if batch.crop is not None:
             plan = plan._replace(crop=batch.crop)
         mean, std = ((0.0,) * 3, (1.0,) * 3) if method.pixels else (self.mean, self.std)
         dtype = torch.float32 if method.pixels else self.dtype
-        images = augment(
+        images = self.augment(
             batch.images,
             plan,
             mean=mean,
@@ -110,15 +140,14 @@ class TrainStep:
             dtype=dtype,
             size=size,
             seed=config.seed,
-            indices=batch.indices,
+            indices=batch.keys,
             step=epoch,
+            fill=fill_levels(method.fill, self.mean),
         )
         if not config.channels_last:
             images = images.contiguous()  # convolutions would keep the channels_last layout of augment
         if method.fields is not None:
-            set_fields(
-                self.model, method.fields(batch.indices, step, self.world.device, layers=self.layers, epoch=epoch)
-            )
+            set_fields(self.model, method.fields(batch.keys, step, self.world.device, layers=self.layers, epoch=epoch))
         self.batchnorm.start(micro)
         last = micro == config.grad_accum_steps - 1
         no_sync = contextlib.nullcontext() if last or self.world.size == 1 else self._ddp().no_sync()
@@ -127,17 +156,11 @@ class TrainStep:
                 if method.step is None:
                     loss = self.loss(self.net(images), targets)
                 else:
-                    loss = method.step(
-                        self.net, images, targets, self.loss, indices=batch.indices, step=step, epoch=epoch
-                    )
-            loss = loss / config.grad_accum_steps
+                    loss = method.step(self.net, images, targets, self.loss, indices=batch.keys, step=step, epoch=epoch)
+            loss = loss / config.grad_accum_steps if share is None else loss * share
             self.scaler.scale(loss).backward()
         self.batchnorm.end(micro)
         return loss
-
-    def loss(self, logits: torch.Tensor, targets: Targets) -> torch.Tensor:
-        """The mean cross-entropy with the run's label smoothing, a float32 scalar."""
-        return mixed_cross_entropy(logits, targets, label_smoothing=self.config.ls)
 
     def update(self, step: int, steps: int) -> float:
         """Update the weights with the learning rate of step ``step`` (from 0) of ``steps``, and return the rate."""
@@ -152,7 +175,7 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=not self.keep_grads)
         if self.method.attacks:
             self.batchnorm.share()
-        if self.ema is not None:
+        if self.ema is not None and (step + 1) % self.config.model_ema_every == 0:
             _update_average(self.ema, self.model, average_decay(self.config, step))
         return lr
 
@@ -193,6 +216,7 @@ class TrainStep:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
+            **({} if self.method.networks is None else {"method": self.method.networks.state_dict()}),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -201,6 +225,8 @@ class TrainStep:
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"] or state["model"])  # a new average starts from the weights
         optimizer.load_state(self.optimizer, state["optimizer"])
+        if self.method.networks is not None and "method" in state:
+            self.method.networks.load_state_dict(state["method"])
         if state["scaler"]:  # empty unless the run was in fp16; a new scaler finds its scale itself
             self.scaler.load_state_dict(state["scaler"])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,15 @@ from fastreg.distributed import World, init_distributed, raise_on_all_ranks
 from fastreg.errors import InputError, SharedError
 from fastreg.kernels import Batch
 from fastreg.log import log
+from fastreg.models.gray import gray_statistics
 from fastreg.pipelines import Loader, Source
 from fastreg.progress import Progress, progress
 from fastreg.training import resume as resuming
+from fastreg.training.checkpoint_writer import CheckpointWriter
 from fastreg.training.config import Config
 from fastreg.training.data import make_loaders, open_sets, skipped_images
 from fastreg.training.initial_weights import Statistics, input_statistics
+from fastreg.training.loss import class_weights
 from fastreg.training.loss_log import LossBuffer
 from fastreg.training.plot_curves import draw_curves
 from fastreg.training.profiling import profiling
@@ -60,17 +63,20 @@ def train(config: Config, *, resume: str | None = None, allow_changes: bool = Fa
     """
     with contextlib.ExitStack() as run:
         world = run.enter_context(init_distributed(config.device))
-        run.enter_context(training_switches(config))
+        run.enter_context(training_switches(config, world.device))
         folder, checkpoint = run.enter_context(resuming.run_folder(config, resume, world, allow_changes))
+        train_set, val_set = open_sets(config, world)
         with raise_on_all_ranks(world):
-            train_set, val_set = open_sets(config)
             mean, std = _statistics(config, train_set, checkpoint)
-        train_step = TrainStep(config, len(train_set.classes), mean, std, world)
+            weight = class_weights(config.class_weight, train_set)
+        steps = config.epochs * (len(train_set) // resuming.global_batch(config, world.size))
+        train_step = TrainStep(config, len(train_set.classes), mean, std, world, steps, weight)
         with raise_on_all_ranks(world):
             loader, val_loader = make_loaders(config, train_set, val_set, world, random_crop=train_step.method.crop)
         for opened in (val_loader, loader):
             run.enter_context(contextlib.closing(opened))
         used = {"precision_used": train_step.precision, "loader_used": loader.name, "n_train": len(train_set)}
+        used |= {"torchcompile_used": train_step.compile_mode or "off", "device_used": world.device.type}
         used |= {"model_args": dict(train_step.model_args), "mean": list(mean), "std": list(std)}
         settings = resuming.describe(config, train_set, val_set, world, **used)
         trainer = Trainer(config, settings, train_step, loader, val_loader, folder, world)
@@ -82,13 +88,16 @@ def train(config: Config, *, resume: str | None = None, allow_changes: bool = Fa
             log.info("%s is complete: %d epochs, %s", folder, config.epochs, trainer.result)
             return folder
         run.enter_context(trainer.open_log())
+        run.enter_context(contextlib.closing(trainer.writer))
         trainer.stopping = run.enter_context(stop_signals(world))
         trainer.trace_step = run.enter_context(profiling(config.profile if world.rank == 0 else 0, folder))
         for epoch in range(trainer.epochs_done, config.epochs):
             trainer.train_epoch(epoch)
             trainer.validate_epoch(epoch)
             if trainer.epochs_done < config.epochs and trainer.stopping(wait=True):
+                trainer.finish()
                 raise trainer.stopped()
+        trainer.finish()
         log.info("done: %s, in %s", trainer.result, folder)
     return folder
 
@@ -97,7 +106,8 @@ def _statistics(config: Config, train_set: Source, checkpoint: dict[str, Any] | 
     """Mean and std of the images: those of the run, or of its initial weights, or of the data."""
     if checkpoint is not None and "mean" in checkpoint.get("config", {}):
         return checkpoint["config"]["mean"], checkpoint["config"]["std"]
-    return input_statistics(config) or (train_set.mean, train_set.std)
+    mean, std = input_statistics(config) or (train_set.mean, train_set.std)
+    return (gray_statistics(mean), gray_statistics(std)) if config.channels == 1 else (mean, std)
 
 
 class Trainer:
@@ -131,7 +141,7 @@ class Trainer:
         self.per_epoch = loader.steps_per_epoch
         self.step = self.epochs_done = 0  # steps trained; epochs trained and validated
         self.best, self.best_epoch, self.last = math.inf, 0, math.inf  # top-1 errors in percent
-        self.log = RunLog(folder, world)
+        self.log, self.writer = RunLog(folder, world), CheckpointWriter()
 
     @property
     def position(self) -> int:
@@ -185,7 +195,7 @@ class Trainer:
                 f"{1 / (1 - decay):,.0f}",
                 steps,
             )
-        return self.log.open(self.settings, self.position, self.epochs_done, self.step, self.config.log_tensorboard)
+        return self.log.open(self.settings, self.position, self.epochs_done, self.step)
 
     def train_epoch(self, epoch: int) -> None:
         """Train the rest of an epoch: no steps if the run stopped between its last step and its validation."""
@@ -214,6 +224,7 @@ class Trainer:
                     self.check_finite(losses, bar, epoch)
                     self.save(epoch)
                     if stop:
+                        self.finish()
                         raise self.stopped()
             next(batches, None)  # the loader frees the epoch's buffers
             self.check_finite(losses, bar, epoch)
@@ -221,10 +232,13 @@ class Trainer:
     def advance(self, epoch: int, batches: Iterator[tuple[Batch, float]], losses: LossBuffer, start: float) -> float:
         """One step: its micro-batches, the update and its log row. Returns the time at its end."""
         config, waited = self.config, 0.0
+        partial = self.loader.order.partial if (self.step + 1) % self.per_epoch == 0 else 0
+        images = partial or self.loader.global_batch
         for micro in range(config.grad_accum_steps):
             batch, wait = next(batches)
             waited += wait
-            losses.add(self.train_step.forward_backward(batch, self.step, micro, self.loader.size, epoch))
+            weight = {"share": len(batch.labels) * self.world.size / partial} if partial else {}
+            losses.add(self.train_step.forward_backward(batch, self.step, micro, self.loader.size, epoch, **weight))
         lr = self.train_step.update(self.step, config.epochs * self.per_epoch)
         self.step += 1
         now = time.perf_counter()
@@ -235,7 +249,7 @@ class Trainer:
                 "epoch": epoch,
                 "position": self.position,
                 "lr": lr,
-                "images_per_second": round(self.loader.global_batch / seconds, 2),
+                "images_per_second": round(images / seconds, 2),
                 "data_wait": round(waited / seconds, 4),
             }
         )
@@ -246,6 +260,7 @@ class Trainer:
         self.record(losses, bar, wait=True)
         if not self.train_step.finite():
             row = {"step": self.step, "epoch": epoch, "lr": self.train_step.optimizer.param_groups[0]["lr"]}
+            self.writer.wait()
             raise losses.diverged("the weights are no longer finite", row)
 
     def record(self, losses: LossBuffer, bar: Progress, wait: bool = False) -> None:
@@ -256,6 +271,7 @@ class Trainer:
         if rows:
             bar.advance(0, note=f"loss {rows[-1]['loss']:.3f}, data wait {100 * rows[-1]['data_wait']:.0f} %")
         if len(rows) < len(arrived):
+            self.writer.wait()
             raise losses.diverged(f"the loss is {arrived[len(rows)]['loss']}", arrived[len(rows)])
 
     def validate_epoch(self, epoch: int) -> None:
@@ -272,33 +288,38 @@ class Trainer:
             row |= skipped_images(self.loader, self.world)
         row["seconds"] = round(time.perf_counter() - start, 2)
         self.last, self.epochs_done = runs.selection_error(row), epoch + 1
-        better = self.last < self.best
+        better = self.last < self.best or (self.config.best_of_ties == "last" and self.last == self.best)
         if better:
             self.best, self.best_epoch = self.last, epoch
         self.log.add_epoch(row)
+        best: dict[Path, dict[str, Any]] = {}
         if self.world.rank == 0:
             log.info("epoch %d: loss %.4f, %s", epoch + 1, row["train_loss"], _errors(row))
             if better:
                 weights = (step.model if step.ema is None else step.ema).state_dict()
                 weights = {key: value.contiguous() for key, value in weights.items()}  # safetensors takes no other
                 holds: dict[str, Any] = {"weights": "model" if step.ema is None else "average"}
-                holds |= {key: row[key] for key in row if key.endswith("top1_error")}
-                state = {**self._header(epoch), **holds, "model": weights}
-                runs.save_checkpoint(self.folder / "best.pt", state)
-        self.save(epoch)
+                holds |= {key: row[key] for key in row if key.endswith("_error")}
+                best[self.folder / "best.pt"] = {**self._header(epoch), **holds, "model": weights}
+        self.save(epoch, best)
         if self.world.rank == 0:
             draw_curves(self.folder)
 
-    def save(self, epoch: int) -> None:
-        """Write last.pt on rank 0; the other ranks wait until it is written."""
+    def save(self, epoch: int, others: Mapping[Path, dict[str, Any]] | None = None) -> None:
+        """Start to write ``others`` and then last.pt on rank 0. Raises RunError if the write before failed."""
         self.train_step.share_statistics()
         if self.world.rank == 0:
-            runs.save_checkpoint(self.folder / "last.pt", {**self._header(epoch), **self.train_step.state()})
+            last = {**self._header(epoch), **self.train_step.state()}
+            self.writer.write({**(others or {}), self.folder / "last.pt": last})
+
+    def finish(self) -> None:
+        """Wait until the checkpoints are written, on all ranks. Raises RunError if that failed."""
+        self.writer.wait()
         if self.world.size > 1:
             dist.barrier()  # torchrun ends all ranks as soon as one has left
 
     def stopped(self) -> SharedError:
-        command = resuming.command_to_continue(self.config.dataset, self.folder, self.world)
+        command = resuming.command_to_continue(self.config.dataset, self.folder, self.world, self.config.model)
         return SharedError(f"stopped at step {self.step}; continue with: {command}")  # no full stop: it is copied
 
     def _header(self, epoch: int) -> dict[str, Any]:
@@ -307,11 +328,13 @@ class Trainer:
 
 
 def _errors(row: dict[str, Any]) -> str:
-    """The top-1 errors of an epoch in words."""
-    error = f"top-1 error {row['val_top1_error']:.2f} %"
-    if "ema_val_top1_error" not in row:
-        return error
-    return f"{error} of the model, {row['ema_val_top1_error']:.2f} % of its averaged weights"
+    """The errors of an epoch in words; top-5 only if there are five classes."""
+    top1, *top5 = (f"val_top{k}_error" for k in (1, 5) if f"val_top{k}_error" in row)
+    error = f"top-1 error {row[top1]:.2f} %"
+    if f"ema_{top1}" not in row:
+        return error + "".join(f", top-5 {row[key]:.2f} %" for key in top5)
+    error = f"{error} of the model, {row[f'ema_{top1}']:.2f} % of its averaged weights"
+    return error + "".join(f"; top-5 {row[key]:.2f} %, {row[f'ema_{key}']:.2f} %" for key in top5)
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -1,4 +1,4 @@
-"""Top-1 error and loss on the validation set, after each epoch."""
+"""Top-1 and top-5 error and loss on the validation set, after each epoch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def validate(
         dtype: of the images and of autocast.
 
     Returns:
-        ``val_top1_error`` in percent and ``val_loss``, the mean cross-entropy.
+        ``val_top1_error`` in percent; from five classes on ``val_top5_error``; ``val_loss``, the mean cross-entropy.
     """
     training = model.training
     model.eval()
@@ -40,12 +40,17 @@ def validate(
         loss = F.cross_entropy(logits, batch.labels, reduction="sum")
         wrong = (logits.argmax(1) != batch.labels).sum()
         count = torch.full_like(loss, len(batch.labels))
-        added = torch.stack([wrong.double(), loss.double(), count.double()])
+        wrong5, count5 = torch.zeros_like(wrong), torch.zeros_like(count)
+        if logits.shape[1] >= 5:
+            wrong5 = (logits.topk(5).indices != batch.labels[:, None]).all(1).sum()
+            count5 = count
+        added = torch.stack([value.double() for value in (wrong, loss, count, wrong5, count5)])
         sums = added if sums is None else sums + added
     model.train(training)
     if sums is None:
-        sums = torch.zeros(3, dtype=torch.float64, device=next(model.parameters()).device)
+        sums = torch.zeros(5, dtype=torch.float64, device=next(model.parameters()).device)
     if dist.is_initialized():
         dist.all_reduce(sums)
-    wrong_count, loss_sum, total = sums.tolist()
-    return {"val_top1_error": 100 * wrong_count / total, "val_loss": loss_sum / total}
+    wrong_count, loss_sum, total, wrong5_count, total5 = sums.tolist()
+    top5 = {"val_top5_error": 100 * wrong5_count / total5} if total5 else {}
+    return {"val_top1_error": 100 * wrong_count / total, **top5, "val_loss": loss_sum / total}

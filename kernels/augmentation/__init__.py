@@ -1,12 +1,14 @@
 """``augment``: from uint8 NHWC to normalized channels_last in one launch, for every combination of ``Plan``'s fields.
 
 ``reference.py`` holds the formula and the CPU route, ``stream.py`` the kernel for images that keep their size,
-``resample.py`` the kernel for crops and other sizes, ``launch.py`` the choice between the two.
+``resample.py`` the kernel for crops and other sizes, ``launch.py`` the choice between the two. A plan with operations
+has a stage on uint8 images before, in ``operations.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from fastreg.kernels import philox
 from fastreg.kernels.augmentation.launch import augment_triton
+from fastreg.kernels.augmentation.operations import BLACK, apply_operations, check_operations
 from fastreg.kernels.augmentation.reference import augment_reference, draw_normals
 from fastreg.kernels.checks import check_range, check_tensor
 from fastreg.kernels.dispatch import to_device, use_triton
@@ -33,6 +36,7 @@ _FIELDS: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
     "box_fill": (torch.int8, ()),
 }
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_UNIT = ((0.0,) * 3, (1 / 255,) * 3)  # the mean and standard deviation with which pixels stay on the 0-255 scale
 _MAX_BATCH = 65535  # a CUDA grid's second dimension
 
 
@@ -48,11 +52,15 @@ def augment(
     indices: Tensor | None = None,
     step: int = 0,
     normal: Tensor | None = None,
+    fill: Sequence[int] = BLACK,
 ) -> Tensor:
-    """Crop, resize, flip, add noise, mix, erase, normalize and cast a batch, with the parameters of ``plan``.
+    """Crop, resize, flip, operate, add noise, mix, erase, normalize and cast a batch, with ``plan``.
 
     A crop is resampled as by Pillow's ``crop(...).resize(..., BILINEAR)``. A crop and a box may reach outside the
     image. There the crop is black, and the box changes nothing.
+
+    It is one launch. A plan with ``operations`` takes one for crop and flip, those of ``auto_augment``, and one for the
+    rest; a sample with a crop out of range is then black.
 
     Values of ``plan`` are checked on CPU tensors. On a GPU a check would synchronize: there a sample with a partner,
     lam or crop out of range becomes NaN, and a box of fill 0 without a partner is ignored.
@@ -68,12 +76,14 @@ def augment(
         dtype: float32, float16 or bfloat16.
         size: Output side or (height, width) in pixels. None: the size of ``images``.
         seed: Run seed of the noise.
-        indices: int64 [B], positions in the data set, which key the noise, on any device. None: positions in the batch.
+        indices: int64 [B], positions in the data set (or ``Batch.keys``), which key the noise, on any device. None:
+            positions in the batch.
         step: Training step of the noise.
-        normal: float32 [B, h, w, 3], standard normals of the noise. None: drawn from ``seed``, ``step``, ``indices``.
+        normal: float32 [N, h, w, 3], standard normals of the noise. None: drawn from ``seed``, ``step``, ``indices``.
+        fill: RGB levels, 0 to 255, of pixels that a geometric operation takes from outside the image.
 
     Returns:
-        ``dtype`` [B, 3, h, w], channels_last.
+        ``dtype`` [N, 3, h, w], channels_last. N is B, or (1 + V) B for ``plan.operations`` of V views.
 
     Raises:
         TypeError: An argument has a wrong dtype, or a field of ``plan`` is no tensor.
@@ -84,17 +94,31 @@ def augment(
     """
     mean, std = ([float(value) for value in values] for values in (mean, std))
     size_ = _check(images, plan, mean, std, dtype, size)
+    copies = check_operations(plan, images)
     if plan.noise is None:
         normal = indices = None
     elif normal is not None:
-        check_tensor("normal", normal, torch.float32, (len(images), *size_, 3))
+        check_tensor("normal", normal, torch.float32, (copies * len(images), *size_, 3))
         indices = None
     elif indices is not None:
         check_tensor("indices", indices, torch.int64, (len(images),))
     else:
         indices = torch.arange(len(images), device=images.device)
     run = _augment_op if torch.compiler.is_compiling() else _augment
-    return run(images, *plan, mean, std, dtype, *size_, philox.signed(seed), indices, step, normal)
+    if plan.operations is not None:
+        images, plan, indices = apply_operations(images, plan, partial(_to_bytes, run, size_), fill, indices)
+    own: Any = [getattr(plan, name) for name in _FIELDS]
+    return run(images, *own, mean, std, dtype, *size_, philox.signed(seed), indices, step, normal)
+
+
+def _to_bytes(run: Any, size: tuple[int, int], images: Tensor, crop: Tensor | None, flip: Tensor | None) -> Tensor:
+    """Images after crop, resize and flip, uint8 [B, h, w, 3]."""
+    if crop is None and flip is None and tuple(images.shape[1:3]) == size:
+        return images
+    mean, std = map(list, _UNIT)
+    none = (None, None, None, None, None)  # noise, partner, lam, box, box_fill
+    out = run(images, crop, flip, *none, mean, std, torch.uint8, *size, 0, None, 0, None)
+    return out.permute(0, 2, 3, 1)
 
 
 def _augment(

@@ -33,6 +33,8 @@ def augment_reference(
         images = crop_and_resize(images, plan.crop, size)
     if plan.flip is not None:
         images = torch.where(_per_sample(plan.flip), images.flip(2), images)
+    if dtype == torch.uint8:  # bytes on the 0-255 scale, for the stage before plan.operations
+        return images.permute(0, 3, 1, 2)
     pixels = images.float().div_(255)
     if plan.noise is not None:
         assert normal is not None

@@ -49,6 +49,10 @@ def draw_plan(fields: tuple[str, ...], B: int, h: int, w: int, input_size: tuple
         "lam": unit(6)[:, 0].clone(),
         "box": box.int(),
         "box_fill": (unit(7)[:, 0] * 3 if "partner" in fields else unit(7)[:, 0] * 2 + 1).to(torch.int8),
+        "operations": (unit(8) * 16).long()[:, :, None],  # two chains of one operation
+        "magnitudes": unit(9)[:, :, None] * 0.3,
+        "interpolation": (unit(10) * 3).to(torch.int8)[:, :, None],
+        "chain_weights": unit(11) / 2,
     }
     return Plan(**{name: drawn[name].to(device) for name in fields})
 
@@ -145,6 +149,8 @@ def _rows():
             variants.append(_stream(bare, f"augment_{name}, no flip"))
         if name == "mixup":
             variants.append(_stream(fields, "augment_mixup, fp32", "*fp32"))
+        if name == "flip":
+            variants.append(_stream(fields, "augment_flip, to bytes", "*u8"))
         yield _op(
             name, fields, one if name == "flip" else same, (256, 224, 224, 224, 224), tuple(variants), tolerance=2e-6
         )

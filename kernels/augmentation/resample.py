@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from fastreg.kernels.augmentation.stream import partner_of
 from fastreg.kernels.dispatch import tl, triton
-from fastreg.kernels.philox import triton_normal, triton_words
+from fastreg.kernels.philox import triton_normal, triton_operation, triton_words
 
 ROWS, COLUMNS, WARPS = 16, 32, 4  # tile of a program; a thread has four pixels of one column, which share weights
 
@@ -30,7 +30,7 @@ ROWS, COLUMNS, WARPS = 16, 32, 4  # tile of a program; a thread has four pixels 
 @triton.jit
 def _normal_at(seed, element, sample, step, OPERATION: tl.constexpr):
     """The normals of ``philox.field`` at ``element``, for elements in any order."""
-    a, b, c, d = triton_words(seed, element // 4, sample, step, OPERATION)
+    a, b, c, d = triton_words(seed, element // 4, sample, step, triton_operation(sample, OPERATION))
     second = (element & 2) != 0
     even, odd = triton_normal(tl.where(second, c, a), tl.where(second, d, b))
     return tl.where((element & 1) != 0, odd, even)

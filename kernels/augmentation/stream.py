@@ -15,7 +15,7 @@ group and the word on either side, and permutes bytes: four instructions for eig
 from __future__ import annotations
 
 from fastreg.kernels.dispatch import INTERPRETED, tl, triton
-from fastreg.kernels.philox import triton_normal, triton_words
+from fastreg.kernels.philox import triton_normal, triton_operation, triton_words
 
 BLOCK = 1024
 
@@ -24,7 +24,7 @@ BLOCK = 1024
 def normals(seed, first, sample, step, OPERATION: tl.constexpr):
     """The normals of ``philox.field`` for eight elements from ``first``, int32 [groups, 1]: float32 [groups, 8]."""
     counter = first // 4 + tl.arange(0, 2)[None, :]
-    a, b, c, d = triton_words(seed, counter, sample, step, OPERATION)
+    a, b, c, d = triton_words(seed, counter, sample, step, triton_operation(sample, OPERATION))
     a, b = triton_normal(a, b)
     c, d = triton_normal(c, d)
     return tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), [first.shape[0], 8])

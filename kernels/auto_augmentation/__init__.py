@@ -1,6 +1,7 @@
 """``auto_augment``: the operations of automatic augmentation, K per sample, uint8 to uint8, before ``augment``.
 
-``operations.py`` holds the names and the arithmetic of magnitudes, ``cpu.py`` the route of CPU tensors.
+``operations.py`` holds the names, ``cpu.py`` the route of CPU tensors, ``prepare.py`` and ``apply.py`` the kernels of a
+slot, ``matrix.py`` the coefficients of the geometric operations, ``reference.py`` the same arithmetic in plain torch.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastreg.kernels.auto_augmentation.apply import auto_augment_triton, supports
 from fastreg.kernels.auto_augmentation.cpu import auto_augment_cpu
 from fastreg.kernels.auto_augmentation.operations import AUTO_AUGMENT_OPERATIONS, INTERPOLATIONS
+from fastreg.kernels.auto_augmentation.reference import auto_augment_reference
 from fastreg.kernels.checks import check_range, check_tensor
+from fastreg.kernels.dispatch import use_triton
 
 __all__ = ["AUTO_AUGMENT_OPERATIONS", "auto_augment"]
 
@@ -76,7 +80,11 @@ def _auto_augment(
         return images.clone(memory_format=torch.contiguous_format)
     images, operations, magnitudes = images.contiguous(), operations.contiguous(), magnitudes.contiguous()
     modes = modes if modes is None else modes.contiguous()
-    return auto_augment_cpu(images, operations, magnitudes, mode, modes, fill)
+    if use_triton(images) and supports(images):
+        run = auto_augment_triton
+    else:
+        run = auto_augment_cpu if images.device.type == "cpu" else auto_augment_reference
+    return run(images, operations, magnitudes, mode, modes, fill)
 
 
 # The operator that torch.compile sees; eager calls bypass torch.library.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
+GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def color_jitter_reference(
@@ -16,7 +16,7 @@ def color_jitter_reference(
     mean = (299 * sums[:, 0] + 587 * sums[:, 1] + 114 * sums[:, 2]).float() * gray_unit(images)
     b, c, s = (factor[:, None, None] for factor in (brightness, contrast, saturation))
     red, green, blue = (images[..., k].float() for k in range(3))
-    shade = (_GRAY[0] * red + _GRAY[1] * green + _GRAY[2] * blue) * (b * c * (1 - s))
+    shade = (GRAY[0] * red + GRAY[1] * green + GRAY[2] * blue) * (b * c * (1 - s))
     constant = b * (1 - c) * mean[:, None, None]
     out = torch.empty_like(images)
     for k, channel in enumerate((red, green, blue)):

@@ -156,7 +156,8 @@ def test_report_shows_scorecards_and_logs(work):
         summary = read(FILES / name / "scorecard.json")["summary"]
         for figure in ("clean_error", "fgsm_error", "occlusion_error", "nll", "brier"):
             assert f"{summary[figure]:.2f}" in html, figure
-        (work / "runs" / name / "log.jsonl").unlink()
+        for file in ("log.jsonl", "epochs.csv"):
+            (work / "runs" / name / file).unlink()
     cli("report", "runs/cifar100", "runs/imagenet", "--out", "without.html", cwd=work)
     assert html.count("<svg") > (work / "without.html").read_text().count("<svg")  # the curves of the logs
 

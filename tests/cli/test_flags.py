@@ -35,7 +35,7 @@ def settings(config: Config, expected: dict) -> dict:
 
 
 def test_a_command_of_timm(config):
-    """timm's SE-ResNet command with DeiT's mixing, without flags that fastreg lacks (--remode, --aa)."""
+    """timm's SE-ResNet command with DeiT's mixing, without a flag that fastreg lacks (--remode)."""
     found = config(
         "imagenet --data-dir data/other --model seresnet34 --sched cosine --epochs 150 --warmup-epochs 5 --lr 0.4 "
         "--opt sgd --momentum 0.9 --weight-decay 2e-5 --smoothing 0.1 --mixup 0.8 --cutmix 1.0 --mixup-prob 0.9 "
@@ -56,7 +56,7 @@ def test_a_command_of_timm(config):
 
 
 def test_a_command_of_torchvision(config):
-    """torchvision's second ResNet-50 recipe, without flags that fastreg lacks (--auto-augment and others)."""
+    """torchvision's second ResNet-50 recipe, without flags that fastreg lacks."""
     found = config(
         "imagenet --data-path /data --model torchvision:resnet50 --batch-size 128 --lr 0.5 --lr-scheduler "
         "cosineannealinglr --lr-warmup-epochs 5 --epochs 600 --wd 0.00002 --label-smoothing 0.1 --mixup-alpha 0.2 "
@@ -72,6 +72,10 @@ def test_a_command_of_torchvision(config):
     assert settings(found, expected) == expected
     assert found.reg_args["mixup_alpha"] == 0.2
     assert found.reg_args["cutmix_alpha"] == found.reg_args["mixup_prob"] == found.reg_args["cutmix_prob"] == 1.0
+
+
+def arguments(method: str, **parameters) -> dict:
+    return {f"{method}_{name}": value for name, value in parameters.items()}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +106,74 @@ def test_a_command_of_torchvision(config):
         ("--reg cutmix --mixup-prob 0.3", {"reg": "cutmix", "reg_args": {"cutmix_prob": 0.3}}),
         ("--mixup 0.1 --reprob 0.25", {"reg": "mixup+random_erasing"}),
         ("--mixup 0.1 --mixup-mode batch", {"scope": "batch"}),
+        ("--aug-repeats 3", {"aug_repeats": 3}),
+        ("--aug-repeats 0", {"aug_repeats": 1}),
+        ("--ra-sampler", {"aug_repeats": 3}),
+        ("--ra-sampler --ra-reps 4", {"aug_repeats": 4}),
+        ("--sampler balanced", {"sampler": "balanced"}),
+        (
+            "--aa rand-m9-mstd0.5-inc1",
+            {
+                "reg": "rand_augment",
+                "reg_args": arguments("rand_augment", law="timm", magnitude=9, mstd=0.5, inc=True),
+                "color_jitter": 0.0,
+                "lighting": 0.0,
+            },
+        ),
+        (
+            "--aa rand-n3-p0.4-mmax20-tweights --mixup 0.2 --color-jitter 0.1",
+            {
+                "reg": "rand_augment+mixup",
+                "reg_args": {
+                    **arguments("rand_augment", law="timm", magnitude=10, num_ops=3, prob=0.4, magnitude_max=20),
+                    **arguments("rand_augment", weights=True),
+                    **arguments("mixup", alpha=0.2, prob=1.0),
+                },
+                "color_jitter": 0.1,
+            },
+        ),
+        (
+            "--aa augmix-m5-w4-d2 --aug-splits 3 --jsd-loss",
+            {
+                "reg": "augmix",
+                "reg_args": arguments("augmix", law="timm", severity=5, width=4, depth=2, jsd=True),
+            },
+        ),
+        (
+            "--aa rand-m9-mstd101 --aug-splits 3 --jsd-loss",
+            {
+                "reg": "rand_augment",
+                "reg_args": arguments("rand_augment", law="timm", magnitude=9, mstd=101.0, jsd=True),
+            },
+        ),
+        (
+            "--auto-augment ta_wide --mixup-alpha 0.2",
+            {
+                "reg": "trivial_augment+mixup",
+                "reg_args": {
+                    **arguments("trivial_augment", interpolation="bilinear"),
+                    **arguments("mixup", alpha=0.2, prob=1.0),
+                },
+            },
+        ),
+        (
+            "--auto-augment ra --ra-magnitude 12",
+            {
+                "reg": "rand_augment",
+                "reg_args": arguments("rand_augment", magnitude=12, interpolation="bilinear"),
+            },
+        ),
+        (
+            "--auto-augment imagenet",
+            {
+                "reg": "auto_augment_policy",
+                "reg_args": arguments("auto_augment_policy", policy="imagenet", interpolation="bilinear"),
+            },
+        ),
+        (
+            "--auto-augment augmix --augmix-severity 2",
+            {"reg": "augmix", "reg_args": arguments("augmix", severity=2, all_ops=True, jsd=False)},
+        ),
         ("--opt adamw --opt-betas 0.9 0.95", {"opt": "adamw", "lr": 1e-3, "opt_betas": (0.9, 0.95)}),
         ("--opt-eps 1e-6 --opt adam --lr 1e-3", {"opt": "adam", "opt_eps": 1e-6}),
         ("--opt timm:lamb --lr 5e-3 --sched cosine --min-lr 1e-6", {"opt": "timm:lamb", "lr": 5e-3, "min_lr": 1e-6}),
@@ -132,8 +204,25 @@ def test_words(words, expected, config):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--aa rand-m9", "No such option: --aa"),
-        ("--mixup-mode pair", "unknown --scope 'pair': known are batch, sample"),
+        ("--aa original", "--aa original: fastreg has AutoAugment's policies with torchvision's ranges"),
+        ("--aa v0-mstd0.5", "give --auto-augment imagenet"),
+        ("--aa rand-m9-w0", "--aa rand-m9-w0: unknown section 'w0'; known are m, n, p, mstd, mmax, inc"),
+        ("--aa rand-t3a", "has a Gaussian blur, which fastreg lacks"),
+        ("--aa rand-mx", "--aa rand-mx: unknown section 'mx'"),
+        ("--aa rand-m9.5", "--aa rand-m9.5: m is '9.5': give a number, such as m1"),
+        ("--aa rand-m9-p2", "`prob` is 2.0: give a number at least 0 and at most 1"),
+        ("--aa augmix-b1", "b1 blends images of 8 bits chain by chain"),
+        ("--aa trivial", "unknown --aa 'trivial': known are rand-m9-mstd0.5-inc1, augmix-m3-w3"),
+        ("--aa rand-m9 --auto-augment ra", "--aa and --auto-augment both choose"),
+        ("--auto-augment svhn", "unknown --auto-augment 'svhn': known are ra, ta_wide, imagenet, cifar10, augmix"),
+        ("--ra-magnitude 9", "--ra-magnitude is for --auto-augment ra: give both"),
+        ("--augmix-severity 9 --auto-augment ra", "--augmix-severity is for --auto-augment augmix: give both"),
+        ("--aa rand-m9 --aug-splits 2 --jsd-loss", "--aug-splits is 2: give 3"),
+        ("--aa rand-m9 --aug-splits 3", "--aug-splits needs --jsd-loss: give both"),
+        ("--aa rand-m9 --jsd-loss", "--jsd-loss needs --aug-splits: give both"),
+        ("--reg augmix --jsd-loss --aug-splits 3", "give --aa, or --reg augmix alone"),
+        ("--aa augmix-m3 --aug-splits 3 --jsd-loss --reg alp", "both change the training step"),
+        ("--mixup-mode pair", "--mixup-mode pair: pairs are drawn per batch or per sample"),
         ("--opt adamv", "unknown --opt 'adamv': known are sgd, adam, adamw, timm:NAME; did you mean 'adam'?"),
         ("--opt timm:lamb", "--opt timm:lamb needs --lr: the recipe's rate 0.05 is for sgd."),
         ("--opt-eps 1e-8", "--opt-eps is for Adam and others, and --opt is sgd: leave it out."),
@@ -158,6 +247,10 @@ def test_words(words, expected, config):
         ("--batch-size 4 -b x", "fastreg: -b x: give a whole number."),
         ("--smoothing much", "fastreg: --smoothing much: give a number."),
         ("--milestones often", "--milestones often: give numbers separated by commas"),
+        ("--ra-reps 4", "--ra-reps is for --ra-sampler: give both"),
+        ("--aug-repeats -1", "--aug-repeats is -1: give at least 1"),
+        ("--sampler weighted", "unknown --sampler 'weighted': known are random, balanced"),
+        ("--sampler balanced --order pages", "--sampler balanced shuffles image by image, and --order pages by pages"),
         ("--gpus 0", "--gpus is 0: give at least 1"),
         ("--gpus -1", "--gpus is -1: give at least 1"),
         (
@@ -174,7 +267,7 @@ def test_flags_without_a_meaning_here_are_errors(words, message, config):
 
 def test_an_optimizer_that_only_timm_has_names_timm(config):
     peer("timm")
-    with pytest.raises(InputError, match="--opt 'lamb' is an optimizer of timm: give timm:lamb"):
+    with pytest.raises(InputError, match="--opt lamb: an optimizer of timm: give --opt timm:lamb"):
         config("imagenet --opt lamb --lr 5e-3")
 
 
@@ -187,7 +280,14 @@ def test_the_next_command_is_named_for_every_data_set(dataset, suite, config, ca
 
 
 def test_every_setting_has_a_flag_and_every_flag_a_meaning():
-    flags = {name for rows in FLAGS.values() for name in rows} - {"gpus", "resume", "allow_changes", "config"}
+    flags = {name for rows in FLAGS.values() for name in rows} - {
+        "gpus",
+        "resume",
+        "allow_changes",
+        "config",
+        "faithful",
+        "seeds",
+    }
     flags -= {"sched_on_updates", "lr_warmup_method"}  # always so: per step, linear
     fields = set(Config.__dataclass_fields__) - {"dataset", "global_batch"}  # the batch belongs to the recipe
     assert fields <= flags
@@ -198,15 +298,31 @@ def test_every_setting_has_a_flag_and_every_flag_a_meaning():
         "cutmix": 1.0,
         "drop_path": 0.1,
         "warmup_epochs": 1,
+        "ra_reps": 4,
+        "aa": "rand-m9",
+        "auto_augment": "ta_wide",
+        "ra_magnitude": 3,
+        "augmix_severity": 2,
+        "aug_splits": 3,
         "cooldown_epochs": 1,
         "decay_epochs": 1,
         "drop": 0.1,
         "lr_warmup_decay": 0.1,
     }
-    theirs_need = {"warmup_prefix": {"warmup_epochs": 1}, "lr_warmup_decay": {"lr": 0.1}}
+    theirs_need = {
+        "warmup_prefix": {"warmup_epochs": 1},
+        "lr_warmup_decay": {"lr": 0.1},
+        "ra_reps": {"ra_sampler": True},
+        "ra_magnitude": {"auto_augment": "ra"},
+        "augmix_severity": {"auto_augment": "augmix"},
+    }
     for name in flags - fields:
-        rest = {"mixup": 1.0, "cutmix": 1.0} if "prob" in name else theirs_need.get(name, {})
+        rest: dict = {"mixup": 1.0, "cutmix": 1.0} if "prob" in name else theirs_need.get(name, {})
         base = {"epochs": 10, "model": "timm:resnet18" if name == "drop" else "resnet18"}
+        if name in ("aug_splits", "jsd_loss"):  # each needs the other
+            with pytest.raises(InputError, match=f"`{name}` needs"):
+                translate({"aa": "rand-m9", name: theirs.get(name, True)}, base)
+            continue
         found = translate({**rest, name: theirs.get(name, True)}, base)
         assert name not in found
         assert found != translate(rest, base)

@@ -21,7 +21,8 @@ from fastreg.kernels.registry import Variant
 from tests.support import ROOT
 
 README = ROOT / "kernels/README.md"
-IN_README = ("augmentation", "cross_entropy", "attacks", "color")  # the corruptions have a README of their own
+# the corruptions have a README of their own
+IN_README = ("augmentation", "auto_augmentation", "cross_entropy", "attacks", "color")
 COMPILER = f"Triton {triton.__version__}, sm_90"  # the table names its compiler: another one allocates other registers
 _CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]+)", re.MULTILINE)

@@ -41,7 +41,8 @@ def _stored(code: Code, width: str) -> int:
 def _check(variant: Variant, code: Code) -> None:
     assert code.stack == code.local == 0, "spills"
     assert not any(".local" in name for name in code.memory), "local memory"
-    assert not any(name.startswith(("red", "atom")) for name in code.memory), "atomics: sums in no fixed order"
+    atomics = {name for name in code.memory if name.startswith(("red", "atom"))}
+    assert atomics <= {"atom.shared.add.u32"}, "atomics: sums in no fixed order"  # a histogram's whole numbers may
     if variant.kernel.__module__ not in APPROXIMATE:
         assert not code.approximate, "not correctly rounded: a level may differ from the reference's"
     if variant.kind in ("stream", "ragged"):

@@ -7,6 +7,7 @@ import torch
 
 from fastreg.kernels import (
     augment,
+    auto_augment,
     fgsm_step,
     mixed_binary_cross_entropy,
     mixed_cross_entropy,
@@ -69,6 +70,12 @@ def test_augment_operator(fields):
     torch.library.opcheck(torch.ops.fastreg.augment.default, arguments, test_utils=TESTS)
 
 
+@pytest.mark.parametrize("modes", [None, torch.ones(4, 2, dtype=torch.int8)])
+def test_auto_augment_operator(modes):
+    arguments = (IMAGES, torch.tensor([[1, 13]] * 4), torch.full((4, 2), 0.3), 2, modes, [0, 7, 255])
+    torch.library.opcheck(torch.ops.fastreg.auto_augment.default, arguments, test_utils=TESTS)
+
+
 def test_fgsm_step_operator():
     x = torch.rand(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     for origin, radius in ((None, None), (x, 0.1)):
@@ -81,7 +88,10 @@ def test_a_compiled_step_is_one_graph_and_the_same_numbers():
     plan, targets = draw_plan(("flip", "partner", "lam"), 4, 16, 16, (16, 16), "cpu"), labels(4, 5)
     weight, classes = torch.randn(3 * 16 * 16, 5) * 0.01, torch.rand(5)
 
+    operations, strengths = torch.tensor([[5, 12], [13, 6], [0, 1], [9, 15]]), torch.full((4, 2), 0.7)
+
     def step(images, weight):
+        images = auto_augment(images, operations, strengths, interpolation="bilinear")
         x = augment(images, plan, mean=MEAN, std=STD, dtype=torch.float32)
         logits = x.flatten(1) @ weight
         loss = mixed_cross_entropy(logits, targets, 0.1)

@@ -18,6 +18,7 @@ from fastreg.kernels import (
     Plan,
     Targets,
     augment,
+    auto_augment,
     fgsm_step,
     mixed_binary_cross_entropy,
     mixed_cross_entropy,
@@ -38,6 +39,8 @@ pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces
 # launches per call of the registered operations that have a fixed number
 LAUNCHES = {op.name: 1 for op in operations() if op.name.startswith("augment")}
 LAUNCHES |= {"fgsm_step": 1, "pgd_step": 1, "random_start": 1, "color_jitter": 2}
+# two per slot, one or two slots
+LAUNCHES |= {"auto_augment_nearest": 2, "auto_augment_bilinear": 4, "auto_augment_bicubic": 2, "auto_augment_any": 4}
 AUGMENT = {"mean": MEAN, "std": STD, "dtype": torch.bfloat16}
 
 
@@ -211,6 +214,20 @@ def test_labels_on_a_gpu_are_checked_on_request_only(launched):
             mixed_binary_cross_entropy(z, y, check_labels=True)
 
 
+@pytest.mark.parametrize("B", [1, 7, 256])
+@pytest.mark.parametrize("K", [0, 1, 3])
+def test_auto_augment(B, K, launched):
+    """Two launches per slot for any batch size and any draw, which the host never reads."""
+    with torch.no_grad(), FakeTensorMode():
+        images, operations, magnitudes = fake(
+            (torch.empty(B, 224, 224, 3, dtype=torch.uint8), torch.empty(B, K, dtype=torch.int64), torch.empty(B, K))
+        )
+        with Watch():
+            out = auto_augment(images, operations, magnitudes, interpolation="bilinear")
+    assert (out.shape, out.dtype, out.device) == (images.shape, torch.uint8, images.device)
+    assert len(launched) == 2 * K
+
+
 def test_tensors_on_the_host_are_copied_but_not_captured(launched, monkeypatch):
     capturing = False
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
@@ -240,8 +257,10 @@ def test_another_gpu_than_the_current_one_is_named(launched):
             (torch.empty(2, 8, 8, 3, dtype=torch.uint8), torch.empty(2, 3, 4, 4), torch.empty(2, 5), torch.arange(2)),
             "cuda:1",
         )
+        slots = fake((torch.zeros(2, 1, dtype=torch.int64), torch.zeros(2, 1)), "cuda:1")
         for call in (
             lambda: augment(x, Plan(), **AUGMENT),
+            lambda: auto_augment(x, *slots),
             lambda: fgsm_step(pixels, pixels, 0.1),
             lambda: mixed_cross_entropy(z, Targets(y, y, torch.ones(2, device="cuda:1"))),
         ):

@@ -123,6 +123,29 @@ def test_mixed_binary_cross_entropy():
     assert MixedBinaryCrossEntropy()(z, targets) == mixed_binary_cross_entropy(z, targets)
 
 
+@pytest.mark.parametrize("name", ["none", "mixup", "cutmix", "mixup+cutmix", "cutout"])
+def test_float_labels_are_mixed_as_their_images(name):
+    """One-hot labels give the loss of integer labels; the draws are the same."""
+    labels_ = torch.tensor([1, 0, 3, 2])
+    one_hot = torch.nn.functional.one_hot(labels_, 5).float()
+    pairs, dense = (BatchAugment(methods.create(name, scope="sample"), size=16) for _ in range(2))
+    z = torch.randn(4, 5)
+    for _ in range(3):
+        images, targets = pairs(IMAGES, labels_)
+        again, mixed = dense(IMAGES, one_hot)
+        assert torch.equal(images, again)
+        torch.testing.assert_close(mixed.sum(1), torch.ones(4))
+        torch.testing.assert_close(MixedCrossEntropy(0.1)(z, mixed), MixedCrossEntropy(0.1)(z, targets))
+    several = torch.tensor([[1.0, 1.0, 0.0]] * 4)
+    assert torch.equal(dense(IMAGES, several)[1], several)
+    assert torch.equal(dense.eval()(IMAGES, one_hot)[1], one_hot)
+
+
+def test_float_labels_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"`labels` has shape \[4\]: give int64 \[B\], or float \[B, C\]"):
+        BatchAugment(methods.create("mixup"))(IMAGES, torch.rand(4))
+
+
 class Collate:
     """Augmentation in the loader; a batch is the label weights."""
 

@@ -62,6 +62,21 @@ def test_every_word_of_the_counter_and_the_seed_matters():
     assert all((philox.words(*other) != base).any() for other in [*others, (2**32, 0, 0, 0, "flip")])
 
 
+def test_an_occurrence_enters_the_last_word_and_the_first_one_changes_nothing(monkeypatch):
+    """Against the generator itself, with the counter written out."""
+    indices, occurrences = np.array([7, 7, 2**31]), np.array([0, 5, 2**20])
+    keys = philox.sample_keys(indices, occurrences)
+    assert [part.tolist() for part in philox.split_keys(keys)] == [indices.tolist(), occurrences.tolist()]
+    drawn = philox.words(9, np.arange(3)[:, None], keys, 4, "flip")
+    assert (drawn[:, 0] == philox.words(9, np.arange(3), 7, 4, "flip")).all()
+    for i in range(3):
+        monkeypatch.setitem(philox.OPERATIONS, "written", philox.OPERATIONS["flip"] + occurrences[i] * 2**10)
+        assert (drawn[:, i] == philox.words(9, np.arange(3), indices[i], 4, "written")).all()
+    assert max(philox.OPERATIONS[name] for name in philox.OPERATIONS if name != "written") < 2**10
+    assert (philox.words(9, 0, -1, 4, "flip") == philox.words(9, 0, 2**32 - 1, 4, "flip")).all()
+    assert philox.sample_keys(indices, None) is indices
+
+
 def test_uniform_and_normal_follow_their_distributions():
     w = philox.words(1, np.arange(1 << 17), 7, 0, "flip")
     u, n = philox.uniform(w).ravel(), philox.normal(w).ravel()
@@ -140,3 +155,15 @@ def test_poisson_follows_its_distribution(rate):
 def test_poisson_refuses_rates_it_cannot_resolve():
     with pytest.raises(ValueError, match="give rates from 0 to 500"):
         philox.poisson_table([501.0])
+
+
+def test_a_beta_draw_rejects_both_gammas_together(monkeypatch):
+    """A few rounds of words for any batch: each round is a hundred calls of numpy."""
+    calls = []
+    words = philox.words
+    monkeypatch.setattr(philox, "words", lambda *given: calls.append(given[1].size) or words(*given))
+    drawn = philox.beta(3, 0.3, np.arange(256), 5, "mix_choice")
+    assert calls[0] == 512
+    assert len(calls) <= 4  # an attempt is rejected with a probability below 0.05
+    alone = np.array([philox.beta(3, 0.3, sample, 5, "mix_choice") for sample in range(256)])
+    np.testing.assert_array_equal(drawn, alone)

@@ -83,3 +83,9 @@ def test_page_order_is_a_shuffle_that_reads_each_page_about_once(monkeypatch, wo
     seen = np.concatenate([np.concatenate(rows(order)) for order in orders])
     assert len(set(seen.tolist())) == len(seen)
     assert rows(orders[0], 10 * 5 * world) == rows(orders[0])[10:]
+
+
+@pytest.mark.parametrize("arguments", [{"repeats": 3}, {"balance": np.arange(100) % 3}])
+def test_page_order_takes_neither_repeats_nor_balance(arguments):
+    with pytest.raises(InputError, match="`order` pages"):
+        Order(100, 10, True, pages=np.arange(100) // 10, **arguments)

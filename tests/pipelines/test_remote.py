@@ -77,6 +77,7 @@ def server(small):
                 body = body[: len(body) // 2]
             self.wfile.write(body)
             self.wfile.flush()
+            at.sent += len(body)
             if fault == "stall":
                 at.released.wait(20)
 
@@ -85,6 +86,7 @@ def server(small):
 
     at = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     at.faults, at.asked, at.ranges, at.released = {}, [], True, threading.Event()
+    at.sent = 0  # bytes of files
     at.url = f"http://127.0.0.1:{at.server_port}"
     thread = threading.Thread(target=at.serve_forever, daemon=True)
     thread.start()
@@ -154,6 +156,28 @@ def test_a_server_that_keeps_failing_ends_in_one_sentence_soon(server, monkeypat
     assert "\n" not in str(caught.value)
     tries = downloads(server).count("train-0000.tar")
     assert tries == (1 if fault == 403 else retry.TRIES)
+
+
+@pytest.mark.parametrize("storage", ["tar", "parquet", "beton"])
+def test_a_set_behind_a_bad_server_is_the_local_set_for_a_tenth_more_bytes(small, server, monkeypatch, storage):
+    """The server stalls, cuts and fails for each file; an epoch of four ranks and a resume follow."""
+    monkeypatch.setattr(http_files, "STALL_SECONDS", 0.4)
+    files = [path for path in (small / storage).iterdir() if path.name.startswith("train")]
+    faults = [["stall", 503, "cut"], ["cut", "cut", 429], [500, "stall"]]
+    server.faults = {path.name: list(faults[k % 3]) for k, path in enumerate(sorted(files))}
+    folder = open_dataset("folder", "train", small / "folder")
+    source = open_dataset("folder", "train", f"{server.url}/{storage}")
+    assert same(source, folder)
+    for world in (1, 4):
+        for rank in range(world):
+            for position in (0, 8):
+                kw = {"train": True, "batch_size": 8 // world, "size": 16, "seed": 2, "rank": rank, "world": world}
+                with make_loader(source, **kw) as a, make_loader(folder, **kw) as b:
+                    for x, y in zip(a.batches(position), b.batches(position), strict=True):
+                        assert all(torch.equal(p, q) for p, q in zip(x[:3], y[:3], strict=True))
+    assert not any(server.faults.values())  # all of them happened
+    listed = (small / "tar" / "classes.txt").stat().st_size
+    assert server.sent <= 1.1 * sum(path.stat().st_size for path in files) + listed
 
 
 def test_addresses_of_nothing(server, tmp_path):

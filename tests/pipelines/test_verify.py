@@ -153,7 +153,7 @@ def test_info_describes_the_stored_set(data):
     assert found["sample"]
     assert found["path"] == str(data / "imagenet")
     assert found["splits"]["train"]["images"] == 576
-    assert found["splits"]["val"]["per_class"] == (10, 10)
+    assert found["splits"]["val"]["per_class"] == (10, 10, 10)
     assert set(found["splits"]["train"]["formats"]) == {"JPEG"}
     low, middle, high = found["splits"]["train"]["sides"]
     assert 200 <= low < middle < high <= 500

@@ -7,9 +7,9 @@ import re
 from tests.ptx.operands import C_TYPE, WORD, Operands
 from tests.ptx.parse import BITS, Instruction, Unsupported, split_operands
 
-OPCODES = ("ld", "st", "cvta", "membar", "fence")
+OPCODES = ("ld", "st", "atom", "cvta", "membar", "fence")
 # Modifiers that ``emit`` knows.
-MODIFIERS = {"global", "shared", "shared::cta", "param", "to", "v2", "v4"}
+MODIFIERS = {"global", "shared", "shared::cta", "param", "to", "v2", "v4", "add"}
 
 
 def emit(r: Operands, i: Instruction, slots: dict[str, int]) -> str:
@@ -23,6 +23,11 @@ def emit(r: Operands, i: Instruction, slots: dict[str, int]) -> str:
     space = i.parts[1].partition(":")[0]
     if space not in ("global", "shared"):
         raise Unsupported(f"line {i.line}: {i.text}")
+    if i.opcode == "atom":
+        if (space, *i.parts[2:]) != ("shared", "add", "u32"):
+            raise Unsupported(f"line {i.line}: {i.text}")
+        value = f"sadd({r.address(i.operands[1])}, {r.bits(i.operands[2], 32)}, {i.line}, tid)"
+        return r.assign(i.operands[0], value, "u32")
     load = i.opcode == "ld"
     address, values = (i.operands[1], i.operands[0]) if load else i.operands[:2]
     registers = split_operands(values[1:-1]) if values.startswith("{") else [values]

@@ -48,6 +48,7 @@ class Parsed:
     lines: list[str]
     registers: dict[str, int] = field(default_factory=dict)  # name: bits
     items: list[Instruction | str] = field(default_factory=list)
+    targets: dict[str, list[str]] = field(default_factory=dict)  # of a jump by index: its table's name, labels
     places: dict[int, str] = field(default_factory=dict)  # PTX line: source line
 
 
@@ -65,6 +66,7 @@ def split_operands(text: str) -> list[str]:
 
 def parse(ptx: str) -> Parsed:
     """Parse the only kernel of ``ptx``. Raises Unsupported for a statement it does not know."""
+    ptx = re.sub(r"\.branchtargets[^;]*;", lambda m: " ".join(m[0].split()) + "\n" * m[0].count("\n"), ptx)
     head = ptx.index(".visible .entry")
     body = ptx.index("\n{", head)
     declaration = ptx[head:body]
@@ -114,6 +116,11 @@ def _statement(parsed: Parsed, line: int, text: str) -> None:
                 parsed.registers |= {f"{counted[1]}{i}": bits for i in range(int(counted[2]))}
             else:
                 parsed.registers[register] = bits
+        return
+    if text.startswith(".branchtargets"):  # after the label that is the table's name
+        name = parsed.items.pop()
+        assert isinstance(name, str)
+        parsed.targets[name] = split_operands(text.removeprefix(".branchtargets"))
         return
     if text.startswith("."):
         raise Unsupported(f"line {line}: {text}")

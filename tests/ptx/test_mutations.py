@@ -46,6 +46,8 @@ MUTATIONS = (
         "shared load four bytes on", "augment_all",
         r"ld\.shared\.b32(\s+%r\d+), \[(%r\d+)\]", r"ld.shared.b32\1, [\2+4]", 0,
     ),
+    Mutation("first barrier missing", "auto_augment_nearest", BARRIER, "", 0),
+    Mutation("no barriers", "auto_augment_nearest", BARRIER, ""),
     Mutation("zeros not written", "contrast", r"mov\.u16 %rs\d+, 0x0;", ""),
     Mutation("store eight bytes on", "fgsm_step", r"(st\.global\.\w+(?:\.\w+)? \[ %rd\d+ \+ )0", r"\g<1>8", 0),
     Mutation(

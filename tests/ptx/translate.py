@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.ptx import floats, integers, memory, warps
+from tests.ptx import counts, floats, integers, memory, warps
 from tests.ptx.operands import POISON, WORD, Operands
 from tests.ptx.parse import Instruction, Unsupported, parse
 
-_ENDS = ("bra", "ret", "exit", "trap")
+_ENDS = ("bra", "brx", "ret", "exit", "trap")
 _NO_RESULT = ("st", "stmatrix", "bar", "barrier", "red", *_ENDS)
 
 
@@ -142,6 +142,12 @@ class _Translator:
     def _end(self, i: Instruction, index: int) -> str:
         if i.opcode == "trap":
             return "fault(ENDLESS, 0, tid, 1); w->pc[l] = END;"
+        if i.opcode == "brx":
+            if i.guard:
+                raise Unsupported(f"line {i.line}: {i.text}")
+            targets = ", ".join(str(self.labels[name]) for name in self.parsed.targets[i.operands[1]])
+            chosen = self.operands.bits(i.operands[0], 32)
+            return f"{{ static const uint16_t to[] = {{ {targets} }}; w->pc[l] = to[{chosen}]; }}"
         target = str(self.labels[i.operands[0]]) if i.opcode == "bra" else "END"
         return f"w->pc[l] = {self._guard(i)} ? {target} : {index + 1};" if i.guard else f"w->pc[l] = {target};"
 
@@ -158,6 +164,7 @@ class _Translator:
                 f"enum {{ END = {len(runs)} }};",
                 *runs,
                 f"static void (*const RUN[])(struct Warp *, uint32_t) = {{ {names} }};",
+                f"static const uint16_t ISSUED[][CLASSES] = {{ {', '.join(map(counts.of_run, self.runs))} }};",
                 "static void fill(struct Warp *w) {",
                 *(f"  for (int l = 0; l < 32; l++) w->{c}[l] = {POISON[bits]};" for c, bits in saved),
                 "}",

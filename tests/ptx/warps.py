@@ -20,7 +20,7 @@ _REDUCE = {
 def emit(r: Operands, i: Instruction, index: int) -> str:
     """The C function ``run<index>``: it executes ``i`` for the lanes of ``mask``."""
     body = {"bar": _barrier, "barrier": _barrier, "shfl": _shuffle, "redux": _reduce}
-    body |= {"ldmatrix": _matrix, "stmatrix": _matrix}
+    body |= {"ldmatrix": _matrix, "stmatrix": _matrix, "vote": _vote}
     if i.opcode not in body or (i.guard and body[i.opcode] is not _barrier):
         raise Unsupported(f"line {i.line}: {i.text}")
     return "\n".join(
@@ -84,6 +84,20 @@ def _reduce(r: Operands, i: Instruction) -> list[str]:
         f"    if ({_at(r, o[2])} != mask) fault(LANES_MISSING, {i.line}, w->first + l, mask);",
         f"    {c_type} x = {_at(r, o[1])}; if (!any) {{ r = x; any = 1; }} else {{ {_REDUCE[kind]}; }} }}",
         f"  {_LANES} if (mask >> l & 1) w->{r.variable(o[0])}[l] = (uint32_t)r;",
+    ]
+
+
+def _vote(r: Operands, i: Instruction) -> list[str]:
+    """Bit l of the result is the predicate of lane l."""
+    result, predicate, members = i.operands
+    if "ballot" not in i.parts or int(members, 0) & 0xFFFFFFFF != 0xFFFFFFFF:
+        raise Unsupported(f"line {i.line}: {i.text}")
+    sign, name = ("!", predicate[1:]) if predicate.startswith("!") else ("", predicate)
+    return [
+        _missing(i),
+        "  uint32_t r = 0;",
+        f"  {_LANES} if ((mask >> l & 1) && {sign}w->{r.variable(name)}[l]) r |= 1u << l;",
+        f"  {_LANES} if (mask >> l & 1) w->{r.variable(result)}[l] = r;",
     ]
 
 

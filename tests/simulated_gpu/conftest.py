@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.fastreg.training import tiny_runs as tiny
-from tests.simulated_gpu.guard import unavailable
+from tests.simulated_gpu.guard import load, unavailable
+
+if not unavailable():
+    load()  # during the collection: autograd counts devices once, in the first backward pass of the process
 
 
 @pytest.fixture

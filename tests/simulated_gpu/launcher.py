@@ -75,9 +75,8 @@ def install(patch: Any, gpu: Gpu, compiles: bool = False) -> None:
             gpu.touch(t, at, True, kernel.__name__)
         gpu.launches.append(Launch(kernel.__name__, sides, gpu.requested))
 
-    def compile_once(
-        kernel: Any, key: Any, signature: Any, device: Any, constants: Any, options: Any, attributes: Any, warmup: Any
-    ) -> None:
+    def compile_once(kernel: Any, key: Any, signature: Any, device: Any, constants: Any, *others: Any) -> None:
+        options, attributes, _ = others
         gpu.requested = (kernel.__name__, repr(signature), repr(constants), repr(attributes), repr(options))
         if compiles and gpu.requested not in _compiled():
             source = ASTSource(kernel, signature, constants, attributes)

@@ -11,7 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from tests.simulated_gpu import launcher
-from tests.simulated_gpu.gpu import Gpu, GpuError
+from tests.simulated_gpu.gpu import Gpu, GpuError, merge
 from tests.simulated_gpu.guard import load
 
 
@@ -86,6 +86,7 @@ def _graph_class(gpu: Gpu) -> type:
 
         def capture_end(self) -> None:
             gpu.capturing = False
+            merge(gpu.host, gpu.clocks[gpu.current])  # what was captured did not run
             self.captured = gpu.launches[self.launches :]
 
         def replay(self) -> None:
@@ -137,7 +138,7 @@ def simulated_gpu(patch: Any, *, compiles: bool = False, capability: tuple[int, 
                 raise GpuError(f"{name} of host memory whose copy may still run")
             if name == "tolist" and gpu.on_device(t):
                 gpu.wait(gpu.clocks[gpu.current], name)
-                return torch.zeros(t.shape, dtype=t.dtype, device="cpu").tolist()
+                return torch.ones(t.shape, dtype=t.dtype, device="cpu").tolist()
             return honest(t, *args, **options)
 
         return read
@@ -150,7 +151,7 @@ def simulated_gpu(patch: Any, *, compiles: bool = False, capability: tuple[int, 
         "Stream": stream_class, "Event": event_class, "stream": on, "set_stream": set_stream,
         "current_stream": lambda device=None: stream_class(number=gpu.current),
         "default_stream": lambda device=None: stream_class(number=0),
-        "synchronize": lambda device=None: [gpu.wait(clock, "synchronize") for clock in gpu.clocks.values()],
+        "synchronize": lambda device=None: gpu.wait(dict(gpu.numbers), "synchronize"),
         "empty_cache": lambda: None, "is_current_stream_capturing": lambda: gpu.capturing,
         "CUDAGraph": _graph_class(gpu), "graph_pool_handle": lambda: (0, 1), "is_bf16_supported": lambda *a, **k: True,
         "max_memory_allocated": lambda device=None: 0, "reset_peak_memory_stats": lambda device=None: None,

@@ -45,8 +45,12 @@ def consume(loader, epochs: int = 2) -> int:
 @pytest.mark.parametrize("train", [True, False], ids=["train", "evaluate"])
 @pytest.mark.parametrize(
     ("name", "form"),
-    [("folder", "images"), ("folder", "canvases"), ("folder", "arrays"), ("resident", "arrays")]
-    + [("resident", "canvases"), ("synthetic", "images"), ("dali", "images"), ("dali", "canvases")],
+    [
+        *(("folder", form) for form in ("images", "canvases", "arrays")),
+        *(("resident", form) for form in ("arrays", "canvases")),
+        *(("dali", form) for form in ("images", "canvases")),
+        ("synthetic", "images"),
+    ],
 )
 def test_a_loader(name, form, train, sets, gpu, monkeypatch):
     if name == "dali":
@@ -80,9 +84,12 @@ def test_dali_is_told_the_stream_of_the_consumer(sets, gpu, monkeypatch):
         return (out,)
 
     monkeypatch.setattr(dali.Pipeline, "share_outputs", without_stream)
-    with make_loader(sets["images"], loader="dali", train=True, batch_size=8, size=32, device="cuda") as loader:
-        with pytest.raises(GpuError, match="record_stream is missing"):
-            consume(loader)
+    options = {"train": True, "batch_size": 8, "size": 32, "device": "cuda"}
+    with (
+        make_loader(sets["images"], loader="dali", **options) as loader,
+        pytest.raises(GpuError, match="record_stream is missing"),
+    ):
+        consume(loader)
     assert made
 
 

@@ -77,3 +77,20 @@ def test_the_first_pass_compiles_each_specialization_once(tmp_path, monkeypatch)
         pool.close()
     assert count == 4  # forward and backward; forward without smoothing; the attack
     assert len(list((tmp_path / "triton").rglob("*.cubin"))) == 4
+
+
+def test_the_workers_share_the_specializations(tmp_path):
+    """Four workers that record the same six keys compile each key once, in lists of similar length."""
+    asked = []
+
+    class Recorder:
+        workers = range(4)
+
+        def run(self, requests, note, deadline):
+            asked.append([list(request.items) for request in requests])
+            for item in (item for request in requests for item in request.items if len(asked) == 1):
+                note(item, {"keys": list("abcdef")})
+
+    assert compile_all(Recorder(), ["w", "x", "y", "z"], "record", (), 0.0, capability=90) == 6
+    assert sorted(key for keys in asked[1] for key in keys) == list("abcdef")
+    assert sorted(map(len, asked[1])) == [1, 1, 2, 2]

@@ -27,6 +27,8 @@ KERNELS = {
     "augment occlusion": (30.0, 256, 28.0, 1),
     "augment crop": (140.0, 256, 0.0, 1),
     "augment crop mixup": (280.0, 256, 0.0, 1),
+    "auto_augment trivial_augment": (350.0, 256, 0.0, 2),
+    "auto_augment rand_augment": (700.0, 256, 0.0, 4),
     "fgsm_step": (105.0, 256, 98.0, 1),
 }
 LOSS = {
@@ -57,6 +59,10 @@ def gpu_record() -> dict[str, Any]:
         suites[suite] = [row(name, us, n, copy, launches=k) for name, (us, n, copy, k) in table.items()]
         suites[suite] += [row(name, copy, n, copy, COPY) for name, (_, n, copy, _) in table.items() if copy]
     suites["loss"] += [row(name, 1.05 * us, n, variant="torch.compile") for name, (us, n, _, _) in LOSS.items()]
+    loops = [name for name in KERNELS if name.startswith("auto_augment")]
+    suites["kernels"] += [
+        row(n, 10_000.0, 256, variant=f"{peer} loop") for n in loops for peer in ("kornia", "torchvision")
+    ]
     names = [t.name.replace("?", "3") for t in TARGETS if t.suite == "corruptions" and t.applies(MACHINE)]
     suites["corruptions"] = [row(name, 2_000.0, 256) for name in names]
     suites["eval"] = [

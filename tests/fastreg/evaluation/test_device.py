@@ -40,7 +40,7 @@ def augment_without_pixels(images, plan, *, dtype, **more):
 CONDITIONS = {
     "clean": conditions.clean,
     "occlusion": conditions.occlusion,
-    "fgsm": conditions.fgsm(epsilon=8 / 255, clip=True),
+    "fgsm": conditions.Attack(epsilon=8 / 255, clip=True),
 }
 
 

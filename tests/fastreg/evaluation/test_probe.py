@@ -128,3 +128,22 @@ def test_parameters_learn_afterwards_as_they_did_before(data):
         evaluate(Changed(without_gradient), "fgsm", data)
     evaluate(net, "clean,fgsm", data)
     assert [p.requires_grad for p in net.parameters()] == [False] + [True] * 7
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_programs_exported_for_a_number_of_images_are_padded_to_it(n, data):
+    program = torch.export.export(tiny_net(), (torch.zeros(n, 3, 64, 64),)).module()
+    wanted = evaluate(tiny_net(), "clean,fgsm,pgd", data)  # of 30 images
+    found = evaluate(program, "clean,fgsm,pgd", data, batch_size=n)
+    assert found.summary() == pytest.approx(wanted.summary(), abs=1e-4)
+    with pytest.raises(InputError, match=r"`batch_size`\.$") as caught:
+        evaluate(program, "clean", data, batch_size=7)
+    assert "Guard failed" in str(caught.value)
+
+
+def test_lazy_and_gray_models_are_refused_by_name(data):
+    with pytest.raises(InputError, match="lazy parameters without values: call it once"):
+        evaluate(nn.Sequential(nn.Flatten(), nn.LazyLinear(6)), "clean", data)
+    gray = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6))
+    with pytest.raises(InputError, match=r"expected input\[2, 3, 64, 64\] to have 1 channels.*it gets \[batch, 3, 64"):
+        evaluate(gray, "clean", data)

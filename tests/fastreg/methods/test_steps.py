@@ -270,3 +270,74 @@ def test_ood_svhn_finds_svhn_in_its_default_folder(tmp_path, monkeypatch):
         model = capture(seen)
         methods.create("ood_svhn", ood=ood).step(model, images, targets, lambda z, t: z.sum(), **keys)
     assert torch.equal(found[0], given[0])
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.1])
+def test_two_passes_normalize_each_batch_by_itself(weight):
+    """Lee et al.'s code calls the model on the training images, then on the others."""
+    model, (images, targets, indices) = network(), batch()
+    pool = np.random.default_rng(3).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
+    plain = copy.deepcopy(model)
+    method = methods.create("ood_svhn", dataset="cifar100", size=8, seed=9, ood=pool, weight=weight, passes=2)
+    loss = method.step(model, images, targets, smoothed, indices=indices, step=2)
+    words = philox.words(9, 0, indices.numpy(), 2, "ood_choice")[:, 0]
+    chosen = torch.from_numpy(pool[philox.integers(words, len(pool))]).permute(0, 3, 1, 2).float() / 255
+    inside, outside = plain(images), plain(chosen)
+    divergence = -(outside.log_softmax(1).mean(1) + math.log(5)).mean()
+    expected = F.cross_entropy(inside, targets.a, label_smoothing=0.1) + weight * divergence
+    assert_same_training(model, plain, loss, expected)
+    with pytest.raises(InputError, match="`passes` is 3: give 1"):
+        methods.create("ood_svhn", passes=3)
+
+
+def test_the_joint_gan_is_trained_by_lee_et_al_s_losses_with_a_gradient_penalty():
+    """Critic, generator and classifier in turn, written out with the same random numbers."""
+    model, (images, targets, indices) = network(), batch()
+    images = F.interpolate(images, (32, 32)).contiguous()
+    model.model = nn.Sequential(nn.Conv2d(3, 6, 3, stride=4), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6 * 64, 5))
+    plain = copy.deepcopy(model)
+    own = {"joint": True, "width": 4, "weight": 0.1, "passes": 2}
+    method = methods.create("ood_gan", dataset="cifar100", seed=4, **own)
+    method.networks.start(torch.device("cpu"))
+    generator, critic = (copy.deepcopy(n) for n in (method.networks.generator, method.networks.critic))
+    torch.manual_seed(11)
+    loss = method.step(model, images, targets, smoothed, indices=indices, step=0)
+
+    torch.manual_seed(11)
+    adam = [torch.optim.Adam(n.parameters(), lr=2e-4, betas=(0.0, 0.9)) for n in (generator, critic)]
+    count = len(images)
+    for _ in range(5):
+        real = 2 * (255 * images + torch.rand(count, 3, 32, 32)) / 256 - 1
+        fake = generator(torch.randn(count, 128)).detach()
+        mix = torch.rand(count).view(-1, 1, 1, 1)
+        between = (real + mix * (fake - real)).requires_grad_()
+        (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+        penalty = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+        adam[1].zero_grad()
+        (critic(fake).mean() - critic(real).mean() + 10 * penalty).backward()
+        adam[1].step()
+    fake = generator(torch.randn(count, 128))
+    confident = plain((fake + 1) / 2).log_softmax(1)
+    uniform = torch.full((count, 5), 1 / 5)
+    adam[0].zero_grad()
+    (-critic(fake).mean() + 0.1 * F.kl_div(confident, uniform, reduction="batchmean")).backward()
+    adam[0].step()
+    plain.zero_grad()
+    with torch.no_grad():
+        fake = (generator(torch.randn(count, 128)) + 1) / 2
+    expected = F.cross_entropy(plain(images), targets.a, label_smoothing=0.1)
+    expected = expected + 0.1 * F.kl_div(plain(fake).log_softmax(1), uniform, reduction="batchmean")
+    for one, other in ((generator, method.networks.generator), (critic, method.networks.critic)):
+        for (name, p), q in zip(one.named_parameters(), other.parameters()):
+            # before a batch norm, and for the critic's last layer, a bias has no gradient but rounding, which Adam
+            # scales to steps of 2e-4: at most five, in opposite directions
+            noise = name == "output.bias" or (one is generator and name.endswith("bias"))
+            torch.testing.assert_close(p, q, rtol=1e-4, atol=2.1e-3 if noise else 2e-5, msg=name)
+    assert all(p.grad is None for p in model.parameters())  # the GAN's losses leave the classifier alone
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)
+    loss.backward()
+    expected.backward()
+    for (name, p), q in zip(model.named_parameters(), plain.named_parameters()):
+        torch.testing.assert_close(p.grad, q[1].grad, rtol=2e-3, atol=1e-4, msg=name)
+    with pytest.raises(InputError, match="`ood` is runs/gan, but with `joint`"):
+        methods.create("ood_gan", joint=True, ood="runs/gan")

@@ -231,7 +231,7 @@ def test_a_missing_package_names_the_line_that_installs_it(package, monkeypatch)
     with pytest.raises(InputError, match="pip install"):
         create_model(f"{package}:resnet18", 10)
     with pytest.raises(InputError, match=rf"model mine needs {package}, which is not installed: pip install it"):
-        import_package(package, "mine", "pip install it")
+        import_package(package, "model mine", "pip install it")
 
 
 def test_known_names():

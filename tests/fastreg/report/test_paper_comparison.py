@@ -13,7 +13,7 @@ from fastreg.evaluation import Scorecard
 from fastreg.recipes import PAPER
 from fastreg.report import paper, paper_comparison, print_scorecard, write_report
 from fastreg.report.paper_comparison import FREE, N_TRAIN, recipe, training_differences
-from fastreg.training.config import ADDED, Config, to_dict
+from fastreg.training.config import ADDED, Config, make_config, to_dict
 from fastreg.training.recipe_table import recipe_config
 from tests.fastreg.report.make_runs import make_run, paper_settings, read_report
 
@@ -23,6 +23,12 @@ OTHER = {
     "stem": "cifar",
     "blurpool": True,
     "ls": 0.4,
+    "bce_loss": True,
+    "bce_target_threshold": 0.2,
+    "bce_sum": True,
+    "class_weight": "balanced",
+    "sampler": "balanced",
+    "aug_repeats": 3,
     "scope": "sample",
     "reg_args": {"alpha": 0.2},
     "mixup_off_epoch": 200,
@@ -53,6 +59,9 @@ OTHER = {
     "precision": "bf16",
     "sync_bn": True,
     "batch_size": 8,
+    "val_share": 0.1,
+    "class_map": "timm",
+    "channels": 1,
     "model_kwargs": {"zero_init_residual": True},
     "pretrained": True,
     "initial_checkpoint": "weights.pth",
@@ -66,9 +75,15 @@ OTHER = {
     "warmup_lr": 1e-4,
     "warmup_overlap": True,
     "cooldown": 0.1,
+    "crop_pct": 0.95,
+    "model_ema_every": 32,
+    "aug_repeats": 3,
+    "sampler": "balanced",
 }
 NEEDS = {"size_ramp": {"min_size": 128}, "model_ema_warmup": {"model_ema_decay": 0.99}}
+NEEDS |= {"bce_target_threshold": {"bce_loss": True}, "bce_sum": {"bce_loss": True}}
 IDENTITY = {"dataset", "reg"}  # another value: another row, or none
+COMPARED = [field.name for field in fields(Config) if field.name not in IDENTITY | FREE.keys()]
 
 
 def settings_of(name):
@@ -85,8 +100,9 @@ def test_a_run_of_a_recipe_has_no_star(name):
 
 def test_every_setting_is_compared_or_leaves_the_model_the_same():
     known = {field.name for field in fields(Config)}
-    assert known == OTHER.keys() | IDENTITY | FREE
-    assert OTHER.keys() & FREE == {"batch_size"}  # compared with the images of a batch norm
+    assert known == OTHER.keys() | IDENTITY | FREE.keys()
+    assert OTHER.keys() & FREE.keys() == {"batch_size"}  # compared with the images of a batch norm
+    assert all(FREE.values())  # the reasons
     assert set(paper_comparison.DEPENDENT) <= OTHER.keys()
 
 
@@ -110,7 +126,7 @@ def test_a_setting_that_earlier_runs_lack_has_its_default(field):
     assert not any(field in one for one in training_differences(settings))
 
 
-@pytest.mark.parametrize("field", [one.name for one in fields(Config) if one.name not in IDENTITY | FREE | ADDED])
+@pytest.mark.parametrize("field", [field for field in COMPARED if field not in ADDED])
 def test_a_setting_that_is_not_known_is_named(field):
     settings = settings_of("paper/imagenet/mixup") | NEEDS.get(field, {})
     for key in (field, f"{field}_used"):
@@ -125,7 +141,7 @@ def test_other_methods_and_other_data_have_another_row_or_none(field):
     assert recipe(settings | {field: "cifar100" if field == "dataset" else "cutmix"}) not in (None, recipe(settings))
 
 
-@pytest.mark.parametrize("field", sorted(FREE - {"batch_size"}))
+@pytest.mark.parametrize("field", sorted(FREE.keys() - {"batch_size"}))
 def test_settings_of_a_machine_or_of_the_folder_are_free(field):
     assert training_differences(settings_of("paper/imagenet/mixup") | {field: "another"}) == []
 
@@ -166,6 +182,19 @@ def test_parameters_that_are_the_methods_own_defaults_are_no_difference():
     assert training_differences(gan | {"reg_args": {"ood": "runs/gan"}}) == []
     assert training_differences(gan | {"reg_args": {"weight": 0.5}}) == ["reg_args weight 0.5 instead of 1"]
     assert training_differences(gan | {"reg_args": {"no": 1}}) == ["reg_args {'no': 1}"]
+
+
+def test_the_values_of_the_original_code_are_no_difference():
+    for dataset, reg, ls in (("imagenet", "shakedrop", 0.1), ("cifar100", "ood_gan", 0.0), ("cifar100", "cutmix", 0.1)):
+        config, _ = make_config(dataset, gpu=True, reg=reg, ls=ls, faithful=True)
+        trained = to_dict(config) | {"n_train": N_TRAIN[dataset], "precision_used": "fp32", "loader_used": "folder"}
+        assert recipe(trained) is not None
+        assert training_differences(trained) == []
+    for name in ("shakedrop", "ood_svhn", "ood_gan"):
+        settings = settings_of(f"paper/cifar100/{name}")
+        for key in methods.create(name, dataset="cifar100").original:
+            (one,) = training_differences(settings | {"reg_args": {key: 7}})
+            assert one.startswith(f"reg_args {key.removeprefix(f'{name}_')} 7 instead of ")
 
 
 EXAMPLES = {
@@ -227,3 +256,23 @@ def test_the_terminal_prints_the_papers_figures_beside_those_measured_alike(tmp_
     assert fgsm.rstrip(" │").endswith("–")
     assert any(line.startswith("* measured otherwise than in the paper: ") and "FGSM" in line for line in lines)
     assert not any("trained otherwise" in line for line in lines)
+
+
+def test_what_a_recipe_leaves_different_from_the_original_code_is_named_everywhere(tmp_path, capsys):
+    """A faithful run has fewer topics; neither has a star."""
+    folders = []
+    for name, faithful in (("usual", False), ("faithful", True)):
+        config, _ = make_config("imagenet", gpu=True, reg="mixup", faithful=faithful)
+        own = {**to_dict(config), "precision_used": "fp32", "device_used": "cuda", "name": name}
+        folders.append(make_run(tmp_path, name, **{key: own[key] for key in own if key not in ("dataset", "name")}))
+    report = write_report(folders)
+    usual = "TF32, batch norm, running statistics, last batch, mixing partners, color jitter, best epoch"
+    lines = [
+        f"{name}: a recipe's training differs from the original code in {topics} (docs/departures.md)"
+        for name, topics in (("usual", usual), ("faithful", "running statistics, mixing partners"))
+    ]
+    paper("table4", tmp_path)
+    shown = [read_report(report)[1], report.with_suffix(".md").read_text(), capsys.readouterr().out]
+    for text in shown:
+        assert all(line in text for line in lines)
+        assert "trained otherwise than" not in text

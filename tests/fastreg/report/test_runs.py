@@ -7,8 +7,10 @@ import re
 import pytest
 
 from fastreg.errors import InputError
+from fastreg.evaluation import Scorecard
 from fastreg.files import write_json
 from fastreg.report import figure1, paper, write_report
+from fastreg.report.paper_tables import _confidences, evaluated
 from tests.fastreg.report.make_runs import make_run, read_report
 
 
@@ -94,3 +96,16 @@ def test_markdown_and_csv_have_the_provenance_of_their_figures(tmp_path):
     assert "100 images <&>" in text
     assert "| packages | torch 2.13.0 |" in text
     assert "| precision | fp32 |" in text
+
+
+def test_figure1_averages_runs_of_several_seeds_only(tmp_path):
+    """Two seeds are one bar; a run of another learning rate is not averaged with them."""
+    for name, confidence, own in (("s0", 70.0, {"seed": 0}), ("s1", 80.0, {"seed": 1}), ("other", 20.0, {"lr": 0.5})):
+        folder = make_run(tmp_path, name, reg="mixup", **own)
+        card = Scorecard.load(folder / "scorecard.json")
+        card.suites["clean"]["results"]["clean"]["confidence"] = confidence
+        card.save(folder / "scorecard.json")
+    make_run(tmp_path, "smoothed", reg="mixup", ls=0.1)
+    found = _confidences(evaluated(tmp_path))
+    name = "mixup\nimagenet, n = 50,000"
+    assert found == {f"{name}\ns0, s1": {False: 75.0}, f"{name}\nother": {False: 20.0}, name: {True: 77.0}}

@@ -31,7 +31,8 @@ def launches(quick) -> list[str]:
     def augment(images, plan, *, size, dtype, **options):
         assert all(field is None or field.device == META for field in (images, *plan))
         names.append("augment")
-        return torch.empty(len(images), size, size, 3, dtype=dtype, device=META).permute(0, 3, 1, 2)
+        views = 1 if plan.operations is None or plan.operations.ndim < 4 else 1 + plan.operations.shape[1]
+        return torch.empty(views * len(images), size, size, 3, dtype=dtype, device=META).permute(0, 3, 1, 2)
 
     def jitter(images, **factors):
         assert all(factor.device == META for factor in (images, *factors.values()))

@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from torch import nn
 from fastreg import methods, runs
 from fastreg.distributed import World
 from fastreg.errors import InputError
-from fastreg.training import flag_aliases, run_log, setup, train
+from fastreg.training import auto_augment_flags, flag_aliases, run_log, setup, train
 from fastreg.training import trainer as loop
 from fastreg.training.setup import training_switches
 from fastreg.training.train_step import TrainStep
@@ -46,8 +47,9 @@ def seen(quick, config) -> list[tuple[int, int, bool]]:
 
 
 def test_the_loop_has_no_branch_on_a_methods_name():
-    """Except for ``none``, the default of a run, and for flag_aliases.py, which lists the flags of other packages."""
-    for path in {*Path(ROOT, "fastreg", "training").glob("*.py")} - {Path(flag_aliases.__file__)}:
+    """Except for ``none``, the default of a run, and for the two modules that list the flags of other packages."""
+    flags = {Path(flag_aliases.__file__), Path(auto_augment_flags.__file__)}
+    for path in {*Path(ROOT, "fastreg", "training").glob("*.py")} - flags:
         found = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
         assert not methods.METHODS.keys() - {"none"} & {value for value in found if isinstance(value, str)}, path
 
@@ -130,7 +132,7 @@ def test_a_first_step_that_overflows_leaves_nothing_unwritten_to_fused_sgd(quick
     sgd = torch.optim.SGD
     quick.setattr(torch.optim, "SGD", lambda groups, **own: sgd(groups, **{**own, "fused": True}))
     engine = make(data, precision="fp16", deterministic=True)
-    with training_switches(engine.config):
+    with training_switches(engine.config, ALONE.device):
         for step in range(3):
             assert math.isfinite(engine.forward_backward(batch(step), step, 0, 16).item())
             if step == 0:
@@ -223,6 +225,55 @@ def test_scalars_go_to_tensorboard_on_request(quick, data, tmp_path):
     assert firsts == [1, 5]
     assert written.count("closed") == 2
     assert written[-1] == "closed"
+
+
+def test_scalars_go_to_wandb_on_request(quick, data, tmp_path):
+    """Against a module that records the calls of wandb's interface."""
+    started, logged = [], []
+
+    class Run:
+        def log(self, row, step):
+            logged.append((step, row))
+
+        def finish(self):
+            logged.append("finished")
+
+    def init(**given):
+        started.append(given)
+        return Run()
+
+    with quick.context() as patch:
+        patch.setitem(sys.modules, "wandb", None)
+        with pytest.raises(InputError, match=r"`log_wandb` needs wandb: pip install .*\[wandb\]"):
+            train(settings("none", tmp_path / "without", data, log_wandb=True))
+        patch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **given: 1 / 0))
+        with pytest.raises(InputError, match=r"cannot start a run \(division by zero\): log in with `wandb login`"):
+            train(settings("none", tmp_path / "without", data, log_wandb=True))
+    assert not (tmp_path / "without").exists()
+    quick.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    folder = train(settings("none", tmp_path, data, log_wandb=True))
+    rows = runs.read_rows(folder / "log.jsonl")
+    assert [step for step, _ in logged[:-1]] == [1, 2, 3, 4]
+    assert [row["loss"] for _, row in logged[:-1]] == [row["loss"] for row in rows if row["kind"] == "step"]
+    assert logged[-2][1]["ema_val_top1_error"] == rows[-1]["ema_val_top1_error"]
+    train(settings("none", tmp_path, data, log_wandb=True, epochs=2), resume="auto", allow_changes=True)
+    assert [given["id"] for given in started] == [(folder / "wandb-id").read_text().strip()] * 2
+    assert (started[0]["name"], started[0]["config"]["epochs"], started[0]["project"]) == ("run", 1, "fastreg")
+    assert logged.count("finished") == 2
+    assert logged[-2][0] == 8
+
+
+def test_the_average_moves_every_few_steps(data):
+    """Against the definition: the average after the updates of steps 3 and 6 only."""
+    train_step = make(data, model_ema_decay=0.5, model_ema_every=3)
+    weight = next(iter(train_step.model.parameters()))
+    average = weight.detach().clone()
+    for step in range(7):
+        train_step.forward_backward(batch(step), step, 0, 16)
+        train_step.update(step, 12)
+        if step in (2, 5):
+            average.lerp_(weight.detach(), 0.5)
+    torch.testing.assert_close(next(iter(train_step.ema.parameters())), average)
 
 
 def test_best_and_last_epoch_are_kept_and_reported_and_selected_by_the_average(quick, data, tmp_path, messages):

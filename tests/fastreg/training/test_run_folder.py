@@ -119,13 +119,13 @@ def test_a_name_is_locked_while_its_first_run_reads_the_data(quick, data, tmp_pa
     """A second run must not continue the first one, even if the first has finished in the meantime."""
     errors = []
 
-    def slow(config, open_sets=trainer.open_sets):
+    def slow(config, world, open_sets=trainer.open_sets):
         with quick.context() as patch:
             patch.setattr(trainer, "open_sets", open_sets)
             with pytest.raises(InputError) as error:
                 train(settings("none", tmp_path, data))
         errors.append(str(error.value))
-        return open_sets(config)
+        return open_sets(config, world)
 
     quick.setattr(trainer, "open_sets", slow)
     folder = train(settings("none", tmp_path, data))

@@ -53,7 +53,7 @@ def test_every_size_of_growing_images_has_its_own_program(quick, tmp_path):
     quick.setattr(torch, "compile", lambda net, mode, dynamic: compile(net, dynamic=dynamic, **whole))
     torch._dynamo.reset()
     own = config(tmp_path, "none", torchcompile="default")
-    with torch._dynamo.config.patch(recompile_limit=2), training_switches(own):
+    with torch._dynamo.config.patch(recompile_limit=2), training_switches(own, ALONE.device):
         engine = TrainStep(own, 4, *STATISTICS, ALONE)
         for step, size in enumerate((8, 12, 16)):
             engine.forward_backward(batch(step), step, 0, size)
@@ -126,7 +126,7 @@ def test_a_step_sets_no_switch_and_is_the_same_with_deterministic_algorithms(qui
     usual = advance(TrainStep(config(tmp_path, "alp"), 4, *STATISTICS, ALONE), range(2))
     assert switches() == before
     strict = config(tmp_path, "alp", deterministic=True)
-    with training_switches(strict):
+    with training_switches(strict, ALONE.device):
         assert advance(TrainStep(strict, 4, *STATISTICS, ALONE), range(2)) == usual
     assert switches() == before
 

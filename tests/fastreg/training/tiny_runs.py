@@ -24,7 +24,12 @@ from fastreg.models.wgan import Generator
 from fastreg.training import Config, run_log, train, trainer
 from fastreg.training.train_step import TrainStep
 
-REGS = [*methods.METHODS, "mixup+cutmix", "cutmix+shakedrop", "mixup+adversarial"]
+# names of runs with further settings
+SETTINGS: dict[str, dict[str, Any]] = {
+    "mixup repeated": {"reg": "mixup", "aug_repeats": 2},
+    "balanced": {"reg": "gaussian_noise", "sampler": "balanced"},
+}
+REGS = [*methods.METHODS, "mixup+cutmix", "cutmix+shakedrop", "mixup+adversarial", *SETTINGS]
 ALONE = World(0, 1, torch.device("cpu"))
 STATISTICS = ((0.5,) * 3, (0.25,) * 3)
 
@@ -38,7 +43,7 @@ def write_data(root: Path) -> Path:
     folder.mkdir(parents=True)
     for split, count in (("train", 16), ("test", 4)):
         images = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
-        content = {"data": images, "fine_labels": [i % 4 for i in range(count)]}
+        content = {"data": images, "fine_labels": [i * i % 9 % 4 for i in range(count)]}
         (folder / split).write_bytes(pickle.dumps(content))
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": list("abcd")}))
     (root / "svhn").mkdir()
@@ -57,7 +62,7 @@ def settings(reg: str, output: Path, data: Path, **more: Any) -> Config:
         "eval_size": 16, "device": "cpu", "workers": 1, "recovery_interval": 2, "log_interval": 1,
         "output": str(output), "name": "run",
     }  # fmt: skip
-    return Config("cifar100", **{**chosen, **more})
+    return Config("cifar100", **{**chosen, **SETTINGS.get(reg, {}), **more})
 
 
 def shrink(patch: Any, data: Path) -> None:

@@ -8,42 +8,12 @@ import torch
 from PIL import Image
 
 from fastreg.kernels import AUTO_AUGMENT_OPERATIONS, auto_augment
+from tests.kernels.auto_augmentation.cases import FILL, magnitudes, number, pictures
 from tests.support import peer
-
-# Of TrivialAugmentWide, RandAugment, AutoAugment and timm, and beyond: quarter turns, ties of the fixed point, extremes
-MAGNITUDES = {
-    "Shear": (0.0, 0.3, -0.3, 0.0099, 0.99, -0.99, 0.5, 1.0, -1.0, 7.3, 400.0, -1e5),
-    "Translate": (0.0, 32.0, -32.0, 0.9, -0.9, 11.7, -150.5, 1e6),
-    "Rotate": (0.0, 135.0, -135.0, 30.0, -29.7, 45.0, 90.0, -90.0, 180.0, 270.0, 360.0, 725.5, 1e-3),
-    "Enhance": (0.0, 0.99, -0.99, 0.9, -0.5, -1.0, 0.1, 3.0, -2.5),
-    "Posterize": (8.0, 4.0, 2.0, 1.0, 6.4),
-    "Solarize": (255.0, 128.0, 0.0, 256.0, 110.5),
-    "none": (0.0,),
-}
-
-
-def magnitudes(name: str) -> tuple[float, ...]:
-    kind = "Enhance" if name in ("Brightness", "Color", "Contrast", "Sharpness") else name.rstrip("XY")
-    return MAGNITUDES.get(kind, MAGNITUDES["none"])
-
-
-def pictures() -> list[np.ndarray]:
-    """Noise, a smooth ramp, a narrow range, constants and two levels; square, wide, tall, one row, one pixel."""
-    rng = np.random.default_rng(0)
-    ramp = np.linspace(10, 240, 24 * 40 * 3).reshape(24, 40, 3)
-    return [
-        rng.integers(0, 256, (33, 33, 3), np.uint8),
-        ramp.astype(np.uint8),
-        rng.integers(100, 140, (41, 18, 3), np.uint8),
-        np.full((16, 16, 3), 77, np.uint8),
-        rng.choice(np.array([3, 250], np.uint8), (20, 21, 3)),
-        rng.integers(0, 256, (1, 9, 3), np.uint8),
-        rng.integers(0, 256, (1, 1, 3), np.uint8),
-    ]
 
 
 def one(image: np.ndarray, name: str, m: float, **options) -> np.ndarray:
-    operation = torch.tensor([[AUTO_AUGMENT_OPERATIONS.index(name)]])
+    operation = torch.tensor([[number(name)]])
     return auto_augment(torch.from_numpy(image)[None], operation, torch.tensor([[m]]), **options)[0].numpy()
 
 
@@ -57,8 +27,8 @@ def test_equals_torchvision_on_pillow_images(name, interpolation):
     for image in pictures():
         for m in magnitudes(name):
             strength = float(np.float32(m))
-            expected = _apply_op(Image.fromarray(image), name, strength, InterpolationMode(interpolation), [9, 200, 31])
-            result = one(image, name, m, interpolation=interpolation, fill=(9, 200, 31))
+            expected = _apply_op(Image.fromarray(image), name, strength, InterpolationMode(interpolation), list(FILL))
+            result = one(image, name, m, interpolation=interpolation, fill=FILL)
             assert np.array_equal(result, np.asarray(expected)), (m, image.shape)
 
 
@@ -73,7 +43,7 @@ def test_solarize_add_equals_timm():
 
 
 def test_posterize_beyond_pillows_range():
-    image = pictures()[0]
+    image = pictures()[1]
     assert not one(image, "Posterize", 0.0).any()
     assert not one(image, "Posterize", -1.0).any()
     assert np.array_equal(one(image, "Posterize", 9.0), image)
@@ -103,7 +73,7 @@ def test_operations_act_in_order_and_each_sample_alone():
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int64])
 def test_interpolation_per_operation(dtype):
     images, operations, strengths = case(6, 1)
-    operations[:] = AUTO_AUGMENT_OPERATIONS.index("Rotate")
+    operations[:] = number("Rotate")
     modes = torch.tensor([0, 1, 2, 0, 1, 2])
     result = auto_augment(images, operations, 10 * strengths, interpolation=modes[:, None].to(dtype))
     for mode, name in enumerate(("nearest", "bilinear", "bicubic")):

@@ -1,0 +1,58 @@
+"""24 epochs and 2000 steps of each loader: memory, threads and descriptors stay."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from fastreg.pipelines import make_loader, open_dataset, write_beton
+from tests.support import resident_memory
+
+EPOCHS, BATCH = 24, 6  # 96 steps of 576 images
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def sources(data, tmp_path_factory):
+    root = tmp_path_factory.mktemp("long")
+    for name, form in (("mixed", {"jpeg_prob": 1}), ("canvases", {"raw": 40})):
+        write_beton("imagenet", data / "imagenet", root / name / "train.beton", **form)
+    return {
+        "images": open_dataset("imagenet", "train", data / "imagenet"),
+        "beton": open_dataset("imagenet", "train", root / "mixed"),
+        "canvases": open_dataset("imagenet", "train", root / "canvases"),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loader", "form"),
+    [
+        ("folder", "images"),
+        ("folder", "canvases"),
+        ("ffcv", "beton"),
+        ("dali", "images"),
+        ("resident", "canvases"),
+        ("synthetic", "images"),
+    ],
+)
+def test_nothing_grows_after_the_second_epoch(sources, loader, form):
+    memory, threads, descriptors, steps = [], [], [], 0
+    with make_loader(sources[form], loader=loader, train=True, batch_size=BATCH, size=32, workers=2) as running:
+        for epoch in range(EPOCHS):
+            for _ in running.batches(epoch * running.order.samples_per_epoch):
+                steps += 1
+            gc.collect()
+            memory.append(resident_memory() / MEGABYTE)
+            threads.append(len(os.listdir("/proc/self/task")))
+            descriptors.append(len(os.listdir("/proc/self/fd")))
+    assert steps >= 2000
+    slope = float(np.polyfit(range(EPOCHS - 2), memory[2:], 1)[0])  # MB per epoch
+    assert slope * (EPOCHS - 2) < 8, memory  # a batch has 0.02 MB, the 96 batches of an epoch 1.8 MB
+    assert max(threads[2:]) <= threads[1], threads
+    assert max(descriptors[2:]) <= descriptors[1], descriptors
+    assert not any(thread.name.startswith("fastreg") for thread in threading.enumerate())
