@@ -168,7 +168,7 @@ def notes(card: ScorecardData, suite: str, weaker: str = "") -> list[str]:
     balls = [[card.suite_settings(name).get(key) for key in ("epsilon", "clip", "norm")] for name in (suite, weaker)]
     if balls[0] == balls[1] and "error" in other and row.get("error", 100.0) < other["error"]:
         messages.append(
-            f"{suite} finds fewer errors ({row['error']:.2f} %) than {weaker} ({other['error']:.2f} %), which takes one "
+            f"{suite} finds fewer errors ({row['error']:.2f} %) than {weaker} ({other['error']:.2f} %), a single "
             f"step: a sign of masked gradients."
         )
     if found := row.get("broken_square"):
