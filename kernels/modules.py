@@ -105,8 +105,7 @@ class BatchAugment(nn.Module):
         height, width = (size, size) if isinstance(size, int) else size
         plan, targets = self.method.draw(labels, indices, step, size=(height, width))
         plan = plan._replace(crop=crop) if crop is not None else plan
-        keys = {"seed": self.seed, "indices": indices, "step": step}
-        augmented = augment(images, plan, fill=self.fill, **keys, **self.options)
+        augmented = augment(images, plan, seed=self.seed, indices=indices, step=step, fill=self.fill, **self.options)
         return augmented, targets if dense is None else _mixed(dense, targets)
 
     def extra_repr(self) -> str:

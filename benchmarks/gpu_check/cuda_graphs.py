@@ -17,7 +17,17 @@ from torch import Tensor
 from fastreg.benchmarks.gpu_check.check import Check, Close, Tensors
 from fastreg.benchmarks.images import image_batch
 from fastreg.cuda_graphs import capture
-from fastreg.kernels import Plan, Targets, augment, color_jitter, fgsm_step, mixed_cross_entropy, scored_cross_entropy
+from fastreg.kernels import (
+    AUTO_AUGMENT_OPERATIONS,
+    Plan,
+    Targets,
+    augment,
+    auto_augment,
+    color_jitter,
+    fgsm_step,
+    mixed_cross_entropy,
+    scored_cross_entropy,
+)
 from fastreg.kernels.attacks import start_in_ball
 from fastreg.kernels.augmentation.registry import MEAN, STD, draw_plan
 
@@ -39,6 +49,7 @@ def graph_checks() -> Iterator[Check]:
     yield _check("fgsm_step", lambda: (_fgsm, (_pixels(), _gradient())), 1e-7)
     yield _check("random start", lambda: (_start, (_pixels(), torch.arange(BATCH) * 7)), 1e-7)
     yield _check("color_jitter", _color_inputs, 1.0)
+    yield _check("auto_augment", _automatic_inputs, 0.0)
     yield _check("training step", _step_inputs, 1e-5)
 
 
@@ -73,6 +84,12 @@ def _augment_inputs(name: str) -> tuple[Callable[..., Tensors], Tensors]:
 def _color_inputs() -> tuple[Callable[..., Tensors], Tensors]:
     factors = (0.5 + torch.rand(BATCH, generator=_generator(k)) for k in range(3))
     return _colored, (_images(), *factors)
+
+
+def _automatic_inputs() -> tuple[Callable[..., Tensors], Tensors]:
+    """Every operation in one of two slots."""
+    operations = torch.arange(2 * BATCH).view(2, BATCH).T % len(AUTO_AUGMENT_OPERATIONS)
+    return _automatic, (_images(), operations, 8 * torch.rand((BATCH, 2), generator=_generator(5)) - 4)
 
 
 def _step_inputs() -> tuple[Callable[..., Tensors], Tensors]:
@@ -134,6 +151,10 @@ def _start(images: Tensor, keys: Tensor) -> Tensors:
 
 def _colored(images: Tensor, *factors: Tensor) -> Tensors:
     return (color_jitter(images, *factors).float(),)
+
+
+def _automatic(images: Tensor, operations: Tensor, magnitudes: Tensor) -> Tensors:
+    return (auto_augment(images, operations, magnitudes, fill=(9, 200, 31)).float(),)
 
 
 def _step(augmented: Callable[..., Tensors], images: Tensor, *rest: Tensor) -> Tensors:

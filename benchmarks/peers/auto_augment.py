@@ -7,6 +7,7 @@ fastreg does. DALI splits the batch by operation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ def auto_augment_peers(law: str, device: torch.device) -> dict[str, Build]:
     build = {"torchvision loop": _torchvision_loop, "kornia loop": _kornia_loop, "DALI": _dali}
     if device.type == "cpu":
         build = {"torchvision on PIL": _torchvision_on_pil, **build}
-    return {peer: lambda sets, make=make: make(law, sets) for peer, make in build.items()}
+    return {peer: partial(make, law) for peer, make in build.items()}
 
 
 def _torchvision(law: str) -> Callable:

@@ -155,11 +155,14 @@ def _auto_augment(options: BenchmarkOptions, law: str, batch: int, size: int) ->
     name, device = f"auto_augment {law}", options.device
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
     plan = methods.create(law, size=size).draw(labels, torch.arange(batch), 0)[0]
-    slots = plan.operations.shape[1]
+    operations, magnitudes = plan.operations, plan.magnitudes
+    assert operations is not None
+    assert magnitudes is not None
+    slots = operations.shape[1]
     sets = buffer_sets(device, 2 * slots * batch * 3 * size * size)
     images = [image_batch(batch, size, device, i, options.data_dir) for i in range(sets)]
     with one_thread(options):
-        variants: dict[str, Call] = {OURS: lambda i: auto_augment(images[i], plan.operations, plan.magnitudes)}
+        variants: dict[str, Call] = {OURS: lambda i: auto_augment(images[i], operations, magnitudes)}
         peers = {} if options.scope == "main" else auto_augment_peers(law, device)
         for peer, build in peers.items():
             try:

@@ -43,9 +43,12 @@ BENCHMARK = Benchmark(
 )
 
 LOADERS = ("folder", "dali", "ffcv")
-# the paper's ImageNet rows first (label smoothing costs nothing), then the methods with an attack in their step
-METHODS = ("none", "mixup", "cutmix", "cutout", "shakedrop", "cutmix+shakedrop", "adversarial", "alp")
-METHODS += ("trivial_augment", "rand_augment", "augmix")
+# the paper's ImageNet rows first (label smoothing costs nothing), then methods with an attack in their step, then
+# automatic augmentation
+METHODS = (
+    "none", "mixup", "cutmix", "cutout", "shakedrop", "cutmix+shakedrop", "adversarial", "alp", "trivial_augment",
+    "rand_augment", "augmix",
+)  # fmt: skip
 MAIN = ("mixup", "cutmix", "adversarial")
 SETS = 4  # ready batches, used in turn
 SAMPLE_SECONDS = 0.4  # one sample on a GPU, as consecutive steps, so the host may run ahead

@@ -160,8 +160,17 @@ class Classifier:
         """The number of outputs, probed with two black images (with one, a missing batch dimension would go unnoticed).
 
         Batches are padded from then on for a model that takes batches of ``batch_size`` only, as exported programs may.
+        Calls the model without a CUDA graph, which would keep the columns of now.
+
         Raises InputError where the model fails: it may be made for another size.
         """
+        replayed, self.replayed = self.replayed, None
+        try:
+            return self._outputs(size)
+        finally:
+            self.replayed = replayed
+
+    def _outputs(self, size: int) -> int:
         try:
             found = self._try(2, size)
         except InputError as first:

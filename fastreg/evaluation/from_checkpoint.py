@@ -141,7 +141,7 @@ def run(
         if data != trained.get("dataset", "imagenet"):  # the run's own card stays unchanged
             folder /= "on-" + data.removeprefix("folder:").strip("./").replace("/", "-")
         given["out"] = folder
-    defaults = {key: trained[key] for key in ("mean", "std") if key in trained}
+    defaults: dict[str, Any] = {key: trained[key] for key in ("mean", "std") if key in trained}
     defaults |= {"classes": trained["classes"]} if trained.get("classes") else {}
     log.info(f"evaluating {trained['checkpoint']} on {data}")
     card = evaluate(

@@ -87,7 +87,7 @@ def predict(
 
 def _preparation(config: dict[str, Any]) -> dict[str, Any]:
     """The size, crop, interpolation and normalization with which a model was validated or published."""
-    statistics = {key: config[key] for key in ("mean", "std") if key in config}
+    statistics: dict[str, Any] = {key: config[key] for key in ("mean", "std") if key in config}
     prepared = config.get("prepared")
     if prepared is not None and prepared.interpolation in INTERPOLATIONS:
         return {**statistics, **prepared.options}

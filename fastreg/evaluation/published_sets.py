@@ -163,7 +163,7 @@ def _origin(root: Path) -> dict[str, Any]:
     made = _manifest(root)
     if made is None:
         return {"from": "official files"}
-    known = {key: made[key] for key in ("constants", "seed", "fastreg", "frost_scale") if key in made}
+    known: dict[str, Any] = {key: made[key] for key in ("constants", "seed", "fastreg", "frost_scale") if key in made}
     return {"from": "files of fastreg corrupt", **known}
 
 

@@ -74,8 +74,9 @@ def augmix(
             normal = philox.words(context.seed, np.arange(count), samples, keys.epoch, "augmix_magnitude")
             level = draw_levels(normal, magnitude, spread, 10.0)
             choice = philox.integers(words[..., 0], len(AUGMIX))
-            options = {"increasing": True, "size": keys.size, "translate_pct": _TRANSLATE_PCT}
-            drawn = arguments(AUGMIX, choice, level, words[..., 1:3], **options)
+            drawn = arguments(
+                AUGMIX, choice, level, words[..., 1:3], increasing=True, size=keys.size, translate_pct=_TRANSLATE_PCT
+            )
         else:
             own = _space(bool(all_ops), keys.size)
             level = philox.integers(words[..., 1], bins)
@@ -92,8 +93,9 @@ def augmix(
         mode, fill = interpolation, "mean"
     else:
         mode, fill = interpolation or "bilinear", "black"
-    options = {"jsd": jsd, "jsd_weight": jsd_weight, "fill": fill, "chains": True}
-    return automatic(context, "augmix", draw, interpolation=mode, **options)
+    return automatic(
+        context, "augmix", draw, interpolation=mode, jsd=jsd, jsd_weight=jsd_weight, fill=fill, chains=True
+    )
 
 
 @cache

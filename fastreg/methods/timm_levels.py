@@ -39,7 +39,7 @@ def _solarize(level: Level, sign: np.ndarray) -> np.ndarray:
     return np.minimum(256, np.trunc(level / 10 * 256))
 
 
-# operation: its argument from (level, sign); the translations need the image's sides
+# operation: its argument from (level, sign); translations are below, since they need the image's sides
 _ARGUMENTS: dict[str, Callable[[Level, np.ndarray], np.ndarray]] = {
     "Rotate": lambda level, sign: sign * (level / 10 * 30),
     "ShearX": lambda level, sign: sign * (level / 10 * 0.3),
@@ -93,11 +93,12 @@ def arguments(
     """The plan's arrays of operations ``names[choice]`` at ``level``; signs and interpolation from words [..., 2]."""
     sign = np.where(top_bit(words[..., 0]), -1.0, 1.0)
     table = {**_ARGUMENTS, **(_INCREASING if increasing else _CONSTANT)}
-    for name, side in (("TranslateX", size[1]), ("TranslateY", size[0])):
-        table[name] = lambda level, sign, side=side: sign * np.rint(level / 10 * translate_pct * side)
+    pixels = level / 10 * translate_pct
+    shifts = {"TranslateX": sign * np.rint(pixels * size[1]), "TranslateY": sign * np.rint(pixels * size[0])}
     magnitude = np.zeros(choice.shape)
     for i, name in enumerate(names):
-        if name in table:
-            magnitude = np.where(choice == i, table[name](level, sign), magnitude)
+        if name in table or name in shifts:
+            own = shifts[name] if name in shifts else table[name](level, sign)
+            magnitude = np.where(choice == i, own, magnitude)
     operations = np.array([OPERATION_ID[name] for name in names])[choice]
     return {"operations": operations, "magnitudes": magnitude, "interpolation": 1 + top_bit(words[..., 1])}

@@ -32,10 +32,11 @@ def paper(table: str, runs_root: str | Path = "runs") -> None:
 
     columns = paper_rows.columns(table)
     shown = Table(title=paper_rows.TABLES[table][1], box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    shown.add_column("method", overflow="fold", min_width=14)
+    runs = evaluated(runs_root, paper_rows.DATASET[table])
+    longest = max((len(f"  {run.name}*") for run in runs), default=0)
+    shown.add_column("method", overflow="fold", min_width=max(14, longest))
     for heading, _ in columns.values():
         shown.add_column(heading, justify="right", no_wrap=True, min_width=5)
-    runs = evaluated(runs_root, paper_rows.DATASET[table])
     figures = [figure for _, figure in columns.values()]
     departures: list[str] = []
     for row in paper_rows.rows(table):

@@ -107,15 +107,17 @@ def augment(
     run = _augment_op if torch.compiler.is_compiling() else _augment
     if plan.operations is not None:
         images, plan, indices = apply_operations(images, plan, partial(_to_bytes, run, size_), fill, indices)
-    fields = [getattr(plan, name) for name in _FIELDS]
-    return run(images, *fields, mean, std, dtype, *size_, philox.signed(seed), indices, step, normal)
+    own: Any = [getattr(plan, name) for name in _FIELDS]
+    return run(images, *own, mean, std, dtype, *size_, philox.signed(seed), indices, step, normal)
 
 
 def _to_bytes(run: Any, size: tuple[int, int], images: Tensor, crop: Tensor | None, flip: Tensor | None) -> Tensor:
     """Images after crop, resize and flip, uint8 [B, h, w, 3]."""
     if crop is None and flip is None and tuple(images.shape[1:3]) == size:
         return images
-    out = run(images, crop, flip, *[None] * 5, *map(list, _UNIT), torch.uint8, *size, 0, None, 0, None)
+    mean, std = map(list, _UNIT)
+    none = (None, None, None, None, None)  # noise, partner, lam, box, box_fill
+    out = run(images, crop, flip, *none, mean, std, torch.uint8, *size, 0, None, 0, None)
     return out.permute(0, 2, 3, 1)
 
 

@@ -53,6 +53,7 @@ def apply_operations(
     own = {name: fields.pop(name) for name in (*_OWN, "chain_weights")}
     rest = Plan(**{**fields, **dict.fromkeys(_FIRST)})
     operations, weights = own["operations"], own["chain_weights"]
+    assert operations is not None
     if operations.ndim == 2:
         return _operated(pixels, own, fill), rest, indices
     views = operations.shape[1] if operations.ndim == 4 else 1
@@ -90,15 +91,17 @@ def _mixed(pixels: Tensor, chained: Tensor, weights: Tensor) -> Tensor:
 
 def _for_views(plan: Plan, copies: int) -> Plan:
     """A plan for ``copies`` views, one after the other. A view's partners are of the same view."""
+    if plan.partner is not None:
+        count = len(plan.partner)
+        start = torch.arange(0, copies * count, count, device=plan.partner.device)
+        partner = plan.partner.repeat(copies) + start.repeat_interleave(count)
+    else:
+        partner = None
     fields = {
         name: None if field is None else field.repeat(copies, *[1] * (field.ndim - 1))
         for name, field in plan._asdict().items()
     }
-    if plan.partner is not None:
-        count = len(plan.partner)
-        start = torch.arange(0, copies * count, count, device=plan.partner.device)
-        fields["partner"] = fields["partner"] + start.repeat_interleave(count)
-    return Plan(**fields)
+    return Plan(**{**fields, "partner": partner})
 
 
 def _keys_for_views(indices: Tensor, copies: int) -> Tensor:

@@ -1,3 +1,5 @@
+# Tuples grow while a kernel is unrolled, which Python types cannot follow.
+# mypy: disable-error-code="assignment, misc"
 """The second kernel of a slot: every pixel by its sample's table or coefficients, and the launcher of both kernels.
 
     table       v -> table[channel, v]

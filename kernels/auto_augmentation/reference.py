@@ -193,7 +193,7 @@ def _interpolate(image: Tensor, row: Tensor, column: Tensor, mode: int) -> Tenso
     dy, dx = (row - top)[..., None], (column - left)[..., None]
     image = image.double()
     taps = range(2) if mode == 1 else range(-1, 3)
-    between = _linear if mode == 1 else _cubic
+    between: Callable[..., Tensor] = _linear if mode == 1 else _cubic
 
     def line(j: int) -> Tensor:
         y = (top.long() + j).clamp(0, H - 1)

@@ -10,6 +10,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from tests.ptx.counts import CLASSES
+
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("PTX_CACHE", Path(tempfile.gettempdir()) / "fastreg-ptx"))
 GCC = shutil.which("gcc")
@@ -67,6 +69,11 @@ class Job(ctypes.Structure):
         ("fault", Fault * len(FAULTS)),
         ("approx", ctypes.c_uint64),
         ("contracted", ctypes.c_uint64),
+        ("counting", ctypes.c_uint32),
+        ("issued", ctypes.c_uint64 * len(CLASSES)),
+        ("accesses", ctypes.c_uint64 * 4),
+        ("parts", ctypes.c_uint64 * 4),
+        ("touched", ctypes.c_uint64),
     ]
 
 

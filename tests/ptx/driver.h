@@ -21,6 +21,7 @@ FAST static int go(struct Warp *w) {
     }
     if (++steps > 20000000) { fault(ENDLESS, 0, w->first, low); return 0; }
     RUN[low](w, mask);
+    if (J->counting) settle(ISSUED[low]);
   }
 }
 
@@ -58,5 +59,6 @@ void launch(Job *job) {
     CTA[0] = id % job->grid[0]; CTA[1] = id / job->grid[0] % job->grid[1]; CTA[2] = id / job->grid[0] / job->grid[1];
     CTAID = (uint32_t)id;
     cta();
+    end_cta();
   }
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from triton.compiler import ASTSource
 from triton.compiler import compile as triton_compile
 
 from tests.ptx.build import FAULTS, HARMLESS, Job, Range, build
+from tests.ptx.counts import Counts
 from tests.ptx.translate import Kernel, translate
 
 
@@ -89,6 +91,7 @@ class Emulator:
         self.twice = True
         # From (kernel, grid) to the CTAs that run: for tensors too large to touch.
         self.only: Callable[[str, tuple[int, ...]], list[int]] | None = None
+        self.counts: list[Counts] | None = None  # a list gets the counts of each launch
 
     def compile(self, fn, signature, constants, options, attributes) -> Compiled:
         source = ASTSource(fn, signature, constants, attributes)
@@ -157,7 +160,11 @@ class Emulator:
         only = (ctypes.c_uint64 * max(1, len(chosen)))(*chosen)
         if chosen:
             job.nonly, job.only = len(chosen), ctypes.addressof(only)
+        job.counting = self.counts is not None
         compiled.run(ctypes.byref(job))
+        if self.counts is not None:
+            ctas = math.prod(launch.grid)
+            self.counts.append(Counts.of_job(launch.name, job, ctas, ctas / (len(chosen) or ctas)))
         return job, list(ranges)[: len(launch.spans)]
 
     def _compare(self, launch: _Launch, first: list[bytes | None]) -> None:

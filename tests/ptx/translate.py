@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.ptx import floats, integers, memory, warps
+from tests.ptx import counts, floats, integers, memory, warps
 from tests.ptx.operands import POISON, WORD, Operands
 from tests.ptx.parse import Instruction, Unsupported, parse
 
@@ -164,6 +164,7 @@ class _Translator:
                 f"enum {{ END = {len(runs)} }};",
                 *runs,
                 f"static void (*const RUN[])(struct Warp *, uint32_t) = {{ {names} }};",
+                f"static const uint16_t ISSUED[][CLASSES] = {{ {', '.join(map(counts.of_run, self.runs))} }};",
                 "static void fill(struct Warp *w) {",
                 *(f"  for (int l = 0; l < 32; l++) w->{c}[l] = {POISON[bits]};" for c, bits in saved),
                 "}",

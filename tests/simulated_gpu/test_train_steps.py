@@ -38,8 +38,9 @@ SETTINGS = {
 }
 # the one wait that PyTorch itself makes in a step: GradScaler reads whether a gradient overflowed
 SCALER = "train_step.py:update: _local_scalar_dense"
-SOME = {(reg, list(SETTINGS)[i % len(SETTINGS)]) for i, reg in enumerate(REGS)}
-SOME |= {("adversarial", "bf16"), *(("mixup+cutmix", name) for name in SETTINGS)}
+KINDS = ["none", "mixup", "cutmix", "alp", "shakedrop", "gaussian_noise", "cutout", "mixup+cutmix", "augmix"]
+KINDS += ["mixup+cutmix", "rand_augment", "mixup+ood_svhn"]
+SOME = {("adversarial", "bf16"), ("mixup+cutmix", "bf16"), *zip(KINDS, SETTINGS, strict=True)}
 EVERY = [
     pytest.param(reg, name, id=f"{reg}-{name}", marks=() if (reg, name) in SOME else pytest.mark.slow)
     for reg in REGS

@@ -6,6 +6,9 @@ from PIL import Image
 
 from fastreg.errors import InputError
 from fastreg.evaluation import evaluate
+from fastreg.evaluation.classifier import Classifier
+from fastreg.evaluation.cuda_graph import CudaGraphForward
+from fastreg.evaluation.imagenet_classes import imagenet_classes
 from tests.fastreg.evaluation.tiny_classifier import MEAN, STD, tiny_images, tiny_net, to_pixels
 
 NAMES = [f"class{i}" for i in range(8)]
@@ -92,3 +95,37 @@ def test_a_name_that_stands_for_two_outputs_is_refused(eight, folder):
 def test_words_for_the_outputs_are_two(eight, folder):
     with pytest.raises(InputError, match="unknown `scored_classes` 'every'"):
         evaluate(eight, "clean", folder[0], classes=NAMES, scored_classes="every")
+
+
+def test_outputs_that_are_selected_after_their_count_are_those_of_a_captured_model(eight, fake_capture):
+    """The probe of the number of outputs must not capture the model with all its outputs."""
+    calls = []
+    classifier = Classifier(eight, mean=MEAN, std=STD, device=torch.device("cpu"), precision="fp32", batch_size=4)
+    classifier.replayed = CudaGraphForward(classifier.module.logits, 4, make=fake_capture(calls))
+    classifier.pad_to = 4
+    assert classifier.outputs(64) == 8
+    assert calls == []
+    classifier.module.select(torch.tensor(STORED))
+    images, _ = tiny_images(4)
+    plain = Classifier(eight, mean=MEAN, std=STD, device=torch.device("cpu"), precision="fp32")
+    wanted = plain.images(images)[:, STORED]
+    for _ in range(2):
+        torch.testing.assert_close(classifier.images(images), wanted)
+    assert len(calls) == 1
+
+
+def test_folders_of_wordnet_ids_are_imagenets_outputs_only_for_its_number_of_outputs(tmp_path):
+    images, _ = tiny_images(4, size=32)
+    ids = list(imagenet_classes())
+    assert (len(ids), ids == sorted(ids), ids[207]) == (1000, True, "n02099601")
+    assert len(set(imagenet_classes().values())) == 1000
+    for k, image in zip((3, 900), images):
+        (tmp_path / ids[k]).mkdir()
+        Image.fromarray(image.numpy()).save(tmp_path / ids[k] / "a.png")
+    net = tiny_net(classes=1000)
+    card = evaluate(net, "clean", tmp_path, size=32, crop_pct=1.0, scored_classes="all")
+    logits = error(net, images[:2], torch.tensor([3, 900]), range(1000))
+    assert card.summary()["clean_error"] == logits[0]
+    assert evaluate(tiny_net(classes=2), "clean", tmp_path, size=32).data["classes"] == 2
+    with pytest.raises(InputError, match="the model has 999 classes but the data has 2"):
+        evaluate(tiny_net(classes=999), "clean", tmp_path, size=32)

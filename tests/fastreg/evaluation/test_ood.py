@@ -168,3 +168,14 @@ def test_a_file_that_cannot_be_read_is_named(net, data, tmp_path, monkeypatch, c
         file.write_bytes(file.read_bytes()[:200] if content == "cut" else content)
     with pytest.raises(RunError, match=r"cannot read .*isun/0[01]\.png \(.*: fetch that set again, or remove the file"):
         evaluate(net, "ood", data, ood_dir=tmp_path)
+
+
+def test_gray_images_of_more_than_8_bits_are_scaled(net, data, tmp_path):
+    gray = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    for name, images in (("isun", gray), ("lsun_resize", gray.astype(np.uint16) * 257)):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / name / f"{i}.png")
+    rows = evaluate(net, "ood", data, ood_dir=tmp_path).results("ood")
+    assert rows["lsun_resize"]["histogram_out"] == rows["isun"]["histogram_out"]
+    assert rows["lsun_resize"]["confidence"] == rows["isun"]["confidence"]

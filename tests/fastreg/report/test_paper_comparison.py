@@ -74,6 +74,7 @@ OTHER = {
     "warmup_overlap": True,
     "cooldown": 0.1,
     "crop_pct": 0.95,
+    "interpolation": "bicubic",
     "model_ema_every": 32,
     "aug_repeats": 3,
     "sampler": "balanced",

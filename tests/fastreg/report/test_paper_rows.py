@@ -110,3 +110,13 @@ def test_cifars_columns_depend_on_their_own_suites(tmp_path):
     run = load_run(make_run(tmp_path, "c", dataset="cifar100", settings={"cifar-c": {"constants": "tiny64"}}))
     departing = {figure for _, figure in COLUMNS.values() if run.departs(figure) and not figure.startswith("ce_")}
     assert departing == {"cifar_c_error", *(f"cifar_c_{kind}" for kind in ("noise", "blur", "weather", "digital"))}
+
+
+def test_names_of_runs_are_not_broken(tmp_path, capsys, monkeypatch):
+    names = ("imagenet-resnet50-cutmix-labelsmoothing-2", "short")
+    for name in names:
+        make_run(tmp_path, name, reg="cutmix", ls=0.1)
+    monkeypatch.setenv("COLUMNS", "80")
+    paper("table4", tmp_path)
+    words = capsys.readouterr().out.split()
+    assert set(names) <= set(words)

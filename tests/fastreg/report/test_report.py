@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import json
 import re
 
 import numpy as np
@@ -239,3 +240,26 @@ def test_charts_leave_out_nan():
     assert "nan" not in chart
     assert "a &lt;run&gt;" in chart
     assert svg.lines([], x_label="x", y_label="y", alt="").endswith("</svg>")
+
+
+def test_a_card_without_calibration_bins_has_a_report_without_their_charts(tmp_path):
+    folder = make_run(tmp_path, "mine")
+    path = folder / "scorecard.json"
+    card = json.loads(path.read_text())
+    del card["suites"]["clean"]["results"]["clean"]["bins"]
+    path.write_text(json.dumps(card))
+    text = write_report([folder]).read_text()
+    assert "Reliability diagram of mine" not in text
+    assert "20.00" in text
+
+
+def test_a_broken_first_image_is_named_and_another_is_drawn(tmp_path, messages):
+    data = write_tiny_imagenet(tmp_path / "data")
+    (data / "val" / "class0" / "val_0_000.JPEG").write_bytes(b"\xff\xd8 no image")
+    folder = make_run(tmp_path, "mine", data_dir=str(data), data={"size": 32})
+    text = write_report([folder]).read_text()
+    assert "data:image/jpeg;base64," in text
+    assert any("left out of the contact sheet: " in one and "val_0_000.JPEG" in one for one in messages)
+    for image in (data / "val").rglob("*.JPEG"):
+        image.write_bytes(b"")
+    assert "none of the first images" in write_report([folder]).read_text()

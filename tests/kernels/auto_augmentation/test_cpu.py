@@ -89,6 +89,19 @@ def test_empty_calls():
     assert auto_augment(images[:0], operations[:0], strengths[:0]).shape == (0, 24, 31, 3)
 
 
+def test_threads_do_not_change_the_result():
+    images, operations, strengths = case(9, 4)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = auto_augment(images, operations, strengths, interpolation="bicubic")
+        torch.set_num_threads(3)
+        several = auto_augment(images, operations, strengths, interpolation="bicubic")
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(one, several)
+
+
 def test_strided_arguments():
     images, operations, strengths = case()
     expected = auto_augment(images, operations, strengths)
