@@ -38,7 +38,7 @@ PGD = {
 
 def fgsm(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     """One signed step."""
-    settings = {"epsilon": config.epsilon, "clip": config.clip, "steps": 1}
+    settings: dict[str, Any] = {"epsilon": config.epsilon, "clip": config.clip, "steps": 1}
     return SuitePlan(settings, {"fgsm": _condition(conditions.Attack(**settings))})
 
 

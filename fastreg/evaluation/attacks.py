@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -222,7 +222,7 @@ def need_torchattacks() -> Any:
 
 
 @contextmanager
-def _own_generators(device: torch.device):
+def _own_generators(device: torch.device) -> Iterator[None]:
     """Torch's generators, restored afterwards: the attacks seed them."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
