@@ -30,6 +30,7 @@ from fastreg.pipelines import make_loader, open_dataset
 from fastreg.pipelines.file_list import FileList, packed, read_index
 from fastreg.pipelines.order import Order
 from fastreg.training.loss_curve import LossCurve
+from fastreg.training.plot_curves import draw_curves
 
 CLASSES, FILES, TURNS = 1000, 64, 3
 HEADINGS = (
@@ -175,7 +176,7 @@ def log_rows(root: Path, steps: int, lengths: tuple[int, ...] = (10, 300)) -> li
 
         def end(folder: Path = folder, curve: LossCurve = curve) -> None:
             curve.save(folder)
-            curve.rows()
+            draw_curves(folder)
             read_epochs(folder)
 
         works[epochs] = end

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,9 +85,11 @@ class Loader:
             self._live = decoding = self._decoder.run(iter(requests))
         return self._batches(requests, decoding)
 
-    def _batches(self, requests: Iterable[BatchRequest], decoding: Generator[Decoded]) -> Iterator[Batch]:
+    def _batches(self, requests: Sequence[BatchRequest], decoding: Generator[Decoded]) -> Iterator[Batch]:
         try:
-            for request in requests:
+            for number, request in enumerate(requests):
+                if 2 * number == len(requests) or 2 * number == len(requests) - 1:  # not before the first batches
+                    self._order_of.prepare(request.epoch + 1)
                 batch = self._batch(request, decoding)
                 if batch is not None:
                     yield batch

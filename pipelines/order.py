@@ -198,7 +198,7 @@ class Order:
 
 
 class OrderAhead:
-    """``Order.epoch``, whose result for the next epoch a thread computes during the current one.
+    """``Order.epoch``, whose result for a later epoch a thread may compute before.
 
     Args:
         order: The order.
@@ -211,12 +211,14 @@ class OrderAhead:
 
     def __call__(self, epoch: int) -> np.ndarray:
         ready, self._next = self._next, None
-        order = ready[1].result() if ready is not None and ready[0] == epoch else self.order.epoch(epoch)
-        if self.order.train and self.order.n >= AHEAD:
+        return ready[1].result() if ready is not None and ready[0] == epoch else self.order.epoch(epoch)
+
+    def prepare(self, epoch: int) -> None:
+        """Start to compute the order of an epoch, for a large training set."""
+        if self.order.train and self.order.n >= AHEAD and (self._next is None or self._next[0] != epoch):
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastreg-order")
-            self._next = epoch + 1, self._thread.submit(self.order.epoch, epoch + 1)
-        return order
+            self._next = epoch, self._thread.submit(self.order.epoch, epoch)
 
     def close(self) -> None:
         """Wait for the thread, and drop its result."""

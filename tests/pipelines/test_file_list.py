@@ -168,6 +168,10 @@ def test_orders_computed_ahead_are_the_orders(monkeypatch):
     ahead = OrderAhead(order)
     for epoch in (0, 1, 2, 7, 8, 3):
         assert np.array_equal(ahead(epoch), order.epoch(epoch))
+        ahead.prepare(epoch + 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Order, "epoch", lambda *_: pytest.fail("computed again"))
+        ahead(4)
     assert np.array_equal(
         np.concatenate([rows for _, rows in order.batches(1000 // 8 * 8, ahead)]),
         np.concatenate([rows for _, rows in order.batches(1000 // 8 * 8)]),

@@ -27,6 +27,8 @@ OTHER = {
     "bce_target_threshold": 0.2,
     "bce_sum": True,
     "class_weight": "balanced",
+    "sampler": "balanced",
+    "aug_repeats": 3,
     "scope": "sample",
     "reg_args": {"alpha": 0.2},
     "mixup_off_epoch": 200,
@@ -74,9 +76,8 @@ OTHER = {
     "warmup_overlap": True,
     "cooldown": 0.1,
     "crop_pct": 0.95,
+    "interpolation": "bicubic",
     "model_ema_every": 32,
-    "aug_repeats": 3,
-    "sampler": "balanced",
 }
 NEEDS = {"size_ramp": {"min_size": 128}, "model_ema_warmup": {"model_ema_decay": 0.99}}
 NEEDS |= {"bce_target_threshold": {"bce_loss": True}, "bce_sum": {"bce_loss": True}}
