@@ -126,7 +126,9 @@ def _lengths(x: Tensor) -> Tensor:
     return x.flatten(1).norm(dim=1)[:, None, None, None]
 
 
-def _check(*, epsilon: float, steps: int, step_size: float | None, norm: str, restarts: int, target: Any, samples: int):
+def _check(
+    *, epsilon: float, steps: int, step_size: float | None, norm: str, restarts: int, target: Any, samples: int
+) -> None:
     if norm not in NORMS:
         raise InputError(f"`norm` is {norm!r}: give linf or l2.")
     if target not in TARGETS:
