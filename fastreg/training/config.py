@@ -221,7 +221,7 @@ ADDED |= {
     "weights_key",
     "freeze",
 }
-ADDED |= {"bce_loss", "bce_target_threshold", "bce_sum", "class_weight", "sampler", "aug_repeats"}
+ADDED |= {"bce_loss", "bce_target_threshold", "bce_sum", "class_weight"}
 COMMON = ("seed", "dataset", "size", "scope")  # parameters of methods.create that are settings themselves
 
 

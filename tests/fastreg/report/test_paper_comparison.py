@@ -27,6 +27,8 @@ OTHER = {
     "bce_target_threshold": 0.2,
     "bce_sum": True,
     "class_weight": "balanced",
+    "sampler": "balanced",
+    "aug_repeats": 3,
     "scope": "sample",
     "reg_args": {"alpha": 0.2},
     "mixup_off_epoch": 200,
