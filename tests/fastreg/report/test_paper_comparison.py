@@ -77,8 +77,6 @@ OTHER = {
     "cooldown": 0.1,
     "crop_pct": 0.95,
     "model_ema_every": 32,
-    "aug_repeats": 3,
-    "sampler": "balanced",
 }
 NEEDS = {"size_ramp": {"min_size": 128}, "model_ema_warmup": {"model_ema_decay": 0.99}}
 NEEDS |= {"bce_target_threshold": {"bce_loss": True}, "bce_sum": {"bce_loss": True}}
