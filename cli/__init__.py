@@ -21,6 +21,7 @@ COMMANDS = (
     "predict",
     "export",
     "report",
+    "leaderboard",
     "paper",
     "recipes",
     "config",

@@ -62,6 +62,12 @@ FLAGS: Flags = {
     "Suites": {
         "epsilon": (float, "--epsilon", "Of the attacks, on the [0, 1] scale; default 8/255."),
         "clip": (bool, "--clip/--no-clip", "Keep attacked pixels in [0, 1]; default yes."),
+        "attack_norm": (str, "--attack-norm", "linf or l2, of pgd and autoattack; default linf."),
+        "attack_steps": (int, "--attack-steps", "Steps of pgd; default 10."),
+        "attack_step_size": (float, "--attack-step-size", "Length of a step of pgd; default epsilon / 4."),
+        "attack_restarts": (int, "--attack-restarts", "Random starts of pgd; default 1."),
+        "attack_target": (str, "--attack-target", "least_likely: aim pgd at the class of least probability."),
+        "attack_samples": (int, "--attack-samples", "Passes per gradient of pgd, for random models; default 1."),
         "fidelity": (str, "--fidelity", "dataset (with ImageNet-C's JPEG step, also auto) or memory; default dataset."),
         "constants": (str, "--constants", "imagenet224, imagenet299, tiny64 or cifar32; default auto, by size."),
         "corruptions": (str, "--corruptions --corruption", "Only these, joined by commas."),

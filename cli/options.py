@@ -122,6 +122,8 @@ FLAGS: Flags = {
         "size": (int, "--size --img-size --train-crop-size", "Side of training images."),
         "eval_size": (int, "--eval-size --val-crop-size", "Side of validation images."),
         "crop_pct": (float, "--crop-pct", "--eval-size divided by the resized side of validation images."),
+        "val_resize_size": (int, "--val-resize-size", "Resized side of validation images."),
+        "interpolation": (str, "--interpolation", "Of validation images: bilinear, bicubic, lanczos or nearest."),
         "min_size": (int, "--min-size", "Side of training images at the start, growing to --size."),
         "size_ramp": (str, "--size-ramp", "Two fractions of the run between which images grow."),
         "shift": (int, "--shift", "Largest random shift of CIFAR images."),

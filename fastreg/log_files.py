@@ -16,8 +16,8 @@ from fastreg.errors import RunError
 from fastreg.files import replacing
 
 STEP_COLUMNS = ("step", "epoch", "loss", "lr", "images_per_second", "data_wait")
-EPOCH_COLUMNS = ("epoch", "step", "train_loss", "val_loss", "val_top1_error", "ema_val_loss", "ema_val_top1_error")
-EPOCH_COLUMNS += ("val_top5_error", "ema_val_top5_error")
+EPOCH_COLUMNS: tuple[str, ...] = ("epoch", "step", "train_loss", "val_loss", "val_top1_error", "ema_val_loss")
+EPOCH_COLUMNS += ("ema_val_top1_error", "val_top5_error", "ema_val_top5_error")
 BLOCK = 1 << 16  # bytes that are read at once from the end of a file
 MAX_LINE = 1 << 24  # bytes; a longer line is damage
 

@@ -61,6 +61,8 @@ OPERATIONS: dict[str, int] = {
     "augmix_chains": 36,
     "augmix_blend": 37,
     "augmix_magnitude": 38,
+    "attack_direction": 60,
+    "attack_radius": 61,
     "gaussian_noise": 64,  # 64 to 95: corruptions; their step is the severity
     "speckle_noise": 65,
     "shot_noise": 66,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastreg.evaluation import conditions
-from fastreg.evaluation.config import EPSILON, EvalConfig
+from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Condition, SuitePlan
@@ -32,38 +32,9 @@ def occlusion(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     return SuitePlan(settings, {"occlusion": Condition(conditions.occlusion)})
 
 
-def attack(eval_data: EvalData, config: EvalConfig, *, suite: str, steps: int) -> SuitePlan:
-    """FGSM for one step, PGD for more."""
-    run = conditions.Attack(epsilon=config.epsilon, clip=config.clip, steps=steps, seed=config.seed)
-    counts = {"zero_gradient": lambda: run.unmoved}
-    settings = {"epsilon": config.epsilon, "clip": config.clip, "steps": steps}
-    return SuitePlan(settings, {suite: Condition(run, gradient=True, counts=counts)})
-
-
-def attack_altered(card: ScorecardData, suite: str) -> list[str]:
-    settings = card.suite_settings(suite)
-    messages = []
-    if settings.get("epsilon", EPSILON) != EPSILON:
-        messages.append(f"epsilon {settings['epsilon']:.4g} instead of 8/255")
-    if settings.get("clip") is False:
-        messages.append("pixels are not clipped to [0, 1]")
-    return messages
-
-
 def occlusion_notes(card: ScorecardData, suite: str) -> list[str]:
     """On sample data several classes are dark, so that a black square is evidence for them."""
     if not card.sample or not card.results(suite):
         return []
     why = "several of its classes are dark images, so a black square is evidence for them"
     return [f"{suite} cannot be judged on sample data: {why}."]
-
-
-def attack_notes(card: ScorecardData, suite: str) -> list[str]:
-    """The number of images that an attack left as they were."""
-    row = card.results(suite).get(suite, {})
-    if not row.get("zero_gradient"):
-        return []
-    return [
-        f"{suite}: the gradient of {row['zero_gradient']:,} of {row['n']:,} images is zero, so that they were not "
-        f"attacked; their errors do not measure robustness."
-    ]

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from fastreg import kernels
 from fastreg.errors import InputError, unknown
+from fastreg.evaluation.attacks import pgd_attack, random_start
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.pixel_cache import Pixels
 from fastreg.kernels import CORRUPTIONS, augment, corrupt, draw_fields
-from fastreg.kernels.attacks import fgsm_attack, start_in_ball
+from fastreg.kernels.attacks import fgsm_attack
 from fastreg.kernels.corruptions.constants import SIZES, resolve
 from fastreg.kernels.types import Plan
 
@@ -40,36 +41,34 @@ def occlusion(classifier: Classifier, batch: Pixels) -> Tensor:
     return classifier.images(batch.images, Plan(box=box, box_fill=torch.ones_like(box[:, 0], dtype=torch.int8)))
 
 
+def float_pixels(images: Tensor) -> Tensor:
+    """float32 [B, 3, S, S] in [0, 1] of uint8 [B, S, S, 3]."""
+    return augment(images, Plan(), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32)
+
+
 class Attack:
-    """FGSM (one step, no random start), or PGD (steps of epsilon/4 from a random start) for ``steps`` above one.
+    """FGSM (one step, no random start), or PGD (from a random start) for ``steps`` above one.
 
     Goodfellow et al. 2015 (1412.6572) and Madry et al. 2018 (1706.06083); plain cross-entropy on the true label.
-    ``unmoved`` counts the images that the steps leave as they were, because their gradient is zero.
+    ``unmoved`` counts the images that the steps leave as they were, because their gradient is zero. ``options`` are
+    those of :func:`fastreg.evaluation.attacks.pgd_attack`.
     """
 
-    def __init__(self, *, epsilon: float, clip: bool, steps: int = 1, seed: int = 0):
-        self.epsilon, self.clip, self.steps, self.seed = epsilon, clip, steps, seed
+    def __init__(self, *, epsilon: float, clip: bool, steps: int = 1, seed: int = 0, **options: Any):
+        self.epsilon, self.clip, self.steps, self.seed, self.options = epsilon, clip, steps, seed, options
         self.unmoved: Tensor | int = 0  # on the device: nothing waits for it
 
     def __call__(self, classifier: Classifier, batch: Pixels) -> Tensor:
         n, pad = len(batch.images), classifier.padded  # one shape for a compiled model; attacks are per sample
-        x = pad(augment(batch.images, Plan(), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32))
-        indices = pad(batch.indices)
-        start, stepping = x, {}
-        if self.steps > 1:
-            start = start_in_ball(x, self.epsilon, self.seed, indices, self.clip)
-            stepping = {"step_size": self.epsilon / 4, "random_start": True}
-        attacked = fgsm_attack(
-            classifier.module,
-            x,
-            pad(batch.labels),
-            epsilon=self.epsilon,
-            steps=self.steps,
-            seed=self.seed,
-            indices=indices,
-            clip=self.clip,
-            **stepping,  # type: ignore[arg-type]
-        )
+        start, labels = pad(float_pixels(batch.images)), pad(batch.labels)
+        ball: dict[str, Any] = {"epsilon": self.epsilon, "clip": self.clip}
+        if self.steps == 1 and not self.options:
+            attacked = fgsm_attack(classifier.module, start, labels, **ball)
+        else:
+            more = {**ball, **self.options, "seed": self.seed, "indices": pad(batch.indices)}
+            attacked = pgd_attack(classifier.module, start, labels, steps=self.steps, **more)
+            norm = self.options.get("norm", "linf")
+            start = random_start(start, self.epsilon, norm, self.seed, more["indices"], self.clip)
         self.unmoved = self.unmoved + (attacked == start)[:n].flatten(1).all(1).sum()
         return classifier.pixels(attacked)[:n]
 

@@ -19,6 +19,8 @@ CHOICES = {
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "fidelity": ("auto", "dataset", "memory"),
     "scored_classes": ("subset", "all"),
+    "attack_norm": ("linf", "l2"),
+    "attack_target": (None, "least_likely"),
     "interpolation": INTERPOLATIONS,
 }
 EPSILON = 8 / 255  # the paper's, on the [0, 1] scale of pixels
@@ -55,6 +57,12 @@ class EvalConfig:
     # suites
     epsilon: float = EPSILON
     clip: bool = True
+    attack_norm: str = "linf"
+    attack_steps: int = 10
+    attack_step_size: float | None = None
+    attack_restarts: int = 1
+    attack_target: str | None = None
+    attack_samples: int = 1
     fidelity: str = "auto"
     constants: str = "auto"
     corruptions: str | Iterable[str] | None = None
@@ -75,11 +83,16 @@ class EvalConfig:
         # the table of loaders is read when it is needed: one may have been added since the import
         for option, known in {**CHOICES, "loader": loader_names(evaluation=True)}.items():
             if getattr(self, option) not in known:
-                raise unknown(f"`{option}`", str(getattr(self, option)), known)
-        if not 0 < self.epsilon <= 1:
+                raise unknown(f"`{option}`", str(getattr(self, option)), [word for word in known if word])
+        if not self.epsilon > 0 or (self.epsilon > 1 and self.attack_norm == "linf"):
             raise InputError(f"`epsilon` is {self.epsilon:g}, but pixels are in [0, 1]: give a value such as 8/255.")
         if self.batch_size < 1:
             raise InputError(f"`batch_size` is {self.batch_size}: give 1 or more.")
+        for option in ("attack_steps", "attack_restarts", "attack_samples"):
+            if getattr(self, option) < 1:
+                raise InputError(f"`{option}` is {getattr(self, option)}: give 1 or more.")
+        if self.attack_step_size is not None and not self.attack_step_size > 0:
+            raise InputError(f"`attack_step_size` is {self.attack_step_size:g}: give a number above 0.")
         check_size(self.size, self.crop_pct)
         self.precision = "fp32" if self.precision == "auto" else self.precision
         self.fidelity = "dataset" if self.fidelity == "auto" else self.fidelity

@@ -63,6 +63,10 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         seed: key of every random draw.
         epsilon: size of the attacks' perturbation on the [0, 1] scale.
         clip: keep attacked pixels in [0, 1].
+        attack_norm: "linf" or "l2" (``epsilon`` is then the length of an image's perturbation), of pgd and autoattack.
+        attack_steps, attack_step_size, attack_restarts: of pgd; a step size of None is epsilon / 4.
+        attack_target: of pgd: None, or "least_likely" to aim at the class of least probability.
+        attack_samples: passes over which pgd averages each gradient, for models with random outputs.
         fidelity: "dataset" (or "auto", which means the same): with ImageNet-C's JPEG step; "memory": without.
         constants: severities of "imagenet224", "imagenet299", "tiny64" or "cifar32"; "auto" selects them by size.
         corruptions, severities: only these, as lists or joined by commas; the suite then has no total.
@@ -201,6 +205,8 @@ def _run(
             rows[suite][key] = {**row, **condition.extra, "seconds": round(time.monotonic() - start, 3)}
             card.suites[suite]["measured"] = {key: card.provenance[key] for key in ("date", "gpu", "packages")}
             scorecard_file.save(card)
+            if condition.finish is not None and world.rank == 0:
+                condition.finish()
 
 
 def _begin(

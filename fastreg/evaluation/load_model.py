@@ -124,7 +124,7 @@ def load_run(path: Path | str, average: bool = False, own: str | None = None) ->
     check_arguments(name, config["model_args"], f"model_args of {path}")
     model = create_model(name, config["num_classes"], stem=config["stem"], **config["model_args"])
     if average and not state.get("ema"):
-        raise InputError(f"{path} has no averaged weights: its run had no `model_ema_decay`, or it is a best.pt.")
+        raise InputError(f"{path} has no averaged weights: its run kept no average, or it is a best.pt.")
     try:
         model.load_state_dict(state["ema" if average else "model"])
     except RuntimeError as error:

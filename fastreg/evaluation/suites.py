@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 from fastreg.errors import InputError, unknown
-from fastreg.evaluation import build_suite, corruption_suite, ood, published_sets
+from fastreg.evaluation import attack_suites, build_suite, corruption_suite, ood, published_sets
 from fastreg.evaluation.calibration_extended import SUITE as CALIBRATION_EXTENDED
-from fastreg.evaluation.conditions import PGD_STEPS
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.ood_scores import SUITE as OOD_SCORES
@@ -76,19 +75,27 @@ _TABLE = (
     Suite(
         "fgsm",
         "one step of the sign of the gradient, epsilon 8/255 in pixel space",
-        partial(build_suite.attack, suite="fgsm", steps=1),
+        attack_suites.fgsm,
         figures={"fgsm_error": Figure("FGSM", "top-1 error after one gradient-sign step", share=True)},
         paper=("imagenet", "cifar"),
-        altered=build_suite.attack_altered,
-        notes=build_suite.attack_notes,
+        altered=attack_suites.altered,
+        notes=attack_suites.notes,
     ),
     Suite(
         "pgd",
         "ten projected steps from a random start, epsilon 8/255",
-        partial(build_suite.attack, suite="pgd", steps=PGD_STEPS),
+        attack_suites.pgd,
         figures={"pgd_error": Figure("PGD", "top-1 error after ten projected steps", share=True)},
-        altered=build_suite.attack_altered,
-        notes=build_suite.attack_notes,
+        altered=attack_suites.altered,
+        notes=partial(attack_suites.notes, weaker="fgsm"),
+    ),
+    Suite(
+        "autoattack",
+        "APGD-CE, APGD-T, FAB-T and Square, epsilon 8/255 (needs torchattacks)",
+        attack_suites.autoattack,
+        figures={"autoattack_error": Figure("AutoAttack", "top-1 error after AutoAttack", share=True)},
+        altered=attack_suites.altered,
+        notes=attack_suites.notes,
     ),
     Suite(
         "occlusion",

@@ -35,6 +35,7 @@ class Condition(NamedTuple):
         compare: function from ``(reference values, own values, row)`` to the row; the reference is that of the
             suite, if it has one.
         gradient: whether the condition needs the model's gradient by its input.
+        finish: called on rank 0 when the row is saved.
     """
 
     logits: Logits
@@ -47,6 +48,7 @@ class Condition(NamedTuple):
     bins: bool = False
     counts: Mapping[str, Callable[[], Tensor | int]] = NONE
     collect: Callable[[Tensor, Tensor], Tensor] | None = None
+    finish: Callable[[], None] | None = None
 
 
 class SuitePlan(NamedTuple):

@@ -127,4 +127,4 @@ def automatic(
     writes += [] if fixed == 0 else ["interpolation"]
     writes += ["chain_weights"] if chains else []
     step = jsd_step(jsd_weight) if jsd else None
-    return Component(name, drawn, writes=tuple(writes), step=step, fill=fill)
+    return Component(name, drawn, writes=tuple(writes), step=step, fill=fill, softmax=jsd)

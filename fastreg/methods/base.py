@@ -80,6 +80,7 @@ class Component(NamedTuple):
     optimizer: str | None = None
     model: Mapping[str, Any] = MappingProxyType({})
     fill: str = "black"
+    softmax: bool = False
     networks: Any = None
     original: Mapping[str, Any] = MappingProxyType({})
 
@@ -111,6 +112,7 @@ class Method(NamedTuple):
             run, without mixing, cutting or noise.
         fill: "black" or "mean", the pixels that geometric operations take from outside the image
             (``augment(..., fill=...)``).
+        softmax: whether ``step`` compares softmax probabilities, which no loss with a sigmoid per class has.
         recreate: repeats the call of ``create`` when the method is unpickled in another process.
         networks: further networks that ``step`` trains, with ``start(device)``, ``state_dict()`` and
             ``load_state_dict(state)``; checkpoints contain them. None for most methods.
@@ -129,6 +131,7 @@ class Method(NamedTuple):
     prepare: Callable[[], None] | None = None
     plain: Callable[..., tuple[Plan, Targets]] | None = None
     fill: str = "black"
+    softmax: bool = False
     recreate: Callable[[], Method] | None = None
     networks: Any = None
     original: Mapping[str, Any] = MappingProxyType({})
@@ -163,6 +166,7 @@ def join(context: MethodContext, components: Sequence[Component]) -> Method:
         attacks=any(component.attacks for component in components),
         model={key: value for component in components for key, value in component.model.items()},
         optimizer=next((component.optimizer for component in components if component.optimizer), None),
+        softmax=any(component.softmax for component in components),
         fill=next((component.fill for component in components if component.writes[:1] == OPERATIONS[:1]), "black"),
         name="+".join(component.name for component in components),
         original={f"{one.name}_{key}": value for one in components for key, value in one.original.items()},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,6 +13,7 @@ from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import ROWS, resolve
 from fastreg.evaluation.types import Table
 from fastreg.report.figures_table import COLUMNS, FIGURES, UNFIT
+from fastreg.report.leaderboard import EFFECTIVE, Board
 from fastreg.report.run_folder import Run
 from fastreg.report.scores import cell, from_the_code, interval_text, reasons
 from fastreg.report.spread import intervals
@@ -74,6 +76,38 @@ def print_scorecard(
     for note in card.notes():
         text = re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), note)
         console.print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)
+
+
+def print_leaderboard(boards: Sequence[Board]) -> None:
+    """Print ranked tables, one per data set, with the figures that fit in the terminal's width.
+
+    Args:
+        boards: of :func:`fastreg.report.write_leaderboard`.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    console = Console()
+    for board in boards:
+        columns: list[tuple[str, list[str]]] = [("run", [run.name for run in board.runs])]
+        columns.append(("method", [run.method for run in board.runs]))
+        summaries = [run.card.summary() for run in board.runs]
+        for key in dict.fromkeys((*filter(None, [board.ranked]), *board.keys)):
+            columns.append((FIGURES[key][0], [cell(summary.get(key)) for summary in summaries]))
+        for key, own in board.effective.items():
+            found = [own.get(run.name) for run in board.runs]
+            signed = ["–" if value is None else f"{value:+.2f}" for value in found]
+            columns.append((f"{FIGURES[key.removeprefix(EFFECTIVE)][0]}, effective", signed))
+        widths = [max(map(len, (heading, *cells))) + 3 for heading, cells in columns]
+        fit = max(3, sum(width <= console.width - 6 for width in accumulate(widths)))
+        table = RichTable(title=escape(board.data))
+        table.add_column("")
+        for index, (heading, _) in enumerate(columns[:fit]):
+            table.add_column(heading, justify="right" if index > 1 else "left", overflow="fold")
+        for rank, row in enumerate(zip(*(cells for _, cells in columns[:fit])), 1):
+            table.add_row(str(rank), *map(escape, row))
+        console.print(table)
 
 
 def _cell(value: str | float | None, table: Table) -> str:

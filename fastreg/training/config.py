@@ -14,6 +14,7 @@ from fastreg.errors import InputError, unknown
 from fastreg.faithful import original_recipe, original_settings
 from fastreg.models.own import confirm_own, is_own
 from fastreg.pipelines.class_map import ORDERS
+from fastreg.pipelines.loader_table import INTERPOLATIONS
 from fastreg.recipes import resolve
 from fastreg.runs import stored_data_dir
 from fastreg.training.flag_aliases import translate
@@ -89,6 +90,7 @@ class Config:
     size: int = 224  # side of training images in pixels
     eval_size: int = 224  # side of validation images in pixels
     crop_pct: float = 0.875  # eval_size divided by the side to which validation images are resized
+    interpolation: str = "bilinear"  # of that resize: "bilinear", "bicubic", "lanczos" or "nearest"
     min_size: int | None = None  # progressive resizing: side of training images at the start; None: size
     size_ramp: tuple[float, ...] = (0.75, 0.875)  # fractions of the run between which images grow to size
     shift: int = 4  # largest random shift of CIFAR images in pixels
@@ -137,6 +139,7 @@ SCHEDULES = ("step", "cosine", "linear", "poly", "constant")
 CHOICES: dict[str, tuple[str | int | None, ...]] = {
     "scope": ("batch", "sample"),
     "stem": ("imagenet", "cifar"),
+    "interpolation": INTERPOLATIONS,
     "sched": SCHEDULES,
     "precision": ("auto", "bf16", "fp16", "fp32"),
     "on_bad_image": ("error", "skip"),
@@ -189,6 +192,7 @@ RANGES: dict[str, tuple[str, float, float]] = {
 # settings that runs of earlier versions do not have: they were trained with the defaults
 ADDED = {
     "crop_pct",
+    "interpolation",
     "model_ema_warmup",
     "model_ema_every",
     "log_wandb",
@@ -217,7 +221,7 @@ ADDED |= {
     "weights_key",
     "freeze",
 }
-ADDED |= {"bce_loss", "bce_target_threshold", "bce_sum", "class_weight", "sampler", "aug_repeats"}
+ADDED |= {"bce_loss", "bce_target_threshold", "bce_sum", "class_weight"}
 COMMON = ("seed", "dataset", "size", "scope")  # parameters of methods.create that are settings themselves
 
 

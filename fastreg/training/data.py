@@ -136,7 +136,13 @@ def make_loaders(
         log.info("loader of the validation set folder: %s contains no val.beton", val_set.root)
     # no on_bad_image: a validation error over fewer images would be mistaken for that of the whole set
     return loader, make_loader(
-        val_set, loader=name, train=False, size=config.eval_size, resize=1 / config.crop_pct, **common
+        val_set,
+        loader=name,
+        train=False,
+        size=config.eval_size,
+        resize=1 / config.crop_pct,
+        interpolation=config.interpolation,
+        **common,
     )
 
 

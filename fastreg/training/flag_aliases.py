@@ -69,6 +69,9 @@ def translate(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
     own |= auto_augment_flags.repeats_of_flags(own, given)
     given = {**given, **_of_timm_model(own, given, base)}
     own |= _schedule(given, base)
+    if "val_resize_size" in given:
+        side = own.get("eval_size", own.get("size", base.get("eval_size", 224)))
+        own["crop_pct"] = side / number("val_resize_size", given["val_resize_size"], side)
     opened = {
         method: {parameter: number(flag, given[flag], 0, most)}
         for flag, (method, parameter, most) in METHODS.items()
@@ -158,5 +161,6 @@ def _fraction(name: str, at: float, epochs: int) -> float:
 
 FOREIGN = {*SWITCHES, *METHODS, *TIMM_ARGUMENTS, "warmup_epochs", "warmup_prefix", "cooldown_epochs", "decay_epochs"}
 FOREIGN |= {"lr_warmup_decay", "lr_warmup_method", "mixup_prob", "mixup_switch_prob"}
+FOREIGN |= {"val_resize_size"}
 FOREIGN |= {"sched_on_updates"}  # always so: the rate changes with each step
 FOREIGN |= {*auto_augment_flags.FLAGS}

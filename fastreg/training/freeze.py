@@ -39,7 +39,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
     for prefix, module in model.named_modules():
         own = [f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)]
         if hasattr(module, "running_mean") and own and frozen.issuperset(own):
-            module.train = MethodType(_stay_in_evaluation, module)  # type: ignore[method-assign]
+            module.train = MethodType(_stay_in_evaluation, module)
             module.eval()
 
 

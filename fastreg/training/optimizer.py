@@ -119,7 +119,8 @@ def layer_numbers(name: str, model: nn.Module) -> dict[str, int]:
     """
     if hasattr(model, "group_matcher"):
         models = import_package("timm.models", f"model {name}", extra("timm"))
-        return dict(models.group_parameters(model, model.group_matcher(coarse=False), reverse=True))
+        matcher: Any = model.group_matcher
+        return dict(models.group_parameters(model, matcher(coarse=False), reverse=True))
     layers: dict[str, int] = {}
     stage = last = 0
     for parameter, _ in model.named_parameters():

@@ -14,8 +14,8 @@ _COLUMNS = ["recipe", "model", "--reg", "--ls", "epochs", "batch", "optimizer", 
 _COLUMNS += ["weight decay", "pixels", "jitter, lighting", "departures", "with `--faithful`"]
 
 # settings that apply only if another setting has a given value
-_DEPENDENT = {"milestones": ("sched", "step"), "momentum": ("opt", "sgd"), "nesterov": ("opt", "sgd")}
-_DEPENDENT |= {"bce_target_threshold": ("bce_loss", True), "bce_sum": ("bce_loss", True)}
+_DEPENDENT: dict[str, tuple[str, Any]] = {"milestones": ("sched", "step"), "momentum": ("opt", "sgd")}
+_DEPENDENT |= {"nesterov": ("opt", "sgd"), "bce_target_threshold": ("bce_loss", True), "bce_sum": ("bce_loss", True)}
 
 
 def recipe_config(name: str) -> Config:

@@ -54,9 +54,18 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def build_method(config: Config) -> Method:
-    """The method of ``config``, with the data of its training step opened."""
+    """The method of ``config``, with the data of its training step opened.
+
+    Raises:
+        InputError: the method does not fit the loss, or its data are missing.
+    """
     own: dict[str, Any] = {"seed": config.seed, "dataset": config.dataset, "size": config.size, "scope": config.scope}
     method = create(config.reg, **own, **config.reg_args)
+    if config.bce_loss and method.softmax:
+        raise InputError(
+            f"`bce_loss` has a sigmoid per class, and `reg` {config.reg} compares softmax probabilities (its parameter "
+            "jsd): leave `bce_loss` out, or turn jsd off in `reg_args`."
+        )
     if method.prepare is not None:
         method.prepare()
     return method

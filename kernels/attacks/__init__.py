@@ -21,7 +21,7 @@ from fastreg.kernels.cross_entropy import mixed_cross_entropy
 from fastreg.kernels.dispatch import to_device, use_triton
 from fastreg.kernels.types import Targets
 
-__all__ = ["fgsm_attack", "fgsm_step", "input_gradient", "start_in_ball", "zero_sign_share"]
+__all__ = ["fgsm_attack", "fgsm_step", "frozen", "input_gradient", "start_in_ball", "zero_sign_share"]
 
 # The loss is scaled by a power of two, so that float16 activations keep gradients of 2**-34; the sign does not change.
 # Larger scales overflow: the logits' gradient is up to the scale itself, and float16 ends at 65504.
@@ -137,7 +137,7 @@ def fgsm_attack(
             raise ValueError("`random_start` draws per sample: give `indices`, int64 [B].")
         adversarial = start_in_ball(images, epsilon, seed, indices, clip)
     project = steps > 1 or random_start or step_size > epsilon
-    with _frozen(model):
+    with frozen(model):
         for _ in range(steps):
             grad = input_gradient(model, adversarial, labels)
             origin, radius = (images, epsilon) if project else (None, None)
@@ -175,7 +175,7 @@ def start_in_ball(images: Tensor, epsilon: float, seed: int, indices: Tensor, cl
 
 
 @contextmanager
-def _frozen(model: Any) -> Iterator[None]:
+def frozen(model: Any) -> Iterator[None]:
     """Switch the parameters' gradients off: none are stored and none are accumulated."""
     live = [p for p in model.parameters() if p.requires_grad] if isinstance(model, torch.nn.Module) else []
     for p in live:

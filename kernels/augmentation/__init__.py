@@ -104,7 +104,7 @@ def augment(
         check_tensor("indices", indices, torch.int64, (len(images),))
     else:
         indices = torch.arange(len(images), device=images.device)
-    run = _augment_op if torch.compiler.is_compiling() else _augment
+    run: Any = _augment_op if torch.compiler.is_compiling() else _augment
     if plan.operations is not None:
         images, plan, indices = apply_operations(images, plan, partial(_to_bytes, run, size_), fill, indices)
     own: Any = [getattr(plan, name) for name in _FIELDS]

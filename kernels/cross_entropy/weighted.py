@@ -72,6 +72,10 @@ def _save(ctx, inputs, output) -> None:
     ctx.set_materialize_grads(False)  # otherwise each backward fills zeros for these outputs, a launch each
 
 
+def _saved(ctx) -> tuple:
+    return *ctx.saved_tensors, ctx.smoothing, ctx.reduction
+
+
 class _WeightedCrossEntropy(torch.autograd.Function):
     """The eager route. It bypasses torch.library, as that of the plain cross-entropy does."""
 
@@ -84,7 +88,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad, *_):
-        return _backward(grad, *ctx.saved_tensors, ctx.smoothing, ctx.reduction), *[None] * 8
+        return _backward(grad, *_saved(ctx)), *[None] * 8
 
 
 # The two opaque operators that torch.compile sees.
@@ -107,7 +111,7 @@ def _(grad, logits, *_):
 
 
 def _backward_compiled(ctx, grad, *_):
-    return _backward_op(grad, *ctx.saved_tensors, ctx.smoothing, ctx.reduction), *[None] * 8
+    return _backward_op(grad, *_saved(ctx)), *[None] * 8
 
 
 _forward_op.register_autograd(_backward_compiled, setup_context=_save)

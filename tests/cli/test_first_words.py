@@ -61,8 +61,8 @@ def test_a_folder_in_place_of_a_name_is_a_folder_of_images(path, fastreg, starte
         ("eval --weights file", "--weights file needs --model, the architecture"),
         ("eval --suite nope", "--suite: unknown suite 'nope': known are clean"),
         ("show corruptions nowhere.png --corruption nope", "--corruption: unknown corruption 'nope': known are"),
-        ("recipes nope", "unknown recipe 'nope': `fastreg recipes` lists all 46 (fast/cifar10/"),
-        ("train imagenet --recipe nope", "unknown --recipe 'nope': `fastreg recipes` lists all 46 (fast/cifar10/"),
+        ("recipes nope", "unknown recipe 'nope': `fastreg recipes` lists all"),
+        ("train imagenet --recipe nope", "unknown --recipe 'nope': `fastreg recipes` lists all"),
     ],
 )
 def test_errors(words, message, fastreg, tmp_path):

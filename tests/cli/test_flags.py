@@ -187,6 +187,7 @@ def arguments(method: str, **parameters) -> dict:
         ("--warmup-lr 1e-5 --sched-on-updates", {"warmup_lr": 1e-5}),
         ("--lr 0.5 --lr-warmup-method linear --lr-warmup-decay 0.01", {"warmup_lr": 0.005}),
         ("--layer-decay 0.75 --freeze conv1,layer1", {"layer_decay": 0.75, "freeze": ("conv1", "layer1")}),
+        ("--val-resize-size 232 --interpolation bicubic", {"crop_pct": 224 / 232, "interpolation": "bicubic"}),
         ("--pretrained", {"pretrained": True, "initial_checkpoint": None}),
         ("--initial-checkpoint w.pth --weights-key ema", {"initial_checkpoint": "w.pth", "weights_key": "ema"}),
         (
@@ -227,6 +228,8 @@ def test_words(words, expected, config):
         ("--opt timm:lamb", "--opt timm:lamb needs --lr: the recipe's rate 0.05 is for sgd."),
         ("--opt-eps 1e-8", "--opt-eps is for Adam and others, and --opt is sgd: leave it out."),
         ("--opt adamw --opt-betas 0.9", "--opt-betas is (0.9,): give two numbers for adamw."),
+        ("--val-resize-size 20", "--val-resize-size is 20: give a number at least 64."),
+        ("--interpolation cubic", "unknown --interpolation 'cubic': known are bilinear, bicubic"),
         ("--min-lr 0.5", "--min-lr 0.5 is more than --lr 0.05"),
         ("--lr-warmup-decay 0.01", "--lr-warmup-decay is a factor of the learning rate: give --lr, or --warmup-lr"),
         ("--lr-warmup-method constant", "--lr-warmup-method is 'constant': the warm-up is linear."),
@@ -308,6 +311,7 @@ def test_every_setting_has_a_flag_and_every_flag_a_meaning():
         "decay_epochs": 1,
         "drop": 0.1,
         "lr_warmup_decay": 0.1,
+        "val_resize_size": 232,
     }
     theirs_need = {
         "warmup_prefix": {"warmup_epochs": 1},

@@ -76,6 +76,7 @@ OTHER = {
     "warmup_overlap": True,
     "cooldown": 0.1,
     "crop_pct": 0.95,
+    "interpolation": "bicubic",
     "model_ema_every": 32,
 }
 NEEDS = {"size_ramp": {"min_size": 128}, "model_ema_warmup": {"model_ema_decay": 0.99}}

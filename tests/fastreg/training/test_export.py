@@ -36,7 +36,9 @@ def logits(path, images: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(found)
 
 
-@pytest.mark.parametrize(("to", "normalize"), [("pt2", True), ("onnx", True), ("onnx", False)])
+@pytest.mark.parametrize(
+    ("to", "normalize"), [("pt2", True), ("onnx", True), pytest.param("onnx", False, marks=pytest.mark.slow)]
+)
 def test_exported_networks_take_any_batch(to, normalize, run):
     pytest.importorskip(NEEDS[to], reason=f"{NEEDS[to]} is not installed")
     path = export(run, to, normalize=normalize)
@@ -96,7 +98,7 @@ def test_wrong_requests(more, message, run):
 
 def test_a_run_without_an_average_has_none_to_export(quick, data, tmp_path):
     folder = train(settings("none", tmp_path, data, model_ema_decay=None))
-    with pytest.raises(InputError, match=r"last.pt has no averaged weights: its run had no `model_ema_decay`"):
+    with pytest.raises(InputError, match=r"last.pt has no averaged weights: its run kept no average"):
         export(folder, "pt2", weights="ema")
     (folder / "best.pt").unlink()
     with pytest.raises(InputError, match=r"contains no best\.pt"):

@@ -54,6 +54,12 @@ def test_the_loop_has_no_branch_on_a_methods_name():
         assert not methods.METHODS.keys() - {"none"} & {value for value in found if isinstance(value, str)}, path
 
 
+def test_a_divergence_of_softmax_probabilities_refuses_a_sigmoid_per_class(data):
+    with pytest.raises(InputError, match="`bce_loss` has a sigmoid per class, and `reg` augmix"):
+        make(data, "augmix", bce_loss=True)
+    make(data, "augmix", bce_loss=True, reg_args={"jsd": False})
+
+
 def test_mixing_ends_with_its_epoch_and_then_nothing_is_drawn(quick, data, tmp_path):
     steps = seen(quick, settings("cutmix", tmp_path, data, epochs=3, batch_size=16, mixup_off_epoch=2))
     assert [mixing for _, _, mixing in steps] == [True, True, False]

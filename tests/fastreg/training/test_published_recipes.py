@@ -14,8 +14,10 @@ from fastreg.training.recipe_table import recipe_lines
 from fastreg.training.schedule import learning_rate
 from tests.support import peer
 
+SLOW = ("fast/imagenet/a2", "fast/imagenet/a3")  # as a1, with other numbers
 
-@pytest.mark.parametrize("name", PUBLISHED)
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in PUBLISHED])
 def test_a_short_run_keeps_all_settings(name, image_folders, tmp_path):
     """Eight steps; the model, images and batch are small, and the rest is the recipe's."""
     model = PUBLISHED[name]["model"]
