@@ -75,6 +75,7 @@ FLAGS: Flags = {
         "frost_dir": (Path, "--frost-dir", "Folder of the frost images."),
         "imagenet_c_dir": (Path, "--imagenet-c-dir", "Read ImageNet-C's published files."),
         "resize_official": (bool, "--resize-official", "Resize these files to --size, for models of another size."),
+        "imagenet_c_bar_dir": (Path, "--imagenet-c-bar-dir", "Read ImageNet-C-bar's published files."),
         "cifar_c_dir": (Path, "--cifar-c-dir", "Read CIFAR-C's published arrays."),
         "ood_dir": (Path, "--ood-dir", "Folder of the out-of-distribution sets."),
         "odin_split": (bool, "--odin-split", "Leave out ODIN's tuning images."),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fastreg.kernels.auto_augmentation import AUTO_AUGMENT_OPERATIONS, auto_augment
     from fastreg.kernels.color import color_jitter
     from fastreg.kernels.corruptions import (
+        C_BAR_CORRUPTIONS,
         CORRUPTION_CATEGORIES,
         CORRUPTIONS,
         EXTRA_CORRUPTIONS,
@@ -32,7 +33,14 @@ _EXPORTS = {
     "cross_entropy": ("mixed_binary_cross_entropy", "mixed_cross_entropy", "scored_cross_entropy"),
     "attacks": ("fgsm_attack", "fgsm_step", "zero_sign_share"),
     "color": ("color_jitter",),
-    "corruptions": ("corrupt", "draw_fields", "CORRUPTIONS", "EXTRA_CORRUPTIONS", "CORRUPTION_CATEGORIES"),
+    "corruptions": (
+        "corrupt",
+        "draw_fields",
+        "CORRUPTIONS",
+        "EXTRA_CORRUPTIONS",
+        "C_BAR_CORRUPTIONS",
+        "CORRUPTION_CATEGORIES",
+    ),
     "jpeg": ("jpeg_round_trip",),
     "modules": ("BatchAugment", "MixedBinaryCrossEntropy", "MixedCrossEntropy"),
     "types": ("Batch", "Plan", "Targets"),
@@ -57,6 +65,7 @@ __all__ = [
     "draw_fields",
     "CORRUPTIONS",
     "EXTRA_CORRUPTIONS",
+    "C_BAR_CORRUPTIONS",
     "CORRUPTION_CATEGORIES",
     "jpeg_round_trip",
     "BatchAugment",

@@ -76,6 +76,20 @@ OPERATIONS: dict[str, int] = {
     "elastic_corners": 74,
     "elastic_shift": 75,
     "spatter": 76,
+    "single_frequency_greyscale": 77,
+    "cocentric_sine_waves": 78,
+    "plasma_noise": 79,
+    "sparkles": 80,
+    "sparkles_rays": 81,
+    "inverse_sparkles": 82,
+    "inverse_sparkles_rays": 83,
+    "perlin_gradient": 84,
+    "perlin_swap": 85,
+    "blue_noise_sample": 86,
+    "brownish_noise": 87,
+    "checkerboard_cutout": 88,
+    "checkerboard_grid": 89,
+    "caustic_refraction": 90,
 }
 
 OCCURRENCE = 32  # a sample's key has its occurrence from this bit on

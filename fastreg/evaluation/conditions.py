@@ -106,7 +106,7 @@ def corruption_conditions(
     Raises:
         InputError: an unknown name, or a severity that is not 1 to 5.
     """
-    known = [*CORRUPTIONS, *kernels.EXTRA_CORRUPTIONS]
+    known = [*CORRUPTIONS, *kernels.EXTRA_CORRUPTIONS, *kernels.C_BAR_CORRUPTIONS]
     if isinstance(corruptions, str):
         corruptions = [name.strip() for name in corruptions.split(",")]
     names = list(dict.fromkeys(corruptions or CORRUPTIONS))

@@ -71,6 +71,7 @@ class EvalConfig:
     imagenet_c_dir: str | Path | None = None
     resize_official: bool = False
     cifar_c_dir: str | Path | None = None
+    imagenet_c_bar_dir: str | Path | None = None
     ood_dir: str | Path | None = None
     odin_split: bool = False
 

@@ -156,6 +156,12 @@ def notes(card: ScorecardData, suite: str) -> list[str]:
     messages = []
     if card.results(suite) and (lacking := card.missing(suite)):
         messages.append(f"{suite} is partial, so it has no total; missing: {', '.join(lacking)}.")
+    return messages + other_files(card, suite)
+
+
+def other_files(card: ScorecardData, suite: str) -> list[str]:
+    """The conditions whose files differ from the data's images."""
+    messages = []
     for condition, row in card.results(suite).items():
         if row["n"] != card.data["n"] or row.get("differs"):
             how = f" ({row['differs']})" if row.get("differs") else ""

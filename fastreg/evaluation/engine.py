@@ -71,7 +71,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         constants: severities of "imagenet224", "imagenet299", "tiny64" or "cifar32"; "auto" selects them by size.
         corruptions, severities: only these, as lists or joined by commas; the suite then has no total.
         frost_dir: folder of the five frost textures.
-        imagenet_c_dir, cifar_c_dir: read the published files there instead of generating them.
+        imagenet_c_dir, cifar_c_dir, imagenet_c_bar_dir: read the published files there instead of generating them.
         resize_official: resize the files of ``imagenet_c_dir`` as wholes if they have another size than ``size``.
         ood_dir: folder of the out-of-distribution sets.
         odin_split: leave out the images that ODIN used for tuning.

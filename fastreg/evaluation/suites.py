@@ -10,6 +10,7 @@ from functools import partial
 
 from fastreg.errors import InputError, unknown
 from fastreg.evaluation import attack_suites, build_suite, corruption_suite, ood, published_sets
+from fastreg.evaluation.c_bar_suite import SUITE as IMAGENET_C_BAR
 from fastreg.evaluation.calibration_extended import SUITE as CALIBRATION_EXTENDED
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
@@ -54,9 +55,9 @@ def _paper(data: str, size: int) -> list[str]:
 
 
 def _full(data: str, size: int) -> list[str]:
-    """All suites but those of the corruptions of another size."""
-    other = {name for name, row in ROWS.items() if row.severities} - set(_paper(data, size))
-    return [name for name, row in ROWS.items() if row.expands is None and name not in other]
+    """All suites but those of the corruptions of another size, and those that must be named."""
+    other = {name for name, row in ROWS.items() if row.severities and row.paper} - set(_paper(data, size))
+    return [name for name, row in ROWS.items() if row.expands is None and not row.named_only and name not in other]
 
 
 _CLEAN = ("clean",)
@@ -94,6 +95,7 @@ _TABLE = (
         "APGD-CE, APGD-T, FAB-T and Square, epsilon 8/255 (needs torchattacks)",
         attack_suites.autoattack,
         figures={"autoattack_error": Figure("AutoAttack", "top-1 error after AutoAttack", share=True)},
+        named_only=True,
         altered=attack_suites.altered,
         notes=attack_suites.notes,
     ),
@@ -133,6 +135,7 @@ _TABLE = (
         notes=corruption_suite.notes,
         tables=corruption_suite.tables,
     ),
+    IMAGENET_C_BAR,
     Suite(
         "calibration",
         "ECE with 20 bins, Brier score and likelihood on the unchanged images",

@@ -119,6 +119,7 @@ class Suite(NamedTuple):
         needs_clean: whether the clean images are measured too.
         paper: kinds of data set ("imagenet", "cifar") for which the paper reports it.
         severities: whether conditions are named ``<corruption>/<severity>``.
+        named_only: whether ``full`` leaves it out: it takes days on a whole set, or needs another package.
         expands: function from ``(data set's name, size)`` to the names of the suites that this one stands for.
         altered: departures of the settings from the paper's, one phrase each.
         notes: warnings about the figures, one sentence each.
@@ -133,6 +134,7 @@ class Suite(NamedTuple):
     needs_clean: bool = False
     paper: tuple[str, ...] = ()
     severities: bool = False
+    named_only: bool = False
     expands: Callable[[str, int], Sequence[str]] | None = None
     altered: Callable[[ScorecardData, str], list[str]] = nothing
     notes: Callable[[ScorecardData, str], list[str]] = nothing

@@ -1,4 +1,4 @@
-"""ImageNet-C and CIFAR-C in batches: ``corrupt`` and the random fields it takes.
+"""ImageNet-C, CIFAR-C and ImageNet-C-bar in batches: ``corrupt`` and the random fields it takes.
 
 Source: Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
 (ICLR 2019), as its generation scripts compute it, quirks included. The README of this folder lists the quirks.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels.corruptions import (
+    c_bar,
     color,
     defocus,
     elastic,
@@ -43,8 +44,16 @@ from fastreg.kernels.corruptions.pixels import on
 from fastreg.kernels.corruptions.table import TABLE, Corruption, register
 from fastreg.kernels.jpeg import jpeg_round_trip
 
-__all__ = ["CORRUPTIONS", "CORRUPTION_CATEGORIES", "EXTRA_CORRUPTIONS", "corrupt", "draw_fields"]
+__all__ = [
+    "CORRUPTIONS",
+    "CORRUPTION_CATEGORIES",
+    "C_BAR_CORRUPTIONS",
+    "EXTRA_CORRUPTIONS",
+    "corrupt",
+    "draw_fields",
+]
 
+C_BAR_CORRUPTIONS = tuple(c_bar.LEVELS)  # ImageNet-C-bar's ten
 # Every module that makes rows of the table; extra corruptions keep this order.
 MODULES = (
     noise,
@@ -101,12 +110,13 @@ def corrupt(
 
     Args:
         images: uint8 [B, n, n, 3], RGB.
-        name: One of ``CORRUPTIONS`` or ``EXTRA_CORRUPTIONS``.
+        name: One of ``CORRUPTIONS``, ``EXTRA_CORRUPTIONS`` or ``C_BAR_CORRUPTIONS``.
         severity: 1 to 5.
         seed: Key of the random numbers.
         indices: int64 [B], index of each image in the data set, which enters the key. Needed by corruptions that draw,
             unless ``fields`` is given. The host draws: indices on a GPU are copied to it, which synchronizes.
         constants: "imagenet224", "imagenet299", "tiny64", "cifar32", or "auto" for the set of the images' size.
+            ImageNet-C-bar has one set, for every size.
         jpeg: Add ImageNet-C's JPEG round trip at quality 85.
         fields: The random fields, as ``draw_fields`` gives them. None: drawn from ``seed`` and ``indices``.
         textures: The five frost textures, uint8 RGB arrays [H, W, 3]. Needed by frost, unless ``fields`` is given.
@@ -163,7 +173,7 @@ def draw_fields(
     """Draw the random fields that ``corrupt`` would use for these samples.
 
     Args:
-        name: One of ``CORRUPTIONS`` or ``EXTRA_CORRUPTIONS``.
+        name: One of ``CORRUPTIONS``, ``EXTRA_CORRUPTIONS`` or ``C_BAR_CORRUPTIONS``.
         severity: 1 to 5.
         seed: Key of the random numbers.
         indices: int64 [B], or other integers, on the host: index of each image in the data set.
@@ -187,6 +197,10 @@ def draw_fields(
         * elastic_transform: ``corner_shift`` float32 [B, 3, 2], pixels (x, y); ``dx`` and ``dy`` float32 [B, n, n] in
           (-1, 1), before smoothing
         * spatter: ``normal`` [B, n, n]
+        * ImageNet-C-bar: lengths in pixels, angles in radians, rows before columns where a word names both. numbers per
+          image float64 [B]; ``center`` [B, 2] (``sparkles`` [B, 5, 2]); ``rays`` int64 [B] or [B, 5], with ``normal``
+          [..., 199]; ``phase`` float64 [B, n * n // 2] (``brownish_noise`` [B, 3, n * n // 2]); ``uniform`` [B, 1600];
+          ``gradient`` int16 [B, 256, 2] and ``permutation`` int64 [B, 256]
 
     Raises:
         TypeError: ``textures`` has the wrong type.
@@ -216,9 +230,11 @@ def draw_fields(
 
 def _look_up(name: str, severity: int, size: int, constants: str) -> tuple[Corruption, Any, str]:
     """The row, the constant of its severity, and the name of the set of constants."""
-    if not isinstance(name, str) or name not in TABLE:
-        raise ValueError(not_known("name", name, (*CORRUPTIONS, *_extra())))
+    if not isinstance(name, str) or name not in TABLE.keys() | c_bar.TABLE.keys():
+        raise ValueError(not_known("name", name, (*CORRUPTIONS, *_extra(), *C_BAR_CORRUPTIONS)))
     severity = whole_number("severity", severity, SEVERITIES[0], SEVERITIES[-1])
+    if name in c_bar.TABLE:
+        return c_bar.TABLE[name], c_bar.LEVELS[name][severity - 1], constants
     constants = resolve(constants, size)
     return TABLE[name], CONSTANTS[constants][name][severity - 1], constants
 

@@ -45,6 +45,9 @@ KINDS = {
     "float": Kind(("float",), lambda x, _: x.isfinite(), "finite numbers"),
     "number": Kind(("float", "integer"), lambda x, _: x.isfinite(), "finite numbers"),
     "count": Kind(("integer", "float"), _is_count, "whole numbers of 0 or more"),
+    "positive": Kind(("float", "integer"), lambda x, _: x.isfinite() & (x > 0), "finite numbers above 0"),
+    "rays": Kind(("integer",), lambda x, _: (x >= 1) & (x <= 199), "whole numbers from 1 to 199"),
+    "byte": Kind(("integer", "uint8"), lambda x, _: (x >= 0) & (x <= 255), "whole numbers from 0 to 255"),
     "shift": Kind(("integer",), _in_reach, "whole numbers from {low} to {high} where pixels move"),
     "bool": Kind(("bool",)),
     "uint8": Kind(("uint8",)),
@@ -78,11 +81,12 @@ def check_fields(fields: Any, row: Corruption, parameter: Any, images: Tensor) -
     if set(fields) != set(row.fields):
         wanted = f"takes the fields {', '.join(row.fields)}" if row.fields else "draws nothing and takes no fields"
         raise ValueError(f"`fields` holds {', '.join(map(str, fields)) or 'none'}: {row.name} {wanted}.")
-    sizes = row.sizes(parameter)
+    n, sizes = images.shape[1], row.sizes(parameter)
+    sides = {"n": n, "half": n * n // 2, **sizes}
     result = {}
     for field, (kind, shape) in row.fields.items():
         dtypes, valid, words = KINDS[kind]
-        wanted_shape = [len(images), *({"n": images.shape[1], **sizes}.get(side, side) for side in shape)]
+        wanted_shape = [len(images), *(sides.get(side, side) for side in shape)]
         named = f"`fields[{field!r}]`"
         try:
             values = torch.as_tensor(fields[field]).detach()

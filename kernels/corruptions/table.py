@@ -23,7 +23,7 @@ class Corruption(NamedTuple):
         apply: ``apply(images, parameter, fields)`` gives uint8 [B, n, n, 3]. ``parameter`` is the severity's constant.
         draw: ``draw(key, n, parameter, images)`` gives the random fields. None: the corruption draws nothing.
         fields: For each field its kind, a key of ``check_fields.KINDS``, and its shape behind the batch. "n" is the
-            side of the image; other words are keys of ``sizes``.
+            side of the image, "half" half its number of pixels; other words are keys of ``sizes``.
         sizes: ``sizes(parameter)`` gives the numbers that the fields' shapes and ranges depend on.
         fused: ``fused(name, images, parameter, key)`` draws and applies in one kernel, with no field in memory.
         per_image: The CPU route works image by image, so it needs no chunks.

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._pytree import tree_map_only
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver, jit
 
@@ -92,3 +93,31 @@ def assert_registered(variants: Iterable[Variant], launches: Iterable[Launch]) -
     for kernel, request in launches:
         unlike = [{k: (v.get(k), w) for k, w in request.items() if v.get(k) != w} for v in registered[kernel]]
         assert {} in unlike, f"{kernel}, (variant, launch): {unlike}"
+
+
+class Watch(TorchDispatchMode):
+    """Raises where the host would wait for the device, or an operation works on both."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func not in (aten._local_scalar_dense.default, aten.nonzero.default), "a value was read"
+        out = func(*args, **(kwargs or {}))
+        seen = {leaf.device.type for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)}
+        sent = func is aten._to_copy.default and out.is_cuda and (kwargs or {}).get("non_blocking")
+        assert sent or "cuda" not in seen or seen == {"cuda"}, f"{func} works on {seen}"
+        return out
+
+
+def getitem(x: torch.Tensor, places) -> torch.Tensor:
+    """``x[places]`` by operations: Python's brackets ask a torch built without CUDA for the device."""
+    places = places if isinstance(places, tuple) else (places,)
+    axis = 0
+    for i, place in enumerate(places):
+        if place is Ellipsis:
+            axis = x.dim() - sum(p is not None for p in places[i + 1 :])
+        elif place is None:
+            x, axis = x.unsqueeze(axis), axis + 1
+        elif isinstance(place, int):
+            x = x.select(axis, place)
+        else:
+            x, axis = aten.slice(x, axis, place.start, place.stop, place.step or 1), axis + 1
+    return x

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from triton.runtime import jit
 
 from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt, draw_fields
@@ -21,37 +19,9 @@ from fastreg.kernels.dispatch import INTERPRETED
 from fastreg.kernels.jpeg import kernels as jpeg_kernels
 from fastreg.kernels.jpeg.registry import OPS as JPEG_OPS
 from tests.kernels.corruptions.golden_cases import frost_textures
-from tests.kernels.fake_cuda import assert_registered, aten, fake
+from tests.kernels.fake_cuda import Watch, assert_registered, aten, fake, getitem
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="TRITON_INTERPRET=1 replaces the launcher")
-
-
-class Watch(TorchDispatchMode):
-    """Raises where the host would wait for the device, or an operation works on both."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        assert func not in (aten._local_scalar_dense.default, aten.nonzero.default), "a value was read"
-        out = func(*args, **(kwargs or {}))
-        seen = {leaf.device.type for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)}
-        sent = func is aten._to_copy.default and out.is_cuda and (kwargs or {}).get("non_blocking")
-        assert sent or "cuda" not in seen or seen == {"cuda"}, f"{func} works on {seen}"
-        return out
-
-
-def getitem(x: torch.Tensor, places) -> torch.Tensor:
-    """``x[places]`` by operations: Python's brackets ask a torch built without CUDA for the device."""
-    places = places if isinstance(places, tuple) else (places,)
-    axis = 0
-    for i, place in enumerate(places):
-        if place is Ellipsis:
-            axis = x.dim() - sum(p is not None for p in places[i + 1 :])
-        elif place is None:
-            x, axis = x.unsqueeze(axis), axis + 1
-        elif isinstance(place, int):
-            x = x.select(axis, place)
-        else:
-            x, axis = aten.slice(x, axis, place.start, place.stop, place.step or 1), axis + 1
-    return x
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS + EXTRA_CORRUPTIONS)
