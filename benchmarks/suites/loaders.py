@@ -172,4 +172,5 @@ def lengthened(source: Any, times: int) -> Any:
             setattr(longer, name, np.tile(value, times))
         elif isinstance(value, list) and len(value) == len(source):
             setattr(longer, name, value * times)
+    longer.read = lambda index: source.read(int(index) % len(source))  # a FileList is as long as before
     return longer

@@ -212,7 +212,7 @@ def _pair(
 
 def _grown(config: Config, options: BenchmarkOptions, classes: int) -> Iterator[Case]:
     """The plain step with a quarter of the batch, and with 5/7 of the side (160 px for 224)."""
-    batch, size = (config.batch_size or 0) // 4, config.size * 5 // 7
+    batch, size = max((config.batch_size or 0) // 4, 1), config.size * 5 // 7
     for name, more in ((f"batch {batch}", {"batch_size": batch}), (f"{size} px", {"size": size})):
         other = configure(options, reg="none", **more)
         yield Case(f"step none, {name}", partial(_alone, options, f"step none, {name}", other, classes))

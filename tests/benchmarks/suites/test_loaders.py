@@ -7,8 +7,10 @@ import time
 import pytest
 
 from fastreg.benchmarks.record import FAILED
-from fastreg.benchmarks.suites.loaders import CASES, FORMS, alternate
+from fastreg.benchmarks.suites.loaders import CASES, FORMS, alternate, lengthened
 from fastreg.errors import InputError
+from fastreg.pipelines import open_dataset
+from tests.support import write_tiny_imagenet
 
 
 def test_loaders_take_turns_and_their_queue_is_not_counted():
@@ -75,3 +77,12 @@ def test_the_speed_mode_has_fastregs_loaders_only(scope, monkeypatch):
     for case in loaders.cases(BenchmarkOptions(torch.device("cpu"), scope), {}):
         list(case.rows())
     assert seen == [(["fastreg"], 8)]
+
+
+def test_a_lengthened_source_has_every_sample_again(tmp_path):
+    source = open_dataset("imagenet", "train", write_tiny_imagenet(tmp_path, train=3))
+    longer = lengthened(source, 2)
+    assert len(longer) == 2 * len(source)
+    for index in (0, 5, 11):
+        assert longer.read(index + len(source)) == longer.read(index) == source.read(index)
+        assert longer.labels[index + len(source)] == source.labels[index]
