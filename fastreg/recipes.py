@@ -215,7 +215,15 @@ def resolve(name: str, dataset: str, *, gpu: bool) -> tuple[Recipe, str]:
 
 
 def unknown_recipe(name: str, kind: str = "`recipe`") -> InputError:
-    """The error for a name that no recipe has."""
+    """The error for a name that no recipe has.
+
+    Args:
+        name: what was given.
+        kind: what the name stands for, in the message.
+
+    Returns:
+        An InputError with the nearest names.
+    """
     nearest = difflib.get_close_matches(name, ["auto", *ALL], n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
     groups = ", ".join(sorted({f"{one.rpartition('/')[0]}/..." for one in ALL}))

@@ -172,5 +172,7 @@ def lengthened(source: Any, times: int) -> Any:
             setattr(longer, name, np.tile(value, times))
         elif isinstance(value, list) and len(value) == len(source):
             setattr(longer, name, value * times)
-    longer.read = lambda index: source.read(int(index) % len(source))  # a FileList is as long as before
+    for name in ("read", "describe"):  # a FileList is as long as before
+        method = getattr(source, name)
+        setattr(longer, name, lambda index, method=method: method(int(index) % len(source)))
     return longer
