@@ -47,10 +47,10 @@ def train(dataset: What = None, **flags: Any) -> None:
     from fastreg.models.own import is_own
     from fastreg.training import make_config
     from fastreg.training import train as run
-    from fastreg.training.config import continue_config
     from fastreg.training.config_file import read_config
     from fastreg.training.loss import read_class_weight
     from fastreg.training.resume import settings_at
+    from fastreg.training.run_config import continue_config
     from fastreg.training.seeds import of_seeds, parse_seeds
 
     if seeds is not None and (flags["seed"] is not None or resume not in (None, "auto")):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastreg.training.config import Config, make_config
+from fastreg.training.config import Config
+from fastreg.training.run_config import make_config
 
 if TYPE_CHECKING:
     from fastreg.training.trainer import train

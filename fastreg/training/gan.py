@@ -24,7 +24,7 @@ from fastreg.log import log
 from fastreg.models.wgan import Critic, Generator, critic_loss, dequantise, generator_loss
 from fastreg.pipelines import open_dataset
 from fastreg.progress import progress
-from fastreg.training.config import check_range
+from fastreg.training.config_checks import check_range
 from fastreg.training.resume import command_to_continue, run_at
 from fastreg.training.signals import stop_signals
 

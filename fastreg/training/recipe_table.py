@@ -8,7 +8,8 @@ from typing import Any
 from fastreg.departures import departure_table, departures, numbers
 from fastreg.published_recipes import TARGETS
 from fastreg.recipes import ALL, PAPER
-from fastreg.training.config import Config, added_settings, make_config, to_dict
+from fastreg.training.config import Config, added_settings, to_dict
+from fastreg.training.run_config import make_config
 
 _COLUMNS = ["recipe", "model", "--reg", "--ls", "epochs", "batch", "optimizer", "rate, times 0.1 at epoch"]
 _COLUMNS += ["weight decay", "pixels", "jitter, lighting", "departures", "with `--faithful`"]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fastreg.errors import InputError
-from fastreg.training.config import Config, check_range
+from fastreg.training.config import Config
+from fastreg.training.config_checks import check_range
 from fastreg.training.resume import default_name
 
 

@@ -101,11 +101,10 @@ def start_triton(images: Tensor, epsilon: float, seed: int, indices: Tensor, cli
     out = torch.empty_like(images)
     n = C * H * W
     operation = OPERATIONS["attack_start"]
-    for first in range(0, B, LARGEST_GRID):
-        rows = slice(first, first + LARGEST_GRID)
-        grid = (cdiv(n, START), min(B - first, LARGEST_GRID))
-        start_kernel[grid](
-            out[rows], images[rows], indices[rows], float(epsilon), signed(seed), *images.stride(), W, n, C, START,
-            clip, operation,
-        )  # fmt: skip
+    for part, *inputs in zip(*(tensor.split(LARGEST_GRID) for tensor in (out, images, indices))):
+        if len(part) == 0:
+            break  # an empty batch is one empty part
+        start_kernel[(cdiv(n, START), len(part))](
+            part, *inputs, float(epsilon), signed(seed), *images.stride(), W, n, C, START, clip, operation
+        )
     return out

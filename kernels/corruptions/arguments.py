@@ -43,11 +43,11 @@ def check_images(images: Any) -> None:
 
 
 def sample_indices(indices: Any, batch: int | None = None) -> np.ndarray:
-    """int64 [B] on the host, which draws from them. ValueError unless they are ``batch`` whole numbers."""
+    """int64 [B] modulo 2^32, on the host, which draws from them. ValueError unless they are ``batch`` whole numbers."""
     samples = np.atleast_1d(indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices))
     wanted = "whole numbers" if batch is None else f"{batch} whole numbers"
     if samples.ndim != 1 or len(samples) != (len(samples) if batch is None else batch):
         raise ValueError(f"`indices` has shape {list(samples.shape)}: give {wanted}, one per image.")
     if len(samples) and not np.issubdtype(samples.dtype, np.integer):  # an empty list is of floats
         raise ValueError(f"`indices` holds {samples.dtype} values: give {wanted}, one per image.")
-    return samples.astype(np.int64)
+    return samples.astype(np.int64) & 0xFFFFFFFF  # the upper half of a key is an occurrence, which none has here

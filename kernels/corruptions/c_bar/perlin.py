@@ -36,7 +36,9 @@ def perlin_noise(images: Tensor, level: float, fields: dict) -> Tensor:
     permutation = on(fields["permutation"].long(), images.device)
     row, _ = rows_and_columns(n, images.device)
     at = row[:, 0] * (1 / (32 * n / 224))
-    noise = sum(_noise(frequency * at, gradient, permutation).abs() / frequency for frequency in (1, 2, 4, 8, 16))
+    noise = _noise(at, gradient, permutation).abs()
+    for frequency in (2, 4, 8, 16):
+        noise += _noise(frequency * at, gradient, permutation).abs() / frequency
     noise = (0.5 * noise + 0.5).clamp(0, 1)[..., None]
     amount = level * 0.5 / 10
     return to_levels((images.float() * (1 - amount)).double() + 255 * amount * noise)

@@ -10,7 +10,7 @@ from fastreg import files, runs
 from fastreg.errors import InputError
 from fastreg.evaluation import load_classifier
 from fastreg.models import create_model
-from fastreg.training.config import continue_config
+from fastreg.training.run_config import continue_config
 from tests.support import write_tiny_imagenet
 
 MODULE = """

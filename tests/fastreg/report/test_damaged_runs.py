@@ -118,7 +118,7 @@ def test_a_progress_bar_shows_names_as_text(monkeypatch):
 
 @pytest.mark.parametrize(("key", "value"), [("epochs", "x"), ("milestones", 3), ("reg_args", [1]), ("size_ramp", None)])
 def test_a_wrong_type_in_the_config_of_a_resumed_run_is_one_sentence(tmp_path, key, value):
-    from fastreg.training.config import continue_config
+    from fastreg.training.run_config import continue_config
 
     run = {**tiny.settings("none", tmp_path, tmp_path).__dict__, "data_root": str(tmp_path), key: value}
     with pytest.raises(InputError, match=r"`?\w+`? ") as caught:

@@ -13,8 +13,9 @@ from fastreg.evaluation import Scorecard
 from fastreg.recipes import PAPER
 from fastreg.report import paper, paper_comparison, print_scorecard, write_report
 from fastreg.report.paper_comparison import FREE, N_TRAIN, recipe, training_differences
-from fastreg.training.config import ADDED, Config, make_config, to_dict
+from fastreg.training.config import ADDED, Config, to_dict
 from fastreg.training.recipe_table import recipe_config
+from fastreg.training.run_config import make_config
 from tests.fastreg.report.make_runs import make_run, paper_settings, read_report
 
 # setting -> another value, and the settings without which it has no effect

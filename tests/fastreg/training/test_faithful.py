@@ -19,7 +19,8 @@ from fastreg.kernels import Batch, Plan
 from fastreg.pipelines.order import Order
 from fastreg.training import Config, make_config, setup, train, trainer
 from fastreg.training.color_jitter import draw, make_unclipped_augment
-from fastreg.training.config import continue_config, to_dict
+from fastreg.training.config import to_dict
+from fastreg.training.run_config import continue_config
 from fastreg.training.setup import training_switches
 from fastreg.training.train_step import TrainStep
 from tests.fastreg.training import tiny_runs

@@ -15,7 +15,8 @@ from fastreg import runs
 from fastreg.cli import main
 from fastreg.errors import InputError, RunError
 from fastreg.training import make_config, train
-from fastreg.training.config import continue_config, to_dict
+from fastreg.training.config import to_dict
+from fastreg.training.run_config import continue_config
 from fastreg.training.train_step import TrainStep
 from tests.fastreg.training.tiny_runs import REGS, Stopped, settings, stop_at
 

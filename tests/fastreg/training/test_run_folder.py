@@ -11,8 +11,8 @@ import pytest
 from fastreg import files, runs
 from fastreg.errors import InputError
 from fastreg.training import Config, train, trainer
-from fastreg.training.config import continue_config
 from fastreg.training.resume import claim_folder, settings_at
+from fastreg.training.run_config import continue_config
 from tests.fastreg.training.tiny_runs import Stopped, settings, stop_at
 
 FORK = multiprocessing.get_context("fork")
