@@ -97,7 +97,7 @@ def step_triton(
 
 def start_triton(images: Tensor, epsilon: float, seed: int, indices: Tensor, clip: bool) -> Tensor:
     """``start_in_ball`` on checked arguments."""
-    B, C, H, W = images.shape
+    C, H, W = images.shape[1:]
     out = torch.empty_like(images)
     n = C * H * W
     operation = OPERATIONS["attack_start"]

@@ -275,3 +275,10 @@ def test_the_sanitizers_findings_are_failures(code, ok, detail, tmp_path, monkey
 
 def test_the_sanitizer_launches_every_kernel_once():
     assert sanitize.main("cpu") == 0
+
+
+@pytest.mark.slow
+def test_the_full_plan_is_walked():
+    """Every case of every suite is set up and called once, at its small size."""
+    names = [line.name for line in plan.plan("full")]
+    assert {name.split(":")[0] for name in names} >= {"kernels", "loss", "throughput", "corruptions", "eval"}
