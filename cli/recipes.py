@@ -57,8 +57,8 @@ def _print_groups(names: list[str]) -> None:
         for last, row in rows.items():
             own = ", ".join(row[field] for field in fields if row[field] != shared.get(field))
             entries.append(f"{last} ({own})".replace(" ", "\0") if own else last)
-        indents = {"initial_indent": "  ", "subsequent_indent": "  "}
-        lines = textwrap.wrap("  ".join(entries), 100, break_on_hyphens=False, **indents)
+        joined = "  ".join(entries)
+        lines = textwrap.wrap(joined, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
         typer.echo("\n".join(lines).replace("\0", " ") + "\n")
 
 
