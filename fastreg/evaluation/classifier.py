@@ -174,7 +174,8 @@ class Classifier:
         try:
             found = self._try(2, size)
         except InputError as first:
-            if self.pad_to or self.batch_size <= 2:
+            raised = first.__cause__ is not None  # by the model; otherwise its output is no batch of logits
+            if not raised or self.pad_to or self.batch_size <= 2:
                 raise
             self.pad_to = self.batch_size
             try:
@@ -185,6 +186,8 @@ class Classifier:
             try:
                 self._try(3, size)
             except InputError as error:
+                if error.__cause__ is None:
+                    raise
                 if self.batch_size != 2:
                     raise InputError(
                         f"{str(error).partition(': it gets')[0]}, but not on two: give 2 as `batch_size`."

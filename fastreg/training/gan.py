@@ -7,6 +7,7 @@ resumed run ends with the same weights.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable
@@ -199,13 +200,22 @@ def _restore(folder: Path, pair: _Pair, settings: dict[str, Any], resume: bool, 
     if differing:
         raise InputError(f"{folder} was started with another {', '.join(differing)}: use the same, or another `name`.")
     pair.load(state)
-    rows = [row for row in runs.read_rows(folder / "log.jsonl") if row["step"] <= state["step"]]
+    rows = [row for row in _rows(folder) if row["step"] <= state["step"]]
     files.atomic_write(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return state["step"]
 
 
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of log.jsonl; a line cut off by a kill is left out."""
+    path, rows = folder / "log.jsonl", []
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
+
+
 def _log(folder: Path, row: dict[str, Any]) -> None:
-    rows = [*runs.read_rows(folder / "log.jsonl"), row]
+    rows = [*_rows(folder), row]
     files.atomic_write(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 

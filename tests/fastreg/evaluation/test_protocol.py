@@ -93,6 +93,7 @@ def test_the_published_preparation_gives_the_packages_pixels(imagenet, unloaded,
 
 
 def test_the_protocol_is_for_published_weights(imagenet, tmp_path):
+    (tmp_path / "w.pth").touch()
     with pytest.raises(InputError, match="`protocol` published is for weights that timm and torchvision publish"):
         command.run(weights=tmp_path / "w.pth", model="resnet18", protocol="published")
     with pytest.raises(InputError, match=r"unknown `protocol` 'papers'.*did you mean 'paper'"):

@@ -75,7 +75,7 @@ def command(quick, capsys):
     return run
 
 
-SETTINGS = "--stem cifar --epochs 2 -b 4 --img-size 16 --device cpu --workers 1 --name run --lr 0.05"
+SETTINGS = "--stem cifar --epochs 2 -b 4 --img-size 16 --eval-size 32 --device cpu --workers 1 --name run --lr 0.05"
 
 
 def test_an_added_method_trains_to_the_end(stripes, command, tmp_path):
