@@ -48,6 +48,7 @@ def found(request, tmp_path_factory) -> tuple[dict[str, Any], tuple[str, ...]]:
     return json.loads(out.read_text()), tuple(CASES[request.param].split(","))
 
 
+@pytest.mark.slow
 def test_portable_values(record, old, found):
     """Settings, names, integers and uint8 images are those of 25d715e on every CPU."""
     new, cases = found

@@ -68,6 +68,7 @@ def test_as_a_command_it_exits_1_and_names_the_row(tmp_path, capsys):
     assert ours(edited)[0]["name"] in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
 def test_a_doubled_time_in_a_committed_record_is_found(path):
     found = record.read(path)

@@ -201,6 +201,7 @@ def test_synthetic_hands_out_one_batch_with_true_labels(train):
     assert second.labels.tolist() == train.labels[second.indices.numpy()].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DECODERS)
 def test_memory_stays_flat_over_twenty_epochs(val, name):
     """Resident memory at the end is what it was after the first epochs: to 4 MiB, and for DALI, whose pools settle

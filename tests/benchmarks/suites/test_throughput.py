@@ -17,6 +17,7 @@ def data(tmp_path_factory):
     return write_tiny_imagenet(tmp_path_factory.mktemp("tiny"), train=16)
 
 
+@pytest.mark.slow
 def test_throughput_on_a_data_set(data, tmp_path, monkeypatch):
     monkeypatch.setattr(throughput, "LOADERS", ("folder", "nonsense"))
     options = {"device": "cpu", "batch_size": 4, "size": 32, "data_dir": str(data), "quick": True, "out": tmp_path}

@@ -61,7 +61,12 @@ def test_there_are_34():
     assert sum(name.startswith("paper/cifar100/") for name in PAPER) == 22
 
 
-@pytest.mark.parametrize("name", PAPER)
+# one of each kind of method; the others are slow
+QUICK = tuple(f"paper/{name}" for name in ("imagenet/baseline", "cifar100/mixup", "cifar100/alp", "cifar100/ood_svhn"))
+ROWS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PAPER]
+
+
+@pytest.mark.parametrize("name", ROWS)
 def test_two_steps_at_full_depth(name, one_thread):
     config = small(name)
     classes = 100 if config.dataset == "cifar100" else 1000

@@ -59,6 +59,7 @@ def test_four_plain_epochs_learn(image_folders, tmp_path):
     assert min(errors) < 50  # of 64 images in four classes: 75 is the chance level
 
 
+@pytest.mark.slow
 def test_killed_at_random_steps_and_in_a_checkpoint_write_ends_bit_identical(image_folders, whole, tmp_path):
     words = train_words(
         image_folders, tmp_path, "killed", "--recovery-interval", "2", "--log-interval", "3", "--resume", "auto"
