@@ -126,6 +126,9 @@ def run(
     fixed = source.canvas if source.layout != "folder" else None  # CIFAR's
     if not fixed and trained.get("eval_size"):
         given.setdefault("size", trained["eval_size"])
+    for name in ("crop_pct", "interpolation") if not fixed and not foreign else ():  # of the run's validation
+        if name in trained:
+            given.setdefault(name, trained[name])
     size = fixed[0] if fixed else given.get("size", 224)
     if trained.get("fixed_size", size) not in (None, size):
         side = trained["fixed_size"]

@@ -60,20 +60,37 @@ def test_all_corruptions_run_at_a_size_that_was_never_published_and_the_card_not
     assert "frost_scale" not in published.suites["imagenet-c"]["settings"]
 
 
-@pytest.mark.parametrize(("dataset", "suite"), [("imagenet", "imagenet-c"), ("folder", "paper")])
-@pytest.mark.parametrize("size", [24, 32, 36])
-def test_the_next_step_that_train_prints_works_for_every_size(dataset, suite, size, textures, tmp_path):
+def stored_run(tmp_path, **settings):
+    """A run folder with an untrained model and a tiny data set."""
     from fastreg import files, runs
-    from fastreg.evaluation.from_checkpoint import run
     from fastreg.models import create_model
 
     data = write_tiny_imagenet(tmp_path / "data", val=1)
-    config = {"dataset": dataset, "data_dir": str(data), "model": "resnet18", "model_args": {}, "stem": "imagenet"}
-    config |= {"num_classes": 4, "classes": [f"class{i}" for i in range(4)], "eval_size": size}
+    config = {"dataset": "imagenet", "data_dir": str(data), "model": "resnet18", "model_args": {}, "stem": "imagenet"}
+    config |= {"num_classes": 4, "classes": [f"class{i}" for i in range(4)], **settings}
     files.write_json(tmp_path / "run" / "config.json", config)
     state = {"config": config, "model": create_model("resnet18", 4).state_dict()}
     runs.save_checkpoint(tmp_path / "run" / "best.pt", state)
-    card, folder = run(tmp_path / "run", suite, corruptions="frost,motion_blur", severities="1", device="cpu")
+    return tmp_path / "run"
+
+
+def test_a_run_is_evaluated_with_the_crop_of_its_validation(tmp_path):
+    from fastreg.evaluation.from_checkpoint import run
+
+    folder = stored_run(tmp_path, eval_size=32, crop_pct=0.95, interpolation="bicubic")
+    card, _ = run(folder, "clean", device="cpu")
+    assert (card.data["size"], card.data["crop_pct"], card.data["interpolation"]) == (32, 0.95, "bicubic")
+    card, _ = run(folder, "clean", device="cpu", crop_pct=0.875, interpolation="bilinear", out=tmp_path / "other")
+    assert card.decoding == ""
+
+
+@pytest.mark.parametrize(("dataset", "suite"), [("imagenet", "imagenet-c"), ("folder", "paper")])
+@pytest.mark.parametrize("size", [24, 32, 36])
+def test_the_next_step_that_train_prints_works_for_every_size(dataset, suite, size, textures, tmp_path):
+    from fastreg.evaluation.from_checkpoint import run
+
+    stored = stored_run(tmp_path, dataset=dataset, eval_size=size)
+    card, folder = run(stored, suite, corruptions="frost,motion_blur", severities="1", device="cpu")
     assert card.data["size"] == size
     suites = json.loads((folder / "scorecard.json").read_text())["suites"].values()
     assert any(len(rows["results"]) == 2 for rows in suites)
