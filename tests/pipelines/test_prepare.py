@@ -20,10 +20,15 @@ from fastreg.pipelines.beton import JPEG, RAW
 from fastreg.pipelines.beton_write import BetonWriter, Encoded, raw_bytes
 
 PREPARE = """
-import sys
+import os, sys, time
 from fastreg.pipelines import write_beton
+PACE
 write_beton("imagenet", sys.argv[1], sys.argv[2], jpeg_prob=0, workers=1)
 """
+
+
+# each durable write takes long enough for the signal to arrive before the last
+SLOWLY = "sync = os.fsync; os.fsync = lambda file: (time.sleep(0.2), sync(file))[1]"
 
 
 def test_control_c_while_preparing_then_the_same_command_continues(data, tmp_path):
@@ -31,7 +36,8 @@ def test_control_c_while_preparing_then_the_same_command_continues(data, tmp_pat
     write_beton("imagenet", data / "imagenet", whole, jpeg_prob=0)
     journal = path.with_name("val.beton.part.journal")
     child = subprocess.Popen(
-        [sys.executable, "-c", PREPARE, str(data / "imagenet"), str(path)], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", PREPARE.replace("PACE", SLOWLY), str(data / "imagenet"), str(path)],
+        stderr=subprocess.DEVNULL,
     )
     while not journal.exists() or journal.stat().st_size < 1200:  # some pages are durable
         assert child.poll() is None
@@ -50,7 +56,7 @@ def test_a_full_disk_while_preparing_loses_nothing(data, tmp_path):
     path = tmp_path / "val.beton"
     limit = 20 << 20
     child = subprocess.run(
-        [sys.executable, "-c", PREPARE, str(data / "imagenet"), str(path)],
+        [sys.executable, "-c", PREPARE.replace("PACE", ""), str(data / "imagenet"), str(path)],
         capture_output=True,
         text=True,
         preexec_fn=lambda: (

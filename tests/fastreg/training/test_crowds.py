@@ -117,7 +117,9 @@ calls, original = [], file_list._list
 file_list._list = lambda base, classes: calls.append(base) or original(base, classes)
 with init_distributed("cpu") as world:
     sets = open_sets(Config("imagenet", data_dir=sys.argv[1], batch_size=4), world)
-    print(world.rank, len(calls), [source.fingerprint for source in sets], flush=True)
+    fingerprints = [source.fingerprint for source in sets]
+    sys.stdout.write(f"{world.rank} {len(calls)} {fingerprints}\\n")  # one write: print makes two
+    sys.stdout.flush()
 """
 
 
