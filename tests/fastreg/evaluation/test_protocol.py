@@ -103,7 +103,7 @@ def test_the_protocol_is_for_published_weights(imagenet, tmp_path):
 
 
 def test_notes_name_flags_on_the_command_line_and_parameters_in_the_file(imagenet, tmp_path, monkeypatch, capsys):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "notes_module.py").write_text(
         "from tests.fastreg.evaluation.tiny_classifier import tiny_net\nnet = tiny_net(6)\n"
     )
     (tmp_path / "data" / "val").mkdir(parents=True)
@@ -111,7 +111,7 @@ def test_notes_name_flags_on_the_command_line_and_parameters_in_the_file(imagene
         (tmp_path / "data" / "val" / name).symlink_to(imagenet.root / "val" / folder)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    words = "eval --model mine:net --data folder:data --size 32 --out card --device cpu"
+    words = "eval --model notes_module:net --data folder:data --size 32 --out card --device cpu"
     monkeypatch.setattr(sys, "argv", ["fastreg", *words.split()])
     with pytest.raises(SystemExit) as left:
         main()

@@ -103,10 +103,11 @@ def test_fgsm_is_torchattacks(photographs, net):
 
 
 def test_the_command_line_finds_the_same_errors(photographs, net, tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("from tests.fastreg.evaluation.lite0 import lite0\n")
+    (tmp_path / "lite0_module.py").write_text("from tests.fastreg.evaluation.lite0 import lite0\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    words = f"eval --model mine:lite0 --data folder:{photographs} --classes all --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
+    words = f"eval --model lite0_module:lite0 --data folder:{photographs} --classes all"
+    words += " --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
     monkeypatch.setattr(
         sys, "argv", ["fastreg", *words.split(), "--suite", "clean", "--out", "card", "--device", "cpu"]
     )
@@ -116,5 +117,5 @@ def test_the_command_line_finds_the_same_errors(photographs, net, tmp_path, monk
     card = json.loads((tmp_path / "card" / "scorecard.json").read_text())
     given = {"mean": STATS, "std": STATS, "scored_classes": "all"}
     assert card["summary"] == pytest.approx(evaluate(net, "clean", photographs, **given).summary())
-    assert card["model"]["name"] == "mine:lite0"
+    assert card["model"]["name"] == "lite0_module:lite0"
     assert np.isfinite(card["summary"]["nll"])
