@@ -113,8 +113,10 @@ def _timm_draw(context: MethodContext, num_ops: int, magnitude: float, options: 
 
 
 def _without_replacement(context: MethodContext, keys: DrawKeys, count: int) -> np.ndarray:
-    """``count`` different operations per sample, one after the other by WEIGHTS: the first arrivals of 15 exponential
-    clocks whose rates are the weights."""
+    """``count`` different operations per sample, int64 [B, count], drawn without replacement with ``WEIGHTS``.
+
+    The smallest of independent exponential numbers with these rates have that distribution, in ascending order.
+    """
     uniform = philox.field(philox.uniform, context.seed, keys.samples, len(WEIGHTS), keys.epoch, "rand_choice")
-    arrival = -np.log1p(-uniform.astype(np.float64)) / WEIGHTS
-    return np.argsort(arrival, axis=1, kind="stable")[:, :count]
+    exponential = -np.log1p(-uniform.astype(np.float64)) / WEIGHTS
+    return np.argsort(exponential, axis=1, kind="stable")[:, :count]

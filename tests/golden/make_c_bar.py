@@ -68,8 +68,8 @@ def main(folder, target=Path(__file__).parent / "c_bar.npz", n=SIZE, severities=
     from transform_finder import transform_dict
 
     table = [line.split(",") for line in (Path(folder) / "imagenet_c_bar.csv").read_text().split()]
-    photograph = data.astronaut()[40 : 40 + 4 * n : 4, 160 : 160 + 4 * n : 4]
-    images = np.stack((photograph, photograph // 85 * 85))  # flat areas too
+    crop = data.astronaut()[40 : 40 + 4 * n : 4, 160 : 160 + 4 * n : 4]
+    images = np.stack((crop, crop // 85 * 85))  # flat areas too
     out = {"images": images}
     np.random.seed(0)
     for name, *levels in table:

@@ -11,7 +11,7 @@ import torch
 from fastreg.kernels import AUTO_AUGMENT_OPERATIONS
 from fastreg.kernels.auto_augmentation.apply import auto_augment_triton
 from fastreg.kernels.auto_augmentation.reference import auto_augment_reference
-from tests.kernels.auto_augmentation.cases import FILL, GEOMETRIC, every, pictures
+from tests.kernels.auto_augmentation.cases import FILL, GEOMETRIC, every, sample_images
 from tests.ptx.case import Case, check, generator, levels
 
 MODES = ("nearest", "bilinear", "bicubic")
@@ -19,9 +19,9 @@ MODES = ("nearest", "bilinear", "bicubic")
 
 def cases() -> Iterator[Case]:
     """Equal to the bit: no product is contracted, divisions are rounded."""
-    for picture in (1, 5, 6, 7):
+    for which in (1, 5, 6, 7):
         for mode, name in enumerate(MODES):
-            image = pictures()[picture]
+            image = sample_images()[which]
             arguments = (*every(image, GEOMETRIC if mode else AUTO_AUGMENT_OPERATIONS), mode, None, list(FILL))
             yield _case(f"{image.shape[0]}x{image.shape[1]} {name}", arguments)
     for B, H, W, slots, dtype in ((3, 64, 64, 2, torch.int8), (2, 37, 51, 3, torch.int64), (1, 128, 40, 1, torch.int8)):

@@ -1,4 +1,4 @@
-"""An EfficientNet-Lite0 trained on ImageNet as a user's own model, and class folders of scikit-image's photographs."""
+"""An EfficientNet-Lite0 trained on ImageNet as a user's own model, and class folders of scikit-image's images."""
 
 import importlib.util
 from pathlib import Path
@@ -8,8 +8,8 @@ from PIL import Image
 from tests.support import peer
 
 STATS = (0.5, 0.5, 0.5)  # both mean and standard deviation of its training
-# WordNet id -> its output among the 1000, and the photograph
-PHOTOGRAPHS = {
+# WordNet id -> its output among the 1000, and the image
+IMAGES = {
     "n02123045": (281, "chelsea.png"),  # tabby
     "n02389026": (339, "horse.png"),  # sorrel
     "n03791053": (670, "motorcycle_left.png"),  # motor scooter
@@ -23,11 +23,11 @@ def lite0():
     return peer("efficientnet_lite_pytorch").EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
 
 
-def write_photographs(root: Path) -> Path:
-    """``root/<WordNet id>/*``: each photograph whole, and its left and lower part."""
+def write_images(root: Path) -> Path:
+    """``root/<WordNet id>/*``: each image whole, and its left and lower part."""
     peer("skimage")
     folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
-    for wnid, (_, file) in PHOTOGRAPHS.items():
+    for wnid, (_, file) in IMAGES.items():
         (root / wnid).mkdir(parents=True)
         image = Image.open(folder / file).convert("RGB")
         width, height = image.size

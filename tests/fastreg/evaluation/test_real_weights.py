@@ -1,4 +1,4 @@
-"""An ImageNet-trained model on photographs: pixels, logits, errors and attacks against plain PyTorch pipelines."""
+"""An ImageNet-trained model on images: pixels, logits, errors and attacks against plain PyTorch pipelines."""
 
 import json
 import sys
@@ -14,16 +14,16 @@ from fastreg.distributed import World
 from fastreg.evaluation import evaluate
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.eval_data import EvalData
-from tests.fastreg.evaluation.lite0 import PHOTOGRAPHS, STATS, lite0, write_photographs
+from tests.fastreg.evaluation.lite0 import IMAGES, STATS, lite0, write_images
 from tests.support import peer
 
 CPU = World(0, 1, torch.device("cpu"))
-OUTPUTS = torch.tensor([output for output, _ in PHOTOGRAPHS.values()]).repeat_interleave(3)
+OUTPUTS = torch.tensor([output for output, _ in IMAGES.values()]).repeat_interleave(3)
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    return write_photographs(tmp_path_factory.mktemp("photographs") / "val")
+def folders(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("images") / "val")
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +31,12 @@ def net():
     return lite0().eval()
 
 
-def prepared(photographs, resize=256, size=224, interpolation="bilinear"):
+def prepared(folders, resize=256, size=224, interpolation="bilinear"):
     """float32 [N, 3, S, S] in [0, 1] by torchvision's transforms, in the order of the folders."""
     transforms = peer("torchvision.transforms")
     mode = transforms.InterpolationMode(interpolation)
     steps = transforms.Compose([transforms.Resize(resize, mode), transforms.CenterCrop(size), transforms.PILToTensor()])
-    files = sorted(photographs.rglob("*.*"))
+    files = sorted(folders.rglob("*.*"))
     return torch.stack([steps(Image.open(file).convert("RGB")) for file in files]).float() / 255
 
 
@@ -59,22 +59,22 @@ class OnPixels(nn.Module):
         (300, 288, "nearest"),
     ],
 )
-def test_pixels_are_torchvisions_to_the_bit(photographs, resize, size, interpolation):
-    data = EvalData(photographs, size, size / resize, interpolation)
+def test_pixels_are_torchvisions_to_the_bit(folders, resize, size, interpolation):
+    data = EvalData(folders, size, size / resize, interpolation)
     ours = data.decode(CPU, batch_size=8).images
-    assert torch.equal(ours.permute(0, 3, 1, 2).float() / 255, prepared(photographs, resize, size, interpolation))
+    assert torch.equal(ours.permute(0, 3, 1, 2).float() / 255, prepared(folders, resize, size, interpolation))
 
 
-def test_logits_and_errors_are_those_of_a_plain_pipeline(photographs, net):
-    pixels = prepared(photographs)
+def test_logits_and_errors_are_those_of_a_plain_pipeline(folders, net):
+    pixels = prepared(folders)
     with torch.no_grad():
         wanted = net((pixels - 0.5) / 0.5)
     classifier = Classifier(net, mean=STATS, std=STATS, device=CPU.device, precision="fp32")
-    ours = classifier.images(EvalData(photographs).decode(CPU, batch_size=16).images)
+    ours = classifier.images(EvalData(folders).decode(CPU, batch_size=16).images)
     # the logits of an image reach 10; other kernels sum in another order
     assert (ours - wanted).abs().max() <= 1e-5 * wanted.abs().max()
     assert torch.equal(ours.argmax(1), wanted.argmax(1))
-    card = evaluate(net, "clean", photographs, mean=STATS, std=STATS, scored_classes="all")
+    card = evaluate(net, "clean", folders, mean=STATS, std=STATS, scored_classes="all")
     error = 100 * (wanted.argmax(1) != OUTPUTS).double().mean().item()
     assert card.summary()["clean_error"] == pytest.approx(error)
     in_top5 = (wanted.topk(5).indices == OUTPUTS[:, None]).any(1)
@@ -82,31 +82,31 @@ def test_logits_and_errors_are_those_of_a_plain_pipeline(photographs, net):
     assert card.summary()["top5_error"] < 50, "the weights are trained"
 
 
-def test_five_of_imagenets_classes_belong_to_their_outputs_without_imagenet_on_disk(photographs, net):
+def test_five_of_imagenets_classes_belong_to_their_outputs_without_imagenet_on_disk(folders, net):
     with torch.no_grad():
-        logits = net((prepared(photographs) - 0.5) / 0.5)
+        logits = net((prepared(folders) - 0.5) / 0.5)
     own = OUTPUTS[::3]
     wrong = own[logits[:, own].argmax(1)] != OUTPUTS
-    card = evaluate(net, "clean", photographs, mean=STATS, std=STATS)
+    card = evaluate(net, "clean", folders, mean=STATS, std=STATS)
     assert card.summary()["clean_error"] == pytest.approx(100 * wrong.double().mean().item())
     assert any("the data has 5 of the model's 1,000; only their outputs compete" in note for note in card.notes())
 
 
-def test_fgsm_is_torchattacks(photographs, net):
-    pixels = prepared(photographs)
+def test_fgsm_is_torchattacks(folders, net):
+    pixels = prepared(folders)
     model = OnPixels(net).eval()
     theirs = peer("torchattacks").FGSM(model, eps=8 / 255)(pixels, OUTPUTS)
     with torch.no_grad():
         wrong = model(theirs).argmax(1) != OUTPUTS
-    card = evaluate(net, "fgsm", photographs, mean=STATS, std=STATS, scored_classes="all", batch_size=15)
+    card = evaluate(net, "fgsm", folders, mean=STATS, std=STATS, scored_classes="all", batch_size=15)
     assert card.summary()["fgsm_error"] == pytest.approx(100 * wrong.double().mean().item())
 
 
-def test_the_command_line_finds_the_same_errors(photographs, net, tmp_path, monkeypatch):
+def test_the_command_line_finds_the_same_errors(folders, net, tmp_path, monkeypatch):
     (tmp_path / "lite0_module.py").write_text("from tests.fastreg.evaluation.lite0 import lite0\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    words = f"eval --model lite0_module:lite0 --data folder:{photographs} --classes all"
+    words = f"eval --model lite0_module:lite0 --data folder:{folders} --classes all"
     words += " --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5"
     monkeypatch.setattr(
         sys, "argv", ["fastreg", *words.split(), "--suite", "clean", "--out", "card", "--device", "cpu"]
@@ -116,6 +116,6 @@ def test_the_command_line_finds_the_same_errors(photographs, net, tmp_path, monk
     assert left.value.code == 0
     card = json.loads((tmp_path / "card" / "scorecard.json").read_text())
     given = {"mean": STATS, "std": STATS, "scored_classes": "all"}
-    assert card["summary"] == pytest.approx(evaluate(net, "clean", photographs, **given).summary())
+    assert card["summary"] == pytest.approx(evaluate(net, "clean", folders, **given).summary())
     assert card["model"]["name"] == "lite0_module:lite0"
     assert np.isfinite(card["summary"]["nll"])

@@ -244,7 +244,7 @@ def test_a_size_that_the_model_does_not_take_names_the_flag(data):
     [
         (
             "timm:resnet18",
-            {"checkpoint_path": "/tmp/x"},
+            {"checkpoint_path": "weights.pth"},
             "unknown argument of timm:resnet18 in here: 'checkpoint_path'",
         ),
         ("timm:resnet18", {"pretrained": True}, "unknown argument of timm:resnet18 in here: 'pretrained'"),

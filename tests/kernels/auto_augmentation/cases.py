@@ -35,7 +35,7 @@ def number(name: str) -> int:
 
 
 @cache
-def pictures() -> tuple[np.ndarray, ...]:
+def sample_images() -> tuple[np.ndarray, ...]:
     """A photograph, noise, a smooth ramp, a narrow range, one level, two levels; wide, tall, one row, one pixel."""
     rng = np.random.default_rng(0)
     data = pytest.importorskip("skimage.data", reason="skimage is not installed")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fastreg.kernels import AUTO_AUGMENT_OPERATIONS, auto_augment
-from tests.kernels.auto_augmentation.cases import FILL, magnitudes, number, pictures
+from tests.kernels.auto_augmentation.cases import FILL, magnitudes, number, sample_images
 from tests.support import peer
 
 
@@ -24,7 +24,7 @@ def test_equals_torchvision_on_pillow_images(name, interpolation):
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.autoaugment import _apply_op
 
-    for image in pictures():
+    for image in sample_images():
         for m in magnitudes(name):
             strength = float(np.float32(m))
             expected = _apply_op(Image.fromarray(image), name, strength, InterpolationMode(interpolation), list(FILL))
@@ -36,14 +36,14 @@ def test_solarize_add_equals_timm():
     peer("timm")
     from timm.data.auto_augment import solarize_add
 
-    for image in pictures():
+    for image in sample_images():
         for m in (0, 1, 44, 110, 128, 255):
             expected = np.asarray(solarize_add(Image.fromarray(image), m))
             assert np.array_equal(one(image, "SolarizeAdd", float(m)), expected)
 
 
 def test_posterize_beyond_pillows_range():
-    image = pictures()[1]
+    image = sample_images()[1]
     assert not one(image, "Posterize", 0.0).any()
     assert not one(image, "Posterize", -1.0).any()
     assert np.array_equal(one(image, "Posterize", 9.0), image)

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from fastreg.kernels import AUTO_AUGMENT_OPERATIONS
 from fastreg.kernels.auto_augmentation.cpu import auto_augment_cpu
 from fastreg.kernels.auto_augmentation.reference import auto_augment_reference
-from tests.kernels.auto_augmentation.cases import FILL, every, magnitudes, number, pictures
+from tests.kernels.auto_augmentation.cases import FILL, every, magnitudes, number, sample_images
 
 COLORS = tuple(name for name in AUTO_AUGMENT_OPERATIONS if not name.startswith(("Shear", "Translate", "Rotate")))
 MODES = ("nearest", "bilinear", "bicubic")
@@ -19,7 +19,7 @@ MODES = ("nearest", "bilinear", "bicubic")
 @pytest.mark.parametrize("mode", range(3), ids=MODES)
 def test_operations_without_a_shear(mode):
     names = (*COLORS, "TranslateX", "TranslateY", "Rotate") if mode == 0 else ("TranslateX", "TranslateY", "Rotate")
-    for image in pictures():
+    for image in sample_images():
         arguments = (*every(image, names), mode, None, list(FILL))
         ours, pillow = auto_augment_reference(*arguments), auto_augment_cpu(*arguments)
         assert torch.equal(ours, pillow), arguments[1][(ours != pillow).flatten(1).any(1)]
@@ -29,7 +29,7 @@ def test_operations_without_a_shear(mode):
 @pytest.mark.parametrize("name", ["ShearX", "ShearY"])
 def test_shears(name, mode):
     """The matrix (1, m, 0, 0, 1, 0); torchvision's m is the same number to 1e-16."""
-    for image in pictures():
+    for image in sample_images():
         result = auto_augment_reference(*every(image, (name,)), mode, None, list(FILL))
         for m, ours in zip(magnitudes(name), result):
             exact = float(np.float32(m))
@@ -41,7 +41,7 @@ def test_shears(name, mode):
 
 def test_the_magnitudes_of_the_published_policies_are_those_of_torchvision():
     """Nearest, on the grids of TrivialAugmentWide, RandAugment and timm."""
-    image = pictures()[0]
+    image = sample_images()[0]
     grid = torch.cat([s * torch.linspace(0, top, n) for s in (1, -1) for top in (0.3, 0.99) for n in (11, 31)])
     for name in ("ShearX", "ShearY"):
         operations = torch.full((len(grid), 1), number(name))
@@ -64,7 +64,7 @@ def test_every_range_of_levels(name):
 
 
 def test_unknown_operations_and_interpolations_change_nothing():
-    images = torch.from_numpy(pictures()[1])[None].repeat(4, 1, 1, 1)
+    images = torch.from_numpy(sample_images()[1])[None].repeat(4, 1, 1, 1)
     operations = torch.tensor([[-1], [16], [2**40 + number("Invert")], [number("Rotate")]])
     modes = torch.tensor([[0], [0], [0], [3]])
     result = auto_augment_reference(images, operations, torch.full((4, 1), 30.0), 0, modes, [0] * 3)
