@@ -11,13 +11,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 from fastreg.kernels.cross_entropy.backward import FLAT
 from fastreg.kernels.cross_entropy.binary import mixed_binary_cross_entropy
 from fastreg.kernels.cross_entropy.binary_kernels import binary_flat_kernel, binary_rows_kernel, binary_tile_kernel
-from fastreg.kernels.cross_entropy.examples import SIGNATURE, SIZES, logit_bytes, pair_example, with_gradient
+from fastreg.kernels.cross_entropy.examples import SIGNATURE, Row, example_of, logit_bytes, with_gradient
 from fastreg.kernels.cross_entropy.forward import LONG
 from fastreg.kernels.registry import Op, Variant
 from fastreg.kernels.types import Targets
 
-# name of the row: (size, arguments besides logits and targets, whether targets are [B, C])
-ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
+ROWS: dict[str, Row] = {
     "1000": ("1000", {}, False),
     "1000_terms": ("1000", {"reduction": "none", "class_weight": True}, False),
     "1000_threshold": ("1000", {"target_threshold": 0.2}, False),
@@ -119,19 +118,7 @@ _AOT = {
 
 
 def _op(name: str) -> Op:
-    size, more, dense = ROWS[name]
-
-    def example(device="cpu", small: bool = True) -> dict[str, Any]:
-        B, C = SIZES[size][0 if small else 1]
-        g = torch.Generator().manual_seed(C)
-        case = pair_example(B, C, device, torch.float32 if small else torch.bfloat16) | more
-        if dense:
-            case["targets"] = torch.rand(B, C, generator=g).to(device)
-        if "class_weight" in more:
-            case["class_weight"] = (torch.rand(C, generator=g) * 2).to(device)
-        return case
-
-    return Op(f"mixed_binary_cross_entropy_{name}", _triton, _reference, example, _bytes,
+    return Op(f"mixed_binary_cross_entropy_{name}", _triton, _reference, example_of(ROWS[name]), _bytes,
               _AOT.get(name, ()), tolerance=5e-6)  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,6 +23,26 @@ def pair_example(B: int, C: int, device, dtype: torch.dtype) -> dict[str, Any]:
     targets = Targets(a, b, torch.rand(B, generator=g))
     logits = (torch.randn(B, C, generator=g) * 4).to(device, dtype)
     return {"logits": logits, "targets": Targets(*(t.to(device) for t in targets)), "label_smoothing": 0.1}
+
+
+Row = tuple[str, dict[str, Any], bool]  # size, arguments besides logits and targets, whether targets are [B, C]
+
+
+def example_of(row: Row, distribution: bool = False) -> Callable[..., dict[str, Any]]:
+    """The function that makes the arguments of a row; float targets are in [0, 1], or sum to about 1 per sample."""
+    size, more, dense = row
+
+    def example(device="cpu", small: bool = True) -> dict[str, Any]:
+        B, C = SIZES[size][0 if small else 1]
+        g = torch.Generator().manual_seed(C)
+        case = pair_example(B, C, device, torch.float32 if small else torch.bfloat16) | more
+        if dense:
+            case["targets"] = torch.rand(B, C, generator=g).mul(2 / C if distribution else 1).to(device)
+        if "class_weight" in more:
+            case["class_weight"] = (torch.rand(C, generator=g) * 2).to(device)
+        return case
+
+    return example
 
 
 def with_gradient(loss, logits: Tensor, **arguments) -> tuple[Tensor, ...]:

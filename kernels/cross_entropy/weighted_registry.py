@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastreg.kernels.cross_entropy import mixed_cross_entropy
 from fastreg.kernels.cross_entropy.backward import FLAT
-from fastreg.kernels.cross_entropy.examples import SIGNATURE, SIZES, logit_bytes, pair_example, with_gradient
+from fastreg.kernels.cross_entropy.examples import SIGNATURE, Row, example_of, logit_bytes, with_gradient
 from fastreg.kernels.cross_entropy.forward import LONG
 from fastreg.kernels.cross_entropy.weighted_kernels import (
     weighted_flat_kernel,
@@ -19,8 +19,7 @@ from fastreg.kernels.cross_entropy.weighted_kernels import (
 from fastreg.kernels.registry import Op, Variant
 from fastreg.kernels.types import Targets
 
-# name of the row: (size, arguments besides logits and targets, whether targets are [B, C])
-ROWS: dict[str, tuple[str, dict[str, Any], bool]] = {
+ROWS: dict[str, Row] = {
     "1000": ("1000", {"class_weight": True}, False),
     "1000_dense": ("1000", {}, True),
     "37": ("37", {"class_weight": True, "label_smoothing": 0.0}, False),
@@ -98,20 +97,8 @@ _AOT = {
 
 
 def _op(name: str) -> Op:
-    size, more, dense = ROWS[name]
-
-    def example(device="cpu", small: bool = True) -> dict[str, Any]:
-        B, C = SIZES[size][0 if small else 1]
-        g = torch.Generator().manual_seed(C)
-        case = pair_example(B, C, device, torch.float32 if small else torch.bfloat16) | more
-        if dense:
-            case["targets"] = torch.rand(B, C, generator=g).div(C / 2).to(device)
-        if "class_weight" in more:
-            case["class_weight"] = (torch.rand(C, generator=g) * 2).to(device)
-        return case
-
-    return Op(f"weighted_cross_entropy_{name}", _triton, _reference, example, _bytes, _AOT.get(name, ()),
-              tolerance=1e-5)  # fmt: skip
+    return Op(f"weighted_cross_entropy_{name}", _triton, _reference, example_of(ROWS[name], distribution=True), _bytes,
+              _AOT.get(name, ()), tolerance=1e-5)  # fmt: skip
 
 
 OPS = tuple(map(_op, ROWS))
