@@ -102,7 +102,7 @@ def random_start(images: Tensor, epsilon: float, norm: str, seed: int, indices: 
     """Uniform in the ball around ``images``: the first start of :func:`pgd_attack`."""
     if norm == "linf":
         return start_in_ball(images, epsilon, seed, indices, clip)
-    samples = indices.cpu().numpy() & 0xFFFFFFFF
+    samples = indices.cpu().numpy()
     size = images[0].numel()
     normal = philox.field(philox.normal, seed, samples, size + size % 2, 0, "attack_direction")[:, :size]
     radius = philox.field(philox.uniform, seed, samples, 1, 0, "attack_radius")[:, 0].astype(np.float64) ** (1 / size)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels.dispatch import cdiv, tl, triton
-from fastreg.kernels.philox import OPERATIONS, signed, triton_uniform, triton_words
+from fastreg.kernels.philox import OPERATIONS, signed, triton_operation, triton_uniform, triton_words
 
 STEP = 4096
 START = 1024
@@ -71,7 +71,8 @@ def start_kernel(
     b = tl.program_id(1).to(tl.int64)
     element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = element < n
-    words = triton_words(seed, element // 4, tl.load(indices + b), 0, OPERATION)
+    key = tl.load(indices + b)
+    words = triton_words(seed, element // 4, key, 0, triton_operation(key, OPERATION))
     lane = element % 4
     word = tl.where(lane < 2, tl.where(lane == 0, words[0], words[1]), tl.where(lane == 2, words[2], words[3]))
     pixel = element // C
@@ -101,10 +102,10 @@ def start_triton(images: Tensor, epsilon: float, seed: int, indices: Tensor, cli
     out = torch.empty_like(images)
     n = C * H * W
     operation = OPERATIONS["attack_start"]
-    for part, *inputs in zip(*(tensor.split(LARGEST_GRID) for tensor in (out, images, indices))):
-        if len(part) == 0:
-            break  # an empty batch is one empty part
-        start_kernel[(cdiv(n, START), len(part))](
-            part, *inputs, float(epsilon), signed(seed), *images.stride(), W, n, C, START, clip, operation
+    for chunk, *inputs in zip(*(tensor.split(LARGEST_GRID) for tensor in (out, images, indices))):
+        if len(chunk) == 0:
+            break  # an empty batch is one empty chunk
+        start_kernel[(cdiv(n, START), len(chunk))](
+            chunk, *inputs, float(epsilon), signed(seed), *images.stride(), W, n, C, START, clip, operation
         )
     return out

@@ -23,8 +23,7 @@ def fgsm_step_reference(
 def start_in_ball_reference(images: Tensor, epsilon: float, seed: int, indices: Tensor, clip: bool) -> Tensor:
     """``start_in_ball`` on checked arguments."""
     B, C, H, W = images.shape
-    samples = indices.cpu().numpy() & 0xFFFFFFFF  # the kernel reads 32 bits: a start has no occurrence
-    drawn = philox.field(philox.uniform, seed, samples, H * W * C, 0, "attack_start")
+    drawn = philox.field(philox.uniform, seed, indices.cpu().numpy(), H * W * C, 0, "attack_start")
     offset = (2 * drawn - 1).reshape(B, H, W, C) * np.float32(epsilon)
     start = torch.empty_like(images).copy_(images + torch.from_numpy(offset).to(images.device).permute(0, 3, 1, 2))
     return start.clamp(0, 1) if clip else start
