@@ -240,8 +240,8 @@ def _sorted_positions(keys: np.ndarray) -> np.ndarray:
         sorted_keys = keys[order[first : first + _AT_ONCE + 1]]
         for tie in np.flatnonzero(sorted_keys[1:] == sorted_keys[:-1]) + first:
             same = keys == keys[order[tie]]
-            place = int(np.searchsorted(keys, keys[order[tie]], sorter=order))
-            order[place : place + int(same.sum())] = np.flatnonzero(same)
+            first_of = int(np.searchsorted(keys, keys[order[tie]], sorter=order))
+            order[first_of : first_of + int(same.sum())] = np.flatnonzero(same)
     return order
 
 

@@ -140,7 +140,7 @@ def _translate(pixels: Pixels, dx: int, dy: int, fill: list[int]) -> Pixels:
     """Whole pixels, so that all interpolations agree."""
     height, width, _ = pixels.shape
     if abs(dx) >= width or abs(dy) >= height:
-        return np.broadcast_to(np.array(fill, np.uint8), pixels.shape)
+        return np.full(pixels.shape, fill, np.uint8)
     left, top, right, bottom = max(dx, 0), max(dy, 0), max(-dx, 0), max(-dy, 0)
     seen = pixels[bottom : height - top, right : width - left]
     return cv2.copyMakeBorder(seen, top, bottom, left, right, cv2.BORDER_CONSTANT, value=fill)

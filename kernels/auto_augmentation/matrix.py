@@ -1,4 +1,4 @@
-"""Coefficients of the geometric operations: from an output pixel to the place in the image that it is read from.
+"""Coefficients of the geometric operations: from an output pixel to the position in the image that it is read from.
 
     x_in = a0 (x + 1/2) + a1 (y + 1/2) + a2        y_in = a3 (x + 1/2) + a4 (y + 1/2) + a5
 

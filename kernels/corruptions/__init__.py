@@ -234,6 +234,8 @@ def _look_up(name: str, severity: int, size: int, constants: str) -> tuple[Corru
         raise ValueError(not_known("name", name, (*CORRUPTIONS, *_extra(), *C_BAR_CORRUPTIONS)))
     severity = whole_number("severity", severity, SEVERITIES[0], SEVERITIES[-1])
     if name in c_bar.TABLE:
+        if constants != "auto":
+            resolve(constants, size)  # an unknown set is an error here, too
         return c_bar.TABLE[name], c_bar.LEVELS[name][severity - 1], constants
     constants = resolve(constants, size)
     return TABLE[name], CONSTANTS[constants][name][severity - 1], constants

@@ -64,7 +64,7 @@ def _reference(**arguments) -> tuple[Tensor, ...]:
 
 
 def _bytes(arguments: dict[str, Any]) -> int:
-    """As ``_bytes``; dense targets are read once each way, terms are written in float32."""
+    """As ``logit_bytes``; dense targets are read once each way, terms are written in float32."""
     logits, targets = arguments["logits"], arguments["targets"]
     dense = 2 * targets.numel() * targets.element_size() if isinstance(targets, Tensor) else 0
     return logit_bytes(arguments) + dense + 4 * logits.numel() * (arguments.get("reduction") == "none")

@@ -26,7 +26,7 @@ def _row(
     EPS: tl.constexpr, DENSE: tl.constexpr, CLASS_WEIGHT: tl.constexpr,
 ):  # fmt: skip
     """Of a row or a vector of rows: a, b, the weights d at them, what every class adds (keep * q + off, or off, times
-    the class weight), the divisor's part, and w (NaN for bad labels)."""
+    the class weight), the row's share of the divisor, and w (NaN for bad labels)."""
     one = tl.where(live, 1.0, 1.0)
     if DENSE:
         a = tl.where(live, -1, -1)

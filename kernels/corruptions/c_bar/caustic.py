@@ -1,9 +1,9 @@
 """caustic_refraction: the image seen through rippled water, with the light that the ripples gather.
 
-    c        caustics at the pixel: 1.17 less the mean of 1 / length over five warps to the power 1.4, to the power 8
+    c        caustics at the pixel: |1.17 - ((1 + sum of 1 / length over five warps) / 5)^1.4|^8, clipped to [0, 1]
     normal   (right - left, down - up, 1) of c smoothed by a Gaussian of sigma 1, normalized
     out      x at the pixel moved by n level / 20 times the refracted ray (index of refraction 4, rounded to three
-             digits), bilinear, black outside, plus level / 5 times both slopes
+             digits), bilinear, black outside, plus level / 5 times ((down - up) - (right - left))
 
 numpy 1 computes the interpolation in float32 where all four pixels lie inside the image, else in float64. The published
 code was written for it, and so is this formula.

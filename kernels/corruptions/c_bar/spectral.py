@@ -39,12 +39,12 @@ def spectral_noise(phase: Tensor, n: int, *, brown: bool) -> Tensor:
     """float64 [..., n, n] of standard deviation 1 from phases [..., n * n // 2]."""
     lead, phase = phase.shape[:-1], phase.double()
     left = phase[..., : n * (n // 2)].reshape(*lead, n, n // 2)
-    parts = [left, left.flip(-2, -1)]
+    columns = [left, left.flip(-2, -1)]
     if n % 2:  # the middle column is symmetric itself
         column = phase[..., n * (n // 2) :]
-        parts.insert(1, torch.cat((column, column.new_zeros(*lead, 1), column.flip(-1)), -1)[..., None])
+        columns.insert(1, torch.cat((column, column.new_zeros(*lead, 1), column.flip(-1)), -1)[..., None])
     power = on(_power(n, brown), phase.device)
-    spectrum = torch.polar(power.expand(*lead, n, n).contiguous(), torch.cat(parts, -1))
+    spectrum = torch.polar(power.expand(*lead, n, n).contiguous(), torch.cat(columns, -1))
     noise = torch.fft.ifft2(torch.roll(spectrum, (n // 2, n // 2), (-2, -1))).real
     return noise / noise.std((-2, -1), correction=0, keepdim=True)
 
