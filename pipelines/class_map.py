@@ -39,7 +39,7 @@ def apply_class_map(source: Source, class_map: str | Path) -> None:
 
 def natural_key(name: str) -> list[str | int]:
     """timm's order of class names: digits compare by value."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name.lower())]
+    return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", name.lower())]
 
 
 def output_names(outputs: Mapping[str, int]) -> Sequence[str]:

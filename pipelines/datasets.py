@@ -20,7 +20,7 @@ from fastreg.pipelines.remote_folder import RemoteFolderSource
 from fastreg.pipelines.shard_cache import ShardCache
 from fastreg.pipelines.source import Dataset, FolderSource, Source
 from fastreg.pipelines.storage import SPLIT_WORDS, Stored, find_split
-from fastreg.pipelines.subset import part_of
+from fastreg.pipelines.subset import split_of
 from fastreg.pipelines.svhn import open_svhn
 from fastreg.pipelines.tar import TarSource
 from fastreg.pipelines.webdataset import WebDatasetSource
@@ -139,12 +139,12 @@ def open_dataset(
     spec, root = DATASETS[name], find(name, data_dir)
     if spec.layout == "folder" and val_share is not None:
         _require_no_validation(root, split_name, val_share)
-        stored_as = "train"
+        stored_split = "train"
     else:
-        stored_as = split
+        stored_split = split
     source = _open(
         name,
-        stored_as,
+        stored_split,
         root,
         beton=beton,
         split_name=split_name,
@@ -157,7 +157,7 @@ def open_dataset(
     if val_share is not None:
         if spec.layout != "folder":
             raise InputError(f"`val_share` is for sets without a validation split, and {name} has one: leave it out.")
-        source = part_of(source, split, val_share)
+        source = split_of(source, split, val_share)
     if class_map is not None:
         apply_class_map(source, class_map)
     return source
@@ -167,6 +167,12 @@ def stored_as(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those settings of a run that ``open_dataset`` takes for either split, by name."""
     names = ("image_key", "label_key", "val_share", "class_map", "cache_dir", "cache_gb")
     return {name: settings.get(name) for name in names}
+
+
+def validation_as(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of ``open_dataset`` with which the validation set of a run is opened again."""
+    split = "train_split" if settings.get("val_share") else "val_split"
+    return {**stored_as(settings), "split_name": settings.get(split)}
 
 
 def _require_no_validation(root: Path | str, split_name: str | None, val_share: float) -> None:

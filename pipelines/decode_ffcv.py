@@ -55,7 +55,8 @@ class FfcvDecoder:
 
     def __init__(self, source: Source, settings: DecodeSettings):
         if not isinstance(source, BetonSource | Subset) or source.form != "beton":
-            raise TypeError(f"FfcvDecoder needs a BetonSource, not a {type(source).__name__}")
+            kind = f"{type(source).__name__} of {source.form}"
+            raise TypeError(f"FfcvDecoder needs a .beton source of encoded images, not a {kind}")
         self.routines = library()
         self.source: Any = source
         self.settings = settings

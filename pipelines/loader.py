@@ -214,7 +214,7 @@ def make_loader(
     if resize < 1:
         raise InputError(f"`resize` is {resize}: give 1 or more; the shorter side must not be below the crop.")
     device = torch.device(device)
-    name, why = (loader, "as asked") if loader != "auto" else choose_loader(source, device)
+    name, why = (loader, "as asked") if loader != "auto" else choose_loader(source, device, interpolation)
     log.debug("loader %s: %s", name, why)
     _require_readable(name, source, train and random_crop)
     if not LOADERS[name].resizes_by(interpolation, source.form):
@@ -247,14 +247,16 @@ def make_loader(
     return Loader(name, why, source, order, decoder, staging, size, resize)
 
 
-def choose_loader(source: Source, device: torch.device) -> tuple[str, str]:
+def choose_loader(source: Source, device: torch.device, interpolation: str = "bilinear") -> tuple[str, str]:
     """The loader that ``loader="auto"`` selects, and the reason as one clause.
 
-    The selected loader is the first row of ``LOADERS`` that is preferred for this form of source and device and is
-    installed, otherwise ``folder``.
+    The selected loader is the first row of ``LOADERS`` that is preferred for this form of source and device, has the
+    interpolation and is installed, otherwise ``folder``.
     """
     missing = ""
     for name, spec in LOADERS.items():
+        if not spec.resizes_by(interpolation, source.form):
+            continue
         if source.form in spec.auto_for and spec.auto_device in ("", device.type):
             if spec.is_installed:
                 return name, spec.auto_reason

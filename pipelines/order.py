@@ -26,7 +26,7 @@ class Order:
     sequential, with each sample exactly once for any world size; the last batch may be partial.
 
     The occurrences of a sample in an epoch, of which ``repeats`` and ``balance`` make several, are numbered from 0. The
-    number is part of the sample's key (``philox.sample_keys``), so each draws its own crop and augmentation.
+    number is in the sample's key (``philox.sample_keys``), so each draws its own crop and augmentation.
 
     ``repeats`` k is repeated augmentation: an epoch shows n / k samples k times each. The repeats of a sample are in
     one global batch (or two in sequence, if k does not divide it), ordered by occurrence. k ranks or more therefore see

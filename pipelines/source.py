@@ -253,11 +253,17 @@ def _numbered_as(
 
 def same_data(one: str, other: str) -> bool:
     """Whether two fingerprints are of the same data. Those of earlier versions have the sizes of large sets too."""
-    parts = [text.split(", ") for text in (one, other)]
-    named = all(any(part.startswith("names ") for part in row) for row in parts)
-    if named and not all(any(part.startswith("sizes ") for part in row) for row in parts):
-        parts = [[part for part in row if not (part.startswith("sizes ") or part.endswith(" bytes"))] for row in parts]
-    return parts[0] == parts[1]
+    first, second = _comparable(one, other)
+    return first == second
+
+
+def _comparable(one: str, other: str) -> list[list[str]]:
+    """The values of two fingerprints, without sizes and bytes if only one has them."""
+    rows = [text.split(", ") for text in (one, other)]
+    named = all(any(value.startswith("names ") for value in row) for row in rows)
+    if named and not all(any(value.startswith("sizes ") for value in row) for row in rows):
+        rows = [[value for value in row if not value.startswith("sizes ") and value[-6:] != " bytes"] for row in rows]
+    return rows
 
 
 def check_fingerprint(then: str, now: str, where: str | Path) -> None:
@@ -273,7 +279,7 @@ def check_fingerprint(then: str, now: str, where: str | Path) -> None:
     """
     if same_data(then, now):
         return
-    changed = [f"{a!r} is now {b!r}" for a, b in zip(then.split(", "), now.split(", ")) if a != b]
+    changed = [f"{a!r} is now {b!r}" for a, b in zip(*_comparable(then, now)) if a != b]
     raise InputError(
         f"the data at {where} changed since this run began (fingerprint: "
         f"{'; '.join(changed) or f'{then!r} is now {now!r}'}): restore it, or give the new run another `name`."

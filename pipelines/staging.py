@@ -54,7 +54,7 @@ class Staging:
 
     def batch(self, images: torch.Tensor, labels: np.ndarray, keys: np.ndarray, boxes: np.ndarray | None) -> Batch:
         """The Batch on the device; the host never waits for the copy."""
-        indices, occurrences = (torch.from_numpy(part) for part in philox.split_keys(keys))
+        indices, occurrences = (torch.from_numpy(half) for half in philox.split_keys(keys))
         numbers = occurrences if occurrences.any() else None
         host = [torch.from_numpy(labels), indices]
         if boxes is not None:

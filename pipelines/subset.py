@@ -31,7 +31,7 @@ class Subset(Source):
         for name in ("pages", "heights", "widths"):
             if hasattr(base, name):
                 setattr(self, name, getattr(base, name)[self.rows])
-        for name in ("window", "fits_cache"):
+        for name in ("window", "fits_cache", "files"):  # the list is of the whole source
             if hasattr(base, name):
                 setattr(self, name, getattr(base, name))
 
@@ -75,8 +75,8 @@ def held_out(source: Source, share: float) -> np.ndarray:
     return np.fromiter((int.from_bytes(d.digest(), "big") < bound for d in digests), bool, len(source))
 
 
-def part_of(source: Source, split: str, share: float) -> Subset:
-    """The training or the validation part of a source without a validation split.
+def split_of(source: Source, split: str, share: float) -> Subset:
+    """The training or the validation split of a source without a validation split.
 
     Args:
         source: All samples.
@@ -84,7 +84,7 @@ def part_of(source: Source, split: str, share: float) -> Subset:
         share: The share to validate on, between 0 and 1.
 
     Raises:
-        InputError: The part would be empty.
+        InputError: The split would be empty.
     """
     out = held_out(source, share)
     rows = np.flatnonzero(out if split == "val" else ~out)

@@ -26,7 +26,7 @@ from fastreg.evaluation.suites import resolve
 from fastreg.log import log
 from fastreg.models.own import is_own
 from fastreg.pipelines import Source, open_dataset
-from fastreg.pipelines.datasets import stored_as
+from fastreg.pipelines.datasets import validation_as
 
 GPU_BATCH, CPU_BATCH = 256, 64
 PROTOCOLS = ("paper", "published")
@@ -114,9 +114,7 @@ def run(
         if data_dir is None and data == trained["dataset"]:
             data_dir = runs.stored_data_dir(trained)
         if data == trained["dataset"]:
-            share = trained.get("val_share") if val_split is None else None
-            trained_as = {**stored_as(trained), "val_share": share}
-            trained_as["split_name"] = trained.get("train_split" if share else "val_split")
+            trained_as = validation_as(trained if val_split is None else {**trained, "val_share": None})
             stored = {**trained_as, **{key: value for key, value in stored.items() if value is not None}}
         source = _open(data, data_dir, stored)
     if protocol == "published":
@@ -164,7 +162,13 @@ def _check_weights(weights: str | Path, checkpoint: str | Path | None, model: st
 
 
 def _open(data: str, data_dir: str | Path | None, stored: dict[str, Any]) -> Source:
-    return open_folder(data) if data.startswith("folder:") else open_dataset(data, "val", data_dir, **stored)
+    if not data.startswith("folder:"):
+        return open_dataset(data, "val", data_dir, **stored)
+    for name, value in stored.items():
+        if value is not None:
+            option = "val_split" if name == "split_name" else name
+            raise InputError(f"`{option}` {value} does not fit `data` {data}, which is a folder of class folders.")
+    return open_folder(data)
 
 
 def _foreign(

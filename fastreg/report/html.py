@@ -71,8 +71,8 @@ def write_report(
 def _texts(runs: Sequence[Run], broken: Sequence[str]) -> dict[str, str]:
     """The content of the files of a report by suffix."""
     table = score_table(runs, shown(run.card.summary() for run in runs))
-    page = _render(runs, broken)
-    return {".html": page, ".md": markdown(runs, table), ".csv": comma_separated(runs, table)}
+    html = _render(runs, broken)
+    return {".html": html, ".md": markdown(runs, table), ".csv": comma_separated(runs, table)}
 
 
 def _that_can_be_shown(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -174,6 +174,7 @@ def _first_image(run: Run) -> tuple[Any, int]:
     import numpy as np
 
     from fastreg.pipelines import open_dataset
+    from fastreg.pipelines.datasets import validation_as
 
     training = run.training
     if "dataset" not in training:
@@ -183,7 +184,7 @@ def _first_image(run: Run) -> tuple[Any, int]:
     except InputError:
         missing = training.get("data_root") or training["data_dir"]
         raise InputError(f"the images of {run.name} are no longer in {missing}.") from None
-    source = open_dataset(training["dataset"], "val", folder)
+    source = open_dataset(training["dataset"], "val", folder, **validation_as(training))
     _, firsts = np.unique(source.labels, return_index=True)
     chosen = firsts[:: max(1, len(firsts) // 12)][:12]
     images = [image for index in chosen if (image := _decoded(source, int(index))) is not None]
