@@ -15,10 +15,9 @@ def config(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of YAML.")] = False,
 ) -> None:
     """Print the settings of a recipe as YAML, for fastreg train --config FILE."""
-    from fastreg.errors import unknown
-    from fastreg.recipes import ALL
+    from fastreg.recipes import ALL, unknown_recipe
     from fastreg.training.config_file import recipe_file
 
     if recipe not in ALL:
-        raise unknown("recipe", recipe, ALL)
+        raise unknown_recipe(recipe, "recipe")
     typer.echo(recipe_file(recipe, as_json), nl=False)

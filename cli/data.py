@@ -78,7 +78,7 @@ def prepare(
 def fetch(
     name: Annotated[str, typer.Argument(metavar="cifar10|cifar100|svhn|odin|frost")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default $FASTREG_DATA or data.")] = None,
-    mirror: Annotated[str | None, typer.Option("--mirror", help="Base address that holds the same files.")] = None,
+    mirror: Annotated[str | None, typer.Option("--mirror", help="Base address of the same files.")] = None,
 ) -> None:
     """Download a published set and verify its checksums; the same command continues a stopped one."""
     from fastreg.pipelines.fetch import fetch_files

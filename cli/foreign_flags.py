@@ -6,6 +6,7 @@ Each has its equivalent or the reason. Flags that are accepted are rows of optio
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 
 _MODEL = "give it to the model: --model-args '{{\"{}\": ...}}'."
@@ -31,8 +32,8 @@ REFUSED = {
     "--dataset-download": "run fastreg data fetch cifar100 before.",
     "--dataset-trust-remote-code": "data are files; no code of a data set is run.",
     "--input-img-mode": _LAYOUT,
-    "--input-key": "shards with jpg, png or webp and cls need none; fastreg data prepare --image-key reads others.",
-    "--target-key": "shards with jpg, png or webp and cls need none; fastreg data prepare --label-key reads others.",
+    "--input-key": "shards with jpg, png or webp and cls need none; --image-key names another.",
+    "--target-key": "shards with jpg, png or webp and cls need none; --label-key names another.",
     "--num-classes": "it is that of the data set.",
     "--cache-dataset": "--loader resident keeps the decoded images in memory.",
     "--use-multi-epochs-loader": "loaders live for the whole run.",
@@ -165,7 +166,7 @@ def refusal(words: Iterable[str], flags: Iterable[str]) -> str | None:
         words: the command line.
         flags: the flags that the command has.
     """
-    words, flags = list(words), list(flags)
+    words, flags = list(itertools.takewhile(lambda word: word != "--", words)), list(flags)
     for at, word in enumerate(words):
         flag, _, value = word.partition("=")
         if flag in flags or not flag.startswith("-"):

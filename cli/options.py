@@ -110,8 +110,12 @@ FLAGS: Flags = {
         "warmup_prefix": (bool, "--warmup-prefix", "Add the epochs of the warm-up to the run."),
         "lr_warmup_method": (str, "--lr-warmup-method", "linear."),
         "lr_warmup_decay": (float, "--lr-warmup-decay", "--warmup-lr as a share of --lr."),
-        "cooldown": (float, "--cooldown", "Share of the run, at its end, at --min-lr."),
-        "cooldown_epochs": (int, "--cooldown-epochs", "Epochs at --min-lr, which lengthen the run."),
+        "cooldown": (float, "--cooldown", "The same as a share of the run."),
+        "cooldown_epochs": (
+            int,
+            "--cooldown-epochs",
+            "Epochs at the last rate, which a cosine leaves at --min-lr, added to the run.",
+        ),
         "clip_grad": (float, "--clip-grad --clip-grad-norm", "Largest gradient norm."),
         "model_ema": (bool, "--model-ema", "Average the weights: decay 0.9998 with warm-up."),
         "model_ema_decay": (float, "--model-ema-decay", "Average the weights with this decay."),
@@ -166,7 +170,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = (name for parameter in self.get_params(ctx) for name in (*parameter.opts, *parameter.secondary_opts))
-        if sentence := refusal(args, known):
+        if ctx.info_name == "train" and (sentence := refusal(args, known)):
             from fastreg.errors import InputError
 
             raise InputError(sentence)

@@ -11,7 +11,7 @@ import typer
 
 from fastreg.errors import InputError
 
-RunsRoot = Annotated[Path, typer.Option("--runs", help="Folder that holds the run folders.")]
+RunsRoot = Annotated[Path, typer.Option("--runs", help="Folder of the run folders.")]
 Corruptions = Annotated[str, typer.Option("--corruption", "--corruptions", help="all, or names joined by commas.")]
 Severities = Annotated[str, typer.Option("--severity", "--severities", help="all, or numbers joined by commas.")]
 CropPct = Annotated[

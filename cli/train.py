@@ -49,7 +49,7 @@ def train(dataset: What = None, **flags: Any) -> None:
     from fastreg.training import train as run
     from fastreg.training.config_file import read_config
     from fastreg.training.loss import read_class_weight
-    from fastreg.training.resume import settings_at
+    from fastreg.training.resume import choose_folder, settings_at
     from fastreg.training.run_config import continue_config
     from fastreg.training.seeds import of_seeds, parse_seeds
 
@@ -79,6 +79,9 @@ def train(dataset: What = None, **flags: Any) -> None:
             for one in configs:
                 check_run(one, resume, gpus, allow_changes)
             raise typer.Exit(launch(gpus, sys.argv[1:]))
+        if seeds is not None and os.environ.get("RANK", "0") == "0":  # a later seed's name may be taken
+            for one in configs:
+                choose_folder(one, resume, flags["world"], allow_changes)
         for message in messages:
             log.info(message)
         folders = []

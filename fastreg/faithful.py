@@ -1,7 +1,7 @@
 """``faithful``: train as the paper's original code did, where that is known.
 
 The settings below, and the parameters that a method names as ``original``, replace the defaults of a recipe of the
-paper. docs/departures.md says what each of them changes, and which departures remain.
+paper. docs/departures.md lists what each of them changes, and which departures remain.
 
 Source: CutMix-PyTorch (train.py, utils.py) on 2 GPUs for CIFAR and 4 for ImageNet; Lee et al., Confident_classifier
 (run_joint_confidence.py); the ShakeDrop authors' code with DataParallel.
@@ -59,7 +59,9 @@ def original_settings(
     """
     cifar = dataset.startswith("cifar")
     found = dict(SETTINGS) if cifar else {**SETTINGS, "loader": "folder"}
-    arguments = {**methods.create(reg, dataset=dataset).original, **(given.get("reg_args") or {})}
+    own = given.get("reg_args") or {}
+    original = methods.create(reg, dataset=dataset).original
+    arguments = {**{k: v for k, v in original.items() if not any(k.endswith(f"_{one}") for one in own)}, **own}
     # every micro-batch updates a GAN that is trained jointly, and the original code updates it once per batch
     joint = methods.create(reg, dataset=dataset, **arguments).networks is not None
     share = global_batch // world if joint else PER_GPU["cifar" if cifar else "imagenet"]

@@ -61,9 +61,20 @@ def _sweep(folder: Path) -> None:
     with os.scandir(folder) as entries:
         left = [(entry.path, found) for entry in entries if (found := _TEMPORARY.fullmatch(entry.name))]
     for path, found in left:
-        if found[2] == _HOST and not os.path.exists(f"/proc/{found[1]}"):
+        if found[2] == _HOST and not _runs(int(found[1])):
             with suppress(OSError):
                 os.unlink(path)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of that number runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 def atomic_write(path: Path | str, content: bytes | str) -> None:

@@ -114,8 +114,8 @@ def _step(optimizer: torch.optim.Optimizer, loss: Tensor, network: nn.Module) ->
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         flat = torch.cat([g.flatten() for g in gradients])
         dist.all_reduce(flat)
-        parts = (flat / dist.get_world_size()).split([g.numel() for g in gradients])
-        gradients = [part.view_as(g) for part, g in zip(parts, gradients)]
+        pieces = (flat / dist.get_world_size()).split([g.numel() for g in gradients])
+        gradients = [piece.view_as(g) for piece, g in zip(pieces, gradients)]
     for parameter, gradient in zip(parameters, gradients):
         parameter.grad = gradient
     optimizer.step()

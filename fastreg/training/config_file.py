@@ -66,9 +66,7 @@ def _yaml(text: str, path: Path) -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise InputError(
-            f"{path} needs PyYAML, which is not installed: pip install pyyaml, or write JSON (fastreg config --json)."
-        ) from error
+        raise InputError(f"{path} needs PyYAML, which is not installed: pip install pyyaml, or write JSON.") from error
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -87,7 +85,8 @@ def _checked(name: str, value: Any, path: Path) -> Any:
         return value
     options = [typing.get_origin(one) or one for one in typing.get_args(annotation) if one is not type(None)]
     kind = typing.get_origin(annotation) or annotation
-    return _as(kind if kind in _KINDS else options[0], value, name, path)
+    kinds = [kind] if kind in _KINDS else options
+    return _as(next((one for one in kinds if isinstance(value, one)), kinds[0]), value, name, path)
 
 
 def _as(kind: type, value: Any, name: str, path: Path) -> Any:

@@ -90,6 +90,10 @@ def _open(config: Config, lists: Sequence[FileList | None]) -> list[Source]:
         raise InputError(f"the validation set has classes without training images ({', '.join(strange[:5])}).")
     if val_set.classes != train_set.classes:
         val_set.renumber(train_set.classes, {name: k for k, name in enumerate(train_set.classes)})
+    untrained = set(val_set.labels.tolist()) - set(train_set.labels.tolist())
+    if untrained:
+        names = ", ".join(val_set.classes[k] for k in sorted(untrained)[:5])
+        raise InputError(f"the validation set has classes without training images ({names}).")
     return [train_set, val_set]
 
 

@@ -39,7 +39,7 @@ def export(
 
     Args:
         run: a run folder or a checkpoint of fastreg; None: the newest run.
-        to: "safetensors" (a state dict; metadata hold the model's name and arguments, classes, mean, std and size),
+        to: "safetensors" (a state dict; metadata contain the model's name and arguments, classes, mean, std and size),
             "onnx" or "pt2" (the whole network for float32 images [N, 3, size, size] and any N from 1 on).
         out: the file; default: ``best.onnx`` and so on in the run's folder.
         weights: "best" (the best epoch, averaged if the run averages), "last" or "ema" (the last epoch's weights or

@@ -80,17 +80,25 @@ def translate(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
     for flag in ("mixup_prob", "mixup_switch_prob"):
         if flag in given:
             number(flag, given[flag], 0, 1)
+    of_recipe = str(base.get("reg", "none")).split("+")
+    for flag, (method, *_) in METHODS.items():
+        if given.get(flag) == 0 and "reg" not in own and method in of_recipe:
+            raise InputError(
+                f"`{flag}` 0 turns {method} off, and the recipe has `reg` {base['reg']}: give `reg` without it."
+            )
     names = [name for name in str(own.get("reg") or "none").split("+") if name != "none"]
     automatic = auto_augment_flags.method_of_flags(given)
     if automatic is not None:
         opened = {automatic[0]: automatic[1], **opened}
         own = {"color_jitter": 0.0, "lighting": 0.0, **own}  # neither package has them beside it
     names += [method for method in opened if method not in names]
-    mixing = [method for method in MIXING if method in names]
-    for method in mixing:
+    mixing = [method for method in MIXING if method in (names or of_recipe)]
+    for method in mixing if names else ():
         if method in opened or "mixup_prob" in given:  # timm and torchvision mix every batch, fastreg half on CIFAR
             opened.setdefault(method, {})["prob"] = given.get("mixup_prob", 1.0)
     arguments = {f"{method}_{key}": value for method, values in opened.items() for key, value in values.items()}
+    if not names and "mixup_prob" in given:
+        arguments |= {f"{method}_prob": given["mixup_prob"] for method in mixing}
     if "mixup_switch_prob" in given:
         arguments["switch_prob"] = given["mixup_switch_prob"]
     if "mixup_prob" in given and not mixing:
@@ -107,13 +115,19 @@ def translate(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
 def _of_timm_model(own: dict[str, Any], given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     """Put the rates of ``TIMM_ARGUMENTS`` into ``own`` for a model of timm; those flags then have no other meaning."""
     model = str(own.get("model", base.get("model", "")))
-    rates = {name: number(flag, given[flag], 0, 1) for flag, name in TIMM_ARGUMENTS.items() if given.get(flag)}
+    same_model = model == base.get("model", model)
+    kept = base.get("model_kwargs", {}) if same_model else {}
+    rates = {
+        name: number(flag, given[flag], 0, 1)
+        for flag, name in TIMM_ARGUMENTS.items()
+        if given.get(flag) or (flag in given and name in kept)  # 0 turns off a rate of the recipe
+    }
     if not model.startswith("timm:"):
-        if "drop_rate" in rates:
+        if rates.get("drop_rate"):
             raise InputError(f"`drop` is for models of timm, not for {model}: give `model_kwargs`.")
         return {}
     if rates:
-        own["model_kwargs"] = {**base.get("model_kwargs", {}), **rates, **own.get("model_kwargs", {})}
+        own["model_kwargs"] = {**kept, **rates, **own.get("model_kwargs", {})}
     return dict.fromkeys(TIMM_ARGUMENTS)
 
 

@@ -35,7 +35,8 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
             raise InputError(f"`freeze` {pattern} matches no parameter: there are {', '.join(known)}, {names[-1]} ...")
         frozen |= found
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name not in frozen)
+        if name in frozen:
+            parameter.requires_grad_(False)
     for prefix, module in model.named_modules():
         own = [f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)]
         if hasattr(module, "running_mean") and own and frozen.issuperset(own):

@@ -25,7 +25,7 @@ _FREE |= {"log_tensorboard", "log_wandb", "command", "loader_used", "device_used
 _FREE |= {"torchcompile", "torchcompile_used"}
 _FREE |= {"world_size", "batch_size", "grad_accum_steps"}  # shares of the global batch, which may not change
 # settings that the weights or the optimizer's state depend on
-_FIXED = {"model", "stem", "opt", "norm_weight_decay", "layer_decay", "model_kwargs", "freeze"}
+_FIXED = {"model", "stem", "channels", "opt", "norm_weight_decay", "layer_decay", "model_kwargs", "freeze"}
 _DEFAULTS = added_settings()
 _FINGERPRINTS = {"training": "data_fingerprint", "validation": "val_fingerprint"}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,6 +49,10 @@ def make_config(
     stored = {key: value for key, value in (settings or {}).items() if key != "dataset"}
     if "global_batch" not in stored:
         given, stored = {**stored, **given}, {}
+    if "recipe" in given and stored.get("recipe", given["recipe"]) != given["recipe"]:
+        raise InputError(
+            f"`recipe` {given['recipe']} and the file's recipe {stored['recipe']} contradict each other: give one."
+        )
     recipe, message = resolve(given.get("recipe", stored.get("recipe", "auto")), dataset, gpu=gpu)
     recipe |= translate(stored, {**recipe, **stored})
     messages = [f"{message}; settings of a file"] if settings else [message]
@@ -60,6 +63,10 @@ def make_config(
         given["reg_args"] = {**recipe.get("reg_args", {}), **given.get("reg_args", {})}
     else:
         base["reg_args"] = {}  # the recipe's are for its own methods
+    if given.get("model", recipe["model"]) == recipe["model"]:
+        given["model_kwargs"] = {**recipe.get("model_kwargs", {}), **given.get("model_kwargs", {})}
+    else:
+        base["model_kwargs"] = {}
     if faithful:
         original = original_settings(dataset, reg, recipe["global_batch"], world, given)
         given |= original
@@ -141,8 +148,7 @@ def check_dataset(name: str) -> None:
 
     if name not in DATASETS and ("/" in name or os.path.isdir(name)):
         raise InputError(
-            f"unknown data set {name!r}: train on a folder of images with "
-            f"`fastreg train folder --data-dir {shlex.quote(name)}`."
+            f"unknown data set {name!r}: for a folder of images give `dataset` folder and `data_dir` {name}."
         )
     if name not in DATASETS:
         raise unknown("data set", name, [one for one in DATASETS if one != "svhn"])

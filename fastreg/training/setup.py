@@ -116,6 +116,7 @@ def build_model(
         raise InputError("`sync_bn` needs GPUs, because PyTorch's SyncBatchNorm runs on nothing else: turn it off.")
     if config.sync_bn and world.size > 1:
         net = model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        freeze(model, config.freeze)  # conversion makes new modules, which would update their statistics
     if world.size > 1:
         # DDP would broadcast rank 0's running statistics; batchnorm.py takes the mean of all ranks
         devices = [world.device.index] if world.device.type == "cuda" else None

@@ -298,9 +298,9 @@ class Trainer:
             if better:
                 weights = (step.model if step.ema is None else step.ema).state_dict()
                 weights = {key: value.contiguous() for key, value in weights.items()}  # safetensors takes no other
-                holds: dict[str, Any] = {"weights": "model" if step.ema is None else "average"}
-                holds |= {key: row[key] for key in row if key.endswith("_error")}
-                best[self.folder / "best.pt"] = {**self._header(epoch), **holds, "model": weights}
+                facts: dict[str, Any] = {"weights": "model" if step.ema is None else "average"}
+                facts |= {key: row[key] for key in row if key.endswith("_error")}
+                best[self.folder / "best.pt"] = {**self._header(epoch), **facts, "model": weights}
         self.save(epoch, best)
         if self.world.rank == 0:
             draw_curves(self.folder)
