@@ -29,6 +29,6 @@ def leaderboard(
     """Rank evaluated runs: a sortable HTML page, CSV and JSON."""
     from fastreg.report import print_leaderboard, write_leaderboard
 
-    boards = write_leaderboard(folders or (), out, sort_by=sort_by, baseline=baseline, runs_root=runs)
-    print_leaderboard(boards)
+    rankings = write_leaderboard(folders or (), out, sort_by=sort_by, baseline=baseline, runs_root=runs)
+    print_leaderboard(rankings)
     typer.echo(f"leaderboard: {(out or runs) / 'leaderboard.html'}")

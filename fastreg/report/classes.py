@@ -55,7 +55,9 @@ def _map(names: list[str], images: list[int], pairs: list[tuple[str, str, int]])
         return []
     counts = {(true, found): count for true, found, count in pairs}
     return [
-        {"name": name, "cells": [heat(100 * counts.get((name, other), 0) / total) for other in names]}
+        {
+            "name": name,
+            "cells": [heat(100 * counts.get((name, other), 0) / total if total else None) for other in names],
+        }
         for name, total in zip(names, images)
-        if total
     ]

@@ -37,7 +37,7 @@ class Line(NamedTuple):
         return _ACCURACY / (1 + math.exp(self.slope * _logit(_ACCURACY - clean_error) + self.offset))
 
 
-class Board(NamedTuple):
+class Ranking(NamedTuple):
     """The runs on one data set, best first by the figure ``ranked``, and the columns of their table."""
 
     data: str
@@ -54,7 +54,7 @@ def write_leaderboard(
     sort_by: str | None = None,
     baseline: str | Path | None = None,
     runs_root: str | Path = "runs",
-) -> list[Board]:
+) -> list[Ranking]:
     """Rank evaluated runs and write ``leaderboard.html``, ``.csv`` and ``.json``.
 
     Runs on different data (set, split, number of images, size) are ranked apart.
@@ -81,15 +81,15 @@ def write_leaderboard(
     if not loaded:
         raise InputError(broken[0] if broken else f"no evaluated run in {runs_root}: run `fastreg eval` first.")
     lines = _lines(Path(baseline)) if baseline is not None else {}
-    boards = [_board(group, sort_by, lines) for group in _by_data(loaded)]
-    if sort_by is not None and not any(sort_by in board.keys for board in boards):
-        known = list(dict.fromkeys(key for board in boards for key in board.keys))
+    rankings = [_ranking(group, sort_by, lines) for group in _by_data(loaded)]
+    if sort_by is not None and not any(sort_by in ranking.keys for ranking in rankings):
+        known = list(dict.fromkeys(key for ranking in rankings for key in ranking.keys))
         raise InputError(f"`sort_by` is {sort_by!r}: no run has that figure; give one of {', '.join(known)}.")
     folder = Path(out) if out is not None else Path(runs_root)
-    atomic_write(folder / "leaderboard.html", _page(boards, lines))
-    atomic_write(folder / "leaderboard.csv", _csv(boards))
-    write_json(folder / "leaderboard.json", [entry(run) for board in boards for run in board.runs])
-    return boards
+    atomic_write(folder / "leaderboard.html", _page(rankings, lines))
+    atomic_write(folder / "leaderboard.csv", _csv(rankings))
+    write_json(folder / "leaderboard.json", [entry(run) for ranking in rankings for run in ranking.runs])
+    return rankings
 
 
 def _by_data(runs: Sequence[Run]) -> list[list[Run]]:
@@ -100,7 +100,7 @@ def _by_data(runs: Sequence[Run]) -> list[list[Run]]:
     return list(groups.values())
 
 
-def _board(runs: Sequence[Run], sort_by: str | None, lines: Mapping[str, Line]) -> Board:
+def _ranking(runs: Sequence[Run], sort_by: str | None, lines: Mapping[str, Line]) -> Ranking:
     keys = shown(run.card.summary() for run in runs)
     ranked = sort_by if sort_by in keys else _first(runs, keys)
     sign = -1 if ranked and COLUMNS[ranked][0].best == "highest" else 1
@@ -118,7 +118,7 @@ def _board(runs: Sequence[Run], sort_by: str | None, lines: Mapping[str, Line]) 
             if key in summary and "clean_error" in summary:
                 above = line.expected(summary["clean_error"]) - summary[key]
                 effective.setdefault(EFFECTIVE + key, {})[run.name] = above
-    return Board(title, ranked, keys, sorted(runs, key=rank), effective)
+    return Ranking(title, ranked, keys, sorted(runs, key=rank), effective)
 
 
 def _first(runs: Sequence[Run], keys: Sequence[str]) -> str:
@@ -175,6 +175,8 @@ def entry(run: Run) -> dict[str, Any]:
         (card.suite_settings(s).get("epsilon") for s in ("autoattack", "pgd", "fgsm") if card.results(s)), None
     )
 
+    altered = [f"{suite}: {how}" for suite in card.suites if (how := card.altered(suite))]
+
     def accuracy(key: str) -> float | None:
         return _ACCURACY - summary[key] if key in summary else None
 
@@ -190,32 +192,32 @@ def entry(run: Run) -> dict[str, Any]:
         "corruptions_mce": summary.get("mce"),
         "number_images": card.data["n"],
         "sample": card.sample,
-        "measured_otherwise": card.measuring,
+        "measured_otherwise": "; ".join(filter(None, (card.measuring, *altered))),
         "figures": summary,
     }
 
 
-def _csv(boards: Sequence[Board]) -> str:
-    keys = list(dict.fromkeys(key for board in boards for key in board.keys))
-    effective = list(dict.fromkeys(key for board in boards for key in board.effective))
+def _csv(rankings: Sequence[Ranking]) -> str:
+    keys = list(dict.fromkeys(key for ranking in rankings for key in ranking.keys))
+    effective = list(dict.fromkeys(key for ranking in rankings for key in ranking.effective))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["data", "rank", "run", "model", "method", *keys, *effective])
-    for board in boards:
-        for rank, run in enumerate(board.runs, 1):
+    for ranking in rankings:
+        for rank, run in enumerate(ranking.runs, 1):
             summary = run.card.summary()
-            own = [board.effective.get(key, {}).get(run.name, "") for key in effective]
+            own = [ranking.effective.get(key, {}).get(run.name, "") for key in effective]
             figures = [summary.get(key, "") for key in keys]
-            writer.writerow([board.data, rank, run.name, run.card.model["name"], run.method, *figures, *own])
+            writer.writerow([ranking.data, rank, run.name, run.card.model["name"], run.method, *figures, *own])
     return buffer.getvalue()
 
 
-def _page(boards: Sequence[Board], lines: Mapping[str, Line]) -> str:
+def _page(rankings: Sequence[Ranking], lines: Mapping[str, Line]) -> str:
     from jinja2 import Environment, FileSystemLoader, select_autoescape
 
     here = Path(__file__).parent
     environment = Environment(loader=FileSystemLoader(here), autoescape=select_autoescape(["html"]), trim_blocks=True)
     environment.globals |= {"intervals": intervals, "figures": FIGURES, "legend": legend, "prefix": EFFECTIVE}
     return environment.get_template("leaderboard.html").render(
-        version=__version__, style=(here / "report.css").read_text(), boards=boards, lines=lines
+        version=__version__, style=(here / "report.css").read_text(), rankings=rankings, lines=lines
     )

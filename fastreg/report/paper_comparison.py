@@ -25,7 +25,7 @@ from fastreg.training.recipe_table import recipe_config
 
 # setting that is not compared -> the reason
 FREE = {
-    "data_dir": "a place; the number of training images is compared",
+    "data_dir": "a path; the number of training images is compared",
     "recipe": "a name; its settings are compared one by one",
     "batch_size": "a share of the global batch; too few images for batch norm are named",
     "grad_accum_steps": "a share of the global batch",
@@ -45,10 +45,10 @@ FREE = {
     "profile": "a trace does not change a run",
     "log_tensorboard": "logs do not change a run",
     "log_wandb": "logs do not change a run",
-    **dict.fromkeys(("train_split", "val_split"), "a place; the number of training images is compared"),
+    **dict.fromkeys(("train_split", "val_split"), "a path; the number of training images is compared"),
     **dict.fromkeys(("image_key", "label_key"), "a name of the data's files"),
     **dict.fromkeys(("cache_dir", "cache_gb"), "batches do not depend on it"),
-    "output": "a place",
+    "output": "a path",
     "name": "a name",
 }
 # setting -> the setting that it depends on, and a test of that setting's value: true if the first has an effect

@@ -92,8 +92,11 @@ class Run(NamedTuple):
             reasons.append(f"{data['n']:,} images of {data['classes']} classes instead of {paper[0]:,} of {paper[1]}")
         if paper is not None and data["size"] != paper[2]:
             reasons.append(f"{data['size']} px instead of {paper[2]}")
-        altered = [self.card.measuring, *(self.card.altered(suite) for suite in FIGURES[key][2])]
-        return "; ".join([*reasons, *filter(None, altered)])
+        return "; ".join([*reasons, *filter(None, (self.card.measuring, self.altered(key)))])
+
+    def altered(self, key: str) -> str:
+        """How the settings of a figure's suites differ from the paper's; empty if they do not."""
+        return "; ".join(filter(None, (self.card.altered(suite) for suite in FIGURES[key][2])))
 
     def departures(self, keys: Sequence[str]) -> list[str]:
         """One sentence for each way in which figures are measured otherwise than in the paper."""

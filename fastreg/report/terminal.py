@@ -13,7 +13,7 @@ from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.suites import ROWS, resolve
 from fastreg.evaluation.types import Table
 from fastreg.report.figures_table import COLUMNS, FIGURES, UNFIT
-from fastreg.report.leaderboard import EFFECTIVE, Board
+from fastreg.report.leaderboard import EFFECTIVE, Ranking
 from fastreg.report.run_folder import Run
 from fastreg.report.scores import cell, from_the_code, interval_text, reasons
 from fastreg.report.spread import intervals
@@ -78,36 +78,40 @@ def print_scorecard(
         console.print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 
-def print_leaderboard(boards: Sequence[Board]) -> None:
+def print_leaderboard(rankings: Sequence[Ranking]) -> None:
     """Print ranked tables, one per data set, with the figures that fit in the terminal's width.
 
     Args:
-        boards: of :func:`fastreg.report.write_leaderboard`.
+        rankings: of :func:`fastreg.report.write_leaderboard`.
     """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table as RichTable
 
     console = Console()
-    for board in boards:
-        columns: list[tuple[str, list[str]]] = [("run", [run.name for run in board.runs])]
-        columns.append(("method", [run.method for run in board.runs]))
-        summaries = [run.card.summary() for run in board.runs]
-        for key in dict.fromkeys((*filter(None, [board.ranked]), *board.keys)):
-            columns.append((FIGURES[key][0], [cell(summary.get(key)) for summary in summaries]))
-        for key, own in board.effective.items():
-            found = [own.get(run.name) for run in board.runs]
+    for ranking in rankings:
+        columns: list[tuple[str, list[str]]] = [("run", [run.name for run in ranking.runs])]
+        columns.append(("method", [run.method for run in ranking.runs]))
+        summaries = [run.card.summary() for run in ranking.runs]
+        for key in dict.fromkeys((*filter(None, [ranking.ranked]), *ranking.keys)):
+            marks = [key in summary and bool(run.altered(key)) for run, summary in zip(ranking.runs, summaries)]
+            columns.append((FIGURES[key][0], [cell(s.get(key), mark) for s, mark in zip(summaries, marks)]))
+        for key, own in ranking.effective.items():
+            found = [own.get(run.name) for run in ranking.runs]
             signed = ["–" if value is None else f"{value:+.2f}" for value in found]
             columns.append((f"{FIGURES[key.removeprefix(EFFECTIVE)][0]}, effective", signed))
         widths = [max(map(len, (heading, *cells))) + 3 for heading, cells in columns]
         fit = max(3, sum(width <= console.width - 6 for width in accumulate(widths)))
-        table = RichTable(title=escape(board.data))
+        table = RichTable(title=escape(ranking.data))
         table.add_column("")
         for index, (heading, _) in enumerate(columns[:fit]):
             table.add_column(heading, justify="right" if index > 1 else "left", overflow="fold")
         for rank, row in enumerate(zip(*(cells for _, cells in columns[:fit])), 1):
             table.add_row(str(rank), *map(escape, row))
         console.print(table)
+        for run, summary in zip(ranking.runs, summaries):
+            for why in dict.fromkeys(run.altered(key) for key in ranking.keys if key in summary and run.altered(key)):
+                console.print(f"* {run.name}: {why}.", soft_wrap=True, markup=False, highlight=False)
 
 
 def _cell(value: str | float | None, table: Table) -> str:
