@@ -23,7 +23,7 @@ from fastreg.benchmarks.suites import Benchmark
 from fastreg.benchmarks.suites.throughput import configure
 from fastreg.benchmarks.timing import Call, measure, over
 from fastreg.distributed import World
-from fastreg.evaluation import conditions, published_sets
+from fastreg.evaluation import attack_suites, conditions, published_sets
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
@@ -98,8 +98,7 @@ def _logits(name: str, size: int) -> conditions.Logits:
     if name in ("clean", "occlusion"):
         return getattr(conditions, name)
     if name in ("fgsm", "pgd"):
-        steps = {"steps": conditions.PGD_STEPS} if name == "pgd" else {}
-        return conditions.Attack(epsilon=EPSILON, clip=True, **steps)
+        return conditions.Attack(epsilon=EPSILON, clip=True, steps=attack_suites.STEPS[name])
     corruption, severity, *jpeg = name.split()
     textures, _ = frost_textures()
     constants = CONSTANTS.get(size, "imagenet224")

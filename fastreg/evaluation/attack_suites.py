@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.errors import InputError
 from fastreg.evaluation import conditions
 from fastreg.evaluation.attacks import AutoAttack, need_torchattacks
 from fastreg.evaluation.classifier import Classifier
@@ -26,6 +28,7 @@ from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Condition, SuitePlan
 from fastreg.files import atomic_write
 
+STEPS = {"fgsm": 1, "pgd": 10}  # of the paper's attacks
 # option of an evaluation -> its value for the paper's PGD; the card keeps those that differ
 PGD = {
     "attack_norm": "linf",
@@ -37,8 +40,13 @@ PGD = {
 
 
 def fgsm(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
-    """One signed step."""
-    settings: dict[str, Any] = {"epsilon": config.epsilon, "clip": config.clip, "steps": 1}
+    """One signed step.
+
+    Raises InputError for an epsilon above 1, which only L2 balls can have.
+    """
+    if config.epsilon > 1:
+        raise InputError(f"`epsilon` is {config.epsilon:g}, but fgsm moves each pixel by it: leave the suite fgsm out.")
+    settings: dict[str, Any] = {"epsilon": config.epsilon, "clip": config.clip, "steps": STEPS["fgsm"]}
     return SuitePlan(settings, {"fgsm": _condition(conditions.Attack(**settings))})
 
 
@@ -46,7 +54,8 @@ def pgd(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     """Projected gradient descent."""
     own = {name.removeprefix("attack_"): getattr(config, name) for name in PGD if getattr(config, name) != PGD[name]}
     settings = {"epsilon": config.epsilon, "clip": config.clip, "steps": config.attack_steps, **own}
-    return SuitePlan(settings, {"pgd": _condition(conditions.Attack(seed=config.seed, **settings))})
+    run = conditions.Attack(seed=config.seed, **{"norm": config.attack_norm, **settings})
+    return SuitePlan(settings, {"pgd": _condition(run)})
 
 
 def _condition(run: conditions.Attack) -> Condition:
@@ -55,28 +64,31 @@ def _condition(run: conditions.Attack) -> Condition:
 
 def altered(card: ScorecardData, suite: str) -> list[str]:
     """Departures from the paper's attacks."""
-    settings = card.suite_settings(suite)
+    settings, steps = card.suite_settings(suite), STEPS.get(suite)
     messages = []
     if settings.get("epsilon", EPSILON) != EPSILON:
         messages.append(f"epsilon {settings['epsilon']:.4g} instead of 8/255")
     if settings.get("clip") is False:
         messages.append("pixels are not clipped to [0, 1]")
-    if settings.get("steps", 1) not in (1, conditions.PGD_STEPS):
-        messages.append(f"{settings['steps']} steps instead of {conditions.PGD_STEPS}")
+    if settings.get("steps", steps) != steps:
+        messages.append(f"{settings['steps']} steps instead of {steps}")
     words = {"norm": "norm {}", "step_size": "steps of {:.4g}", "restarts": "{} random starts", "target": "target {}"}
     words["samples"] = "gradients averaged over {} passes"
-    return messages + [text.format(settings[name]) for name, text in words.items() if name in settings]
+    other = {name for name in words if name in settings and settings[name] != PGD[f"attack_{name}"]}
+    return messages + [text.format(settings[name]) for name, text in words.items() if name in other]
 
 
 def autoattack(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     """AutoAttack, which continues at the image at which it was interrupted.
 
-    Raises InputError if torchattacks is not installed.
+    Raises InputError if torchattacks is not installed, or for pixels outside [0, 1], which its attacks always clip.
     """
     need_torchattacks()
+    if not config.clip:
+        raise InputError("autoattack always keeps pixels in [0, 1]: leave out `clip`, or the suite.")
     settings = {"epsilon": config.epsilon, "norm": config.attack_norm, "version": "standard"}
     out = None if config.out is None else Path(config.out) / "autoattack"
-    run = _AutoAttackRun(settings, config.seed, out, eval_data.describe())
+    run = _AutoAttackRun(settings, config.seed, out, {**eval_data.describe(), "loader": config.loader})
     counts = {f"broken_{name}": partial(run.counts.__getitem__, name) for name in run.counts}
     return SuitePlan(settings, {"autoattack": Condition(run, gradient=True, counts=counts, finish=run.finish)})
 
@@ -84,14 +96,17 @@ def autoattack(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
 class _AutoAttackRun:
     """Function from a batch to logits of its attacked images.
 
-    Each finished batch is a file of ``folder``, so that an interrupted evaluation goes on with the images that are in
-    no file, also with another batch size or number of ranks.
+    Each finished batch is a file in a folder of ``root``, so that an interrupted evaluation goes on with the images
+    that are in no file, also with another batch size or number of ranks. Every rank reads all files; the counts of a
+    file belong to the rank whose batches have the file's first image.
     """
 
-    def __init__(self, settings: Mapping[str, Any], seed: int, folder: Path | None, data: Mapping[str, Any]):
-        self.settings, self.seed, self.folder, self.data = settings, seed, folder, data
+    def __init__(self, settings: Mapping[str, Any], seed: int, root: Path | None, data: Mapping[str, Any]):
+        self.settings, self.seed, self.root, self.data = settings, seed, root, data
+        self.folder: Path | None = None
         self.attack: AutoAttack | None = None
         self.done: dict[int, np.ndarray] = {}
+        self.stored: dict[int, list[int]] = {}  # first image of a file -> its counts
         self.counts = dict.fromkeys(AutoAttack.NAMES, 0)
 
     def __call__(self, classifier: Classifier, batch: Pixels) -> Tensor:
@@ -99,8 +114,10 @@ class _AutoAttackRun:
             classes = classifier.images(batch.images[:1]).shape[1]
             given = {"epsilon": self.settings["epsilon"], "norm": self.settings["norm"], "seed": self.seed}
             self.attack = AutoAttack(classifier.module, classes, **given)
-            self._open(classifier.digest)
+            self._open(classifier)
         indices = batch.indices.tolist()
+        for index in indices:
+            self._count(self.stored.pop(index, []))
         left = torch.tensor(
             [k for k, index in enumerate(indices) if index not in self.done], device=batch.images.device
         )
@@ -108,43 +125,45 @@ class _AutoAttackRun:
             before = dict(self.attack.broken)
             images = conditions.float_pixels(batch.images[left])
             logits = classifier.pixels(self.attack(images, batch.labels[left])).cpu().numpy()
-            broken = {name: self.attack.broken[name] - before[name] for name in before}
+            broken = [self.attack.broken[name] - before[name] for name in before]
             self._keep([indices[k] for k in left.tolist()], logits, broken)
         return torch.from_numpy(np.stack([self.done[index] for index in indices])).to(batch.images.device)
 
-    def _open(self, digest: str) -> None:
-        """Read the files of an earlier run with this model, data and settings."""
-        if self.folder is None:
+    def _open(self, classifier: Classifier) -> None:
+        """Read the files of an earlier run with this model, its normalization, precision and outputs, on this data."""
+        if self.root is None:
             return
-        key = json.dumps([digest, self.data, self.settings, self.seed], sort_keys=True, default=str)
-        self.folder /= hashlib.sha256(key.encode()).hexdigest()[:12]
+        columns = None if classifier.module.columns is None else classifier.module.columns.tolist()
+        measured = [classifier.digest, classifier.mean, classifier.std, classifier.precision, columns]
+        key = json.dumps([measured, self.data, self.settings, self.seed], sort_keys=True, default=str)
+        self.folder = self.root / hashlib.sha256(key.encode()).hexdigest()[:12]
         for file in sorted(self.folder.glob("*.npz")):
             try:
                 with np.load(file, allow_pickle=False) as stored:
-                    self._add(
-                        stored["indices"].tolist(),
-                        stored["logits"],
-                        dict(zip(AutoAttack.NAMES, stored["broken"].tolist())),
-                    )
+                    indices, logits, broken = (stored[name] for name in ("indices", "logits", "broken"))
+                self.stored[int(indices[0])] = broken.tolist()
+                self.done.update(zip(indices.tolist(), logits))
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 file.unlink()  # cut short: its images are attacked again
 
-    def _add(self, indices: list[int], logits: np.ndarray, broken: Mapping[str, int]) -> None:
-        self.done.update(zip(indices, logits))
-        for name, count in broken.items():
+    def _count(self, broken: Sequence[int]) -> None:
+        for name, count in zip(AutoAttack.NAMES, broken):
             self.counts[name] += count
 
-    def _keep(self, indices: list[int], logits: np.ndarray, broken: Mapping[str, int]) -> None:
-        self._add(indices, logits, broken)
+    def _keep(self, indices: list[int], logits: np.ndarray, broken: Sequence[int]) -> None:
+        self.done.update(zip(indices, logits))
+        self._count(broken)
         if self.folder is not None:
             buffer = io.BytesIO()
-            np.savez(buffer, indices=indices, logits=logits, broken=list(broken.values()))
+            np.savez(buffer, indices=indices, logits=logits, broken=broken)
             atomic_write(self.folder / f"{indices[0]:09d}.npz", buffer.getvalue())
 
     def finish(self) -> None:
-        """Remove the files: the card has the figures."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder.parent, ignore_errors=True)
+        """Remove the files, as the card has the figures, but not those of other settings."""
+        if self.root is not None and self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # not empty
+                self.root.rmdir()
 
 
 def notes(card: ScorecardData, suite: str, weaker: str = "") -> list[str]:

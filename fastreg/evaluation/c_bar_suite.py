@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastreg.errors import InputError
 from fastreg.evaluation import conditions, corruption_suite, published_sets
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.scorecard_data import ScorecardData
-from fastreg.evaluation.types import Condition, Figure, Suite, SuitePlan
+from fastreg.evaluation.types import Condition, Figure, NoCorruption, Suite, SuitePlan
 from fastreg.kernels import C_BAR_CORRUPTIONS
 
 _KEY = "imagenet_c_bar_error"
@@ -27,7 +26,7 @@ _MADE_FOR = 224  # pixels
 def build(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     """The conditions of the corruptions asked for, or of all ten.
 
-    Raises InputError if none of the corruptions asked for is of ImageNet-C-bar, or for missing files.
+    Raises NoCorruption if none of the corruptions asked for is of ImageNet-C-bar, InputError for missing files.
     """
     pairs = conditions.corruption_conditions(config.corruptions, config.severities)
     if config.corruptions is None:
@@ -35,9 +34,7 @@ def build(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
         pairs = [(name, severity) for name in C_BAR_CORRUPTIONS for severity in severities]
     pairs = [pair for pair in pairs if pair[0] in C_BAR_CORRUPTIONS]
     if not pairs:
-        raise InputError(
-            f"`corruptions` {config.corruptions}: none is of ImageNet-C-bar; give {', '.join(C_BAR_CORRUPTIONS)}."
-        )
+        raise NoCorruption("ImageNet-C-bar", config.corruptions, C_BAR_CORRUPTIONS)
     if config.imagenet_c_bar_dir is not None:
         return published_sets.imagenet_c(Path(config.imagenet_c_bar_dir), eval_data, pairs, config.resize_official)
     jpeg = config.fidelity == "dataset"
@@ -69,7 +66,9 @@ def altered(card: ScorecardData, suite: str) -> list[str]:
     messages = []
     if settings.get("fidelity") == "memory":
         messages.append("fidelity memory, without the JPEG step of the distributed files")
-    if card.data["size"] != _MADE_FOR and "resized_from" not in settings:
+    if side := settings.get("resized_from"):
+        messages.append(f"files of {side} px, resized to {card.data['size']} px")
+    elif card.data["size"] != _MADE_FOR:
         messages.append(f"{card.data['size']} px, while the published set has {_MADE_FOR}")
     return messages
 

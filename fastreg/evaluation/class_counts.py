@@ -7,6 +7,7 @@ interrupted evaluation continues both.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Mapping, Sequence
@@ -48,11 +49,19 @@ class ClassCounts:
         labels: int64 [N], of the data.
         classes: number of classes.
         card: the scorecard; columns of conditions that it does not have are dropped.
+        outputs: the model's outputs by predicted class; None: they are the classes.
     """
 
     def __init__(
-        self, scorecard: Path | None, names: Sequence[str], labels: np.ndarray, classes: int, card: ScorecardData
+        self,
+        scorecard: Path | None,
+        names: Sequence[str],
+        labels: np.ndarray,
+        classes: int,
+        card: ScorecardData,
+        outputs: Sequence[int] | None = None,
     ) -> None:
+        self.outputs = outputs
         self.folder = None if scorecard is None else scorecard.parent
         self.pairs = np.zeros((0, 2), np.int64)
         self.names = list(names) or [str(index) for index in range(classes)]
@@ -87,7 +96,7 @@ class ClassCounts:
     def _name(self, index: int) -> str:
         if 0 <= index < len(self.names):
             return self.names[index]
-        return "none" if index == NO_CLASS else f"output {index}"
+        return "none" if index == NO_CLASS else f"output {self.outputs[index] if self.outputs else index}"
 
     def _continue(self, path: Path, known: set[str]) -> None:
         """Take over the columns of an earlier evaluation that still hold."""
@@ -95,7 +104,8 @@ class ClassCounts:
         images = columns.get("images")
         if columns.get("class") == self.names and images == [str(count) for count in self.images]:
             kept = {key: column for key, column in columns.items() if key in known}
-            self.wrong = {key: [int(value) for value in column] for key, column in kept.items()}
+            with contextlib.suppress(ValueError):  # a damaged file is written anew
+                self.wrong = {key: [int(value) for value in column] for key, column in kept.items()}
 
 
 def heading(suite: str, condition: str) -> str:

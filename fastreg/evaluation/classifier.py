@@ -24,7 +24,8 @@ class EvalModel(nn.Module):
     """A model with its normalization as the first layer: float32 pixels [B, 3, h, w] in [0, 1] to float32 logits.
 
     The model's input is always ``dtype``, for pixels and for normalized images, so figures do not depend on which of
-    the two came first. ``mixed`` runs a float32 model under autocast.
+    the two came first. ``mixed`` runs a float32 model under autocast. ``pad_to`` images go through the model if the
+    pixels are fewer.
     """
 
     mean: Tensor
@@ -42,7 +43,7 @@ class EvalModel(nn.Module):
         every: bool = False,
     ):
         super().__init__()
-        self.outputs = 0
+        self.outputs = self.pad_to = 0
         self.net, self.dtype, self.mixed = net, dtype, mixed and dtype != torch.float32
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
@@ -60,7 +61,10 @@ class EvalModel(nn.Module):
         return self
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.logits(self.normalize(pixels))
+        n = len(pixels)
+        if 0 < n < self.pad_to:  # part of a batch, of a restart for example
+            pixels = torch.cat((pixels, pixels[-1:].expand(self.pad_to - n, -1, -1, -1)))
+        return self.logits(self.normalize(pixels))[:n]
 
     def normalize(self, pixels: Tensor) -> Tensor:
         return (pixels - self.mean) / self.std
@@ -165,10 +169,12 @@ class Classifier:
         Raises InputError where the model fails: it may be made for another size.
         """
         replayed, self.replayed = self.replayed, None
+        self.pad_to = 0 if replayed else self.pad_to
         try:
             return self._outputs(size)
         finally:
-            self.replayed = replayed
+            self.module.pad_to = self.pad_to  # attacks call the module with parts of a batch
+            self.replayed, self.pad_to = replayed, self.batch_size if replayed else self.pad_to
 
     def _outputs(self, size: int) -> int:
         try:

@@ -23,7 +23,6 @@ from fastreg.kernels.corruptions.constants import SIZES, resolve
 from fastreg.kernels.types import Plan
 
 Logits = Callable[[Classifier, Any], Tensor]  # of Pixels or FloatPixels
-PGD_STEPS = 10
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
@@ -47,7 +46,7 @@ def float_pixels(images: Tensor) -> Tensor:
 
 
 class Attack:
-    """FGSM (one step, no random start), or PGD (from a random start) for ``steps`` above one.
+    """FGSM (one step, no random start), or PGD (from a random start) with ``steps`` above one or any of ``options``.
 
     Goodfellow et al. 2015 (1412.6572) and Madry et al. 2018 (1706.06083); plain cross-entropy on the true label.
     ``unmoved`` counts the images that the steps leave as they were, because their gradient is zero. ``options`` are

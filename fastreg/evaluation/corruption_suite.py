@@ -13,7 +13,8 @@ from fastreg.evaluation.conditions import SEVERITIES, corruption_conditions
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.scorecard_data import ScorecardData
-from fastreg.evaluation.types import Condition, Figure, SuitePlan, Table
+from fastreg.evaluation.types import Condition, Figure, NoCorruption, SuitePlan, Table
+from fastreg.kernels import C_BAR_CORRUPTIONS, CORRUPTIONS, EXTRA_CORRUPTIONS
 from fastreg.metrics.corruption import CATEGORIES
 
 Read = Callable[[Path, EvalData, Sequence[tuple[str, int]]], SuitePlan]
@@ -44,8 +45,12 @@ def build(
 
     Raises:
         InputError: images of the other suite's size, no constants for the size, missing files.
+        NoCorruption: none of the corruptions asked for is of the suite.
     """
     pairs = corruption_conditions(config.corruptions, config.severities)
+    pairs = [pair for pair in pairs if pair[0] not in C_BAR_CORRUPTIONS]  # they are a suite of their own
+    if not pairs:
+        raise NoCorruption(suite, config.corruptions, (*CORRUPTIONS, *EXTRA_CORRUPTIONS))
     if folder is not None:
         return read(Path(folder), eval_data, pairs)
     # ImageNet may be trained and evaluated at any size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from fastreg.evaluation.probe import probe
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.scorecard_file import ScorecardFile
 from fastreg.evaluation.suites import ROWS, resolve
-from fastreg.evaluation.types import Condition, SuitePlan
+from fastreg.evaluation.types import Condition, NoCorruption, SuitePlan
 from fastreg.log import log
 from fastreg.metrics import Tally
 from fastreg.progress import progress
@@ -72,7 +72,8 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         corruptions, severities: only these, as lists or joined by commas; the suite then has no total.
         frost_dir: folder of the five frost textures.
         imagenet_c_dir, cifar_c_dir, imagenet_c_bar_dir: read the published files there instead of generating them.
-        resize_official: resize the files of ``imagenet_c_dir`` as wholes if they have another size than ``size``.
+        resize_official: resize the files of ``imagenet_c_dir`` and ``imagenet_c_bar_dir`` as wholes if they have
+            another size than ``size``.
         ood_dir: folder of the out-of-distribution sets.
         odin_split: leave out the images that ODIN used for tuning.
         out: folder for scorecard.json, written after every condition. Conditions that it already has for this model,
@@ -126,7 +127,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         scorecard_file = ScorecardFile(path)
         _continue(card, scorecard_file)
         # raises InputError for missing files, before anything is decoded
-        plans = {suite: build(eval_data, config) for suite in wanted if (build := ROWS[suite].build) is not None}
+        plans = _plans(wanted, eval_data, config)
         gradients = any(c.gradient for plan in plans.values() for c in plan.conditions.values())
         card.provenance = {**environment(), **(config.provenance or {}), "world_size": world.size}
         card.provenance["outputs"] = outputs
@@ -140,6 +141,24 @@ evaluate.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [*list(inspect.signature(evaluate).parameters.values())[:3], *option_parameters()],
     return_annotation="Scorecard",
 )
+
+
+def _plans(wanted: Sequence[str], eval_data: EvalData, config: EvalConfig) -> dict[str, SuitePlan]:
+    """The plans of the suites, without those that have none of the corruptions asked for.
+
+    Raises NoCorruption if no suite has any of them.
+    """
+    plans, without = {}, []
+    for suite in wanted:
+        build = ROWS[suite].build
+        try:
+            if build is not None:
+                plans[suite] = build(eval_data, config)
+        except NoCorruption as error:
+            without.append(error)
+    if without and not any(ROWS[suite].severities for suite in plans):
+        raise without[0]
+    return plans
 
 
 def _match_classes(classifier: Classifier, eval_data: EvalData, config: EvalConfig) -> int:
@@ -173,7 +192,8 @@ def _run(
         return
     scorecard_file.probe()  # a folder that cannot be written is found before the work
 
-    counts = ClassCounts(scorecard_file.path, eval_data.names, eval_data.labels, eval_data.classes, card)
+    columns = None if classifier.module.columns is None else classifier.module.columns.tolist()
+    counts = ClassCounts(scorecard_file.path, eval_data.names, eval_data.labels, eval_data.classes, card, columns)
 
     @cache
     def pixels() -> PixelCache:  # decoded for the first condition that needs it; conditions over files do not

@@ -59,8 +59,8 @@ def knn(fit: FitData, k: int = 50) -> Score:
 
     def score(features: Tensor) -> Tensor:
         found = []
-        for part in _unit(features).split(max(1, _CHUNK // len(known))):
-            distances = (2 - 2 * part @ known.T).clamp_min(0)
+        for chunk in _unit(features).split(max(1, _CHUNK // len(known))):
+            distances = (2 - 2 * chunk @ known.T).clamp_min(0)
             found.append(-distances.kthvalue(k, dim=1).values)
         return torch.cat(found) if found else features.new_zeros(0, dtype=torch.float64)
 

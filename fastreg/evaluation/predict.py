@@ -94,7 +94,8 @@ def _preparation(config: dict[str, Any]) -> dict[str, Any]:
     spec = DATASETS.get(config.get("dataset", ""))
     whole = spec is not None and spec.layout != "folder"  # CIFAR's images are taken as they are
     size = config.get("eval_size") or config.get("fixed_size") or (32 if whole else 224)
-    return {**statistics, "size": size, "crop_pct": 1.0 if whole else CROP_PCT}
+    own: dict[str, Any] = {} if whole else {key: config[key] for key in ("crop_pct", "interpolation") if key in config}
+    return {**statistics, "size": size, "crop_pct": 1.0 if whole else CROP_PCT, **own}
 
 
 def _files(images: Sequence[str | Path]) -> Iterator[Path]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from fastreg.distributed import World
+from fastreg.errors import InputError
 from fastreg.evaluation.conditions import Logits
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
@@ -18,6 +19,14 @@ from fastreg.evaluation.scorecard_data import ScorecardData
 Row = dict[str, Any]
 Batches = Callable[[World, EvalConfig], Iterator[Pixels] | Iterator[FloatPixels]]
 NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class NoCorruption(InputError):
+    """A suite has none of the corruptions asked for: another suite may."""
+
+    def __init__(self, suite: str, asked: str | Iterable[str] | None, known: Iterable[str]) -> None:
+        names = asked if isinstance(asked, str) else ",".join(asked or ())
+        super().__init__(f"`corruptions` {names}: none is of {suite}; give {', '.join(known)}.")
 
 
 class Condition(NamedTuple):
