@@ -126,8 +126,8 @@ def main() -> None:
     parser.add_argument("--work", nargs="+", default=["training", "evaluation", "loader"])
     given = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         seconds([[*_FASTREG, "data", "sample", "imagenet"]], folder)
         seconds([[*_FASTREG, *_TRAIN.split(), "--output", "run", "--name", "trained"]], folder)
         print(f"{os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.2f} after the preparation")

@@ -27,7 +27,7 @@ import numpy as np
 
 from fastreg.log_files import EPOCH_COLUMNS, Log, read_epochs
 from fastreg.pipelines import make_loader, open_dataset
-from fastreg.pipelines.file_list import FileList, packed, read_index
+from fastreg.pipelines.file_list import SMALL, FileList, packed, read_index
 from fastreg.pipelines.order import Order
 from fastreg.training.loss_curve import LossCurve
 from fastreg.training.plot_curves import draw_curves
@@ -122,7 +122,10 @@ def grown(root: Path, images: int) -> list[str]:
             if turn:  # the first fills the caches
                 seconds[name].append(taken)
     ratios = [
-        f"{statistics.median(a / b for a, b in zip(seconds[name], seconds['scan'])):.2f}" for name in list(variants)[1:]
+        "–"  # small sets have no index
+        if with_index and images <= SMALL
+        else f"{statistics.median(a / b for a, b in zip(seconds[name], seconds['scan'])):.2f}"
+        for name, (with_index, _) in list(variants.items())[1:]
     ]
     order = peak(lambda: Order(images, 64 if images > 64 else 1, True).epoch(1))
     memory = peak(lambda: open_dataset("folder", "train", root))
