@@ -209,7 +209,7 @@ def _open(words: np.ndarray) -> np.ndarray:
     return (words.astype(np.float64) + 0.5) * 2.0**-32
 
 
-_AT_ONCE = 1 << 16  # positions whose words are computed together, so that a permutation takes 16 bytes per position
+_AT_ONCE = 1 << 14  # positions whose words are computed together: they fit into a core's cache, and little memory
 
 
 def permutation(seed: int, n: int, step: int, operation: str, group: int | None = None, start: int = 0) -> np.ndarray:
@@ -225,7 +225,7 @@ def permutation(seed: int, n: int, step: int, operation: str, group: int | None 
         keys[first : first + _AT_ONCE] = (w[:, 0] << _HALF) | w[:, 1]
     if group is None or group >= n:
         return _sorted_positions(keys)
-    if group < _AT_ONCE // 16:
+    if group < 4096:
         return np.lexsort((keys, np.arange(n) // group))
     order = np.empty(n, np.int64)
     for first in range(0, n, group):

@@ -170,8 +170,8 @@ class Order:
             position: Samples of all ranks since epoch 0; it must be between two micro-batches.
             order_of: ``epoch``, or a function that knows its result.
 
-        Yields:
-            The epoch and the sample keys, int64 [b], of the next micro-batch.
+        Returns:
+            An iterator of the epoch and the sample keys, int64 [b], of the next micro-batch.
 
         Raises:
             InputError: ``position`` is negative or inside a micro-batch.
@@ -183,8 +183,10 @@ class Order:
                 f"resume with the batch size and world size of the run."
             )
         epoch, offset = divmod(position, self.samples_per_epoch)
-        order = (order_of or self.epoch)(epoch)
-        for k in range(offset // micro, self.steps_per_epoch * self.accumulate):
+        return self._micro_batches(epoch, offset // micro, (order_of or self.epoch)(epoch))
+
+    def _micro_batches(self, epoch: int, first: int, order: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        for k in range(first, self.steps_per_epoch * self.accumulate):
             step, micro_batch = divmod(k, self.accumulate)
             share = self.rank * self.accumulate + micro_batch
             start = step * self.global_batch + share * self.batch_size
