@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -72,7 +73,7 @@ def run(kernel: Any, count: int, *arguments: Any, cost: float = 1e9) -> None:
         return
     edges = [count * i // threads for i in range(threads + 1)]
     pool = _pool(torch.get_num_threads())
-    others = [pool.submit(kernel, first, last, *arguments) for first, last in zip(edges[1:-1], edges[2:])]
+    others = [pool.submit(kernel, first, last, *arguments) for first, last in pairwise(edges[1:])]
     kernel(0, edges[1], *arguments)
     for other in others:
         other.result()

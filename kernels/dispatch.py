@@ -1,5 +1,5 @@
-"""Dispatch: a CUDA tensor, or any tensor in Triton's interpreter, goes to Triton; a CPU tensor to the compiled CPU route
-where the operation has one and numba is installed; all others to the torch reference.
+"""Dispatch: a CUDA tensor, or any tensor in Triton's interpreter, goes to Triton; a CPU tensor to the compiled CPU
+route where the operation has one and numba is installed; all others to the torch reference.
 
 Kernel files import ``triton`` and ``tl`` from here, so that they can be imported where Triton is not installed. The
 ``cpu.py`` of an operation imports numba, which takes half a second: import it after ``use_compiled``.
