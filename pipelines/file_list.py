@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ _KNOWN = frozenset([*EXTENSIONS, *(one.upper() for one in EXTENSIONS)])  # a fas
 VERSION = 1
 INDEX = ".fastreg-files"
 SMALL = 4096  # images: smaller sets are listed in milliseconds, and have no index; their sizes enter the fingerprint
+TEXT = 1 << 18  # bytes of names that are measured together
 TICK_NS = 2_000_000_000  # coarsest modification times of common file systems
 
 
@@ -120,32 +122,42 @@ def _unchanged(base: Path, times: dict[str, int]) -> bool:
 
 
 def _list(base: Path, classes: list[str]) -> FileList:
-    folders, labels, blobs, lengths = [], [], [], []
+    folders, labels, counts, starts, texts, blobs, lengths = [], [], [], [], [], [], []
     times: dict[str, int] = {}
     digest = hashlib.sha256(b"\0".join(name.encode() for name in classes))
     for label, name in enumerate(classes):
-        below = dict(_walk(os.path.join(base, name), name, times))
-        if not any(below.values()):
+        below = sorted(_walk(os.path.join(base, name), name, f"{label}/", times))
+        if not any(files for _, _, files, _ in below):
             raise InputError(
                 f"class folder {base / name} has no images ({', '.join(EXTENSIONS)}): fill it, or remove it from every "
                 "split."
             )
-        for folder in sorted(below):
-            files = below[folder]
+        for folder, start, files, text in below:
             if not files:
                 continue
-            start = f"{label}{folder[len(name) :]}/"
-            digest.update(f"{start}{f'{chr(0)}{start}'.join(files.names)}\0".encode())
+            try:
+                texts.append(text.encode())
+            except UnicodeEncodeError:
+                for file in files:
+                    f"{start}{file}".encode()  # raises it again, for one file
             folders.append(folder)
             labels.append(label)
-            blobs.append("".join(files.names).encode())
-            lengths.append(files.lengths)
+            counts.append(len(files))
+            starts.append(len(start.encode()))
+            blobs.append("".join(files).encode())
+        if label == len(classes) - 1 or sum(map(len, texts)) > TEXT:  # small folders are measured together
+            together = b"".join(texts)
+            digest.update(together)
+            stops = np.flatnonzero(np.frombuffer(together, np.uint8) == 0)
+            paths = np.diff(stops, prepend=-1) - 1
+            lengths.append((paths - np.repeat(starts, counts[-len(starts) :])).astype(np.uint16))
+            texts, starts = [], []
     ends = np.cumsum(np.concatenate(lengths), dtype=np.int64)
     return FileList(
         tuple(classes),
         tuple(folders),
         np.array(labels, np.int32),
-        np.cumsum([0, *map(len, lengths)]),
+        np.concatenate([[0], np.cumsum(counts)]),
         ends.astype(np.uint32 if ends[-1] < 1 << 32 else np.uint64),
         np.frombuffer(b"".join(blobs), np.uint8),
         digest.hexdigest(),
@@ -153,48 +165,18 @@ def _list(base: Path, classes: list[str]) -> FileList:
     )
 
 
-class _Names:
-    """Sorted names of files, and facts of all of them from their joined bytes: much faster than one by one.
+def _walk(path: str, folder: str, start: str, times: dict[str, int]) -> Iterator[tuple[str, str, list[str], str]]:
+    """A folder and all below it, without a stat per file: folder, ``start``, sorted names of its images, their text.
 
-    Attributes:
-        names: The names.
-        lengths: uint16 [N], their bytes in UTF-8.
+    The text has ``start`` (label and subfolder), a name and a null for each image; it is hashed.
     """
-
-    def __init__(self, names: list[str]):
-        self.names = sorted(names)
-        try:
-            text = "\0".join(["", *self.names, ""]).encode()
-        except UnicodeEncodeError:
-            for name in self.names:
-                name.encode()  # raises it again, for one file
-        self._bytes = np.frombuffer(text, np.uint8)
-        self._stops = np.flatnonzero(self._bytes == 0)
-        self.lengths = (np.diff(self._stops) - 1).astype(np.uint16)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def are_images(self) -> bool:
-        """Whether all have usual extensions, and none begins with a dot."""
-        if (self._bytes[self._stops[:-1] + 1] == ord(".")).any():
-            return False
-        ends = self._stops[1:]
-        for extension in (os.path.splitext(self.names[0])[1], *_KNOWN) if self.names else ():
-            if len(ends) and extension in _KNOWN:
-                letters = [self._bytes[ends - k] == ord(extension[-k]) for k in range(1, len(extension) + 1)]
-                ends = ends[~np.logical_and.reduce(letters)]
-        return not len(ends)
-
-
-def _walk(path: str, folder: str, times: dict[str, int]) -> Iterator[tuple[str, _Names]]:
-    """(folder, names of its images) of a folder and all below it, without a stat per file."""
     status = os.stat(path)
     times[folder] = status.st_mtime_ns
     if status.st_nlink == 2:  # no folders in it (1: the file system does not count them)
-        names = _Names(os.listdir(path))
-        if names.are_images():
-            yield folder, names
+        files = sorted(os.listdir(path))
+        text = f"\0{start}".join(files)
+        if _are_images(files, f"{text}\0"):
+            yield folder, start, files, f"{start}{text}\0"
             return
     files = []
     with os.scandir(path) as entries:
@@ -203,10 +185,22 @@ def _walk(path: str, folder: str, times: dict[str, int]) -> Iterator[tuple[str, 
             if name[0] == ".":
                 continue
             if entry.is_dir():
-                yield from _walk(entry.path, f"{folder}/{name}", times)
+                yield from _walk(entry.path, f"{folder}/{name}", f"{start}{name}/", times)
             elif name[name.rfind(".") :] in _KNOWN or name.lower().endswith(EXTENSIONS):
                 files.append(name)
-    yield folder, _Names(files)
+    files.sort()
+    text = f"\0{start}".join(files)
+    yield folder, start, files, f"{start}{text}\0"
+
+
+def _are_images(names: list[str], text: str) -> bool:
+    """Whether sorted names, joined in a text, have usual extensions, and none begins with a dot."""
+    dot = bisect_left(names, ".")
+    if not names or names[min(dot, len(names) - 1)][0] == ".":
+        return False
+    first = os.path.splitext(names[0])[1]
+    left = len(names) - (text.count(f"{first}\0") if first in _KNOWN else 0)
+    return left == 0 or left == sum(text.count(f"{one}\0") for one in _KNOWN if one != first)
 
 
 def packed(files: FileList) -> Iterator[bytes]:

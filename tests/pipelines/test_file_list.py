@@ -237,6 +237,9 @@ def test_ties_are_broken_by_position():
             keys[rng.integers(0, size, 5)] = keys[0]
             keys[1:] = np.where(rng.random(size - 1) < 0.999, np.arange(size - 1) * 7919 % 104729 + 10**6, keys[1:])
         assert np.array_equal(philox._sorted_positions(keys), np.argsort(keys, kind="stable"))
+        keys = (rng.integers(0, size, size).astype(np.uint64) << np.uint64(44)) | (keys & np.uint64(3))
+        assert np.array_equal(philox._sorted_positions(keys), np.argsort(keys, kind="stable"))
+    assert philox._sorted_positions(np.empty(0, np.uint64)).tolist() == []
 
 
 def test_an_order_takes_16_bytes_per_image():

@@ -42,11 +42,7 @@ def test_an_operation_may_follow_a_translation_beyond_the_side():
     pairs = (("TranslateX", "Color", 0.5), ("TranslateY", "Sharpness", -0.9), ("TranslateX", "Rotate", 30.0))
     for image in sample_images():
         side = float(max(image.shape))
-        for first, second, m in (
-            ("TranslateX", "Color", 0.5),
-            ("TranslateY", "Sharpness", -0.9),
-            ("TranslateX", "Rotate", 30.0),
-        ):
+        for first, second, m in pairs:
             expected = _apply_op(Image.fromarray(image), first, side, nearest, list(FILL))
             expected = _apply_op(expected, second, m, nearest, list(FILL))
             operations = torch.tensor([[number(first), number(second)]])
