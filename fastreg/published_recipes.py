@@ -12,7 +12,7 @@ from typing import Any
 # 32 steps with a decay scaled by images and epochs: 1 - 1024 * 32 / 600 * (1 - 0.99998).
 _TORCHVISION: dict[str, Any] = {
     "model": "resnet50",
-    "reg": "mixup+cutmix+trivial_augment",
+    "reg": "mixup+cutmix+trivial_augment+random_erasing",
     "reg_args": {
         "mixup_alpha": 0.2,
         "mixup_prob": 1.0,
@@ -20,6 +20,10 @@ _TORCHVISION: dict[str, Any] = {
         "cutmix_prob": 1.0,
         "switch_prob": 0.5,
         "interpolation": "bilinear",
+        "random_erasing_prob": 0.1,
+        "random_erasing_mode": "const",
+        "random_erasing_area": (0.02, 0.33),
+        "random_erasing_ratio": (0.3, 3.3),
     },
     "ls": 0.1,
     "aug_repeats": 4,
@@ -102,12 +106,17 @@ _AUGMIX: dict[str, Any] = {
     "eval_size": 224,
 }
 
-# The script's defaults; its rate 5e-4 is for 512 images. Its random erasing (0.25) cannot be joined with CutMix here.
+# The script's defaults; its rate 5e-4 is for 512 images.
 _DEIT: dict[str, Any] = {
     "model": "timm:deit_small_patch16_224",
     "model_kwargs": {"drop_path_rate": 0.1},
-    "reg": "mixup+cutmix+rand_augment",
-    "reg_args": {**_mixing(0.8), **_rand_augment(9)},
+    "reg": "mixup+cutmix+rand_augment+random_erasing",
+    "reg_args": {
+        **_mixing(0.8),
+        **_rand_augment(9),
+        "random_erasing_prob": 0.25,
+        "random_erasing_mode": "pixel",
+    },
     "ls": 0.1,
     "aug_repeats": 3,
     "epochs": 300,
