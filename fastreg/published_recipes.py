@@ -91,7 +91,7 @@ def _strikes_back(epochs: int, mixup: float, magnitude: int, **own: Any) -> dict
     }
 
 
-# The authors' code (imagenet.py): rate 0.1 for 256 images, divided by 10 at thirds of the run; 180 epochs in its README.
+# The authors' code (imagenet.py): rate 0.1 for 256 images, divided by 10 at thirds of the run; 180 epochs (README).
 # Its severity 1 draws levels of U(0.1, 1) tenths of each range; two of the ten steps here have the same mean.
 _AUGMIX: dict[str, Any] = {
     "model": "resnet50",
