@@ -134,6 +134,19 @@ def test_published_lines_are_for_whole_sets(tmp_path, changed):
     assert not board.effective
 
 
+def test_altered_figures_have_a_star_and_the_reason(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    same, other = make_run(tmp_path, "same"), make_run(tmp_path, "other", settings={"fgsm": {"epsilon": 4 / 255}})
+    rankings = write_leaderboard([same, other], tmp_path)
+    print_leaderboard(rankings)
+    printed = capsys.readouterr().out
+    rows = {name: next(line for line in printed.splitlines() if f" {name} " in line) for name in ("same", "other")}
+    assert ("80.00*" in rows["other"], "80.00*" in rows["same"]) == (True, False)
+    assert "* other: epsilon 0.01569 instead of 8/255." in printed
+    page = (tmp_path / "leaderboard.html").read_text()
+    assert page.count('<abbr title="epsilon 0.01569 instead of 8/255">*</abbr>') == 1
+
+
 def test_entries_have_robustbenchs_keys(runs, tmp_path):
     write_leaderboard(runs[:1], tmp_path)
     (entry,) = json.loads((tmp_path / "leaderboard.json").read_text())
