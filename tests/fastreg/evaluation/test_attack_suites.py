@@ -17,7 +17,6 @@ from tests.fastreg.evaluation.test_probe import Changed
 from tests.fastreg.evaluation.tiny_classifier import MEAN, STD, tiny_images, tiny_net
 from tests.support import peer
 
-
 WHERE = "autoattack is not installed (pip install git+https://github.com/fra31/auto-attack)"
 
 
