@@ -19,6 +19,8 @@ from fastreg.methods.base import OPERATIONS, Arrays, Component, DrawKeys, Method
 
 def join(context: MethodContext, components: Sequence[Component]) -> Method:
     """Merge components into one method. Raises InputError if two of them change the same thing."""
+    if any({"partner", "box"} <= set(component.writes) for component in components):
+        components = [component.before_mixing or component for component in components]
     _refuse_conflicts(components)
     steps = [component for component in components if component.step is not None]
     fields = next((component.fields for component in components if component.fields is not None), None)

@@ -15,7 +15,7 @@ from fastreg.training import color_jitter, draws
 from fastreg.training.draws import Draws
 
 CPU = torch.device("cpu")
-NAMES = [*methods.METHODS, "mixup+cutmix", "cutmix+shakedrop+gaussian_noise", "rand_augment+mixup"]
+NAMES = [*methods.METHODS, "mixup+cutmix", "cutmix+shakedrop", "cutmix+random_erasing", "rand_augment+mixup"]
 LAYERS = 5
 COLORS = partial(color_jitter.draw, jitter=0.4, lighting=0.1, seed=3)
 
