@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -33,6 +33,7 @@ class Loader:
         order: The Order.
         size: Output pixels per side; may be set between epochs.
         resize: Evaluation: shorter side after the resize, as a multiple of ``size``; may be set between epochs.
+        coming: The keys of the micro-batches of the valid iterator, from its first on.
         skipped: Indices of the samples left out as broken.
     """
 
@@ -49,6 +50,7 @@ class Loader:
     ):
         self.name, self.why, self.source, self.order = name, why, source, order
         self.size, self.resize = size, resize
+        self.coming: Sequence[np.ndarray] = ()
         self.skipped: set[int] = set()
         self._decoder, self._staging, self._order_of = decoder, staging, OrderAhead(order)
         self._live: Generator[Decoded] | None = None  # the decoder's generator behind the one valid iterator
@@ -79,20 +81,20 @@ class Loader:
             RunError: An image cannot be decoded (and broken images are not skipped); the message names it.
         """
         pending: deque[BatchRequest] = deque()  # those that the decoder has and the consumer has not
-        micro_batches = self.order.batches(position, self._order_of)
+        coming = self.order.micro_batches(position, self._order_of)
         size, resize = self.size, self.resize
 
         def requests() -> Iterator[BatchRequest]:
-            for epoch, keys in micro_batches:
-                pending.append(BatchRequest(epoch, keys, size, resize))
-                yield pending[-1]
+            for keys in coming:
+                if len(keys):
+                    pending.append(BatchRequest(coming.epoch, keys, size, resize))
+                    yield pending[-1]
 
         with self._turn:
             self._end()
             self._live = decoding = self._decoder.run(requests())
-        epoch, offset = divmod(position, self.order.samples_per_epoch)
-        left = (self.order.samples_per_epoch - offset) * self.order.accumulate // self.order.global_batch
-        return self._batches(epoch, left // 2, pending, decoding)
+            self.coming = coming
+        return self._batches(coming.epoch, len(coming) // 2, pending, decoding)
 
     def _batches(
         self, epoch: int, half: int, pending: deque[BatchRequest], decoding: Generator[Decoded]
