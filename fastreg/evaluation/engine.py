@@ -74,6 +74,8 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         imagenet_c_dir, cifar_c_dir, imagenet_c_bar_dir: read the published files there instead of generating them.
         resize_official: resize the files of ``imagenet_c_dir`` and ``imagenet_c_bar_dir`` as wholes if they have
             another size than ``size``.
+        perturbations: of imagenet-p and cifar-p: only these, as a list or joined by commas.
+        imagenet_p_dir, cifar_p_dir: read the published sequences there instead of generating them.
         ood_dir: folder of the out-of-distribution sets.
         odin_split: leave out the images that ODIN used for tuning.
         out: folder for scorecard.json, written after every condition. Conditions that it already has for this model,
@@ -276,6 +278,8 @@ def _pass(
             bar.advance(len(batch.labels), note=note)
     tally.merge()
     row = tally.result() | _counts(condition, world)
+    if condition.row is not None:
+        row = condition.row(row, world)
     none = torch.empty(0)
     order = torch.cat(indices or [none.long()])
     counts.pairs = _gather(torch.cat(pairs or [none.long().view(0, 2)]), order, world).numpy()

@@ -45,6 +45,7 @@ class Condition(NamedTuple):
             suite, if it has one.
         gradient: whether the condition needs the model's gradient by its input.
         finish: called on rank 0 when the row is saved.
+        row: function from ``(row of the logits, world)`` to the row, called on all ranks; None: that row.
     """
 
     logits: Logits
@@ -58,6 +59,7 @@ class Condition(NamedTuple):
     counts: Mapping[str, Callable[[], Tensor | int]] = NONE
     collect: Callable[[Tensor, Tensor], Tensor] | None = None
     finish: Callable[[], None] | None = None
+    row: Callable[[Row, World], Row] | None = None
 
 
 class SuitePlan(NamedTuple):
@@ -128,6 +130,7 @@ class Suite(NamedTuple):
         needs_clean: whether the clean images are measured too.
         paper: kinds of data set ("imagenet", "cifar") for which the paper reports it.
         severities: whether conditions are named ``<corruption>/<severity>``.
+        kinds: kinds of data set for which ``full`` has it; empty: all.
         named_only: whether ``full`` leaves it out: it takes days on a whole set, or needs another package.
         expands: function from ``(data set's name, size)`` to the names of the suites that this one stands for.
         altered: departures of the settings from the paper's, one phrase each.
@@ -143,6 +146,7 @@ class Suite(NamedTuple):
     needs_clean: bool = False
     paper: tuple[str, ...] = ()
     severities: bool = False
+    kinds: tuple[str, ...] = ()
     named_only: bool = False
     expands: Callable[[str, int], Sequence[str]] | None = None
     altered: Callable[[ScorecardData, str], list[str]] = nothing
