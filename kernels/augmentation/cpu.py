@@ -1,34 +1,46 @@
 """``augment`` on the compiled CPU route: the formula of ``reference.py``, row by row, each output written once.
 
-A byte has 256 values, so normalization without noise is a table of 256 values per channel, which torch computes. A row
-of 224 pixels stays in the first cache from byte to output. Crop and resize take one pass by columns and one by rows in
-Pillow's 22-bit integers, into one image per thread; where a partner reads it too, into uint8 images of the batch.
+The operations of a value are the reference's in its order, so results are equal to the bit. A band of rows stays in
+cache from bytes to output. Crop and resize make an image of bytes per thread; where partners read it, too, of the batch.
+Bytes per value with float32 out: 1 in (2 where a partner is blended), 4 out. Limit: a copy of the same mix, beside
+which ``benchmarks/README.md`` has the measured time.
 
-Bytes per element with float32 out: 1 in (2 where a partner is blended), 4 out. Limit: a copy of the same mix; measured
-shares of it are in ``benchmarks/README.md``.
+Arrays are flat with offsets, and functions do bands of rows: numba counts references to each array that is passed or
+sliced, and for every row that takes longer than its values. Inner loops count in uint64: numba looks for negative
+signed indices, which prevents vector instructions.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.kernels.augmentation.reference import BITS, resize_taps
-from fastreg.kernels.compiled import as_array, compiled, fma, run
+from fastreg.kernels.augmentation.resize_cpu import resize
+from fastreg.kernels.compiled import as_array, compiled, fma, run, to_bfloat16, to_float16
 from fastreg.kernels.types import Plan
 
-_FIELDS = ("flip", "noise", "partner", "lam", "box", "box_fill", "erase", "erase_noise")
-_DTYPES = {
-    "flip": torch.bool,
-    "partner": torch.int64,
-    "box": torch.int32,
-    "box_fill": torch.int8,
-    "erase": torch.int32,
-}  # the others: float32
-_HALF = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+
+class _Fields(NamedTuple):
+    """The fields of ``Plan`` after crop and flip; an empty array is None. Boxes are [4 B]."""
+
+    noise: np.ndarray = np.empty(0, np.float32)
+    partner: np.ndarray = np.empty(0, np.int64)
+    lam: np.ndarray = np.empty(0, np.float32)
+    box: np.ndarray = np.empty(0, np.int32)
+    box_fill: np.ndarray = np.empty(0, np.int8)
+    erase: np.ndarray = np.empty(0, np.int32)
+    erase_noise: np.ndarray = np.empty(0, np.float32)
+
+
+_NONE = {dtype: np.empty(0, dtype) for dtype in (np.float32, np.int16, np.uint8)}
+_NO_CROP = np.empty((0, 4), np.float32)
+_KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+_BAND = 16  # rows
+_STREAM, _RESIZE = 0.5, 2.5  # nanoseconds per value on one thread, roughly
 
 
 def augment_cpu(
@@ -42,265 +54,187 @@ def augment_cpu(
     normal: Tensor | None,
 ) -> Tensor:
     """``augment`` on checked arguments; ``normal`` as for ``augment_reference``."""
-    B = len(images)
-    resized = plan.crop is not None or tuple(images.shape[1:3]) != size
+    B, H, W, _ = images.shape
+    h, n = size[0], size[1] * 3
     out = torch.empty((B, *size, 3), dtype=dtype)
-    cost = out.numel() * (6 if resized else 2)
-    if dtype == torch.uint8:  # crop and flip alone
-        if resized:
-            run(_resize_all, B, as_array(out), *_resize_arguments(images, plan, size), cost=cost)
-        else:
-            run(_flip_all, B, as_array(out), as_array(images), _field(plan, "flip"), cost=cost)
-        return out.permute(0, 3, 1, 2)
-    taps = _resize_arguments(images, plan, size)
-    if resized and plan.partner is not None:
-        small = torch.empty((B, *size, 3), dtype=torch.uint8)
-        run(_resize_all, B, as_array(small), *taps, cost=cost)
-        images, plan, resized = small, plan._replace(flip=None), False
-        taps = _resize_arguments(images, plan, size)
-    wide, half = (out, out.new_empty((0,) * 4, dtype=torch.float16))
-    if dtype != torch.float32:
-        wide, half = out.new_empty((0,) * 4, dtype=torch.float32), out
-    run(
-        _augment_all,
-        B,
-        as_array(wide),
-        as_array(half),
-        _HALF[dtype],
-        resized,
-        *taps,
-        *(_field(plan, name) for name in _FIELDS[1:]),
-        as_array(torch.empty((0,) * 4) if normal is None else normal),
-        as_array(_levels(mean, std)),
-        np.asarray([mean, std], np.float32),
-        cost=cost,
-    )
+    pixels, result = as_array(images).reshape(B, H, W * 3), as_array(out)
+    flip = _NONE[np.uint8] if plan.flip is None else as_array(plan.flip)
+    crop = _NO_CROP
+    if plan.crop is not None or (H, W) != size:
+        crop = np.tile(np.float32([0, 0, H, W]), (B, 1)) if plan.crop is None else as_array(plan.crop)
+    cost = out.numel() * (_RESIZE if len(crop) else _STREAM)
+    if dtype == torch.uint8 or (len(crop) and plan.partner is not None):
+        cropped = result.reshape(B, h, n) if dtype == torch.uint8 else np.empty((B, h, n), np.uint8)
+        run(_crop_and_flip, B, cropped, pixels, crop, flip, cost=cost)
+        pixels, crop, flip = cropped, _NO_CROP, _NONE[np.uint8]
+    if dtype != torch.uint8:
+        wide, half = (result.reshape(-1), _NONE[np.int16]) if dtype == torch.float32 else (_NONE[np.float32], result)
+        given = {name: as_array(f).reshape(-1) for name in _Fields._fields if (f := getattr(plan, name)) is not None}
+        normals = _NONE[np.float32] if normal is None else as_array(normal).reshape(-1)
+        shape = (wide, half.reshape(-1), _KINDS[dtype], h, n)
+        run(_augment, B, *shape, pixels, crop, flip, _Fields(**given), normals, *_stats(mean, std, n // 3), cost=cost)
     return out.permute(0, 3, 1, 2)
 
 
-def _field(plan: Plan, name: str) -> np.ndarray:
-    """A field of the plan; empty for None."""
-    field = getattr(plan, name)
-    if field is None:
-        shape = (0, 4) if name in ("box", "erase") else (0,)
-        field = torch.empty(shape, dtype=_DTYPES.get(name, torch.float32))
-    return as_array(field)
-
-
-def _levels(mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """The normalized value of each byte, float32 [3, 256], by the reference's operations."""
-    pixels = torch.arange(256.0).div_(255).expand(3, 256)
-    return (pixels - torch.tensor(mean)[:, None]).div_(torch.tensor(std)[:, None])
-
-
-def _resize_arguments(images: Tensor, plan: Plan, size: tuple[int, int]) -> tuple[Any, ...]:
-    """Images, flip, and per axis the first tap [B, out] and weights [B, out, taps], empty where sizes stay."""
-    B, H, W, _ = images.shape
-    pixels, flip = as_array(images), _field(plan, "flip")
-    if plan.crop is None and (H, W) == size:
-        return pixels, flip, *[np.empty((0, 0), np.int32), np.empty((0, 0, 0), np.int32)] * 2
-    crop = torch.tensor([0.0, 0.0, H, W]).expand(B, 4) if plan.crop is None else plan.crop
-    taps = (resize_taps(crop[:, k], crop[:, k + 2], side, out) for k, (side, out) in enumerate(zip((H, W), size)))
-    return pixels, flip, *(as_array(x.to(torch.int32)) for pair in taps for x in pair)
+@lru_cache(maxsize=16)
+def _stats(mean: tuple[float, ...], std: tuple[float, ...], w: int) -> tuple[Any, Any]:
+    """Mean and standard deviation of each value of a row."""
+    return np.tile(np.asarray(mean, np.float32), w), np.tile(np.asarray(std, np.float32), w)
 
 
 @compiled
-def _augment_all(
-    first, last, wide, half, kind, resized, images, flip, first_y, weights_y, first_x, weights_x,
-    noise, partner, lam, box, box_fill, erase, erase_noise, normal, levels, stats,
-):  # fmt: skip
-    h, w = (wide.shape[1], wide.shape[2]) if kind == 0 else (half.shape[1], half.shape[2])
-    own_row = np.empty(w * 3, np.float32)
-    other_row = np.empty(w * 3, np.float32)
-    small = np.empty((1, h, w, 3), np.uint8)
-    columns = np.empty((images.shape[1], w * 3), np.uint8)
+def _crop_and_flip(first, last, out, images, crop, flip):
+    h, n = out.shape[1], out.shape[2]
+    rows = out.reshape(-1)
     for i in range(first, last):
-        weight = lam[i] if len(lam) else np.float32(1)
-        other = partner[i] if len(partner) else i
-        fill = box_fill[i] if len(box_fill) else 0
-        y0, x0, y1, x1 = _box(box, i, h, w)
-        own_flip = len(flip) > 0 and flip[i] != 0
-        other_flip = len(flip) > 0 and flip[other] != 0
-        if resized:
-            _resize(small[0], images[i], own_flip, first_y[i], weights_y[i], first_x[i], weights_x[i], columns)
-        for y in range(h):
-            row = wide[i, y].reshape(w * 3) if kind == 0 else own_row
-            pixels = small[0, y] if resized else images[i, y]
-            flipped = own_flip and not resized
-            inside = y0 <= y < y1 and x0 < x1
-            if inside and weight == 1:  # the box covers the image
-                _normalized(row, pixels, flipped, i, y, 0, x0, noise, erase, erase_noise, normal, levels, stats)
-                _normalized(row, pixels, flipped, i, y, x1, w, noise, erase, erase_noise, normal, levels, stats)
-                if fill == 0:
-                    _normalized(
-                        row, images[other, y], other_flip, other, y, x0, x1,
-                        noise, erase, erase_noise, normal, levels, stats,
-                    )  # fmt: skip
-                else:
-                    _fill(row, x0, x1, fill == 1, levels)
-            else:
-                _normalized(row, pixels, flipped, i, y, 0, w, noise, erase, erase_noise, normal, levels, stats)
-            if weight != 1:
-                if inside and fill == 1:
-                    _fill(row, x0, x1, True, levels)
-                _normalized(
-                    other_row, images[other, y], other_flip, other, y, 0, w,
-                    noise, erase, erase_noise, normal, levels, stats,
-                )  # fmt: skip
-                _blend(row, other_row, weight)
-                if inside and fill == 0:
-                    row[3 * x0 : 3 * x1] = other_row[3 * x0 : 3 * x1]
-                elif inside and fill == 2:
-                    _fill(row, x0, x1, False, levels)
-            if kind == 1:
-                _to_bfloat16(half[i, y].reshape(w * 3), row)
-            elif kind == 2:
-                _to_float16(half[i, y].reshape(w * 3), row)
+        flipped = len(flip) > 0 and flip[i] != 0
+        if len(crop):
+            resize(out[i], images[i], crop[i], flipped)
+        elif flipped:
+            _reverse(rows, np.uint64(i * h * n), images.reshape(-1), np.uint64(i * h * n), h, n)
+        else:
+            out[i] = images[i]
 
 
 @compiled
-def _box(box, i, h, w):
-    """The part of a box inside the image, (y0, x0, y1, x1); empty without boxes."""
+def _augment(first, last, wide, half, kind, h, n, images, crop, flip, plan, normal, mean, std):
+    one_image = np.empty((h if len(crop) else 0, n), np.uint8)
+    bands = (np.empty(_BAND * n, np.float32), np.empty(_BAND * n, np.float32), np.empty(_BAND * n, np.uint8))
+    flat = images.reshape(-1)
+    for i in range(first, last):
+        flipped = len(flip) > 0 and flip[i] != 0
+        if len(crop):
+            resize(one_image, images[i], crop[i], flipped)
+            _image(i, i, wide, half, kind, h, n, bands, one_image.reshape(-1), flip[:0], plan, normal, mean, std)
+        else:
+            _image(i, 0, wide, half, kind, h, n, bands, flat, flip, plan, normal, mean, std)
+
+
+@compiled
+def _image(i, first_image, wide, half, kind, h, n, bands, images, flip, plan, normal, mean, std):
+    """Sample i. The bytes of sample j are image j - ``first_image``; a row has ``n`` values."""
+    weight = plan.lam[i] if len(plan.lam) else np.float32(1)
+    other = plan.partner[i] if len(plan.partner) else i
+    fill = plan.box_fill[i] if len(plan.box_fill) else 0
+    y0, x0, y1, x1 = _box(plan.box, i, h, n)
+    band, other_band, reversed_rows = bands
+    out, at = band, np.uint64(0)
+    if kind == 0:
+        out = wide
+    y = 0
+    while y < h:
+        inside = y0 <= y < y1 and x0 < x1
+        last = min(y + _BAND, y1 if inside else (y0 if y < y0 else h), h)
+        place = np.uint64((i * h + y) * n)
+        if kind == 0:
+            at = place
+        shared = (y, last, first_image, images, h, n, flip, reversed_rows, plan, normal, mean, std)
+        if inside and weight == 1:  # the box covers the image
+            _normalized(out, at, i, 0, x0, *shared)
+            _normalized(out, at, i, x1, n, *shared)
+            if fill == 0:
+                _normalized(out, at, other, x0, x1, *shared)
+        else:
+            _normalized(out, at, i, 0, n, *shared)
+        if inside and fill == 1:
+            _fill(out, at, x0, x1, last - y, n, mean, std)
+        if weight != 1:
+            _normalized(other_band, np.uint64(0), other, 0, n, *shared)
+            _blend(out, at, other_band, weight, 0, n, last - y, n)
+            if inside and fill == 0:
+                _blend(out, at, other_band, np.float32(0), x0, x1, last - y, n)
+        if inside and fill == 2:
+            _fill(out, at, x0, x1, last - y, n, mean[:0], std)
+        if kind == 1:
+            to_bfloat16(half, place, band, (last - y) * n)
+        elif kind == 2:
+            to_float16(half, place, band, (last - y) * n)
+        y = last
+
+
+@compiled
+def _box(box, i, h, n):
+    """The part of a box inside the image: first and last row, first and last value of a row. Empty without boxes."""
     if len(box) == 0:
         return 0, 0, 0, 0
-    return max(box[i, 0], 0), min(max(box[i, 1], 0), w), min(max(box[i, 2], 0), h), min(max(box[i, 3], 0), w)
+    y0, x0, y1, x1 = box[4 * i], 3 * max(box[4 * i + 1], 0), box[4 * i + 2], 3 * max(box[4 * i + 3], 0)
+    return max(y0, 0), min(x0, n), min(y1, h), min(x1, n)
 
 
 @compiled
-def _normalized(row, pixels, flipped, i, y, start, end, noise, erase, erase_noise, normal, levels, stats):
-    """Columns ``start`` to ``end`` of row y of sample i, after normalization and its erased box."""
-    w = pixels.shape[0]
-    if len(noise) == 0:
-        for x in range(start, end):
-            source = w - 1 - x if flipped else x
-            row[3 * x] = levels[0, pixels[source, 0]]
-            row[3 * x + 1] = levels[1, pixels[source, 1]]
-            row[3 * x + 2] = levels[2, pixels[source, 2]]
-    else:
-        sigma = noise[i]
-        for x in range(start, end):
-            source = w - 1 - x if flipped else x
-            for c in range(3):
-                v = np.float32(pixels[source, c]) / np.float32(255) + sigma * normal[i, y, x, c]
-                v = np.float32(0) if v < 0 else (np.float32(1) if v > 1 else v)
-                row[3 * x + c] = (v - stats[0, c]) / stats[1, c]
-    y0, x0, y1, x1 = _box(erase, i, normal.shape[1] if len(erase_noise) else y + 1, w)
-    if y0 <= y < y1:
-        for x in range(max(x0, start), min(x1, end)):
-            for c in range(3):
-                row[3 * x + c] = erase_noise[i] * normal[i, y, x, c] if len(erase_noise) else np.float32(0)
-
-
-@compiled
-def _fill(row, x0, x1, black, levels):
-    for x in range(x0, x1):
-        for c in range(3):
-            row[3 * x + c] = levels[c, 0] if black else np.float32(0)
-
-
-@compiled
-def _blend(row, other, weight):
-    """torch.lerp(other, row, weight)."""
-    if weight < np.float32(0.5):
-        for k in range(len(row)):
-            row[k] = fma(weight, row[k] - other[k], other[k])
-    else:
-        rest = weight - np.float32(1)
-        for k in range(len(row)):
-            row[k] = fma(rest, row[k] - other[k], row[k])
-
-
-@compiled
-def _to_bfloat16(out, row):
-    """Round to nearest even. ``out`` has the bits as int16."""
-    bits = row.view(np.uint32)
-    for k in range(len(row)):
-        b = bits[k]
-        rounded = (b + np.uint32(0x7FFF) + ((b >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-        out[k] = np.int16(np.uint16(rounded if row[k] == row[k] else np.uint32(0x7FC0)))
-
-
-@compiled
-def _to_float16(out, row):
-    """Round to nearest even, to infinity from 65520 on. ``out`` has the bits as int16."""
-    bits = row.view(np.uint32)
-    for k in range(len(row)):
-        sign = (bits[k] >> np.uint32(16)) & np.uint32(0x8000)
-        b = bits[k] & np.uint32(0x7FFFFFFF)
-        if b > np.uint32(0x7F800000):
-            half = np.uint32(0x7E00)
-        elif b >= np.uint32(0x47800000):
-            half = np.uint32(0x7C00)
-        elif b < np.uint32(0x38800000):  # subnormal: units of 2**-24
-            half = np.uint32(np.rint(np.float64(abs(row[k])) * np.float64(2**24)))
+def _normalized(
+    out, at, i, start, end, y, last, first_image, images, h, n, flip, reversed_rows, plan, normal, mean, std
+):  # fmt: skip
+    """Values ``start`` to ``end`` of rows y to ``last`` of sample i, normalized and erased, into ``out[at:]``."""
+    begin, stop, width, height = np.uint64(start), np.uint64(max(start, end)), np.uint64(n), np.uint64(last - y)
+    source, drawn = np.uint64(((i - first_image) * h + y) * n), np.uint64((i * h + y) * n)
+    pixels = images
+    if len(flip) and flip[i]:
+        _reverse(reversed_rows, np.uint64(0), images, source, last - y, n)
+        pixels, source = reversed_rows, np.uint64(0)
+    for r in range(height):
+        to, origin, field = at + r * width, source + r * width, drawn + r * width
+        if len(plan.noise):
+            sigma = plan.noise[i]
+            for k in range(begin, stop):
+                x = unit(pixels[origin + k]) + sigma * normal[field + k]
+                x = np.float32(0) if x < 0 else (np.float32(1) if x > 1 else x)
+                out[to + k] = (x - mean[k]) / std[k]
         else:
-            odd = (b >> np.uint32(13)) & np.uint32(1)
-            half = (b - np.uint32(0x38000000) + np.uint32(0xFFF) + odd) >> np.uint32(13)
-        out[k] = np.int16(np.uint16(half | sign))
+            for k in range(begin, stop):
+                out[to + k] = (unit(pixels[origin + k]) - mean[k]) / std[k]
+    if len(plan.erase):
+        y0, x0, y1, x1 = _box(plan.erase, i, h, n)
+        left = np.uint64(max(x0, start))
+        right = np.uint64(max(min(x1, end), max(x0, start)))
+        for r in range(height):
+            if y0 <= y + np.int64(r) < y1:
+                for k in range(left, right):
+                    value = np.float32(0)
+                    if len(plan.erase_noise):
+                        value = plan.erase_noise[i] * normal[drawn + r * width + k]
+                    out[at + r * width + k] = value
 
 
 @compiled
-def _resize_all(first, last, out, images, flip, first_y, weights_y, first_x, weights_x):
-    columns = np.empty((images.shape[1], out.shape[2] * 3), np.uint8)
-    for i in range(first, last):
-        flipped = len(flip) > 0 and flip[i] != 0
-        _resize(out[i], images[i], flipped, first_y[i], weights_y[i], first_x[i], weights_x[i], columns)
+def _reverse(out, at, images, source, rows, n):
+    """Rows of ``n`` values at ``images[source:]``, with their pixels in reverse order, into ``out[at:]``."""
+    one, two, three, width = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(n)
+    for r in range(np.uint64(rows)):
+        start = at + r * width
+        last = source + r * width + width - three
+        for x in range(width // three):
+            to = three * x
+            out[start + to] = images[last - to]
+            out[start + to + one] = images[last - to + one]
+            out[start + to + two] = images[last - to + two]
 
 
 @compiled
-def _resize(out, image, flipped, first_y, weights_y, first_x, weights_x, columns):
-    """Crop, resize and flip one image, by columns and then by rows. ``columns`` is scratch memory."""
-    H, W, h, w = image.shape[0], image.shape[1], out.shape[0], out.shape[1]
-    half = np.int32(1 << (BITS - 1))
-    low, high = H, 0  # the rows that have a weight
-    for y in range(h):
-        for k in range(weights_y.shape[1]):
-            if weights_y[y, k] != 0:
-                low, high = min(low, first_y[y] + k), max(high, first_y[y] + k + 1)
-    for x in range(w):
-        begin, end = _support(weights_x[x])
-        at = 3 * (w - 1 - x if flipped else x)
-        for r in range(low, high):
-            red, green, blue = half, half, half
-            for k in range(begin, end):
-                source, weight = first_x[x] + k, weights_x[x, k]
-                red += weight * np.int32(image[r, source, 0])
-                green += weight * np.int32(image[r, source, 1])
-                blue += weight * np.int32(image[r, source, 2])
-            columns[r, at] = red >> BITS
-            columns[r, at + 1] = green >> BITS
-            columns[r, at + 2] = blue >> BITS
-    sums = np.empty(w * 3, np.int32)
-    for y in range(h):
-        begin, end = _support(weights_y[y])
-        sums[:] = half
-        for k in range(begin, end):
-            source, weight = columns[first_y[y] + k], weights_y[y, k]
-            for e in range(w * 3):
-                sums[e] += weight * np.int32(source[e])
-        row = out[y].reshape(w * 3)
-        for e in range(w * 3):
-            row[e] = sums[e] >> BITS
+def unit(byte):
+    """byte / 255 rounded once, as a product and its correction: half of a division's time."""
+    x, inverse = np.float32(np.int32(byte)), np.float32(1 / 255)
+    quotient = x * inverse
+    return fma(fma(-quotient, np.float32(255), x), inverse, quotient)
 
 
 @compiled
-def _support(weights):
-    """The first and last + 1 of the weights that are not zero."""
-    begin, end = 0, len(weights)
-    while begin < end and weights[begin] == 0:
-        begin += 1
-    while end > begin and weights[end - 1] == 0:
-        end -= 1
-    return begin, end
+def _fill(out, at, x0, x1, rows, n, mean, std):
+    """Black, or zero where ``mean`` is empty, in values ``x0`` to ``x1`` of each row."""
+    for r in range(np.uint64(rows)):
+        for k in range(np.uint64(x0), np.uint64(x1)):
+            out[at + r * np.uint64(n) + k] = -mean[k] / std[k] if len(mean) else np.float32(0)
 
 
 @compiled
-def _flip_all(first, last, out, images, flip):
-    w = images.shape[2]
-    for i in range(first, last):
-        flipped = len(flip) > 0 and flip[i] != 0
-        for y in range(images.shape[1]):
-            for x in range(w):
-                source = w - 1 - x if flipped else x
-                for c in range(3):
-                    out[i, y, x, c] = images[i, y, source, c]
+def _blend(out, at, other, weight, x0, x1, rows, n):
+    """torch.lerp(other, out, weight) in values ``x0`` to ``x1`` of each row."""
+    rest = weight - np.float32(1)
+    for r in range(np.uint64(rows)):
+        row = r * np.uint64(n)
+        if weight < np.float32(0.5):
+            for k in range(row + np.uint64(x0), row + np.uint64(x1)):
+                out[at + k] = fma(weight, out[at + k] - other[k], other[k])
+        else:
+            for k in range(row + np.uint64(x0), row + np.uint64(x1)):
+                out[at + k] = fma(rest, out[at + k] - other[k], out[at + k])

@@ -89,17 +89,6 @@ def crop_and_resize(images: Tensor, crop: Tensor | None, size: tuple[int, int]) 
 
 def _weights(start: Tensor, length: Tensor, side: int, out: int) -> Tensor:
     """Weight of each input pixel in each output pixel, float64 [B, out, side], in units of 2**-22."""
-    first, weight = resize_taps(start, length, side, out)
-    taps = first[..., None] + torch.arange(weight.shape[-1], device=start.device)
-    dense = torch.zeros(*first.shape, side, dtype=torch.float64, device=start.device)
-    return dense.scatter_add_(-1, taps.clamp(0, side - 1).long(), weight)
-
-
-def resize_taps(start: Tensor, length: Tensor, side: int, out: int) -> tuple[Tensor, Tensor]:
-    """The first tap of each output pixel, float64 [B, out], and the weights of it and the next ones [B, out, taps].
-
-    Weights are whole numbers in units of 2**-22, and 0 outside the image.
-    """
     start, length = start.double()[:, None], length.double()[:, None]
     scale = length / out
     reach = scale.clamp(min=1)
@@ -111,7 +100,9 @@ def resize_taps(start: Tensor, length: Tensor, side: int, out: int) -> tuple[Ten
     weight = (1 - ((taps + 0.5 - center[..., None]) / reach[..., None]).abs()).clamp(min=0)
     weight = weight * (taps < last[..., None])
     weight = (weight / weight.sum(-1, keepdim=True) * 2**BITS + 0.5).floor()
-    return first, weight * ((taps >= 0) & (taps < side))
+    weight = weight * ((taps >= 0) & (taps < side))
+    dense = torch.zeros(*center.shape, side, dtype=torch.float64, device=start.device)
+    return dense.scatter_add_(-1, taps.clamp(0, side - 1).long(), weight)
 
 
 def _fixed_point(sums: Tensor) -> Tensor:
