@@ -29,6 +29,7 @@ from fastreg.metrics.sequence_tally import SequenceTally
 from fastreg.metrics.stability import flip_probability, flip_rates, mean_flip_rate, top5_distance
 from fastreg.metrics.tally import Tally
 from fastreg.metrics.temperature import fit_temperature
+from fastreg.metrics.vector_scaling import fit_vector_scaling
 
 __all__ = [
     "top1_error",
@@ -39,6 +40,7 @@ __all__ = [
     "maximum_calibration_error",
     "reliability_bins",
     "fit_temperature",
+    "fit_vector_scaling",
     "brier_score",
     "negative_log_likelihood",
     "average_confidence",
