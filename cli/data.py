@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fastreg.cli import app
+from fastreg.log import printable
 
 data = typer.Typer(help="Make, fetch, check and describe data sets.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -100,7 +101,7 @@ def verify(
 
     found = check(name, data_dir, workers, image_key=image_key, label_key=label_key)
     for where, why in found["broken"]:
-        typer.echo(f"{where}: {why}")
+        typer.echo(printable(f"{where}: {why}"))
     for how, count in found.get("scaled", {}).items():
         typer.echo(f"{count:,} images are read as {how}")
     typer.echo(f"{found['checked']:,} samples, {len(found['broken']):,} broken")

@@ -30,6 +30,8 @@ FLAGS: Flags = {
         "data": (str, "--data", "A data set, or folder:DIR; default: that of the training."),
         "data_dir": (Path, "--data-dir", "Root of the data set."),
         "val_split": (str, "--val-split", "Name of the split, in names of folders and shards; default: the run's."),
+        "val_share": (float, "--val-share", "This share of a set without a validation split; default: the run's."),
+        "train_split": (str, "--train-split", "Name of the split that --val-share divides; default: the run's."),
         "image_key": (str, "--image-key", "Shards: extension or column of the image."),
         "label_key": (str, "--label-key", "Shards: extension, JSON field or column of the label."),
         "class_map": (str, "--class-map", "timm, torchvision, or a file of class names and outputs."),
