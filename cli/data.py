@@ -109,8 +109,17 @@ def verify(
 
 @data.command()
 def info(name: Name, data_dir: DataDir = None, image_key: ImageKey = None, label_key: LabelKey = None) -> None:
-    """Describe a data set: where it is, its splits, classes, sizes, formats and fingerprint."""
+    """Describe a data set: where it is, its splits, classes, sizes, formats and fingerprint.
+
+    "ood" lists the out-of-distribution sets: where each is had, and the folders that are looked for.
+    """
     from fastreg.pipelines.verify_data import info as describe
+
+    if name == "ood":
+        from fastreg.evaluation.ood_sets import describe_sets
+
+        typer.echo(describe_sets())
+        return
 
     _print_info(describe(name, data_dir, image_key=image_key, label_key=label_key))
 

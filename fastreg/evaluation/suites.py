@@ -14,6 +14,7 @@ from fastreg.evaluation.c_bar_suite import SUITE as IMAGENET_C_BAR
 from fastreg.evaluation.calibration_extended import SUITE as CALIBRATION_EXTENDED
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
+from fastreg.evaluation.ood_features import SUITE as OOD_FEATURES
 from fastreg.evaluation.ood_scores import SUITE as OOD_SCORES
 from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Figure, Suite, SuitePlan
@@ -177,6 +178,7 @@ _TABLE = (
     ),
     CALIBRATION_EXTENDED,
     OOD_SCORES,
+    OOD_FEATURES,
     Suite(
         "paper",
         "everything that the paper reports for the data set",
