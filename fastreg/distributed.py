@@ -166,12 +166,15 @@ def raise_on_all_ranks(world: World) -> Iterator[None]:
 
 
 def gather_in_order(values: Tensor, indices: Tensor, world: World) -> Tensor:
-    """The values of all ranks in the order of their indices, on the host.
+    """Gather the values of all ranks in the order of their indices.
 
     Args:
         values: [B, ...] of this rank; an empty vector for none.
         indices: int64 [B] on the host, positions among the values of all ranks.
         world: this rank.
+
+    Returns:
+        [N, ...] on the host, on every rank.
     """
     shares: list[Any] = [(values.cpu(), indices)]
     if world.size > 1:

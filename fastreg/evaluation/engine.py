@@ -80,7 +80,8 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
             allow.
         ood_val_dir: folder of validation images, or OpenOOD's list of them: ood-features chooses the hyperparameters of
             its scores on them. No set contains them.
-        fit_data: training images for scores from features, as ``data``; ``fit_images``: at most so many of them.
+        fit_data: training images for scores from features, as ``data``.
+        fit_images: at most so many of them are read, equally many of each class.
         feature_layer: name of the layer of the features; default: the last linear layer, whose input they are.
         out: folder for scorecard.json, written after every condition. Conditions that it already has for this model,
             data and settings are not measured again.
