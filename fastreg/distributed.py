@@ -169,12 +169,12 @@ def gather_in_order(values: Tensor, indices: Tensor, world: World) -> Tensor:
     """Gather the values of all ranks in the order of their indices.
 
     Args:
-        values: any dtype, [B, ...], of this rank; an empty vector for none.
+        values: [B, ...] of any ``dtype``, of this rank; an empty vector for none.
         indices: int64 [B] on the host, positions among the values of all ranks.
         world: this rank.
 
     Returns:
-        Any dtype, [N, ...], on the host of every rank.
+        [N, ...] of that ``dtype``, on the host of every rank.
     """
     shares: list[Any] = [(values.cpu(), indices)]
     if world.size > 1:
