@@ -110,9 +110,17 @@ def verify(
 
 @data.command()
 def info(name: Name, data_dir: DataDir = None, image_key: ImageKey = None, label_key: LabelKey = None) -> None:
-    """Describe a data set: folder, splits, classes, sizes, formats, fingerprint; `natural`: where its sets are had."""
+    """Describe a data set: its folder, splits, classes, sizes, formats and fingerprint.
+
+    "natural" and "ood" list the sets of these suites: their sources, and the folders that are looked for.
+    """
     if name == "natural":
         _print_sets(data_dir)
+        return
+    if name == "ood":
+        from fastreg.evaluation.ood_sets import describe_sets
+
+        typer.echo(describe_sets())
         return
     from fastreg.pipelines.verify_data import info as describe
 
