@@ -17,7 +17,6 @@ from fastreg.errors import RunError
 from fastreg.files import atomic_write, replacing
 
 QUALITY = 85  # ImageNet-C's
-MANIFEST = "corrupted.json"  # settings of a folder, and its finished conditions
 
 
 def file_names(describe: Sequence[str], classes: Sequence[str], labels: Sequence[int]) -> list[str]:
