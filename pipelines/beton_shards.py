@@ -65,7 +65,9 @@ def join_shards(
     for shard, path in paths.items():
         sources.append(BetonSource(path, name, split, DATASETS[name]))
         if {key: sources[-1].about.get(key) for key in settings} != settings:
-            raise InputError(f"{path} was made from other data or with other settings: remove it, and run {shard} anew.")
+            raise InputError(
+                f"{path} was made from other data or with other settings: remove it, and run {shard} anew."
+            )
     try:
         writer = BetonWriter(to, {**settings, "shards": count}, *room)
     except InUseError:  # another shard has finished at the same time, and joins them

@@ -40,7 +40,9 @@ def test_shards_in_any_order_write_what_one_process_writes(imagenet, whole, tmp_
         ["impulse_noise/1"],
     ]
     net, given = tiny_net(classes=4), {"imagenet_c_dir": dst, "size": 64}
-    words = r"is incomplete, it lacks 2 conditions, such as brightness/2: shard 2/4 has not finished; run it with the same"
+    words = (
+        r"is incomplete, it lacks 2 conditions, such as brightness/2: shard 2/4 has not finished; run it with the same"
+    )
     with pytest.raises(InputError, match=words):
         evaluate(net, "imagenet-c", imagenet, **given)
     done = evaluate(net, "imagenet-c", imagenet, **given, corruptions="brightness", severities=[1])
