@@ -49,14 +49,17 @@ def _package() -> Iterator[Finding]:
 def _engine() -> Iterator[Finding]:
     import torch
 
+    from fastreg.kernels.dispatch import numba_error
+
     yield Finding("Python", platform.python_version())
     yield Finding("torch", f"{torch.__version__} (CUDA {torch.version.cuda or 'none: CPU build'})")
     triton = installed("triton")["triton"]
     yield Finding("triton", triton or "missing", "" if triton else "pip install 'triton>=3.6'")
+    error = numba_error()
+    found = f"unusable ({error}): on a CPU the slow references run" if error else installed("numba")["numba"]
+    yield Finding("numba", found or "unknown version", extra("cpu") if error else "")
     if not torch.cuda.is_available():
-        yield Finding(
-            "GPU", "none: fastreg runs its CPU reference", "install an NVIDIA driver and a CUDA build of torch"
-        )
+        yield Finding("GPU", "none: fastreg runs on the CPU", "install an NVIDIA driver and a CUDA build of torch")
     for i in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(i)
         yield Finding(

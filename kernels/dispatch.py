@@ -1,16 +1,20 @@
-"""Dispatch: a CUDA tensor, or any tensor in Triton's interpreter, goes to Triton; all others to the torch reference.
+"""Dispatch: a CUDA tensor, or any tensor in Triton's interpreter, goes to Triton; a CPU tensor to the compiled CPU
+route where the operation has one and numba is installed; all others to the torch reference.
 
-Kernel files import ``triton`` and ``tl`` from here, so that they can be imported where Triton is not installed.
+Kernel files import ``triton`` and ``tl`` from here, so that they can be imported where Triton is not installed. The
+``cpu.py`` of an operation imports numba, which takes half a second: import it after ``use_compiled``.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 triton: Any
 tl: Any
@@ -40,6 +44,25 @@ def use_triton(*tensors: Tensor | None) -> bool:
                 )
             return True
     return False
+
+
+def use_compiled(*tensors: Tensor | None) -> bool:
+    """Whether to run the compiled CPU route: every tensor is a plain one on the CPU, and numba works.
+
+    Ask ``use_triton`` first. Without numba the results are the same, from the reference.
+    """
+    plain = all(t is None or (t.device.type == "cpu" and type(t) in (Tensor, Parameter)) for t in tensors)
+    return plain and not numba_error()
+
+
+@cache
+def numba_error() -> str:
+    """Why the compiled CPU route cannot run: the error of importing numba; empty where it can."""
+    try:
+        import_module("numba")
+    except Exception as error:  # missing, or made for another numpy
+        return str(error) or type(error).__name__
+    return ""
 
 
 def cdiv(a: int, b: int) -> int:

@@ -55,6 +55,8 @@ class Op:
         tolerance: Largest absolute difference.
         rare: Share of elements that may exceed ``tolerance``.
         rare_tolerance: Largest absolute difference of those elements.
+        compiled: Function of the same arguments that takes the compiled CPU route for CPU tensors. None: it has none.
+        compiled_tolerance: Largest absolute difference of the compiled CPU route. 0: equal to the bit.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Op:
     tolerance: float = 0.0
     rare: float = 0.0
     rare_tolerance: float = 0.0
+    compiled: Callable[..., Any] | None = None
+    compiled_tolerance: float = 0.0
 
 
 # One row per folder whose registry.py lists its operations in OPS.

@@ -56,14 +56,14 @@ class Targets(NamedTuple):
 class Plan(NamedTuple):
     """Per-sample parameters of ``augment``. A field that is None is skipped.
 
-    Order of operations: crop and resize, flip, operations, noise with clip, black fill, normalize, blend or paste, mean
-    fill.
+    Order of operations: crop and resize, flip, operations, noise with clip, normalize, erase, black fill, blend or
+    paste, mean fill. Black is 0 before normalization.
 
     Args:
         crop: float32 [B, 4], (top, left, height, width) in input pixels.
         flip: bool [B], horizontal flip.
         noise: float32 [B], standard deviation of Gaussian noise on the 0-1 scale.
-        partner: int64 [B], position in the batch of the second image, read with its own crop, flip and noise.
+        partner: int64 [B], position in the batch of the second image, read with its own crop, flip, noise and erase.
         lam: float32 [B], weight of the sample's own pixels, in [0, 1]. The weight of the partner is 1 - lam.
         box: int32 [B, 4], (y0, x0, y1, x1) in output pixels, half-open.
         box_fill: int8 [B], fill of the box: 0 the partner's pixels, 1 black before normalization, 2 the mean (zero
@@ -76,6 +76,10 @@ class Plan(NamedTuple):
             2 bicubic. None: 0.
         chain_weights: float32 [B, W] or [B, V, W], weight of each chain. The image's own weight is 1 - their sum. None
             (only for W = 1): 1.
+        erase: int32 [B, 4], (y0, x0, y1, x1) in output pixels, half-open: the box that random erasing fills in each
+            image before it is mixed.
+        erase_noise: float32 [B], standard deviation after normalization of the normal noise in ``erase``. None: 0, the
+            mean color.
     """
 
     crop: Tensor | None = None
@@ -89,3 +93,5 @@ class Plan(NamedTuple):
     magnitudes: Tensor | None = None
     interpolation: Tensor | None = None
     chain_weights: Tensor | None = None
+    erase: Tensor | None = None
+    erase_noise: Tensor | None = None

@@ -69,12 +69,20 @@ def make_unclipped_augment(*, jitter: float, lighting: float, seed: int) -> Call
     ) -> Tensor:
         if plan.noise is not None:
             raise InputError("`color_clip` off does not fit noise, which is clipped to [0, 1]: leave `color_clip` on.")
-        before = plan._replace(partner=None, lam=None, box=None, box_fill=None)
+        after = ("partner", "lam", "box", "box_fill", "erase", "erase_noise")
+        before = plan._replace(**dict.fromkeys(after))
         unit: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "dtype": torch.float32}
         pixels = augment(images, before, indices=indices, step=step, **unit, **more)
         drawn = draw(indices.to("cpu").numpy(), step, jitter=jitter, lighting=lighting, seed=seed)
         pixels = color_jitter_unclipped(pixels, **ship(drawn, pixels.device))
-        return normalize_and_mix(pixels, plan, mean=mean, std=std, dtype=dtype)
+        erased: Tensor | float = 0.0
+        if plan.erase_noise is not None:  # the noise that augment puts into a box, drawn on black images
+            black = torch.zeros_like(
+                pixels.permute(0, 2, 3, 1), dtype=torch.uint8, memory_format=torch.contiguous_format
+            )
+            own = Plan(erase=plan.erase, erase_noise=plan.erase_noise)
+            erased = augment(black, own, indices=indices, step=step, **unit, **more)
+        return normalize_and_mix(pixels, plan, mean=mean, std=std, dtype=dtype, erased=erased)
 
     return apply
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from fastreg.kernels.attacks.kernels import start_triton, step_triton
 from fastreg.kernels.attacks.reference import fgsm_step_reference, start_in_ball_reference
 from fastreg.kernels.cross_entropy import mixed_cross_entropy
-from fastreg.kernels.dispatch import to_device, use_triton
+from fastreg.kernels.dispatch import to_device, use_compiled, use_triton
 from fastreg.kernels.types import Targets
 
 __all__ = ["fgsm_attack", "fgsm_step", "frozen", "input_gradient", "start_in_ball", "zero_sign_share"]
@@ -67,10 +67,14 @@ def fgsm_step(
 def _step(
     images: Tensor, grad: Tensor, epsilon: float, clip: bool, origin: Tensor | None, radius: float | None
 ) -> Tensor:
-    if not use_triton(images):
+    if use_triton(images):
+        run = step_triton
+    elif use_compiled(images, grad, origin):
+        from fastreg.kernels.attacks.cpu import fgsm_step_cpu as run
+    else:
         return fgsm_step_reference(images, grad, epsilon, clip, origin, radius)
     grad, origin = _with_layout(grad, images), origin if origin is None else _with_layout(origin, images)
-    return step_triton(images, grad, epsilon, clip, origin, radius)
+    return run(images, grad, epsilon, clip, origin, radius)
 
 
 def _with_layout(x: Tensor, images: Tensor) -> Tensor:

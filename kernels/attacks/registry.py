@@ -61,11 +61,11 @@ def _variant(label: str, kernel, elements: int, warps: int, kind: str, **constan
 OPS = (
     Op(
         "fgsm_step", fgsm_step, fgsm_step_reference, _step, _bytes,
-        (_variant("fgsm_step", step_kernel, STEP, 8, "stream", PROJECT=False),), tolerance=1e-7,
+        (_variant("fgsm_step", step_kernel, STEP, 8, "stream", PROJECT=False),), tolerance=1e-7, compiled=fgsm_step,
     ),
     Op(
         "pgd_step", fgsm_step, fgsm_step_reference, _projected, _bytes,
-        (_variant("pgd_step", step_kernel, STEP, 8, "stream", PROJECT=True),), tolerance=1e-7,
+        (_variant("pgd_step", step_kernel, STEP, 8, "stream", PROJECT=True),), tolerance=1e-7, compiled=fgsm_step,
     ),
     Op(
         "random_start", start_in_ball, start_in_ball_reference, _start, _bytes,

@@ -34,6 +34,8 @@ _FIELDS: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
     "lam": (torch.float32, ()),
     "box": (torch.int32, (4,)),
     "box_fill": (torch.int8, ()),
+    "erase": (torch.int32, (4,)),
+    "erase_noise": (torch.float32, ()),
 }
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _UNIT = ((0.0,) * 3, (1 / 255,) * 3)  # the mean and standard deviation with which pixels stay on the 0-255 scale
@@ -75,7 +77,7 @@ def augment(
         std: Standard deviation per channel on the 0-1 scale, three positive numbers.
         dtype: float32, float16 or bfloat16.
         size: Output side or (height, width) in pixels. None: the size of ``images``.
-        seed: Run seed of the noise.
+        seed: Run seed of the noise, of ``plan.noise`` and ``plan.erase_noise``.
         indices: int64 [B], positions in the data set (or ``Batch.keys``), which key the noise, on any device. None:
             positions in the batch.
         step: Training step of the noise.
@@ -95,7 +97,7 @@ def augment(
     mean, std = ([float(value) for value in values] for values in (mean, std))
     size_ = _check(images, plan, mean, std, dtype, size)
     copies = check_operations(plan, images)
-    if plan.noise is None:
+    if plan.noise is None and plan.erase_noise is None:
         normal = indices = None
     elif normal is not None:
         check_tensor("normal", normal, torch.float32, (copies * len(images), *size_, 3))
@@ -108,7 +110,8 @@ def augment(
     if plan.operations is not None:
         images, plan, indices = apply_operations(images, plan, partial(_to_bytes, run, size_), fill, indices)
     own: Any = [getattr(plan, name) for name in _FIELDS]
-    return run(images, *own, mean, std, dtype, *size_, philox.signed(seed), indices, step, normal)
+    first, last = own[:-2], own[-2:]  # the operator's newest arguments come last
+    return run(images, *first, mean, std, dtype, *size_, philox.signed(seed), indices, step, normal, *last)
 
 
 def _to_bytes(run: Any, size: tuple[int, int], images: Tensor, crop: Tensor | None, flip: Tensor | None) -> Tensor:
@@ -139,11 +142,13 @@ def _augment(
     indices: Tensor | None,
     step: int,
     normal: Tensor | None,
+    erase: Tensor | None = None,
+    erase_noise: Tensor | None = None,
 ) -> Tensor:
     if not len(images):
         return _empty(images, height, width, dtype)
     device = images.device
-    fields = dict(zip(_FIELDS, (crop, flip, noise, partner, lam, box, box_fill)))
+    fields = dict(zip(_FIELDS, (crop, flip, noise, partner, lam, box, box_fill, erase, erase_noise)))
     plan = Plan(**{name: f if f is None else to_device(f, device, f"plan.{name}") for name, f in fields.items()})
     normal = normal if normal is None else normal.contiguous()
     size, mean_, std_ = (height, width), tuple(mean), tuple(std)
@@ -216,6 +221,8 @@ def _check(images: Tensor, plan: Plan, mean: Any, std: Any, dtype: torch.dtype, 
         raise ValueError("`plan.box` pastes the partner's pixels: give `plan.partner`, or `plan.box_fill`.")
     if plan.box is None and plan.box_fill is not None:
         raise ValueError("`plan.box_fill` fills a box: give `plan.box`.")
+    if plan.erase is None and plan.erase_noise is not None:
+        raise ValueError("`plan.erase_noise` fills an erased box: give `plan.erase`.")
     if not torch.compiler.is_compiling():
         _check_values(plan, B)
     return int(sides[0]), int(sides[1])
@@ -223,7 +230,8 @@ def _check(images: Tensor, plan: Plan, mean: Any, std: Any, dtype: torch.dtype, 
 
 def _check_values(plan: Plan, B: int) -> None:
     """Check the values of fields on the CPU: reading those on a GPU would synchronize."""
-    bounds = {"partner": (0, B - 1), "lam": (0, 1), "noise": (0, float("inf")), "box_fill": (0, 2)}
+    bounds = {"partner": (0, B - 1), "lam": (0, 1), "box_fill": (0, 2)}
+    bounds |= dict.fromkeys(("noise", "erase_noise"), (0, float("inf")))
     for name, (low, high) in bounds.items():
         field = getattr(plan, name)
         if field is not None and not field.is_cuda:

@@ -37,6 +37,8 @@ def augment_triton(
         "lam": plan.lam,
         "box": plan.box,
         "box_fill": plan.box_fill,
+        "erase": plan.erase,
+        "erase_noise": plan.erase_noise,
         "normal": normal,
         "indices": indices,
         "seed": signed(seed),
@@ -47,7 +49,7 @@ def augment_triton(
         **switches(plan, draw=normal is None),
     }
     if not resized and W % 8 == 0 and images.data_ptr() % 16 == 0:
-        chunks = chunks_for(H * W * 3, draw=plan.noise is not None)
+        chunks = chunks_for(H * W * 3, draw=plan.noise is not None or plan.erase_noise is not None)
         grid = (3 * cdiv(H * W * 3, 3 * stream.BLOCK * chunks), B)
         words = images.view(-1).view(torch.int32)
         stream.stream_kernel[grid](words=words, N=H * W * 3, ROW=W * 3, CHUNKS=chunks, **shared)
@@ -64,11 +66,13 @@ def switches(plan: Plan, draw: bool) -> dict[str, bool | int]:
     return {
         "FLIP": plan.flip is not None,
         "NOISE": plan.noise is not None,
-        "DRAW": draw and plan.noise is not None,
+        "DRAW": draw and (plan.noise is not None or plan.erase_noise is not None),
         "PARTNER": plan.partner is not None and (plan.lam is not None or plan.box is not None),
         "BLEND": plan.lam is not None,
         "BOX": plan.box is not None,
         "FILL": plan.box_fill is not None,
+        "ERASE": plan.erase is not None,
+        "ERASE_NOISE": plan.erase_noise is not None,
         "OPERATION": OPERATIONS["augment_noise"],
     }
 

@@ -3,8 +3,9 @@
 Formula, per pixel and channel, in the order of ``Plan``:
 
     v = pixel / 255 after crop, resize and flip     w = clip(v + noise * normal, 0, 1)     w = 0 in a black box
-    x = (w - mean) / std                            p = x of the partner, without its black box
-    x = lam * x + (1 - lam) * p                     x = p in a pasted box                  x = 0 in a mean-filled box
+    x = (w - mean) / std                            x = erase_noise * normal in an erased box that is not black
+    p = x of the partner, without its black box     x = lam * x + (1 - lam) * p
+    x = p in a pasted box                           x = 0 in a mean-filled box
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def augment_reference(
     size: tuple[int, int],
     normal: Tensor | None,
 ) -> Tensor:
-    """``augment`` on checked arguments. ``normal`` is given where ``plan.noise`` is."""
+    """``augment`` on checked arguments. ``normal`` is given where ``plan.noise`` or ``erase_noise`` is."""
     if plan.crop is not None or tuple(images.shape[1:3]) != size:
         images = crop_and_resize(images, plan.crop, size)
     if plan.flip is not None:
@@ -42,6 +43,9 @@ def augment_reference(
     # one value per byte of a row: an inner loop of 3 would be several times slower
     mean_, std_ = (torch.tensor(v, device=images.device).repeat(size[1], 1) for v in (mean, std))
     own = pixels.sub_(mean_).div_(std_)
+    if plan.erase is not None:
+        for i, region in enumerate(_regions(plan.erase)):
+            own[region] = 0 if plan.erase_noise is None else plan.erase_noise[i] * normal[region]  # type: ignore[index]
     partner = own[plan.partner] if plan.partner is not None else None
     boxes = _boxes(plan)
     for region, fill in boxes:
@@ -59,7 +63,7 @@ def augment_reference(
 
 
 def draw_normals(seed: int, indices: Tensor, step: int, size: tuple[int, int], device: torch.device) -> Tensor:
-    """Draw the standard normals of the noise, float32 [B, h, w, 3]."""
+    """Draw the standard normals of ``noise`` and ``erase_noise``, of which a pixel takes one, float32 [B, h, w, 3]."""
     n = size[0] * size[1] * 3
     drawn = philox.field(philox.normal, seed, indices.cpu().numpy(), n, step, "augment_noise")
     return torch.from_numpy(drawn).view(-1, *size, 3).to(device)
@@ -109,10 +113,18 @@ def _per_sample(field: Tensor) -> Tensor:
     return field.view(-1, 1, 1, 1)
 
 
-def _boxes(plan: Plan) -> list[tuple[tuple[int, slice, slice], int]]:
-    """The index of each sample's box, and its fill. Boxes may leave the image or be empty."""
+Region = tuple[int, slice, slice]
+
+
+def _boxes(plan: Plan) -> list[tuple[Region, int]]:
+    """The index of each sample's box, and its fill."""
     if plan.box is None:
         return []
     fills = [0] * len(plan.box) if plan.box_fill is None else plan.box_fill.tolist()
-    corners = plan.box.clamp(min=0).tolist()
-    return [((i, slice(y0, y1), slice(x0, x1)), fills[i]) for i, (y0, x0, y1, x1) in enumerate(corners)]
+    return list(zip(_regions(plan.box), fills))
+
+
+def _regions(box: Tensor) -> list[Region]:
+    """The index of each sample's box. Boxes may leave the image or be empty."""
+    corners = box.clamp(min=0).tolist()
+    return [(i, slice(y0, y1), slice(x0, x1)) for i, (y0, x0, y1, x1) in enumerate(corners)]

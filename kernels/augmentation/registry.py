@@ -27,6 +27,8 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "cutout": ("flip", "box", "box_fill"),
     "gaussian_noise": ("flip", "noise"),
     "all": ("flip", "noise", "partner", "lam", "box", "box_fill"),
+    "erase": ("flip", "partner", "lam", "box", "box_fill", "erase"),
+    "erase_noise": ("flip", "partner", "lam", "box", "box_fill", "erase", "erase_noise"),
 }
 
 
@@ -38,8 +40,11 @@ def draw_plan(fields: tuple[str, ...], B: int, h: int, w: int, input_size: tuple
 
     size, area = torch.tensor([h, w]), torch.tensor(input_size)
     extent = (unit(0) * 0.8 + 0.2) * area
-    corner = (unit(1) * 1.4 - 0.4) * size
-    box = torch.cat((corner, corner + unit(2) * size), 1)
+
+    def box(element: int) -> torch.Tensor:
+        corner = (unit(element) * 1.4 - 0.4) * size
+        return torch.cat((corner, corner + unit(element + 1) * size), 1).int()
+
     partner = philox.permutation(7, B, 0, "mix_choice")
     drawn = {
         "crop": torch.cat((unit(3) * (area - extent), extent), 1).float(),
@@ -47,12 +52,14 @@ def draw_plan(fields: tuple[str, ...], B: int, h: int, w: int, input_size: tuple
         "noise": (unit(5)[:, 0] * 0.2).where(unit(5)[:, 1] < 0.7, torch.tensor(0.0)),
         "partner": torch.from_numpy(partner),
         "lam": unit(6)[:, 0].clone(),
-        "box": box.int(),
+        "box": box(1),
         "box_fill": (unit(7)[:, 0] * 3 if "partner" in fields else unit(7)[:, 0] * 2 + 1).to(torch.int8),
         "operations": (unit(8) * 16).long()[:, :, None],  # two chains of one operation
         "magnitudes": unit(9)[:, :, None] * 0.3,
         "interpolation": (unit(10) * 3).to(torch.int8)[:, :, None],
         "chain_weights": unit(11) / 2,
+        "erase": box(12),
+        "erase_noise": (unit(14)[:, 0] * 2).where(unit(14)[:, 1] < 0.7, torch.tensor(0.0)),
     }
     return Plan(**{name: drawn[name].to(device) for name in fields})
 
@@ -75,7 +82,7 @@ def _example(fields: tuple[str, ...], small: tuple[int, ...], large: tuple[int, 
 
 def _reference(images, plan, *, mean, std, dtype, size, seed, indices, step):
     normal = None
-    if plan.noise is not None:
+    if plan.noise is not None or plan.erase_noise is not None:
         normal = draw_normals(seed, indices, step, size, images.device)
     return augment_reference(images, plan, mean=mean, std=std, dtype=dtype, size=size, normal=normal)
 
@@ -102,6 +109,8 @@ _SIGNATURE = {
     "lam": "*fp32",
     "box": "*i32",
     "box_fill": "*i8",
+    "erase": "*i32",
+    "erase_noise": "*fp32",
     "normal": "*fp32",
     "indices": "*i64",
     "seed": "i64",
@@ -115,10 +124,10 @@ _SIGNATURE = {
 
 def _stream(fields: tuple[str, ...], label: str, out: str = "*bf16") -> Variant:
     on = switches(Plan(**dict.fromkeys(fields, torch.empty(0))), draw=True)
-    chunks = chunks_for(224 * 224 * 3, draw=bool(on["NOISE"]))
+    chunks = chunks_for(224 * 224 * 3, draw=bool(on["DRAW"]))
     constants = {"N": 224 * 224 * 3, "ROW": 224 * 3, "CHUNKS": chunks, "EMULATE": False, **on}
     flags = sum((bool(on["FLIP"]), bool(on["FLIP"] and on["PARTNER"]), bool(on["FILL"])))
-    kind = "compute" if on["NOISE"] else "stream"
+    kind = "compute" if on["DRAW"] else "stream"
     signature = {"out": out, **_SIGNATURE}
     return Variant(label, stream_kernel, signature, constants, 1024 * chunks, 4, ("B",), kind, flags)
 
@@ -154,7 +163,7 @@ def _rows():
         yield _op(
             name, fields, one if name == "flip" else same, (256, 224, 224, 224, 224), tuple(variants), tolerance=2e-6
         )
-    for name in ("flip", "mixup", "cutmix", "all"):
+    for name in ("flip", "mixup", "cutmix", "all", "erase_noise"):
         fields = ("crop", *_FIELDS[name])
         aot = () if name == "cutmix" else (_gather(fields, f"augment_crop_{name}", 224, True),)
         yield _op(f"crop_{name}", fields, (3, 19, 13, 8, 7), (256, 256, 256, 224, 224), aot, tolerance=2e-6)

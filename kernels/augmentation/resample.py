@@ -187,13 +187,43 @@ def _source(
 
 
 @triton.jit
-def _noisy(value, sigma, element, base, normal, sample, seed, step, DRAW: tl.constexpr, OPERATION: tl.constexpr):
-    """clip(value + 255 * sigma * normal, 0, 255)."""
+def _field(element, base, normal, sample, seed, step, DRAW: tl.constexpr, OPERATION: tl.constexpr):
     if DRAW:
         field = _normal_at(seed, element, sample, step, OPERATION)
     else:
         field = tl.load(normal + base + element)
+    return field
+
+
+@triton.jit
+def _noisy(value, sigma, element, base, normal, sample, seed, step, DRAW: tl.constexpr, OPERATION: tl.constexpr):
+    """clip(value + 255 * sigma * normal, 0, 255)."""
+    field = _field(element, base, normal, sample, seed, step, DRAW, OPERATION)
     return tl.minimum(tl.maximum(value + sigma * 255.0 * field, 0.0), 255.0)
+
+
+@triton.jit
+def _in_box(box, sample, y, x, top, left, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Which pixels of the tile are inside a sample's box, and whether the box reaches the tile."""
+    y0 = tl.load(box + sample * 4)
+    x0 = tl.load(box + sample * 4 + 1)
+    y1 = tl.load(box + sample * 4 + 2)
+    x1 = tl.load(box + sample * 4 + 3)
+    inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
+    return inside, (y0 < top + ROWS) & (y1 > top) & (x0 < left + COLUMNS) & (x1 > left)
+
+
+@triton.jit
+def _erased(
+    value, inside, reached, sigma, element, base, normal, sample, seed, step, NOISE: tl.constexpr,
+    DRAW: tl.constexpr, OPERATION: tl.constexpr,
+):  # fmt: skip
+    """A channel's normalized values, with sigma * normal inside the erased box."""
+    fill = value * 0.0
+    if NOISE:
+        if reached & (sigma > 0):
+            fill = sigma * _field(element, base, normal, sample, seed, step, DRAW, OPERATION)
+    return tl.where(inside, fill, value)
 
 
 @triton.jit(do_not_specialize=["seed", "step"])
@@ -207,6 +237,8 @@ def resample_kernel(
     lam,
     box,
     box_fill,
+    erase,
+    erase_noise,
     normal,
     indices,
     seed,
@@ -231,6 +263,8 @@ def resample_kernel(
     BLEND: tl.constexpr,
     BOX: tl.constexpr,
     FILL: tl.constexpr,
+    ERASE: tl.constexpr,
+    ERASE_NOISE: tl.constexpr,
     OPERATION: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -259,18 +293,14 @@ def resample_kernel(
     fill = tl.cast(0, tl.int32)
     share = tl.cast(1.0, tl.float32)
     if BOX:
-        y0 = tl.load(box + b * 4)
-        x0 = tl.load(box + b * 4 + 1)
-        y1 = tl.load(box + b * 4 + 2)
-        x1 = tl.load(box + b * 4 + 3)
-        inside = (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
+        inside, reached = _in_box(box, b, y, x, top, left, ROWS, COLUMNS)
         if FILL:
             fill = tl.load(box_fill + b).to(tl.int32)
             if not PARTNER:
                 inside = inside & (fill != 0)  # nothing to paste
         share = tl.where(fill == 0, 1.0, tl.where(fill == 1, 1.0 - weight, 0.0))
         if not BLEND:
-            wanted = (share > 0) & (y0 < top + ROWS) & (y1 > top) & (x0 < left + COLUMNS) & (x1 > left)
+            wanted = (share > 0) & reached
     other = own
     if PARTNER:
         red = own[0] * 0.0
@@ -291,24 +321,49 @@ def resample_kernel(
     if NOISE:
         own_sigma = tl.load(noise + b)
         other_sigma = tl.where(wanted, tl.load(noise + p), 0.0)
-        if DRAW:
-            own_index = tl.load(indices + b)
-            other_index = tl.load(indices + p)
+    if DRAW:
+        own_index = tl.load(indices + b)
+        other_index = tl.load(indices + p)
+    if ERASE:
+        own_erased, own_reached = _in_box(erase, b, y, x, top, left, ROWS, COLUMNS)
+        other_erased, other_reached = _in_box(erase, p, y, x, top, left, ROWS, COLUMNS)
+        own_fill = 0.0
+        other_fill = 0.0
+        if ERASE_NOISE:
+            own_fill = tl.load(erase_noise + b)
+            other_fill = tl.where(wanted, tl.load(erase_noise + p), 0.0)
     for c in tl.static_range(3):
         scale = s0 if c == 0 else (s1 if c == 1 else s2)
         bias = (t0 if c == 0 else (t1 if c == 1 else t2)) + poison
+        if ERASE:  # own and partner are normalized first, then erased
+            std_scale = scale
+            mean_bias = t0 if c == 0 else (t1 if c == 1 else t2)
+            scale = 1.0
+            bias = poison
         element = (y * w + x) * 3 + c
         value = own[c]
         if NOISE:
             if own_sigma > 0:
                 value = _noisy(value, own_sigma, element, b * N, normal, own_index, seed, step, DRAW, OPERATION)
+        if ERASE:
+            value = _erased(
+                value * std_scale + mean_bias, own_erased, own_reached, own_fill, element, b * N, normal, own_index,
+                seed, step, ERASE_NOISE, DRAW, OPERATION,
+            )  # fmt: skip
         result = value * (scale * weight) + bias
         replaced = tl.where(fill == 2, 0.0, bias)
+        if ERASE:
+            replaced = tl.where(fill == 1, mean_bias * weight + bias, replaced)
         if PARTNER:
             value = other[c]
             if NOISE:
                 if other_sigma > 0:
                     value = _noisy(value, other_sigma, element, p * N, normal, other_index, seed, step, DRAW, OPERATION)
+            if ERASE:
+                value = _erased(
+                    value * std_scale + mean_bias, other_erased, other_reached, other_fill, element, p * N, normal,
+                    other_index, seed, step, ERASE_NOISE, DRAW, OPERATION,
+                )  # fmt: skip
             if BLEND:
                 result = value * (scale * (1.0 - weight)) + result
             replaced = value * (scale * share) + replaced

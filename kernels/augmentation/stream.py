@@ -107,17 +107,63 @@ def partner_of(b, partner, lam, B, PARTNER: tl.constexpr, BLEND: tl.constexpr):
 
 
 @triton.jit
-def _noisy(
-    value, sigma, group, base, normal, sample, seed, step, mask, N: tl.constexpr, DRAW: tl.constexpr,
-    OPERATION: tl.constexpr,
-):  # fmt: skip
-    """clip(value + sigma * normal, 0, 255) of the groups' elements, with ``sigma`` on the 0-255 scale."""
+def _field(group, base, normal, sample, seed, step, mask, N: tl.constexpr, DRAW: tl.constexpr, OPERATION: tl.constexpr):
+    """The normals of the groups' elements, float32 [groups, 8]."""
     if DRAW:
         field = normals(seed, group[:, None] * 8, sample, step, OPERATION)
     else:
         at = group[:, None] * 8 + tl.arange(0, 8)[None, :]
         field = tl.load(normal + base * N + at, mask=mask[:, None], other=0.0)
+    return field
+
+
+@triton.jit
+def _noisy(
+    value, sigma, group, base, normal, sample, seed, step, mask, N: tl.constexpr, DRAW: tl.constexpr,
+    OPERATION: tl.constexpr,
+):  # fmt: skip
+    """clip(value + sigma * normal, 0, 255) of the groups' elements, with ``sigma`` on the 0-255 scale."""
+    field = _field(group, base, normal, sample, seed, step, mask, N, DRAW, OPERATION)
     return tl.minimum(tl.maximum(value + sigma * field, 0.0), 255.0)
+
+
+@triton.jit
+def _box_of(box, sample, ROW: tl.constexpr):
+    """A sample's box, in rows and in bytes of a row: y0, x0, y1, x1."""
+    y0 = tl.load(box + sample * 4)
+    x0 = tl.maximum(tl.load(box + sample * 4 + 1), 0) * 3
+    y1 = tl.load(box + sample * 4 + 2)
+    x1 = tl.maximum(tl.minimum(tl.load(box + sample * 4 + 3) * 3, ROW), x0)
+    return y0, x0, y1, x1
+
+
+@triton.jit
+def _in_box(group, y0, x0, y1, x1, ROW: tl.constexpr):
+    """Which elements of the groups are inside the box, [groups, 8]; each group's first byte, from the box's left edge;
+    and the box's width in the group's row."""
+    row = group // (ROW // 8)
+    column = (group - row * (ROW // 8)) * 8 - x0
+    width = tl.where((row >= y0) & (row < y1), x1 - x0, 0)
+    # as unsigned numbers, elements left of the box are beyond it: one comparison per element
+    j = tl.arange(0, 8)[None, :]
+    inside = (column[:, None] + j).to(tl.uint32, bitcast=True) < width[:, None].to(tl.uint32, bitcast=True)
+    return inside, column, width
+
+
+@triton.jit
+def _erased(
+    value, box, sigma, first, group, base, normal, sample, seed, step, mask, N: tl.constexpr, ROW: tl.constexpr,
+    NOISE: tl.constexpr, DRAW: tl.constexpr, OPERATION: tl.constexpr,
+):  # fmt: skip
+    """Normalized values of the groups' elements, of a block from byte ``first``: sigma * normal inside the box."""
+    y0, x0, y1, x1 = box
+    inside, _, _ = _in_box(group, y0, x0, y1, x1, ROW)
+    fill = value * 0.0
+    if NOISE:
+        # normals cost far more than the rest, so blocks that the box does not reach draw none
+        if (sigma > 0) & (first // ROW < y1) & ((first + 1023) // ROW >= y0) & (x0 < x1):
+            fill = sigma * _field(group, base, normal, sample, seed, step, mask, N, DRAW, OPERATION)
+    return tl.where(inside, fill, value)
 
 
 @triton.jit(do_not_specialize=["seed", "step"])
@@ -130,6 +176,8 @@ def stream_kernel(
     lam,
     box,
     box_fill,
+    erase,
+    erase_noise,
     normal,
     indices,
     seed,
@@ -151,6 +199,8 @@ def stream_kernel(
     BLEND: tl.constexpr,
     BOX: tl.constexpr,
     FILL: tl.constexpr,
+    ERASE: tl.constexpr,
+    ERASE_NOISE: tl.constexpr,
     OPERATION: tl.constexpr,
     EMULATE: tl.constexpr = INTERPRETED,
 ):
@@ -166,6 +216,11 @@ def stream_kernel(
     scale = _by_channel(channel, s0, s1, s2)
     bias = _by_channel(channel, t0, t1, t2)
     p, weight, poison = partner_of(b, partner, lam, B, PARTNER, BLEND)
+    if ERASE:  # own and partner are normalized first, then erased
+        std_scale = scale
+        mean_bias = bias
+        scale = tl.cast(1.0, tl.float32)
+        bias = tl.cast(0.0, tl.float32)
     if PARTNER:
         bias += poison
     own_scale = scale
@@ -181,17 +236,21 @@ def stream_kernel(
         own_sigma = tl.load(noise + b) * 255.0
         if PARTNER:
             partner_sigma = tl.load(noise + p) * 255.0
-        if DRAW:
-            own_index = tl.load(indices + b)
-            partner_index = tl.load(indices + p)
-        else:
-            own_index = b
-            partner_index = p
+    own_index = b
+    partner_index = p
+    if DRAW:
+        own_index = tl.load(indices + b)
+        partner_index = tl.load(indices + p)
+    if ERASE:
+        own_fill = 0.0
+        partner_fill = 0.0
+        own_box = _box_of(erase, b, ROW)
+        partner_box = _box_of(erase, p, ROW)
+        if ERASE_NOISE:
+            own_fill = tl.load(erase_noise + b)
+            partner_fill = tl.load(erase_noise + p)
     if BOX:
-        y0 = tl.load(box + b * 4)
-        x0 = tl.maximum(tl.load(box + b * 4 + 1), 0) * 3
-        y1 = tl.load(box + b * 4 + 2)
-        x1 = tl.maximum(tl.minimum(tl.load(box + b * 4 + 3) * 3, ROW), x0)
+        y0, x0, y1, x1 = _box_of(box, b, ROW)
         fill = tl.cast(0, tl.int32)
         if FILL:
             fill = tl.load(box_fill + b).to(tl.int32)
@@ -204,6 +263,8 @@ def stream_kernel(
         loaded = tl.where(share > 0, ROW, 0)  # a box of known fill loads none of the partner's bytes
         box_scale = scale * share
         box_bias = tl.where(fill == 2, 0.0, bias)
+        if ERASE and FILL:
+            box_bias = tl.where(fill == 1, mean_bias * weight + bias, box_bias)
 
     for k in tl.static_range(CHUNKS):
         group = (section * CHUNKS + k) * 384 + phase * 128 + lane
@@ -215,12 +276,14 @@ def stream_kernel(
         if NOISE:
             if own_sigma > 0:
                 own = _noisy(own, own_sigma, group, b, normal, own_index, seed, step, mask, N, DRAW, OPERATION)
+        if ERASE:
+            first = (section * CHUNKS + k) * 3072 + phase * 1024
+            own = _erased(
+                own * std_scale + mean_bias, own_box, own_fill, first, group, b, normal, own_index, seed, step, mask,
+                N, ROW, ERASE_NOISE, DRAW, OPERATION,
+            )  # fmt: skip
         if BOX:
-            row = group // (ROW // 8)
-            column = (group - row * (ROW // 8)) * 8 - x0
-            width = tl.where((row >= y0) & (row < y1), x1 - x0, 0)
-            # as unsigned numbers, elements left of the box are beyond it: one comparison per element
-            inside = (column[:, None] + j).to(tl.uint32, bitcast=True) < width[:, None].to(tl.uint32, bitcast=True)
+            inside, column, width = _in_box(group, y0, x0, y1, x1, ROW)
         if PARTNER:
             wanted = mask
             if not BLEND:
@@ -233,6 +296,11 @@ def stream_kernel(
                     other = _noisy(
                         other, partner_sigma, group, p, normal, partner_index, seed, step, wanted, N, DRAW, OPERATION
                     )
+            if ERASE:
+                other = _erased(
+                    other * std_scale + mean_bias, partner_box, partner_fill, first, group, p, normal, partner_index,
+                    seed, step, wanted, N, ROW, ERASE_NOISE, DRAW, OPERATION,
+                )  # fmt: skip
         if PASTE:
             own = tl.where(inside, other, own)
         result = own * own_scale + bias

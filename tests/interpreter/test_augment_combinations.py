@@ -39,8 +39,9 @@ def test_the_combinations_are_all_that_are_accepted():
                 assert mix in MIXES
 
 
+@pytest.mark.parametrize("erased", [False, True])
 @pytest.mark.parametrize(("geometry", "noise"), PATHS)
-def test_agrees_with_the_reference(geometry, noise):
+def test_agrees_with_the_reference(geometry, noise, erased):
     H, W, h, w = GEOMETRIES[geometry]
     x = torch.randint(0, 256, (B, H, W, 3), generator=torch.Generator().manual_seed(H), dtype=torch.uint8)
     indices, key = torch.arange(B) * 31 + 2**31, {"seed": 2**64 - 3, "step": 5}
@@ -49,13 +50,20 @@ def test_agrees_with_the_reference(geometry, noise):
         field = draw_normals(key["seed"], indices, key["step"], (h, w), x.device)
     given = key | ({"normal": field} if noise == "given" else {"indices": indices})
     fixed = (("crop",) if geometry == "cropped" else ()) + (("noise",) if noise != "quiet" else ())
+    if erased:  # with noise in the box where there is noise elsewhere, and once without
+        fixed += ("erase",) if noise == "quiet" else ("erase", "erase_noise")
     mixes = (MIXES[0], MIXES[-1]) if noise == "given" else MIXES  # the field's two sources are no fields of the plan
-    flips = [("flip",)] if (h, w) != (H, W) else [(), ("flip",)]  # of resampled pixels, as in "odd"
+    mixes = (MIXES[0], MIXES[3], MIXES[-1]) if erased else mixes  # erasing comes before any of them
+    flips = [("flip",)] if (h, w) != (H, W) or erased else [(), ("flip",)]  # of resampled pixels, as in "odd"
     for flip, mix in itertools.product(flips, mixes):
         fields = (*fixed, *flip, *mix)
         plan = draw_plan(fields, B, h, w, (H, W), "cpu")
         if "partner" in mix:
             plan = plan._replace(partner=torch.tensor([1, 0]))
+        if erased:  # an inner box and one at the border, of whatever size
+            plan = plan._replace(erase=torch.tensor([[1, 2, h - 1, w - 2], [h // 2, -3, h + 9, 4]], dtype=torch.int32))
+        if "erase_noise" in fixed:
+            plan = plan._replace(erase_noise=torch.tensor([1.5, 0.5]))
         ours = augment(x, plan, mean=MEAN, std=STD, dtype=torch.float32, size=(h, w), **given)
         theirs = augment_reference(x, plan, mean=MEAN, std=STD, dtype=torch.float32, size=(h, w), normal=field)
         error = (ours - theirs).abs()

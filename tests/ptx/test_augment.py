@@ -44,7 +44,8 @@ def make(
     B, H, W, _ = x.shape
     h, w = size or (H, W)
     indices = torch.arange(B) * 7919 + 2**31
-    field = draw_normals(SEED, indices, STEP, (h, w), x.device) if plan.noise is not None else None
+    noisy = plan.noise is not None or plan.erase_noise is not None
+    field = draw_normals(SEED, indices, STEP, (h, w), x.device) if noisy else None
     if field is not None and given_noise:
         field = torch.randn(B, h, w, 3, generator=generator(h, w))
     shared = {"mean": MEAN, "std": STD, "size": (h, w)}

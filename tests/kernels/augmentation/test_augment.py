@@ -19,6 +19,9 @@ FIELDS = {
     "cutout": ("flip", "box", "box_fill"),
     "noise": ("noise",),
     "all": ("crop", "flip", "noise", "partner", "lam", "box", "box_fill"),
+    "erase": ("erase",),
+    "erase before CutMix": ("partner", "box", "erase"),
+    "erase and all": ("crop", "flip", "noise", "partner", "lam", "box", "box_fill", "erase", "erase_noise"),
 }
 
 
@@ -52,17 +55,24 @@ def one_sample(images, plan, i, size, normal) -> np.ndarray:
     def normalized(x):
         return (x - np.array(MEAN)) / np.array(STD)
 
-    own = pixels(i)
+    def erased(k):
+        x = normalized(pixels(k))
+        if plan.erase is not None:
+            y0, x0, y1, x1 = plan.erase[k].clamp(min=0).tolist()
+            sigma = 0.0 if plan.erase_noise is None else float(plan.erase_noise[k])
+            x[y0:y1, x0:x1] = sigma * normal[k, y0:y1, x0:x1].numpy().astype(float)
+        return x
+
+    own = erased(i)
     inside = np.zeros((h, w), bool)
     if plan.box is not None:
         y0, x0, y1, x1 = plan.box[i].tolist()
         inside[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = True
     fill = int(plan.box_fill[i]) if plan.box_fill is not None else 0
     if fill == 1:
-        own = np.where(inside[..., None], 0, own)
-    own = normalized(own)
+        own = np.where(inside[..., None], normalized(np.zeros(3)), own)
     if plan.partner is not None:
-        partner = normalized(pixels(int(plan.partner[i])))
+        partner = erased(int(plan.partner[i]))
         if plan.lam is not None:
             own = float(plan.lam[i]) * own + (1 - float(plan.lam[i])) * partner
         if fill == 0:
@@ -130,6 +140,18 @@ def test_noise_without_indices_depends_on_the_position_in_the_batch():
     assert torch.equal(ours, augment(images, plan, **GIVEN, seed=4, step=2, indices=torch.arange(3)))
 
 
+def test_a_partner_keeps_its_erased_box_and_its_noise():
+    """Each image is erased before it is mixed, so a pair is the mean of the two images alone."""
+    images, indices = example_images(2, 16, 16), torch.tensor([5, 2**40])
+    erase = torch.tensor([[2, 3, 9, 11], [0, 0, 4, 16]], dtype=torch.int32)
+    single = Plan(erase=erase, erase_noise=torch.tensor([1.0, 0.5]))
+    alone = augment(images, single, **GIVEN, indices=indices, seed=1, step=2)
+    assert abs(alone[0, :, 2:9, 3:11].std() - 1) < 0.2
+    pair = single._replace(partner=torch.tensor([1, 0]), lam=torch.full((2,), 0.5))
+    mixed = augment(images, pair, **GIVEN, indices=indices, seed=1, step=2)
+    torch.testing.assert_close(mixed, ((alone[0] + alone[1]) / 2).expand(2, -1, -1, -1), rtol=1e-5, atol=1e-6)
+
+
 def test_numbers_of_other_libraries():
     images, plan = example_images(2, 9, 8), draw_plan(("flip", "box", "box_fill"), 2, 4, 4, (9, 8), "cpu")
     ours = augment(images, plan, **GIVEN, size=(4, 4))
@@ -173,6 +195,11 @@ BAD = {
     "nothing to paste": (
         lambda x: {"plan": Plan(box=torch.ones(2, 4, dtype=torch.int32), box_fill=torch.arange(2, dtype=torch.int8))},
         ValueError, "give `plan.partner`, or fill with 1 or 2",
+    ),
+    "noise without a box": (lambda x: {"plan": Plan(erase_noise=torch.ones(2))}, ValueError, "give `plan.erase`"),
+    "negative noise": (
+        lambda x: {"plan": Plan(erase=torch.ones(2, 4, dtype=torch.int32), erase_noise=-torch.ones(2))}, ValueError,
+        "plan.erase_noise",
     ),
     "lam outside": (
         lambda x: {"plan": Plan(partner=torch.arange(2), lam=torch.tensor([0.5, 1.5]))}, ValueError, "plan.lam",

@@ -1,0 +1,160 @@
+"""The compiled CPU route: numba functions over slices of a batch, on threads of their own.
+
+Only the ``cpu.py`` of an operation imports this module, after ``dispatch.use_compiled`` has found numba. A kernel is a
+function of ``(first, last, *arguments)`` that does the elements ``first`` to ``last`` - 1 of a batch; ``run`` calls it
+on several slices at once. numba's own threads are not used: their portable layer must not be entered by two Python
+threads, and their OpenMP layer ends a forked process, which the workers of a DataLoader are.
+
+Machine code is kept on disk for one kind of CPU: in ``__pycache__`` beside the kernel's file, or in the user's cache
+folder where that is read-only. numba compares the kernel's file only, so a kernel calls functions of its own file and
+of this one, and a change here needs ``find . -name '*.nb?' -delete``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba import types
+from numba.core import event
+from numba.extending import intrinsic
+from torch import Tensor
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_log = logging.getLogger("fastreg")
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def compiled(function: Callable) -> Any:
+    """Decorator: ``numba.njit`` with IEEE arithmetic, without the GIL, with machine code that is kept on disk.
+
+    No product and sum are contracted to one rounding: results equal the reference's to the bit where the order of
+    operations does. Write ``fma`` where torch contracts.
+    """
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(function, cache=True, **options)
+    except RuntimeError:  # neither the file's folder nor the user's cache folder can be written
+        return numba.njit(function, **options)
+
+
+def run(kernel: Any, count: int, *arguments: Any, cost: float = 1e9) -> None:
+    """Call ``kernel(first, last, *arguments)`` on slices of ``range(count)``, on up to torch's number of threads.
+
+    A kernel has one signature: every call gives arguments of the same types. ``as_array`` makes arrays of one type from
+    tensors of any layout.
+
+    Args:
+        kernel: Function of ``compiled``. Its slices must not write the same element.
+        count: Number of elements, such as the samples of a batch. 0: nothing is called.
+        arguments: What the kernel takes after the slice: arrays and numbers.
+        cost: Nanoseconds of the whole call on one thread, roughly. A slice takes 100 us or more, as another thread
+            takes some 20 us to start.
+    """
+    if count == 0:
+        return
+    if not kernel.overloads:
+        _load(kernel, (0, count, *arguments))
+    threads = int(min(torch.get_num_threads(), count, cost // 100_000))
+    if threads <= 1:
+        kernel(0, count, *arguments)
+        return
+    edges = [count * i // threads for i in range(threads + 1)]
+    pool = _pool(torch.get_num_threads())
+    others = [pool.submit(kernel, first, last, *arguments) for first, last in pairwise(edges[1:])]
+    kernel(0, edges[1], *arguments)
+    for other in others:
+        other.result()
+
+
+def _load(kernel: Any, arguments: tuple[Any, ...]) -> None:
+    """Load the machine code from disk, or compile it, for the types of ``arguments`` alone.
+
+    numba's index is no place for two writers: of two processes that store different signatures or CPUs at once, one
+    could read the other's code. So one process at a time loads or compiles, and a kernel has one signature.
+    """
+    with _locked(kernel.stats.cache_path), event.install_listener("numba:compile", _Announcement(kernel)):
+        if not kernel.overloads:  # another thread may have waited for the lock, too
+            kernel.compile(tuple(numba.typeof(value) for value in arguments))
+    kernel.disable_compile()
+
+
+@contextmanager
+def _locked(folder: str | None) -> Iterator[None]:
+    descriptor = None
+    if folder and fcntl:
+        with suppress(OSError):  # a file system without locks: numba's own files are still replaced whole
+            descriptor = os.open(os.path.join(folder, "numba.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+class _Announcement(event.Listener):
+    """One line per process, before the first kernel is compiled: that takes seconds. Loading from disk says nothing."""
+
+    said = False
+
+    def __init__(self, kernel: Any) -> None:
+        self.folder = kernel.stats.cache_path
+
+    def on_start(self, _: Any) -> None:
+        if not _Announcement.said:
+            _Announcement.said = True
+            kept = (
+                f"later runs load them from {self.folder}" if self.folder else "no folder to keep them can be written"
+            )
+            _log.info("compiling CPU kernels for this machine, a few seconds each; %s", kept)
+
+    def on_end(self, _: Any) -> None:
+        pass
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads beside the calling one. Tasks never wait for tasks, so calls from several threads share a pool."""
+    if threads not in _pools:
+        _pools[threads] = ThreadPoolExecutor(threads - 1, "fastreg-cpu")
+    return _pools[threads]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
+
+
+def as_array(x: Tensor) -> np.ndarray:
+    """The values of a CPU tensor as an array in C order, without a copy if it is contiguous.
+
+    float16 and bfloat16 come as their 16 bits, int16; bool as uint8.
+    """
+    x = x.detach().contiguous()
+    if x.dtype in (torch.bfloat16, torch.float16):
+        x = x.view(torch.int16)
+    elif x.dtype == torch.bool:
+        x = x.view(torch.uint8)
+    array = x.numpy()
+    return array if array.flags.aligned else array.copy()
+
+
+@intrinsic
+def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c in float32 with one rounding, as torch's loops on a CPU with AVX2 or NEON compute it."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.fma(*values)
+
+    return (types.float32(a, b, c), generate) if a == b == c == types.float32 else None
