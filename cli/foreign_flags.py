@@ -20,7 +20,7 @@ _TEACHER = "there is no distillation from a teacher."
 _START = "start processes with --gpus N, or with torchrun."
 _RATE = "give --lr, the rate for the batch of all processes; a recipe's rate is scaled to the batch without it."
 _EMA = "the average is updated after each step, on the device; --model-ema-decay sets its decay."
-_ERASE = "random erasing has one box, filled with the mean color."
+_ERASE = "random erasing has one box per image, and none is left out."
 
 # flag: sentence after "FLAG: "
 REFUSED = {
@@ -79,7 +79,6 @@ REFUSED = {
     "--gaussian-blur-prob": "there is no random blur.",
     "--use-v2": "images are augmented on the device, in one launch.",
     # method and loss
-    "--remode": _ERASE,
     "--recount": _ERASE,
     "--resplit": _ERASE,
     "--cutmix-minmax": "boxes are drawn from --cutmix ALPHA.",
@@ -155,6 +154,7 @@ REFUSED_VALUES = {
     },
     "--mixup-mode": {"pair": _PAIR, "half": _PAIR},
 }
+REFUSED_VALUES["--remode"] = {"rand": "give const (the mean color) or pixel (normal noise)."}
 REFUSED_VALUES["--lr-scheduler"] = REFUSED_VALUES["--sched"]
 _CLOSE = 0.8  # similarity from which another flag is a likely misspelling
 

@@ -69,6 +69,7 @@ FLAGS: Flags = {
         "mixup_prob": (float, "--mixup-prob", "Share of batches to mix."),
         "mixup_switch_prob": (float, "--mixup-switch-prob", "Share of CutMix in the mixed batches."),
         "reprob": (float, "--reprob --random-erase", "Probability of random erasing."),
+        "remode": (str, "--remode", "Fill of random erasing before mixing: const (the mean color) or pixel (noise)."),
         "drop_path": (float, "--drop-path", "Rate of stochastic depth, of timm models too."),
         "aa": (str, "--aa", "timm's RandAugment or AugMix: rand-m9-mstd0.5-inc1, augmix-m3-w3 ..."),
         "auto_augment": (str, "--auto-augment", "torchvision's: ra, ta_wide, imagenet, cifar10 or augmix."),

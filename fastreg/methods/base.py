@@ -63,13 +63,15 @@ class Component(NamedTuple):
     """The contribution of one method to a joined one; a field at its default changes nothing.
 
     ``writes`` names the Plan fields that ``draw`` returns. ``mean_fill``: boxes are filled with the mean after
-    normalization, so the method cannot join a method with ``pixels``. The other fields are those of ``Method``.
+    normalization, so the method cannot join a method with ``pixels``. ``before_mixing`` takes the component's place
+    beside a method that pastes boxes of a partner. The other fields are those of ``Method``.
     """
 
     name: str
     draw: Callable[[DrawKeys], Drawn] | None = None
     writes: tuple[str, ...] = ()
     mean_fill: bool = False
+    before_mixing: Component | None = None
     step: Callable[..., Tensor] | None = None
     fields: Callable[[DrawKeys, int], Arrays] | None = None
     prepare: Callable[[], None] | None = None
@@ -150,6 +152,8 @@ def _recreate(recreate: Callable[[], Method], left_out: Sequence[str]) -> Method
 
 def join(context: MethodContext, components: Sequence[Component]) -> Method:
     """Merge components into one method. Raises InputError if two of them change the same thing."""
+    if any({"partner", "box"} <= set(component.writes) for component in components):
+        components = [component.before_mixing or component for component in components]
     _refuse_conflicts(components)
     steps = [component for component in components if component.step is not None]
     fields = next((component.fields for component in components if component.fields is not None), None)

@@ -5,7 +5,8 @@
 Operations differ from torchvision's in their ranges. In the increasing set (``inc``) every operation is stronger at a
 higher level; otherwise enhancements go from factor 0.1 to 1.9, and Posterize and Solarize become weaker.
 
-Two departures: translations are rounded to whole pixels, and AugMix rounds once, not after its chains too.
+Two departures: translations are rounded to whole pixels, where timm's interpolate (nearest, it would round as well),
+and AugMix rounds once, not after its chains too.
 
 Source: timm 1.0, data/auto_augment.py.
 """

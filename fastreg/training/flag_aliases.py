@@ -9,8 +9,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fastreg.errors import InputError
+from fastreg.errors import InputError, unknown
 from fastreg.methods.base import number
+from fastreg.methods.random_erasing import MODES
 from fastreg.training import auto_augment_flags
 
 # setting -> a value of timm or torchvision -> the settings that it means
@@ -99,6 +100,12 @@ def translate(given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
     arguments = {f"{method}_{key}": value for method, values in opened.items() for key, value in values.items()}
     if not names and "mixup_prob" in given:
         arguments |= {f"{method}_prob": given["mixup_prob"] for method in mixing}
+    if "remode" in given and given.get("reprob") != 0:
+        if given["remode"] not in MODES:
+            raise unknown("`remode`", str(given["remode"]), MODES)
+        if "random_erasing" not in (names or of_recipe):
+            raise InputError("`remode` is for random erasing: give `reprob`.")
+        arguments["random_erasing_mode"] = given["remode"]
     if "mixup_switch_prob" in given:
         arguments["switch_prob"] = given["mixup_switch_prob"]
     if "mixup_prob" in given and not mixing:
@@ -174,7 +181,7 @@ def _fraction(name: str, at: float, epochs: int) -> float:
 
 
 FOREIGN = {*SWITCHES, *METHODS, *TIMM_ARGUMENTS, "warmup_epochs", "warmup_prefix", "cooldown_epochs", "decay_epochs"}
-FOREIGN |= {"lr_warmup_decay", "lr_warmup_method", "mixup_prob", "mixup_switch_prob"}
+FOREIGN |= {"lr_warmup_decay", "lr_warmup_method", "mixup_prob", "mixup_switch_prob", "remode"}
 FOREIGN |= {"val_resize_size"}
 FOREIGN |= {"sched_on_updates"}  # always so: the rate changes with each step
 FOREIGN |= {*auto_augment_flags.FLAGS}

@@ -105,6 +105,22 @@ def arguments(method: str, **parameters) -> dict:
         ("--reg cutout --mixup 0.2", {"reg": "cutout+mixup"}),
         ("--reg cutmix --mixup-prob 0.3", {"reg": "cutmix", "reg_args": {"cutmix_prob": 0.3}}),
         ("--mixup 0.1 --reprob 0.25", {"reg": "mixup+random_erasing"}),
+        ("--cutmix 1 --reprob 0.2", {"reg": "cutmix+random_erasing"}),
+        (
+            "--mixup 0.8 --cutmix 1 --mixup-prob 1 --reprob 0.25 --remode pixel",
+            {
+                "reg": "mixup+cutmix+random_erasing",
+                "reg_args": {
+                    "mixup_alpha": 0.8,
+                    "mixup_prob": 1.0,
+                    "cutmix_alpha": 1.0,
+                    "cutmix_prob": 1.0,
+                    "random_erasing_prob": 0.25,
+                    "random_erasing_mode": "pixel",
+                },
+            },
+        ),
+        ("--reprob 0 --remode pixel", {"reg": "none", "reg_args": {}}),
         ("--mixup 0.1 --mixup-mode batch", {"scope": "batch"}),
         ("--aug-repeats 3", {"aug_repeats": 3}),
         ("--aug-repeats 0", {"aug_repeats": 1}),
@@ -241,7 +257,8 @@ def test_words(words, expected, config):
         ("--cooldown 0.6 --warmup 0.6", "warm-up and cooldown are 0.6 and 0.6 of the run"),
         ("--mixup-prob 0.5", "--mixup-prob is for --mixup or --cutmix"),
         ("--mixup 0.1 --mixup-switch-prob 0.5", "--mixup-switch-prob is for --mixup and --cutmix"),
-        ("--cutmix 1 --reprob 0.2", "both draw the plan's box"),
+        ("--cutmix 1 --remode pixel", "--remode is for random erasing: give --reprob"),
+        ("--reprob 0.2 --remode noise", "unknown --remode 'noise': known are const, pixel."),
         ("--warmup-epochs 5 --epochs 1", "fastreg: --warmup-epochs 5 is more than the 1 epochs of the run."),
         ("--warmup-epochs -1", "fastreg: --warmup-epochs -1 is not 0 or more epochs."),
         ("--epochs 8 --decay-milestones 4 90", "fastreg: --milestones 90 is more than the 8 epochs of the run."),
@@ -312,6 +329,7 @@ def test_every_setting_has_a_flag_and_every_flag_a_meaning():
         "drop": 0.1,
         "lr_warmup_decay": 0.1,
         "val_resize_size": 232,
+        "remode": "pixel",
     }
     theirs_need = {
         "warmup_prefix": {"warmup_epochs": 1},
@@ -319,6 +337,7 @@ def test_every_setting_has_a_flag_and_every_flag_a_meaning():
         "ra_reps": {"ra_sampler": True},
         "ra_magnitude": {"auto_augment": "ra"},
         "augmix_severity": {"auto_augment": "augmix"},
+        "remode": {"reprob": 0.1},
     }
     for name in flags - fields:
         rest: dict = {"mixup": 1.0, "cutmix": 1.0} if "prob" in name else theirs_need.get(name, {})

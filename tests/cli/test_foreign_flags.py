@@ -71,7 +71,8 @@ def test_each_sentence_names_flags_that_exist():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--remode pixel", "fastreg: --remode: random erasing has one box, filled with the mean color.\n"),
+        ("--remode rand", "fastreg: --remode rand: give const (the mean color) or pixel (normal noise).\n"),
+        ("--recount 2", "fastreg: --recount: random erasing has one box per image, and none is left out.\n"),
         ("--clip-mode=agc", "fastreg: --clip-mode: --clip-grad clips the norm of all gradients.\n"),
         ("-vb 64", "fastreg: -vb: validation takes the batch of the training.\n"),
         ("--opt lamb", "fastreg: --opt lamb: an optimizer of timm: give --opt timm:lamb and --lr.\n"),

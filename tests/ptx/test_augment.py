@@ -29,6 +29,7 @@ MIXES = (
     ("partner", "box", "box_fill"),
     ("partner", "lam", "box", "box_fill"),
 )
+ERASED = (("erase",), ("erase", "erase_noise"), ("noise", "erase"))
 
 
 def make(
@@ -74,11 +75,15 @@ def combinations() -> Iterator[Case]:
 
 def sizes() -> Iterator[Case]:
     """Training sizes; ends of blocks; arguments of 1, which Triton makes constants; a batch that is not aligned."""
-    for name in ("cutmix", "all"):
+    for name in ("cutmix", "all", "erase", "erase_noise"):
         plan = draw_plan(_FIELDS[name], 3, 224, 224, (224, 224), "cpu")
         yield make(f"224 px, {name}", levels(3, 224, 224, 3), plan, torch.bfloat16)
     plan = draw_plan(("crop", *_FIELDS["all"]), 2, 224, 224, (256, 256), "cpu")
     yield make("256 to 224 px, all", levels(2, 256, 256, 3), plan, torch.bfloat16, (224, 224))
+    for erased, shape, mix in itertools.product(ERASED, ((8, 8, 8, 8), (5, 7, 5, 7), (9, 10, 6, 7)), MIXES[::7]):
+        H, W, h, w = shape
+        plan = draw_plan((*("crop",) * (h != H), *mix, *erased), 2, h, w, (H, W), "cpu")
+        yield make(f"{H} to {h}, {'+'.join((*mix, *erased))}", levels(2, H, W, 3), plan, torch.float32, (h, w))
     plan = draw_plan(("flip", "partner", "box"), 3, 32, 40, (32, 40), "cpu")
     yield make("32 x 40", levels(3, 32, 40, 3), plan, torch.float32)
     for shape, size in (((1, 1, 8, 3), (1, 8)), ((1, 1, 1, 3), (1, 1)), ((1, 5, 1, 3), (4, 3)), ((1, 1, 5, 3), (3, 4))):
