@@ -23,7 +23,8 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
     """The joined manifest of a folder; None if it has none.
 
     ``settings``; ``wanted``: the requested conditions in order; ``environments``; ``parts``: the rows of the finished
-    conditions; ``shards``: the number of shards that write the set, None if there are none; ``requested``: their conditions.
+    conditions; ``shards``: the number of shards that write the set, None if there are none, and ``requested``: their
+    conditions.
 
     Raises:
         InputError: a file cannot be read, or shards were started with different settings, conditions or counts.

@@ -113,7 +113,7 @@ def test_refused_shards(imagenet, tmp_path):
     assert not (tmp_path / "c").exists()
     dst = tmp_path / "c"
     corrupt_dataset(imagenet, dst, **PAIRS, shard="1/6")
-    with pytest.raises(InputError, match="`shard` is 1/3, but .* is being written in 6 shards of 6 conditions"):
+    with pytest.raises(InputError, match=r"`shard` is 1/3, but .* is being written in 6 shards of 6 conditions"):
         corrupt_dataset(imagenet, dst, **PAIRS, shard="1/3")
     with pytest.raises(InputError, match="is being written in 6 shards of 6 conditions: give the same N"):
         corrupt_dataset(imagenet, dst, **{**PAIRS, "severities": "1"}, shard="2/6")
