@@ -31,6 +31,7 @@ class Loader:
         order: The Order.
         size: Output pixels per side; may be set between epochs.
         resize: Evaluation: shorter side after the resize, as a multiple of ``size``; may be set between epochs.
+        requests: The micro-batches of the valid iterator, from its first on.
         skipped: Indices of the samples left out as broken.
     """
 
@@ -47,6 +48,7 @@ class Loader:
     ):
         self.name, self.why, self.source, self.order = name, why, source, order
         self.size, self.resize = size, resize
+        self.requests: Sequence[BatchRequest] = ()
         self.skipped: set[int] = set()
         self._decoder, self._staging, self._order_of = decoder, staging, OrderAhead(order)
         self._live: Generator[Decoded] | None = None  # the decoder's generator behind the one valid iterator
@@ -83,6 +85,7 @@ class Loader:
         with self._turn:
             self._end()
             self._live = decoding = self._decoder.run(iter(requests))
+            self.requests = requests
         return self._batches(requests, decoding)
 
     def _batches(self, requests: Sequence[BatchRequest], decoding: Generator[Decoded]) -> Iterator[Batch]:
