@@ -44,6 +44,7 @@ from fastreg.files import lock
 from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 from fastreg.progress import progress
 from fastreg.shard import Shard, parse_shard
+from fastreg.torch_switches import torch_threads
 from fastreg.version import __version__
 
 
@@ -142,7 +143,8 @@ def corrupt_dataset(
             from fastreg.pipelines.decoder import worker_count
 
             pixels = eval_data.decode(World(0, 1, where), batch_size=batch_size, workers=workers)
-            with ThreadPoolExecutor(worker_count(workers)) as pool:
+            threads = worker_count(workers)
+            with torch_threads(threads), ThreadPoolExecutor(threads) as pool:
                 _write(dst, manifest, left, pixels, files, batch_size, drawn, pool, shard)
         if shard:
             join_shards(dst)
