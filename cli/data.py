@@ -109,10 +109,31 @@ def verify(
 
 @data.command()
 def info(name: Name, data_dir: DataDir = None, image_key: ImageKey = None, label_key: LabelKey = None) -> None:
-    """Describe a data set: where it is, its splits, classes, sizes, formats and fingerprint."""
+    """Describe a data set: folder, splits, classes, sizes, formats, fingerprint; `natural`: where its sets are had."""
+    if name == "natural":
+        _print_sets(data_dir)
+        return
     from fastreg.pipelines.verify_data import info as describe
 
     _print_info(describe(name, data_dir, image_key=image_key, label_key=label_key))
+
+
+def _print_sets(data_dir: str | Path | None) -> None:
+    """The natural test sets, with their address, archive and folder."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fastreg.pipelines.natural_sets import natural_info
+
+    rows = natural_info(data_dir)
+    table = Table("", "images", "classes", "found at")
+    for row in rows:
+        table.add_row(row["set"], f"{row['images']:,}", f"{row['classes']:,}", str(row["found"] or "–"))
+    console = Console()
+    console.print(table)
+    for row in rows:
+        line = f"{row['set']}: {row['address']} ({row['archive']}), unpacked as {row['folder']}/"
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def _print_info(found: dict[str, Any]) -> None:

@@ -44,6 +44,7 @@ OPERATIONS: dict[str, int] = {
     "augmix_magnitude": 38,
     "attack_direction": 60,
     "attack_radius": 61,
+    "calibration_half": 62,
     "gaussian_noise": 64,  # 64 to 95: corruptions; their step is the severity
     "speckle_noise": 65,
     "shot_noise": 66,

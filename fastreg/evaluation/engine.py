@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from fastreg.evaluation.probe import probe
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.scorecard_file import ScorecardFile
 from fastreg.evaluation.suites import ROWS, resolve
-from fastreg.evaluation.types import Condition, NoCorruption, SuitePlan
+from fastreg.evaluation.types import Condition, LeftOut, NoCorruption, SuitePlan
 from fastreg.log import log
 from fastreg.metrics import Tally
 from fastreg.progress import progress
@@ -92,7 +93,8 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         raise InputError(f"`model` must be an nn.Module, but is {type(model).__name__}: wrap it in one.")
     config = make_config(options)
     eval_data = EvalData(data, config.size, config.crop_pct, config.interpolation)
-    wanted = resolve(suites, eval_data.size, eval_data.name)
+    named = suites.split(",") if isinstance(suites, str) else list(suites or ())
+    wanted = resolve(named, eval_data.size, eval_data.name)
     where = device_of(model) if config.device is None else config.device
     half = config.precision in ("bf16", "fp16")
     # attacks need gradients, which a caller's inference mode would not give
@@ -108,7 +110,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
             compiled=config.compiled,
             batch_size=config.batch_size,
         )
-        outputs = _match_classes(classifier, eval_data, config)
+        outputs, names = _match_classes(classifier, eval_data, config)
         every = {"classes": "all"} if config.scored_classes == "all" and eval_data.classes < outputs else {}
         card = Scorecard(
             model={"name": config.name or type(model).__name__, "digest": classifier.digest}
@@ -127,7 +129,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         scorecard_file = ScorecardFile(path)
         _continue(card, scorecard_file)
         # raises InputError for missing files, before anything is decoded
-        plans = _plans(wanted, eval_data, config)
+        plans = _plans(wanted, eval_data, replace(config, classes=names), {name.strip() for name in named})
         gradients = any(c.gradient for plan in plans.values() for c in plan.conditions.values())
         card.provenance = {**environment(), **(config.provenance or {}), "world_size": world.size}
         card.provenance["outputs"] = outputs
@@ -143,10 +145,12 @@ evaluate.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 )
 
 
-def _plans(wanted: Sequence[str], eval_data: EvalData, config: EvalConfig) -> dict[str, SuitePlan]:
+def _plans(wanted: Sequence[str], eval_data: EvalData, config: EvalConfig, named: Set[str]) -> dict[str, SuitePlan]:
     """The plans of the suites, without those that have none of the corruptions asked for.
 
-    Raises NoCorruption if no suite has any of them.
+    A suite that cannot be measured here is left out with a message, unless it is ``named``.
+
+    Raises NoCorruption if no suite has any of the corruptions, LeftOut for a suite that is named.
     """
     plans, without = {}, []
     for suite in wanted:
@@ -156,15 +160,20 @@ def _plans(wanted: Sequence[str], eval_data: EvalData, config: EvalConfig) -> di
                 plans[suite] = build(eval_data, config)
         except NoCorruption as error:
             without.append(error)
+        except LeftOut as error:
+            if suite in named:
+                raise
+            log.info(f"left out: {error}")
     if without and not any(ROWS[suite].severities for suite in plans):
         raise without[0]
     return plans
 
 
-def _match_classes(classifier: Classifier, eval_data: EvalData, config: EvalConfig) -> int:
-    """Select the outputs of the data's classes; returns the number of all outputs.
+def _match_classes(classifier: Classifier, eval_data: EvalData, config: EvalConfig) -> tuple[int, Sequence[str] | None]:
+    """Select the outputs of the data's classes; returns the number of all outputs, and their names if they are known.
 
-    Without ``classes``, folders named by WordNet ids belong to the outputs of a model of ImageNet's 1000 classes.
+    Without ``classes``, folders named by WordNet ids belong to the outputs of a model of ImageNet's 1000 classes, and
+    the outputs of a model of 1000 classes are ImageNet's if the data's classes have no names.
     """
     outputs, every = classifier.outputs(eval_data.size), config.scored_classes == "all"
     classes = config.classes
@@ -173,7 +182,11 @@ def _match_classes(classifier: Classifier, eval_data: EvalData, config: EvalConf
     columns = eval_data.columns(classes)
     classifier.module.select(columns, every)
     eval_data.fit(classifier.outputs(eval_data.size), chosen=columns is not None)
-    return outputs
+    if classes is None and eval_data.names and not eval_data.numbered:
+        classes = eval_data.names
+    elif classes is None and outputs == len(imagenet_classes()):
+        classes = tuple(imagenet_classes())
+    return outputs, classes
 
 
 def _run(
@@ -209,7 +222,9 @@ def _run(
             condition = plans[suite].conditions[key]
             start = time.monotonic()
             row, values = measure(condition, bar, f"{suite} {key}" if key != suite else suite)
-            if condition.compare is None and condition.collect is None:
+            if condition.names is not None:
+                counts.of(key, condition.names).add(suite, key, clean=True)
+            elif condition.compare is None and condition.collect is None:
                 counts.add(suite, key, clean=condition.reference)
             if not condition.bins:
                 row.pop("bins", None)

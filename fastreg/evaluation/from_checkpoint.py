@@ -14,6 +14,7 @@ from fastreg.evaluation.engine import evaluate
 from fastreg.evaluation.eval_data import open_folder
 from fastreg.evaluation.imagenet_classes import are_imagenet, imagenet_classes
 from fastreg.evaluation.load_model import check_architecture, load_classifier
+from fastreg.evaluation.natural_suite import stand_in
 from fastreg.evaluation.published_weights import (
     CLASSES,
     is_published,
@@ -98,6 +99,8 @@ def run(
         _check_weights(weights, checkpoint, model)
     if protocol not in PROTOCOLS:
         raise unknown("`protocol`", protocol, PROTOCOLS)
+    if (folder_of_set := stand_in(suites, data_dir)) is not None:  # the sets alone, without ImageNet
+        data, data_dir = data or f"folder:{folder_of_set}", None
     foreign = weights is not None or (checkpoint is None and (is_published(model) or is_own(model)))
     if protocol == "published" and (weights is not None or not foreign or is_own(model)):
         raise InputError(

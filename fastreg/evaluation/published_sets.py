@@ -58,9 +58,8 @@ def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]
         except ERRORS:
             pass  # a broken file is named when it is decoded
         extra = {"fingerprint": stored.fingerprint} | ({"differs": stored.differs} if stored.differs else {})
-        found[f"{name}/{severity}"] = Condition(
-            conditions.clean, _FolderBatches(stored, eval_data.size), len(stored), extra
-        )
+        batches = FolderBatches(stored, eval_data.size)
+        found[f"{name}/{severity}"] = Condition(conditions.clean, batches, len(stored), extra)
     if not found:
         raise InputError(
             f"{root} holds none of the corruptions asked for, with images of the data's classes: "
@@ -76,9 +75,18 @@ def _side(root: Path) -> int:
     return made.get("data", {}).get("size", OFFICIAL_SIDE)
 
 
-class _FolderBatches:
-    def __init__(self, source: Any, size: int):
-        self.source, self.size = source, size
+class FolderBatches:
+    """Batches of a Source, decoded anew in every pass.
+
+    Args:
+        source: encoded images.
+        size: side of the decoded images in pixels.
+        resize: length of the shorter side after the resize, over ``size``; the rest is cut off around the center.
+        loader: name of the loader; None: the evaluation's.
+    """
+
+    def __init__(self, source: Any, size: int, resize: float = 1.0, loader: str | None = None):
+        self.source, self.size, self.resize, self.loader = source, size, resize, loader
 
     def __call__(self, world: World, config: EvalConfig) -> Iterator[Pixels]:
         from fastreg.pipelines import make_loader
@@ -88,12 +96,12 @@ class _FolderBatches:
             train=False,
             batch_size=config.batch_size,
             size=self.size,
-            resize=1.0,
+            resize=self.resize,
             interpolation=config.interpolation,
             rank=world.rank,
             world=world.size,
             device=world.device,
-            loader=config.loader,
+            loader=self.loader or config.loader,
             workers=config.workers,
         )
         try:

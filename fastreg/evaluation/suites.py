@@ -14,6 +14,7 @@ from fastreg.evaluation.c_bar_suite import SUITE as IMAGENET_C_BAR
 from fastreg.evaluation.calibration_extended import SUITE as CALIBRATION_EXTENDED
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
+from fastreg.evaluation.natural_suite import SUITE as NATURAL
 from fastreg.evaluation.ood_scores import SUITE as OOD_SCORES
 from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Figure, Suite, SuitePlan
@@ -136,6 +137,7 @@ _TABLE = (
         tables=corruption_suite.tables,
     ),
     IMAGENET_C_BAR,
+    NATURAL,
     Suite(
         "calibration",
         "ECE with 20 bins, Brier score and likelihood on the unchanged images",

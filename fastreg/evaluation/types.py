@@ -29,6 +29,10 @@ class NoCorruption(InputError):
         super().__init__(f"`corruptions` {names}: none is of {suite}; give {', '.join(known)}.")
 
 
+class LeftOut(InputError):
+    """A suite cannot be measured with this model or these data: ``full`` leaves it out."""
+
+
 class Condition(NamedTuple):
     """One pass over a set. An interrupted evaluation continues with the next condition.
 
@@ -45,6 +49,7 @@ class Condition(NamedTuple):
             suite, if it has one.
         gradient: whether the condition needs the model's gradient by its input.
         finish: called on rank 0 when the row is saved.
+        names: the names of its classes, if they are not the data's; its errors per class are then in files of its own.
     """
 
     logits: Logits
@@ -58,6 +63,7 @@ class Condition(NamedTuple):
     counts: Mapping[str, Callable[[], Tensor | int]] = NONE
     collect: Callable[[Tensor, Tensor], Tensor] | None = None
     finish: Callable[[], None] | None = None
+    names: Sequence[str] | None = None
 
 
 class SuitePlan(NamedTuple):
@@ -79,6 +85,7 @@ class Figure(NamedTuple):
         secondary: whether the second table of a report shows it.
         unless: key of a figure; not shown if that figure is present.
         share: whether it is a share of the data's n images, or a mean of such shares; its binomial interval is printed.
+        images_of: suite and condition whose images it is a share of, if they are not the data's.
         on_sample: whether it can be judged on sample data.
     """
 
@@ -90,6 +97,7 @@ class Figure(NamedTuple):
     secondary: bool = False
     unless: str = ""
     share: bool = False
+    images_of: tuple[str, str] | None = None
     on_sample: bool = True
 
     @property

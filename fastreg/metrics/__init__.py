@@ -28,6 +28,7 @@ from fastreg.metrics.selective import aurc, risk_coverage
 from fastreg.metrics.stability import flip_probability
 from fastreg.metrics.tally import Tally
 from fastreg.metrics.temperature import fit_temperature
+from fastreg.metrics.vector_scaling import fit_vector_scaling
 
 __all__ = [
     "top1_error",
@@ -38,6 +39,7 @@ __all__ = [
     "maximum_calibration_error",
     "reliability_bins",
     "fit_temperature",
+    "fit_vector_scaling",
     "brier_score",
     "negative_log_likelihood",
     "average_confidence",
