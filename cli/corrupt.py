@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fastreg.cli import app
-from fastreg.cli.shared import Corruptions, CropPct, Severities
+from fastreg.cli.shared import Corruptions, CropPct, Severities, ShardOption
 
 
 @app.command()
@@ -30,9 +30,11 @@ def corrupt(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     batch_size: Annotated[int, typer.Option("-b", "--batch-size", help="Images corrupted at once.")] = 64,
     workers: Annotated[int | None, typer.Option("-j", "--workers", help="Threads.")] = None,
+    shard: ShardOption = None,
 ) -> None:
     """Write ImageNet-C's folders, or CIFAR-C's arrays, of your images; a stopped command continues."""
     from fastreg.evaluation.corrupt_dataset import corrupt_dataset
+    from fastreg.evaluation.corrupted_manifest import read_manifest, unfinished_shards
 
     rows = corrupt_dataset(
         src,
@@ -52,5 +54,10 @@ def corrupt(
         device=device,
         batch_size=batch_size,
         workers=workers,
+        shard=shard,
     )
-    typer.echo(f"{dst}: {len(rows)} {'condition' if len(rows) == 1 else 'conditions'}, each read back")
+    share = f"shard {shard}, " if shard else ""
+    typer.echo(f"{dst}: {share}{len(rows)} {'condition' if len(rows) == 1 else 'conditions'}, each read back")
+    if shard:
+        left = unfinished_shards(read_manifest(dst) or {"shards": None})
+        typer.echo(f"shards not finished: {', '.join(left)}" if left else "all shards are finished")

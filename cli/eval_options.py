@@ -79,8 +79,28 @@ FLAGS: Flags = {
         "resize_official": (bool, "--resize-official", "Resize these files to --size, for models of another size."),
         "imagenet_c_bar_dir": (Path, "--imagenet-c-bar-dir", "Read ImageNet-C-bar's published files."),
         "cifar_c_dir": (Path, "--cifar-c-dir", "Read CIFAR-C's published arrays."),
+        "perturbations": (str, "--perturbations --perturbation", "Of imagenet-p and cifar-p: only these."),
+        "imagenet_p_dir": (Path, "--imagenet-p-dir", "Read ImageNet-P's published videos."),
+        "cifar_p_dir": (Path, "--cifar-p-dir", "Read CIFAR-10-P's or CIFAR-100-P's published arrays."),
         "ood_dir": (Path, "--ood-dir", "Folder of the out-of-distribution sets."),
         "odin_split": (bool, "--odin-split", "Leave out ODIN's tuning images."),
+        "ood_scores": (
+            str,
+            "--ood-scores",
+            "Scores of ood-features, joined by commas; default: all that are possible.",
+        ),
+        "ood_val_dir": (
+            Path,
+            "--ood-val-dir",
+            "Folder, or OpenOOD's list, of images on which ood-features chooses hyperparameters.",
+        ),
+        "fit_data": (
+            Path,
+            "--fit-data",
+            "Class folders of training images for scores from features; default: the data's.",
+        ),
+        "fit_images": (int, "--fit-images", "At most so many of them, balanced by class; default 50000."),
+        "feature_layer": (str, "--feature-layer", "Layer of the features; default: the last linear layer's input."),
         "seed": (int, "--seed", "Key of every random draw; default 0."),
     },
     "Result": {

@@ -69,6 +69,7 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | str:
         if is_address(text) or (is_pattern(text) and not root.exists()):
             return text
         if not root.exists():
+            _require_finished(root)
             raise InputError(
                 f"no {name} data at {root}: it does not exist; correct `data_dir`, or leave it out to read "
                 f"$FASTREG_DATA/{name} or ./data/{name}{ways}."
@@ -194,6 +195,13 @@ def validation_as(settings: Mapping[str, Any], **given: Any) -> dict[str, Any]:
     return {**stored_as(settings), "split_name": settings.get(split)}
 
 
+def _require_finished(path: Path) -> None:
+    """Raise InputError for a ``.beton`` file of which only shards exist."""
+    from fastreg.pipelines.beton_shards import check_finished
+
+    check_finished(path)
+
+
 def _require_no_validation(root: Path | str, split_name: str | None, val_share: float) -> None:
     if not 0 < val_share < 1:
         raise InputError(f"`val_share` is {val_share:g}: give a share between 0 and 1.")
@@ -245,6 +253,7 @@ def _open(
         raise InputError(f"`data_dir` {root} stands for no {split_name or split} data: correct it.")
     if split_name is not None:
         raise InputError(f"{root} has no split {split_name!r}: give the name of a folder or of shards in it.")
+    _require_finished(root / f"{split}.beton")
     return FolderSource(root, name, split, spec, folder=root if bare and root.is_dir() else None, **folders)
 
 

@@ -18,7 +18,6 @@ from fastreg.files import atomic_write, replacing
 from fastreg.pipelines.npy import open_npy
 
 QUALITY = 85  # ImageNet-C's
-MANIFEST = "corrupted.json"  # settings of a folder, and its finished conditions
 
 
 def file_names(describe: Sequence[str], classes: Sequence[str], labels: Sequence[int]) -> list[str]:

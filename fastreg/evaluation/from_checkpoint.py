@@ -24,7 +24,7 @@ from fastreg.evaluation.published_weights import (
     robustbench_data,
 )
 from fastreg.evaluation.scorecard import Scorecard
-from fastreg.evaluation.suites import resolve
+from fastreg.evaluation.suites import ROWS, resolve
 from fastreg.log import log
 from fastreg.models.own import is_own
 from fastreg.pipelines import Source, open_dataset
@@ -137,6 +137,9 @@ def run(
     if trained.get("fixed_size", size) not in (None, size):
         side = trained["fixed_size"]
         raise InputError(f"{model} takes images of {side} px only, not {size}: give {side} as `size`.")
+    if any(ROWS[name].fitted for name in resolve(suites, size, data)) and "fit_data" not in given:
+        own = trained if data == trained.get("dataset") else {}
+        given["fit_data"] = _training_set(source, data, data_dir, {**stored, "split_name": own.get("train_split")})
     facts: dict[str, Any] = {"training": {key: value for key, value in trained.items() if key not in ELSEWHERE}}
     facts |= preparation_facts(trained.get("prepared"), size, make_config(given))
     if "weights_note" in trained:
@@ -176,6 +179,21 @@ def _open(
         if value is not None:
             raise InputError(f"`{name}` {value} does not fit `data` {data}, which is a folder of class folders.")
     return open_folder(data)
+
+
+def _training_set(
+    source: Source, data: str, data_dir: str | Path | None, stored: dict[str, Any]
+) -> Source | Path | None:
+    """The training split beside a validation set; None if there is none, which a note on the card says."""
+    if data.startswith("folder:"):
+        train = Path(source.root) / "train"
+        return train if source.split == "val" and train.is_dir() else None
+    try:
+        found = open_dataset(data, "train", data_dir, **stored)
+    except InputError as error:
+        log.info(f"no training images for scores from features: {error}")
+        return None
+    return found if found.fingerprint != source.fingerprint else None  # one file is both splits
 
 
 def _foreign(

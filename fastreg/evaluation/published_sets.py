@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.evaluation import conditions
 from fastreg.evaluation.config import EvalConfig
-from fastreg.evaluation.corrupted_layouts import MANIFEST
+from fastreg.evaluation.corrupted_manifest import MANIFEST, check_complete, read_manifest
 from fastreg.evaluation.eval_data import EvalData, digest
 from fastreg.evaluation.imagenet_c_folder import WrongSize, names_of, open_imagenet_c_folder
 from fastreg.evaluation.pixel_cache import Pixels, to_device
@@ -40,6 +39,7 @@ def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]
         raise InputError(
             f"no ImageNet-C folder at {root}: give the folder that holds <corruption>/<severity>/<class>/."
         )
+    _check_complete(root, (f"{name}/{severity}" for name, severity in pairs))
     found, names = {}, names_of(eval_data)
     side = _side(root) if resize else eval_data.size
     for name, severity in pairs:
@@ -119,6 +119,7 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
     """
     if not (root / "labels.npy").is_file():
         raise InputError(f"no CIFAR-C at {root}: give the folder that holds labels.npy and <corruption>.npy.")
+    _check_complete(root, (name for name, _ in pairs))
     labels = open_npy(root / "labels.npy")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(
@@ -175,17 +176,23 @@ def _origin(root: Path) -> dict[str, Any]:
     return {"from": "files of fastreg corrupt", **known}
 
 
+def _check_complete(root: Path, keys: Iterable[str]) -> None:
+    """Raise InputError for a set of `fastreg corrupt` that has not finished the conditions ``keys``."""
+    if (made := read_manifest(root)) is not None:
+        check_complete(root, made, keys)
+
+
 def _manifest(root: Path) -> dict[str, Any] | None:
     """The settings with which `fastreg corrupt` wrote the files; None for other files."""
-    path = root / MANIFEST
-    if not path.is_file():
+    found = read_manifest(root)
+    if found is None:
         return None
+    made = found["settings"]
     try:
-        made = json.loads(path.read_text())["settings"]
         return made | {key: made[key] for key in ("constants", "seed", "fastreg")}
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"
-        message = f"{path} does not describe how {root} was made ({why}): restore it, or move it away."
+        message = f"{root / MANIFEST} does not describe how {root} was made ({why}): restore it, or move it away."
         raise InputError(message) from error
 
 
