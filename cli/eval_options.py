@@ -30,6 +30,8 @@ FLAGS: Flags = {
         "data": (str, "--data", "A data set, or folder:DIR; default: that of the training."),
         "data_dir": (Path, "--data-dir", "Root of the data set."),
         "val_split": (str, "--val-split", "Name of the split, in names of folders and shards; default: the run's."),
+        "val_share": (float, "--val-share", "This share of a set without a validation split; default: the run's."),
+        "train_split": (str, "--train-split", "Name of the split that --val-share divides; default: the run's."),
         "image_key": (str, "--image-key", "Shards: extension or column of the image."),
         "label_key": (str, "--label-key", "Shards: extension, JSON field or column of the label."),
         "class_map": (str, "--class-map", "timm, torchvision, or a file of class names and outputs."),
@@ -77,6 +79,9 @@ FLAGS: Flags = {
         "resize_official": (bool, "--resize-official", "Resize these files to --size, for models of another size."),
         "imagenet_c_bar_dir": (Path, "--imagenet-c-bar-dir", "Read ImageNet-C-bar's published files."),
         "cifar_c_dir": (Path, "--cifar-c-dir", "Read CIFAR-C's published arrays."),
+        "perturbations": (str, "--perturbations --perturbation", "Of imagenet-p and cifar-p: only these."),
+        "imagenet_p_dir": (Path, "--imagenet-p-dir", "Read ImageNet-P's published videos."),
+        "cifar_p_dir": (Path, "--cifar-p-dir", "Read CIFAR-10-P's or CIFAR-100-P's published arrays."),
         "ood_dir": (Path, "--ood-dir", "Folder of the out-of-distribution sets."),
         "odin_split": (bool, "--odin-split", "Leave out ODIN's tuning images."),
         "ood_scores": (

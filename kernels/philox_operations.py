@@ -44,6 +44,7 @@ OPERATIONS: dict[str, int] = {
     "augmix_magnitude": 38,
     "attack_direction": 60,
     "attack_radius": 61,
+    "calibration_half": 62,
     "gaussian_noise": 64,  # 64 to 95: corruptions; their step is the severity
     "speckle_noise": 65,
     "shot_noise": 66,
@@ -71,4 +72,9 @@ OPERATIONS: dict[str, int] = {
     "checkerboard_cutout": 88,
     "checkerboard_grid": 89,
     "caustic_refraction": 90,
+    "gaussian_noise_frames": 91,  # of ImageNet-P; their step is the level of the noise, 1 to 3
+    "shot_noise_frames": 92,
+    "speckle_noise_frames": 93,
+    "snow_frames": 94,
+    "spatter_frames": 95,
 }

@@ -13,7 +13,8 @@ from fastreg.pipelines.address import is_address, is_pattern
 from fastreg.pipelines.datasets import DATASETS, SPLITS, find, open_dataset, split_named, stored_splits
 from fastreg.pipelines.decoder import BatchRequest, DecodePool, cancel_all, look_ahead, worker_count
 from fastreg.pipelines.image import ERRORS, header, open_image, pixels, reason, scaling
-from fastreg.pipelines.source import Source
+from fastreg.pipelines.natural_sets import NATURAL_SETS, require_set
+from fastreg.pipelines.source import FolderSource, Source
 from fastreg.progress import progress
 
 INFO_SAMPLES = 256  # headers that ``info`` reads per split
@@ -28,6 +29,9 @@ def _named(name: str, data_dir: str | Path | None) -> tuple[str, str | Path | No
 
 def _splits(name: str, data_dir: str | Path | None, **keys: Any) -> list[Source]:
     """Every split that is stored. Raises InputError if none is, or one is damaged."""
+    if name in NATURAL_SETS:
+        path = require_set(name, data_dir)
+        return [FolderSource(path.parent, name, path.name, DATASETS["imagenet"], folder=path)]
     root = find(name, data_dir)
     if str(root).endswith(".beton"):
         first = split_named(PurePosixPath(str(root)).stem) or "train"
@@ -52,7 +56,7 @@ def verify(
     """Decode every sample of every split of a data set.
 
     Args:
-        name: A key of ``DATASETS``, or a path or address.
+        name: A key of ``DATASETS`` or ``NATURAL_SETS``, or a path or address.
         data_dir: Its root; by default where ``find`` looks.
         workers: Threads; None: this process's share of the cores.
         image_key, label_key: As for ``open_dataset``.
@@ -107,7 +111,7 @@ def info(
     """Describe a data set; reads the headers of at most ``INFO_SAMPLES`` samples per split.
 
     Args:
-        name: A key of ``DATASETS``, or a path or address.
+        name: A key of ``DATASETS`` or ``NATURAL_SETS``, or a path or address.
         data_dir: Its root; by default where ``find`` looks.
         image_key, label_key: As for ``open_dataset``.
 

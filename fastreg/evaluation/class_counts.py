@@ -2,7 +2,8 @@
 
 ``per_class.csv`` has a row per class: its name, its images, and a column of misclassified images per condition.
 ``confusion.csv`` has a row per pair of classes that occurs on the clean images: true class, predicted class, images. An
-interrupted evaluation continues both.
+interrupted evaluation continues both. A set with classes of its own, such as ImageNet-A, has files of its own:
+``per_class-imagenet-a.csv``, ``confusion-imagenet-a.csv``.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class ClassCounts:
         classes: number of classes.
         card: the scorecard; columns of conditions that it does not have are dropped.
         outputs: the model's outputs by predicted class; None: they are the classes.
+        output_names: the names of the model's outputs; None: they have none.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class ClassCounts:
         classes: int,
         card: ScorecardData,
         outputs: Sequence[int] | None = None,
+        output_names: Sequence[str] | None = None,
     ) -> None:
-        self.outputs = outputs
+        self.outputs, self.output_names = outputs, output_names
+        self.card, self.suffix = card, ""
         self.folder = None if scorecard is None else scorecard.parent
         self.pairs = np.zeros((0, 2), np.int64)
         self.names = list(names) or [str(index) for index in range(classes)]
@@ -69,6 +73,16 @@ class ClassCounts:
         self.wrong: dict[str, Sequence[int]] = {}
         if self.folder is not None and (self.folder / PER_CLASS).is_file():
             self._continue(self.folder / PER_CLASS, {heading(s, key) for s in card.suites for key in card.results(s)})
+
+    def of(self, key: str, names: Sequence[str]) -> ClassCounts:
+        """The tables of the last pass, over a set whose classes have other names."""
+        own = ClassCounts(None, names, self.pairs[:, 0], len(names), self.card)
+        own.folder, own.pairs, own.suffix = self.folder, self.pairs, f"-{key}"
+        return own
+
+    def _file(self, name: str) -> Path:
+        stem, extension = name.split(".")
+        return (self.folder or Path()) / f"{stem}{self.suffix}.{extension}"
 
     def add(self, suite: str, condition: str, clean: bool) -> None:
         """Add the condition of the last pass, and write the files.
@@ -87,16 +101,19 @@ class ClassCounts:
             [name, int(count), *(column[k] for column in self.wrong.values())]
             for k, (name, count) in enumerate(zip(self.names, self.images))
         ]
-        atomic_write(self.folder / PER_CLASS, _csv(["class", "images", *self.wrong], rows))
+        atomic_write(self._file(PER_CLASS), _csv(["class", "images", *self.wrong], rows))
         if clean:
             which, count = np.unique(pairs, axis=0, return_counts=True)
             named = [[self._name(a), self._name(b), int(n)] for (a, b), n in zip(which.tolist(), count)]
-            atomic_write(self.folder / CONFUSION, _csv(["true", "predicted", "images"], named))
+            atomic_write(self._file(CONFUSION), _csv(["true", "predicted", "images"], named))
 
     def _name(self, index: int) -> str:
         if 0 <= index < len(self.names):
             return self.names[index]
-        return "none" if index == NO_CLASS else f"output {self.outputs[index] if self.outputs else index}"
+        if index == NO_CLASS:
+            return "none"
+        output = self.outputs[index] if self.outputs else index
+        return self.output_names[output] if self.output_names else f"output {output}"
 
     def _continue(self, path: Path, known: set[str]) -> None:
         """Take over the columns of an earlier evaluation that still hold."""

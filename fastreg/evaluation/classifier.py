@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -133,6 +134,7 @@ class Classifier:
         net = torch.compile(model) if compiled else model
         self.module = EvalModel(net, self.mean, self.std, self.dtype, columns, own_dtype is None, every)
         self.module.to(device).eval()
+        self._whole: Classifier | None = None
         self.replayed: CudaGraphForward | None = None
         if device.type == "cuda" and batch_size and not compiled:
             self.replayed, self.pad_to = CudaGraphForward(self.module.logits, batch_size), batch_size
@@ -145,6 +147,20 @@ class Classifier:
         """The model's input [B, 3, S, S] of uint8 [B, S, S, 3]."""
         dtype = self.dtype if self.dtype != torch.float64 else torch.float32
         return augment(images, plan or Plan(), mean=self.mean, std=self.std, dtype=dtype)
+
+    def every_output(self) -> Classifier:
+        """The same model with all its outputs in their own order, whatever the data's classes are."""
+        if self.module.columns is None:
+            return self
+        if self._whole is None:
+            whole = copy.copy(self)
+            own = (self.module.net, self.mean, self.std, self.module.dtype)
+            whole.module = EvalModel(*own, mixed=self.module.mixed).to(self.device).eval()
+            whole.module.pad_to = self.module.pad_to
+            if self.replayed is not None:
+                whole.replayed = CudaGraphForward(whole.module.logits, self.batch_size)
+            self._whole = whole
+        return self._whole
 
     def pixels(self, pixels: Tensor) -> Tensor:
         """Logits of float32 [B, 3, S, S] in [0, 1]."""

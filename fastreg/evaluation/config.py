@@ -72,6 +72,9 @@ class EvalConfig:
     resize_official: bool = False
     cifar_c_dir: str | Path | None = None
     imagenet_c_bar_dir: str | Path | None = None
+    perturbations: str | Iterable[str] | None = None
+    imagenet_p_dir: str | Path | None = None
+    cifar_p_dir: str | Path | None = None
     ood_dir: str | Path | None = None
     odin_split: bool = False
     ood_scores: str | Iterable[str] | None = None

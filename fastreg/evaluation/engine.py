@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from fastreg.evaluation.probe import probe
 from fastreg.evaluation.scorecard import Scorecard
 from fastreg.evaluation.scorecard_file import ScorecardFile
 from fastreg.evaluation.suites import ROWS, resolve
-from fastreg.evaluation.types import Condition, NoCorruption, SuitePlan
+from fastreg.evaluation.types import Condition, LeftOut, NoCorruption, SuitePlan
 from fastreg.log import log
 from fastreg.metrics import Tally
 from fastreg.progress import progress
@@ -74,6 +75,8 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         imagenet_c_dir, cifar_c_dir, imagenet_c_bar_dir: read the published files there instead of generating them.
         resize_official: resize the files of ``imagenet_c_dir`` and ``imagenet_c_bar_dir`` as wholes if they have
             another size than ``size``.
+        perturbations: of imagenet-p and cifar-p: only these, as a list or joined by commas.
+        imagenet_p_dir, cifar_p_dir: read the published sequences there instead of generating them.
         ood_dir: folder of the out-of-distribution sets.
         odin_split: leave out the images that ODIN used for tuning.
         ood_scores: the scores of ood-features, as a list or joined by commas; default: all that the model and the data
@@ -99,7 +102,8 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         raise InputError(f"`model` must be an nn.Module, but is {type(model).__name__}: wrap it in one.")
     config = make_config(options)
     eval_data = EvalData(data, config.size, config.crop_pct, config.interpolation)
-    wanted = resolve(suites, eval_data.size, eval_data.name)
+    named = suites.split(",") if isinstance(suites, str) else list(suites or ())
+    wanted = resolve(named, eval_data.size, eval_data.name)
     where = device_of(model) if config.device is None else config.device
     half = config.precision in ("bf16", "fp16")
     # attacks need gradients, which a caller's inference mode would not give
@@ -115,7 +119,8 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
             compiled=config.compiled,
             batch_size=config.batch_size,
         )
-        outputs = _match_classes(classifier, eval_data, config)
+        outputs, names = _match_classes(classifier, eval_data, config)
+        config = replace(config, classes=names)
         every = {"classes": "all"} if config.scored_classes == "all" and eval_data.classes < outputs else {}
         card = Scorecard(
             model={"name": config.name or type(model).__name__, "digest": classifier.digest}
@@ -134,7 +139,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         scorecard_file = ScorecardFile(path)
         _continue(card, scorecard_file)
         # raises InputError for missing files, before anything is decoded
-        plans = _plans(wanted, eval_data, config)
+        plans = _plans(wanted, eval_data, config, {name.strip() for name in named})
         gradients = any(c.gradient for plan in plans.values() for c in plan.conditions.values())
         card.provenance = {**environment(), **(config.provenance or {}), "world_size": world.size}
         card.provenance["outputs"] = outputs
@@ -150,10 +155,12 @@ evaluate.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 )
 
 
-def _plans(wanted: Sequence[str], eval_data: EvalData, config: EvalConfig) -> dict[str, SuitePlan]:
+def _plans(wanted: Sequence[str], eval_data: EvalData, config: EvalConfig, named: Set[str]) -> dict[str, SuitePlan]:
     """The plans of the suites, without those that have none of the corruptions asked for.
 
-    Raises NoCorruption if no suite has any of them.
+    A suite that cannot be measured here is left out with a message, unless it is ``named``.
+
+    Raises NoCorruption if no suite has any of the corruptions, LeftOut for a suite that is named.
     """
     plans, without = {}, []
     for suite in wanted:
@@ -163,15 +170,20 @@ def _plans(wanted: Sequence[str], eval_data: EvalData, config: EvalConfig) -> di
                 plans[suite] = build(eval_data, config)
         except NoCorruption as error:
             without.append(error)
+        except LeftOut as error:
+            if suite in named:
+                raise
+            log.info(f"left out: {error}")
     if without and not any(ROWS[suite].severities for suite in plans):
         raise without[0]
     return plans
 
 
-def _match_classes(classifier: Classifier, eval_data: EvalData, config: EvalConfig) -> int:
-    """Select the outputs of the data's classes; returns the number of all outputs.
+def _match_classes(classifier: Classifier, eval_data: EvalData, config: EvalConfig) -> tuple[int, Sequence[str] | None]:
+    """Select the outputs of the data's classes; returns the number of all outputs, and their names if they are known.
 
-    Without ``classes``, folders named by WordNet ids belong to the outputs of a model of ImageNet's 1000 classes.
+    Without ``classes``, folders named by WordNet ids belong to the outputs of a model of ImageNet's 1000 classes, and
+    the outputs of a model of 1000 classes are ImageNet's if the data's classes have no names.
     """
     outputs, every = classifier.outputs(eval_data.size), config.scored_classes == "all"
     classes = config.classes
@@ -180,7 +192,11 @@ def _match_classes(classifier: Classifier, eval_data: EvalData, config: EvalConf
     columns = eval_data.columns(classes)
     classifier.module.select(columns, every)
     eval_data.fit(classifier.outputs(eval_data.size), chosen=columns is not None)
-    return outputs
+    if classes is None and eval_data.names and not eval_data.numbered:
+        classes = eval_data.names
+    elif classes is None and outputs == len(imagenet_classes()):
+        classes = tuple(imagenet_classes())
+    return outputs, classes
 
 
 def _run(
@@ -200,7 +216,8 @@ def _run(
     scorecard_file.probe()  # a folder that cannot be written is found before the work
 
     columns = None if classifier.module.columns is None else classifier.module.columns.tolist()
-    counts = ClassCounts(scorecard_file.path, eval_data.names, eval_data.labels, eval_data.classes, card, columns)
+    own = (eval_data.names, eval_data.labels, eval_data.classes)
+    counts = ClassCounts(scorecard_file.path, *own, card, columns, config.classes)
 
     @cache
     def pixels() -> PixelCache:  # decoded for the first condition that needs it; conditions over files do not
@@ -216,7 +233,9 @@ def _run(
             condition = plans[suite].conditions[key]
             start = time.monotonic()
             row, values = measure(condition, bar, f"{suite} {key}" if key != suite else suite)
-            if condition.compare is None and condition.collect is None:
+            if condition.names is not None:
+                counts.of(key, condition.names).add(suite, key, clean=True)
+            elif condition.compare is None and condition.collect is None:
                 counts.add(suite, key, clean=condition.reference)
             if not condition.bins:
                 row.pop("bins", None)
@@ -285,6 +304,8 @@ def _pass(
             bar.advance(len(batch.labels), note=note)
     tally.merge()
     row = tally.result() | _counts(condition, world)
+    if condition.row is not None:
+        row = condition.row(row, world)
     none = torch.empty(0)
     order = torch.cat(indices or [none.long()])
     counts.pairs = gather_in_order(torch.cat(pairs or [none.long().view(0, 2)]), order, world).numpy()

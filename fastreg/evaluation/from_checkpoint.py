@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fastreg import runs
@@ -14,6 +15,7 @@ from fastreg.evaluation.engine import evaluate
 from fastreg.evaluation.eval_data import open_folder
 from fastreg.evaluation.imagenet_classes import are_imagenet, imagenet_classes
 from fastreg.evaluation.load_model import check_architecture, load_classifier
+from fastreg.evaluation.natural_suite import stand_in
 from fastreg.evaluation.published_weights import (
     CLASSES,
     is_published,
@@ -51,7 +53,9 @@ def run(
     protocol: str = "paper",
     data: str | None = None,
     data_dir: str | Path | None = None,
+    train_split: str | None = None,
     val_split: str | None = None,
+    val_share: float | None = None,
     image_key: str | None = None,
     label_key: str | None = None,
     class_map: str | Path | None = None,
@@ -75,8 +79,9 @@ def run(
             data set of the training. Foreign weights on a folder are assumed to have ImageNet's classes. Their names
             are WordNet ids, or those of the ImageNet at ``data_dir`` (default: as for ``open_dataset``).
         data_dir: root of the data set.
-        val_split, image_key, label_key, class_map, cache_dir, cache_gb: as for ``open_dataset``; on the data set of the
-            training by default as in the training.
+        train_split, val_split: names of the splits; with ``val_share`` a share of the training split is evaluated. By
+            default as in the training, on its data set.
+        val_share, image_key, label_key, class_map, cache_dir, cache_gb: as for ``open_dataset``; with the same default.
         runs_root: folder of run folders.
         options: options of :func:`fastreg.evaluation.evaluate`, with other defaults: ``device`` is a GPU if there is
             one, ``batch_size`` is 256 on a GPU and 64 on the CPU, ``size`` is the run's, and ``out`` is the run's
@@ -93,11 +98,15 @@ def run(
     make_config(given)
     resolve(suites, 0)  # raises for a wrong name, before anything is read
     stored: dict[str, Any] = {"image_key": image_key, "label_key": label_key, "class_map": class_map}
-    stored |= {"split_name": val_split, "cache_dir": cache_dir, "cache_gb": cache_gb}
+    stored |= {"train_split": train_split, "val_split": val_split, "val_share": val_share}
+    stored |= {"cache_dir": cache_dir, "cache_gb": cache_gb}
+    validation_as({"val_share": 0.5}, **stored)  # raises for two that exclude each other
     if weights is not None:
         _check_weights(weights, checkpoint, model)
     if protocol not in PROTOCOLS:
         raise unknown("`protocol`", protocol, PROTOCOLS)
+    if (folder_of_set := stand_in(suites, data_dir)) is not None:  # the sets alone, without ImageNet
+        data, data_dir = data or f"folder:{folder_of_set}", None
     foreign = weights is not None or (checkpoint is None and (is_published(model) or is_own(model)))
     if protocol == "published" and (weights is not None or not foreign or is_own(model)):
         raise InputError(
@@ -113,10 +122,7 @@ def run(
         data = data or trained["dataset"]
         if data_dir is None and data == trained["dataset"]:
             data_dir = runs.stored_data_dir(trained)
-        if data == trained["dataset"]:
-            trained_as = validation_as(trained if val_split is None else {**trained, "val_share": None})
-            stored = {**trained_as, **{key: value for key, value in stored.items() if value is not None}}
-        source = _open(data, data_dir, stored)
+        source = _open(data, data_dir, stored, trained if data == trained["dataset"] else {})
     if protocol == "published":
         given = {**published_options(trained), **given}
     device = resolve_device(given.setdefault("device", "auto"))
@@ -164,13 +170,14 @@ def _check_weights(weights: str | Path, checkpoint: str | Path | None, model: st
         raise InputError(f"`weights` {weights} is not a file: give the path of one.")
 
 
-def _open(data: str, data_dir: str | Path | None, stored: dict[str, Any]) -> Source:
+def _open(
+    data: str, data_dir: str | Path | None, stored: dict[str, Any], trained: Mapping[str, Any] = MappingProxyType({})
+) -> Source:
     if not data.startswith("folder:"):
-        return open_dataset(data, "val", data_dir, **stored)
+        return open_dataset(data, "val", data_dir, **validation_as(trained, **stored))
     for name, value in stored.items():
         if value is not None:
-            option = "val_split" if name == "split_name" else name
-            raise InputError(f"`{option}` {value} does not fit `data` {data}, which is a folder of class folders.")
+            raise InputError(f"`{name}` {value} does not fit `data` {data}, which is a folder of class folders.")
     return open_folder(data)
 
 

@@ -31,6 +31,10 @@ class NoCorruption(InputError):
         super().__init__(f"`corruptions` {names}: none is of {suite}; give {', '.join(known)}.")
 
 
+class LeftOut(InputError):
+    """A suite cannot be measured with this model or these data: ``full`` leaves it out."""
+
+
 class Condition(NamedTuple):
     """One pass over a set. An interrupted evaluation continues with the next condition.
 
@@ -47,6 +51,8 @@ class Condition(NamedTuple):
             suite, if it has one.
         gradient: whether the condition needs the model's gradient by its input.
         finish: called on rank 0 when the row is saved.
+        row: function from ``(row of the logits, world)`` to the row, called on all ranks; None: that row.
+        names: the names of its classes, if they are not the data's; its errors per class are then in files of its own.
         prepare: called on every rank before the pass, with ``(classifier, world, config)``.
     """
 
@@ -61,6 +67,8 @@ class Condition(NamedTuple):
     counts: Mapping[str, Callable[[], Tensor | int]] = NONE
     collect: Callable[[Tensor, Tensor], Tensor] | None = None
     finish: Callable[[], None] | None = None
+    row: Callable[[Row, World], Row] | None = None
+    names: Sequence[str] | None = None
     prepare: Callable[[Classifier, World, EvalConfig], None] | None = None
 
 
@@ -83,6 +91,7 @@ class Figure(NamedTuple):
         secondary: whether the second table of a report shows it.
         unless: key of a figure; not shown if that figure is present.
         share: whether it is a share of the data's n images, or a mean of such shares; its binomial interval is printed.
+        images_of: suite and condition whose images it is a share of, if they are not the data's.
         on_sample: whether it can be judged on sample data.
     """
 
@@ -94,6 +103,7 @@ class Figure(NamedTuple):
     secondary: bool = False
     unless: str = ""
     share: bool = False
+    images_of: tuple[str, str] | None = None
     on_sample: bool = True
 
     @property
@@ -133,6 +143,7 @@ class Suite(NamedTuple):
         needs_clean: whether the clean images are measured too.
         paper: kinds of data set ("imagenet", "cifar") for which the paper reports it.
         severities: whether conditions are named ``<corruption>/<severity>``.
+        kinds: kinds of data set for which ``full`` has it; empty: all.
         named_only: whether ``full`` leaves it out: it takes days on a whole set, or needs another package.
         expands: function from ``(data set's name, size)`` to the names of the suites that this one stands for.
         altered: departures of the settings from the paper's, one phrase each.
@@ -150,6 +161,7 @@ class Suite(NamedTuple):
     needs_clean: bool = False
     paper: tuple[str, ...] = ()
     severities: bool = False
+    kinds: tuple[str, ...] = ()
     named_only: bool = False
     expands: Callable[[str, int], Sequence[str]] | None = None
     altered: Callable[[ScorecardData, str], list[str]] = nothing

@@ -1,21 +1,23 @@
 """A leaderboard of evaluated runs: one ranked table per data set, as HTML, CSV and JSON.
 
 Effective robustness is the accuracy on shifted images above that which models of the same clean accuracy have: the
-difference from a line through the logits of the accuracies of baseline models (Taori et al. 2020, 2007.00644).
+difference from a line through the logits of the accuracies of baseline models (Taori et al. 2020, 2007.00644). Whole
+natural sets have published lines (``published_lines.py``); a file of other models gives further or other ones.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastreg.errors import InputError
 from fastreg.files import atomic_write, write_json
+from fastreg.pipelines.natural_sets import NATURAL_SETS
 from fastreg.report.figures_table import COLUMNS, FIGURES, legend, shown
+from fastreg.report.published_lines import IMAGES, PUBLISHED_LINES, Line, logit
 from fastreg.report.run_folder import Run, load_runs
 from fastreg.report.spread import intervals
 from fastreg.version import __version__
@@ -23,18 +25,6 @@ from fastreg.version import __version__
 FEWEST = 3  # models that determine a line and its spread
 EFFECTIVE = "effective_"  # in front of a figure's key: its effective robustness in percentage points
 _ACCURACY = 100.0
-
-
-class Line(NamedTuple):
-    """A line through the logits of two accuracies of baseline models."""
-
-    slope: float
-    offset: float
-    models: int
-
-    def expected(self, clean_error: float) -> float:
-        """The error on the shifted images, in percent, of a model with this clean error in percent."""
-        return _ACCURACY / (1 + math.exp(self.slope * _logit(_ACCURACY - clean_error) + self.offset))
 
 
 class Ranking(NamedTuple):
@@ -64,7 +54,8 @@ def write_leaderboard(
         out: folder of the three files; default: ``runs_root``.
         sort_by: summary key of the ranking figure, such as ``mce``; default: the first figure that most runs have.
         baseline: CSV file of other models with the columns ``clean_error`` and the keys of shifted figures, in percent,
-            such as another leaderboard's; effective robustness is computed for figures of three models or more.
+            such as another leaderboard's; effective robustness is computed for figures of three models or more, in
+            place of the published lines of natural sets.
         runs_root: folder of run folders.
 
     Returns:
@@ -80,7 +71,7 @@ def write_leaderboard(
     loaded, broken = load_runs(folders)
     if not loaded:
         raise InputError(broken[0] if broken else f"no evaluated run in {runs_root}: run `fastreg eval` first.")
-    lines = _lines(Path(baseline)) if baseline is not None else {}
+    lines = {**PUBLISHED_LINES, **(_lines(Path(baseline)) if baseline is not None else {})}
     rankings = [_ranking(group, sort_by, lines) for group in _by_data(loaded)]
     if sort_by is not None and not any(sort_by in ranking.keys for ranking in rankings):
         known = list(dict.fromkeys(key for ranking in rankings for key in ranking.keys))
@@ -115,10 +106,19 @@ def _ranking(runs: Sequence[Run], sort_by: str | None, lines: Mapping[str, Line]
     for key, line in lines.items():
         for run in runs:
             summary = run.card.summary()
-            if key in summary and "clean_error" in summary:
+            if key in summary and "clean_error" in summary and _fits(line, run, key):
                 above = line.expected(summary["clean_error"]) - summary[key]
                 effective.setdefault(EFFECTIVE + key, {})[run.name] = above
     return Ranking(title, ranked, keys, sorted(runs, key=rank), effective)
+
+
+def _fits(line: Line, run: Run, key: str) -> bool:
+    """Whether a line holds for a run: published ones do for whole sets and ImageNet's whole validation set."""
+    own, card = COLUMNS[key][0].images_of, run.card
+    if not line.source or own is None:
+        return not line.source
+    whole = card.results(own[0])[own[1]]["n"] == NATURAL_SETS[own[1]].images
+    return whole and card.is_imagenet and card.data["n"] == IMAGES and not run.altered(key)
 
 
 def _first(runs: Sequence[Run], keys: Sequence[str]) -> str:
@@ -149,15 +149,10 @@ def _lines(path: Path) -> dict[str, Line]:
 
 def _fit(errors: Sequence[tuple[float, float]]) -> Line:
     """Least squares in logits of accuracies; ``errors`` in percent."""
-    x, y = ([_logit(_ACCURACY - pair[side]) for pair in errors] for side in (0, 1))
+    x, y = ([logit(_ACCURACY - pair[side]) for pair in errors] for side in (0, 1))
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y)) / sum((a - mean_x) ** 2 for a in x)
     return Line(slope, mean_y - slope * mean_x, len(errors))
-
-
-def _logit(percent: float) -> float:
-    share = min(max(percent / _ACCURACY, 1e-4), 1 - 1e-4)  # 0 and 1 have no logit
-    return math.log(share / (1 - share))
 
 
 def _percent(text: str | None) -> float | None:

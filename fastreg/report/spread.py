@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist, fmean, stdev
 from typing import Any
 
@@ -35,8 +35,18 @@ def interval(error: float, n: int) -> tuple[float, float]:
 
 def intervals(run: Run, keys: Sequence[str]) -> list[tuple[float, float] | None]:
     """The interval of each figure of a run; None for figures that are no shares of its images."""
-    summary, n = run.card.summary(), run.card.data["n"]
-    return [interval(summary[key], n) if key in summary and COLUMNS[key][0].share else None for key in keys]
+    summary = run.card.summary()
+    return [interval(summary[key], _images(run, key)) if _is_share(key, summary) else None for key in keys]
+
+
+def _is_share(key: str, summary: Mapping[str, Any]) -> bool:
+    return key in summary and COLUMNS[key][0].share
+
+
+def _images(run: Run, key: str) -> int:
+    """The number of images that a figure is a share of."""
+    own = COLUMNS[key][0].images_of
+    return run.card.results(own[0])[own[1]]["n"] if own else run.card.data["n"]
 
 
 def by_seed(runs: Sequence[Run]) -> list[list[Run]]:

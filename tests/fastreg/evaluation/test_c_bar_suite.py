@@ -54,3 +54,10 @@ def test_full_has_it_and_no_suite_that_must_be_named(size):
     assert SUITE in full
     assert "autoattack" not in full
     assert len(C_BAR_CORRUPTIONS) == 10
+
+
+def test_full_measures_the_suites_that_have_a_corruption(net):
+    card = evaluate(net, "full", tiny_images(4, size=32), corruptions="fog", severities="3")
+    assert list(card.results("cifar-c")) == ["fog/3"]
+    assert SUITE not in card.suites
+    assert {"clean", "fgsm", "pgd", "occlusion", "ood", "calibration-extended"} <= set(card.suites)

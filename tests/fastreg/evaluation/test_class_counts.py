@@ -5,10 +5,11 @@ import csv
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fastreg.evaluation import engine, evaluate
 from fastreg.evaluation.class_counts import label_and_class
-from tests.fastreg.evaluation.tiny_classifier import CLASSES, MEAN, STD, tiny_images, to_pixels
+from tests.fastreg.evaluation.tiny_classifier import CLASSES, MEAN, STD, tiny_images, tiny_net, to_pixels
 
 
 def table(path):
@@ -92,3 +93,34 @@ def test_the_calibration_error_under_corruption_is_the_mean_of_the_conditions():
     del rows["fog/3"]["ece"]  # as in cards without it
     assert list(card.severity_ece("cifar-c")) == [1, 2, 4, 5]
     assert "cifar_c_ece" not in card.summary()
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_a_confusion_with_all_outputs_names_those_of_the_model(tmp_path, numbered):
+    """Classes of outputs 1 and 4, among six that compete: predictions are named by their own output."""
+    images, _ = tiny_images(24)
+    names = [str(k) if numbered else f"c{k}" for k in range(6)]
+    for i, image in enumerate(images):
+        (tmp_path / "data" / names[1 + 3 * (i % 2)]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.numpy()).save(tmp_path / "data" / names[1 + 3 * (i % 2)] / f"{i:02}.png")
+    given = {"classes": None if numbered else names, "size": 64, "crop_pct": 1.0, "scored_classes": "all"}
+    evaluate(tiny_net(), "clean", tmp_path / "data", out=tmp_path / "out", **given)
+    _, found = hand(tiny_net(), (images, torch.zeros(24, dtype=torch.int64)))
+    named = {k: f"output {k}" if numbered and k not in (1, 4) else names[k] for k in range(6)}
+    expected = {}
+    for i, output in enumerate(found.tolist()):
+        pair = (names[1 + 3 * (i % 2)], named[output])
+        expected[pair] = expected.get(pair, 0) + 1
+    assert any(predicted not in (names[1], names[4]) for _, predicted in expected)
+    rows = table(tmp_path / "out" / "confusion.csv")
+    assert {(row["true"], row["predicted"]): int(row["images"]) for row in rows} == expected
+
+
+def test_a_damaged_cell_begins_the_tables_anew(net, data, tmp_path):
+    evaluate(net, "clean", data, out=tmp_path)
+    whole = (tmp_path / "per_class.csv").read_text()
+    lines = whole.splitlines()
+    lines[1] = lines[1].rpartition(",")[0] + ",x"
+    (tmp_path / "per_class.csv").write_text("\n".join(lines) + "\n")
+    evaluate(net, "clean,occlusion", data, out=tmp_path)
+    assert list(table(tmp_path / "per_class.csv")[0]) == ["class", "images", "occlusion"]

@@ -11,6 +11,7 @@ from torch import nn
 from fastreg import metrics
 from fastreg.evaluation import SUITES, evaluate
 from fastreg.evaluation.suites import resolve
+from fastreg.kernels import philox
 from tests.fastreg.evaluation.test_probe import Changed
 from tests.fastreg.evaluation.tiny_classifier import MEAN, STD, tiny_images, to_pixels
 from tests.support import peer
@@ -36,29 +37,69 @@ def test_the_calibration_errors_are_those_of_all_images(card):
     assert found["adaptive_ece"] == pytest.approx(metrics.adaptive_calibration_error(confidence, correct), rel=1e-4)
     assert found["classwise_ece"] == pytest.approx(metrics.classwise_calibration_error(p, labels), rel=1e-4)
     assert found["maximum_ce"] == pytest.approx(metrics.maximum_calibration_error(confidence, correct), rel=1e-4)
+    assert found["rms_ce"] == pytest.approx(metrics.rms_calibration_error(confidence, correct), rel=1e-4)
     order = confidence.argsort(descending=True, stable=True)
     risk = (~correct[order]).double().cumsum(0) / torch.arange(1, len(order) + 1)
     assert found["aurc"] == pytest.approx(100 * risk.mean().item(), rel=1e-4)
 
 
-def test_the_temperature_is_fitted_on_the_even_half_and_scored_on_the_odd(card):
+def halves(n, seed=0):
+    """(fitted, scored): of n // 2 images the Philox words of their own index are the smallest."""
+    words = philox.words(seed, 0, np.arange(n), 0, "calibration_half")[:, 0] >> 8
+    fitted = sorted(np.argsort(words, kind="stable")[: n // 2].tolist())
+    return fitted, [index for index in range(n) if index not in fitted]
+
+
+def test_the_temperature_is_fitted_on_one_half_and_scored_on_the_other(card):
     card, logits, labels = card
     optimize = peer("scipy.optimize")
 
     def nll(t, rows):
         return nn.functional.cross_entropy(logits[rows].double() / t, labels[rows]).item()
 
-    even, odd = slice(0, None, 2), slice(1, None, 2)
-    best = optimize.minimize_scalar(lambda log_t: nll(math.exp(log_t), even), bounds=(-5, 5), method="bounded")
+    fitted, scored = halves(61)
+    assert (len(fitted), len(scored)) == (30, 31)
+    best = optimize.minimize_scalar(lambda log_t: nll(math.exp(log_t), fitted), bounds=(-5, 8), method="bounded")
     found = card.summary()
     assert found["temperature"] == pytest.approx(math.exp(best.x), rel=1e-3)
-    assert found["nll_scaled"] == pytest.approx(nll(found["temperature"], odd), rel=1e-5)
+    assert found["nll_scaled"] == pytest.approx(nll(found["temperature"], scored), rel=1e-5)
     row = card.results("calibration-extended")["calibration-extended"]
-    assert row["nll_unscaled"] == pytest.approx(nll(1.0, odd), rel=1e-5)
-    p = (logits[odd] / found["temperature"]).softmax(1)
-    wanted = metrics.expected_calibration_error(p.amax(1), p.argmax(1) == labels[odd])
+    assert row["nll_unscaled"] == pytest.approx(nll(1.0, scored), rel=1e-5)
+    p = (logits[scored] / found["temperature"]).softmax(1)
+    wanted = metrics.expected_calibration_error(p.amax(1), p.argmax(1) == labels[scored])
     assert found["ece_scaled"] == pytest.approx(wanted, rel=1e-4)
-    assert "fitted on the images of even index, and scored on those of odd index" in " ".join(card.notes())
+    note = "scaling is fitted on 30 images, a half drawn by Philox from seed 0, and scored on the other 31."
+    assert note in " ".join(card.notes())
+
+
+def test_vector_scaling_is_fitted_on_one_half_and_scored_on_the_other(net):
+    images, labels = tiny_images(160, seed=4)
+    logits = logits_of(net, images)
+    fitted, scored = halves(160, seed=5)
+    row = evaluate(net, "calibration-extended", (images, labels), seed=5).results("calibration-extended")
+    row = row["calibration-extended"]
+    scale, bias = metrics.fit_vector_scaling(logits[fitted], labels[fitted])
+    scaled = logits[scored].double() * scale + bias
+    assert row["nll_vector"] == pytest.approx(nn.functional.cross_entropy(scaled, labels[scored]).item(), rel=1e-4)
+    p = scaled.softmax(1)
+    correct = p.argmax(1) == labels[scored]
+    assert row["ece_vector"] == pytest.approx(metrics.expected_calibration_error(p.amax(1), correct), rel=1e-3)
+    assert row["error_vector"] == pytest.approx(100 * (~correct).double().mean().item())
+
+
+def test_what_is_scored_takes_no_part_in_a_fit(net):
+    """Other labels in the scored half leave the fits; other labels in the fitted half leave the unscaled figures."""
+    images, labels = tiny_images(80, seed=4)
+    fitted, scored = halves(80)
+
+    def row(rows):
+        other = labels.clone()
+        other[rows[::2]] = (other[rows[::2]] + 1) % 6
+        return evaluate(net, "calibration-extended", (images, other)).results("calibration-extended")
+
+    first, second, third = (row(rows)["calibration-extended"] for rows in ([], scored, fitted))
+    assert first["temperature"] == second["temperature"] != third["temperature"]
+    assert first["nll_unscaled"] == third["nll_unscaled"] != second["nll_unscaled"]
 
 
 def test_a_temperature_that_does_not_exist_is_explained(data):
@@ -144,9 +185,9 @@ def test_an_interrupted_evaluation_continues(net, tmp_path, monkeypatch):
     assert evaluate(net, **given).summary() == whole.summary()
 
 
-@pytest.mark.parametrize(("data", "size", "other"), [("cifar100", 32, "imagenet-c"), ("imagenet", 224, "cifar-c")])
+@pytest.mark.parametrize(("data", "size", "other"), [("cifar100", 32, "imagenet"), ("imagenet", 224, "cifar")])
 def test_full_is_every_suite_that_fits(data, size, other):
-    left_out = {"paper", "full", "autoattack", other}
+    left_out = {"paper", "full", "autoattack", f"{other}-c", f"{other}-p"}
     assert set(resolve("full", size, data)) == set(SUITES) - left_out
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fastreg.errors import InputError, RunError
-from fastreg.evaluation import evaluate
+from fastreg.evaluation import evaluate, from_checkpoint
 from tests.fastreg.evaluation.tiny_classifier import CLASSES, MEAN, STD, tiny_images, tiny_net, to_pixels
 
 
@@ -237,3 +237,9 @@ def test_models_and_images_of_the_wrong_shape(net, data):
         evaluate(net, "clean", (images, labels - 1))
     with pytest.raises(InputError, match="arrays are not resized"):
         evaluate(net, "clean", data, size=32)
+
+
+@pytest.mark.parametrize(("option", "name"), [("val_split", "split_name"), ("image_key",) * 2, ("class_map",) * 2])
+def test_a_folder_has_no_splits_keys_or_class_map(option, name):
+    with pytest.raises(InputError, match=f"`{option}` x does not fit `data` folder:photos, which is a folder of class"):
+        from_checkpoint._open("folder:photos", None, {name: "x"})

@@ -18,11 +18,12 @@ from tests.fastreg.evaluation.tiny_classifier import MEAN, STD, tiny_images
 NAMES = ["n01440764", "n01443537", "cup", "moon", "pen", "road"]  # two of ImageNet's
 
 
-def save_run(folder, dataset="imagenet", eval_size=48, model="cifarnet"):
+def save_run(folder, dataset="imagenet", eval_size=48, model="cifarnet", **settings):
     torch.manual_seed(0)
     net = create_model(model, len(NAMES))
     config = {"dataset": dataset, "data_dir": ".", "model": model, "model_args": {}, "stem": "imagenet"}
     config |= {"num_classes": len(NAMES), "classes": NAMES, "eval_size": eval_size, "mean": MEAN, "std": STD}
+    config |= settings
     files.write_json(folder / "config.json", config)
     runs.save_checkpoint(folder / "best.pt", {"config": config, "model": net.state_dict()})
     return net.eval()
@@ -44,15 +45,24 @@ def photos(tmp_path):
     return folder
 
 
-def wanted(net, path, size=48, resize=55):
+def wanted(net, path, size=48, resize=55, interpolation=Image.Resampling.BILINEAR):
     """Probabilities by Pillow's resize and crop, and PyTorch."""
     image = Image.open(path).convert("RGB")
-    image = image.resize((resize, resize), Image.Resampling.BILINEAR)
+    image = image.resize((resize, resize), interpolation)
     low = round((resize - size) / 2)
     pixels = np.asarray(image.crop((low, low, low + size, low + size)), np.float32) / 255
     x = torch.from_numpy((pixels - np.float32(MEAN)) / np.float32(STD)).permute(2, 0, 1)[None]
     with torch.no_grad():
         return net(x).softmax(1)[0]
+
+
+def test_images_are_prepared_as_in_the_runs_validation(tmp_path, photos):
+    model = save_run(tmp_path / "run", crop_pct=0.8, interpolation="bicubic")
+    (found,) = predict(tmp_path / "run", [photos / "b.png"], device="cpu")
+    p = wanted(model, photos / "b.png", resize=60, interpolation=Image.Resampling.BICUBIC)
+    other = wanted(model, photos / "b.png")
+    assert max(found.probabilities) == pytest.approx(float(p.max()), abs=1e-5)
+    assert abs(float(p.max() - other.max())) > 1e-4
 
 
 def test_classes_and_probabilities_are_those_of_a_plain_forward_pass(net, photos):

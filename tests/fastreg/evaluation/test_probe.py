@@ -136,6 +136,11 @@ def test_programs_exported_for_a_number_of_images_are_padded_to_it(n, data):
     wanted = evaluate(tiny_net(), "clean,fgsm,pgd", data)  # of 30 images
     found = evaluate(program, "clean,fgsm,pgd", data, batch_size=n)
     assert found.summary() == pytest.approx(wanted.summary(), abs=1e-4)
+    # a restart attacks the rest of a batch, which is padded too
+    again = {"attack_restarts": 3, "epsilon": 1 / 255, "batch_size": n}
+    few = (data[0][:6], data[1][:6])
+    found = evaluate(program, "pgd", few, **again).summary()
+    assert found == pytest.approx(evaluate(tiny_net(), "pgd", few, **again).summary(), abs=1e-4)
     with pytest.raises(InputError, match=r"`batch_size`\.$") as caught:
         evaluate(program, "clean", data, batch_size=7)
     assert "Guard failed" in str(caught.value)

@@ -44,6 +44,27 @@ def test_worst_classes_and_confused_pairs(tmp_path):
     assert "<fox>" not in report.read_text()
 
 
+def test_a_class_without_images_keeps_its_row_and_column(tmp_path):
+    folder = make_run(tmp_path, "run")
+    (folder / "per_class.csv").write_text("class,images,clean\na,4,1\nb,0,0\nc,2,0\n")
+    (folder / "confusion.csv").write_text("true,predicted,images\na,a,3\na,b,1\nc,c,2\n")
+    found = classes(load_run(folder))["map"]
+    assert [row["name"] for row in found] == ["a", "b", "c"]
+    cells = [[cell["text"] for cell in row["cells"]] for row in found]
+    assert cells == [["75", "25", "0"], ["–", "–", "–"], ["0", "0", "100"]]
+
+
+def test_a_damaged_cell_does_not_spoil_the_report(tmp_path):
+    folder = make_run(tmp_path, "run")
+    write_tables(folder)
+    for file, damaged in (("per_class.csv", "cat,ten,1,3"), ("confusion.csv", "cat,cat,many")):
+        write_tables(folder)
+        text = (folder / file).read_text().splitlines()
+        (folder / file).write_text("\n".join([text[0], damaged, *text[2:]]) + "\n")
+        classes(load_run(folder))
+        assert "Clean" in write_report([folder]).read_text()
+
+
 def test_many_classes_have_no_heat_map_and_damaged_files_no_section(tmp_path):
     folder = make_run(tmp_path, "run")
     assert classes(load_run(folder)) == {}

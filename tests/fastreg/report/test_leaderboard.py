@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastreg.errors import InputError
+from fastreg.pipelines.natural_sets import NATURAL_SETS
 from fastreg.report import print_leaderboard, write_leaderboard
 from tests.fastreg.report.make_runs import Tags, make_run
 from tests.support import fastreg
@@ -86,6 +87,64 @@ def test_a_leaderboard_is_a_baseline(runs, tmp_path):
             np.log((100 - summary["imagenet_c_error"]) / summary["imagenet_c_error"]) - np.log((100 - line) / line)
         )
     assert sum(slope) == pytest.approx(0, abs=1e-9)
+
+
+# accuracies of torchvision's ResNet-50 as Taori et al. publish them: on ImageNet, and on each set
+RESNET50 = 76.13
+SHIFTED = {
+    "imagenetv2-matched-frequency": 63.21,
+    "imagenetv2-threshold0.7": 72.29,
+    "imagenetv2-top-images": 77.73,
+    "imagenet-sketch": 24.09,
+    "objectnet": 35.75,
+}
+
+
+def with_natural_sets(folder, share: float = 1.0):
+    path = folder / "scorecard.json"
+    card = json.loads(path.read_text())
+    rows = {
+        name: {"n": int(share * NATURAL_SETS[name].images), "nonfinite": 0, "error": 100 - accuracy, "ece": 5.0}
+        for name, accuracy in SHIFTED.items()
+    }
+    card["suites"]["natural"] = {"settings": {"classes": "subset"}, "wanted": list(rows), "results": rows}
+    path.write_text(json.dumps(card))
+    return with_clean_error(folder, 100 - RESNET50)
+
+
+def test_natural_sets_have_published_lines(tmp_path):
+    """ResNet-50 was one of the models that the lines go through."""
+    run = with_natural_sets(make_run(tmp_path, "r50"))
+    (board,) = write_leaderboard([run], tmp_path)
+    above = {key: own["r50"] for key, own in board.effective.items()}
+    assert len(above) == len(SHIFTED)
+    assert all(abs(value) < 1.2 for value in above.values())
+    # the line of V2 in logits, by hand: 0.9232 * ln(76.13 / 23.87) - 0.4977 = 0.5731, so 63.95 %
+    assert above["effective_imagenetv2_matched_frequency_error"] == pytest.approx(63.21 - 63.95, abs=0.01)
+    page = (tmp_path / "leaderboard.html").read_text()
+    assert "V2: 85 models of Taori et al. 2020" in page
+    assert (tmp_path / "leaderboard.csv").read_text().count("effective_") == 5
+
+
+@pytest.mark.parametrize("changed", [{"share": 0.5}, {"data": {"n": 5000}}, {"sample": True}])
+def test_published_lines_are_for_whole_sets(tmp_path, changed):
+    share = changed.pop("share", 1.0)
+    run = with_natural_sets(make_run(tmp_path, "part", **changed), share)
+    (board,) = write_leaderboard([run], tmp_path)
+    assert not board.effective
+
+
+def test_altered_figures_have_a_star_and_the_reason(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    same, other = make_run(tmp_path, "same"), make_run(tmp_path, "other", settings={"fgsm": {"epsilon": 4 / 255}})
+    rankings = write_leaderboard([same, other], tmp_path)
+    print_leaderboard(rankings)
+    printed = capsys.readouterr().out
+    rows = {name: next(line for line in printed.splitlines() if f" {name} " in line) for name in ("same", "other")}
+    assert ("80.00*" in rows["other"], "80.00*" in rows["same"]) == (True, False)
+    assert "* other: epsilon 0.01569 instead of 8/255." in printed
+    page = (tmp_path / "leaderboard.html").read_text()
+    assert page.count('<abbr title="epsilon 0.01569 instead of 8/255">*</abbr>') == 1
 
 
 def test_entries_have_robustbenchs_keys(runs, tmp_path):
