@@ -53,6 +53,8 @@ def build(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
         raise InputError(f"`fit_data` has class {rows.labels.max()}, but the model has {eval_data.classes} classes.")
     validation = _validation(eval_data, config)
     sets = find_sets(eval_data, config.ood_dir, validation.paths if validation is not None else ())
+    papers = {place for places in ood.IMAGE_SETS.values() for place in places}
+    sets = [one for one in sets if Path(one.source.root).name not in papers]  # they have conditions of their own
     apart = held_out(config, len(eval_data)) if validation is not None else None
     scorer = Scorer(eval_data, wanted, rows, validation, apart)
     compare = partial(_figures, scorer=scorer)

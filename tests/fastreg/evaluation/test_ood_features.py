@@ -235,6 +235,27 @@ def test_hyperparameters_are_chosen_on_images_that_are_not_scored(arrays, tmp_pa
         evaluate(net, SUITE, data, ood_val_dir=tmp_path / "empty", **options)
 
 
+def test_the_papers_sets_are_measured_beside_the_others(arrays, tmp_path):
+    data, _, net = arrays
+    small(tmp_path / "mine", n=2)
+    small(tmp_path / "LSUN_resize", n=3)
+    small(tmp_path / "isun", n=4)
+    card = evaluate(net, "ood-features,ood-scores", data, ood_dir=tmp_path, ood_scores="energy")
+    rows = card.results(SUITE)
+    assert {name: row["n"] for name, row in rows.items()} == {
+        "data": 60,
+        "mine": 2,
+        "lsun_resize": 3,
+        "isun": 4,
+        "gaussian": 60,
+        "uniform": 60,
+    }
+    for name in ("mine", "lsun_resize", "gaussian"):
+        found = {key: rows[name]["scores"]["energy"][key] for key in ("auroc", "aupr_in", "fpr95")}
+        other = card.results("ood-scores")[name]["scores"]["energy"]
+        assert found == pytest.approx({key: other[key] for key in found})
+
+
 class Headless(nn.Module):
     """Its last layer is a convolution."""
 
