@@ -109,9 +109,16 @@ def verify(
 
 @data.command()
 def info(name: Name, data_dir: DataDir = None, image_key: ImageKey = None, label_key: LabelKey = None) -> None:
-    """Describe a data set: folder, splits, classes, sizes, formats, fingerprint; `natural`: where its sets are had."""
+    """Describe a data set: folder, splits, classes, sizes, formats, fingerprint; of a suite's files (natural,
+    imagenet-p, cifar-p): where they are had."""
     if name == "natural":
         _print_sets(data_dir)
+        return
+    from fastreg.pipelines.sequence_sets import SEQUENCE_SETS
+
+    if name in SEQUENCE_SETS:
+        for label, text in zip(SEQUENCE_SETS[name]._fields, SEQUENCE_SETS[name]):
+            typer.echo(f"{label}: {text}")
         return
     from fastreg.pipelines.verify_data import info as describe
 

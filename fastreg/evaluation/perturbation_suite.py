@@ -91,7 +91,7 @@ def build(eval_data: EvalData, config: EvalConfig, *, suite: str) -> SuitePlan:
     # frames that move show what surrounds the center crop; images stored at their size have no surroundings
     whole = eval_data.source is not None and eval_data.source.layout == "folder"
     given = {"seed": config.seed, "constants": constants, "size": size}
-    settings = {"from": "generated", "fidelity": GENERATED, "constants": constants}
+    settings: dict[str, Any] = {"from": "generated", "fidelity": GENERATED, "constants": constants}
     settings |= {"surroundings": False} if not whole and not cifar else {}
     return SuitePlan(settings, {name: _generated(name, eval_data, whole, given) for name in names})
 
@@ -114,7 +114,10 @@ def missing(card: ScorecardData, suite: str) -> list[str]:
 
 def has_rates(card: ScorecardData, suite: str) -> bool:
     """Whether AlexNet's flip probabilities were measured on the same frames: ImageNet-P's files."""
-    return SETS[suite].videos and card.is_imagenet and card.suite_settings(suite).get("from") == "official files"
+    official = (
+        card.is_imagenet and card.data["size"] == 224 and card.suite_settings(suite).get("from") == "official files"
+    )
+    return SETS[suite].videos and official
 
 
 def totals(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
