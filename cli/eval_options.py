@@ -30,6 +30,8 @@ FLAGS: Flags = {
         "data": (str, "--data", "A data set, or folder:DIR; default: that of the training."),
         "data_dir": (Path, "--data-dir", "Root of the data set."),
         "val_split": (str, "--val-split", "Name of the split, in names of folders and shards; default: the run's."),
+        "val_share": (float, "--val-share", "This share of a set without a validation split; default: the run's."),
+        "train_split": (str, "--train-split", "Name of the split that --val-share divides; default: the run's."),
         "image_key": (str, "--image-key", "Shards: extension or column of the image."),
         "label_key": (str, "--label-key", "Shards: extension, JSON field or column of the label."),
         "class_map": (str, "--class-map", "timm, torchvision, or a file of class names and outputs."),
@@ -82,6 +84,23 @@ FLAGS: Flags = {
         "cifar_p_dir": (Path, "--cifar-p-dir", "Read CIFAR-10-P's or CIFAR-100-P's published arrays."),
         "ood_dir": (Path, "--ood-dir", "Folder of the out-of-distribution sets."),
         "odin_split": (bool, "--odin-split", "Leave out ODIN's tuning images."),
+        "ood_scores": (
+            str,
+            "--ood-scores",
+            "Scores of ood-features, joined by commas; default: all that are possible.",
+        ),
+        "ood_val_dir": (
+            Path,
+            "--ood-val-dir",
+            "Folder, or OpenOOD's list, of images on which ood-features chooses hyperparameters.",
+        ),
+        "fit_data": (
+            Path,
+            "--fit-data",
+            "Class folders of training images for scores from features; default: the data's.",
+        ),
+        "fit_images": (int, "--fit-images", "At most so many of them, balanced by class; default 50000."),
+        "feature_layer": (str, "--feature-layer", "Layer of the features; default: the last linear layer's input."),
         "seed": (int, "--seed", "Key of every random draw; default 0."),
     },
     "Result": {

@@ -15,6 +15,7 @@ from fastreg.evaluation.calibration_extended import SUITE as CALIBRATION_EXTENDE
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.natural_suite import SUITE as NATURAL
+from fastreg.evaluation.ood_features import SUITE as OOD_FEATURES
 from fastreg.evaluation.ood_scores import SUITE as OOD_SCORES
 from fastreg.evaluation.perturbation_suite import SUITES as PERTURBATION_SUITES
 from fastreg.evaluation.scorecard_data import ScorecardData
@@ -186,6 +187,7 @@ _TABLE = (
     ),
     CALIBRATION_EXTENDED,
     OOD_SCORES,
+    OOD_FEATURES,
     Suite(
         "paper",
         "everything that the paper reports for the data set",

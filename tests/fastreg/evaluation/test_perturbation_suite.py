@@ -112,7 +112,7 @@ def test_arrays_of_the_published_layout(net, tmp_path):
             evaluate(net, "cifar-p", (images, labels), cifar_p_dir=tmp_path, perturbations=name)
     with pytest.raises(InputError, match="holds none of the perturbations asked for"):
         evaluate(net, "cifar-p", (images, labels), cifar_p_dir=tmp_path, perturbations="shear")
-    with pytest.raises(InputError, match="no folder at .*drive.google.com.* has them"):
+    with pytest.raises(InputError, match=r"no folder at .*drive\.google\.com.* has them"):
         evaluate(net, "cifar-p", (images, labels), cifar_p_dir=tmp_path / "none")
 
 
