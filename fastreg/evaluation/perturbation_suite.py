@@ -28,11 +28,13 @@ from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.sequences import WholeImageBatches, sequence_condition
 from fastreg.evaluation.types import Condition, Figure, Suite, SuitePlan, Table
 from fastreg.kernels import EXTRA_PERTURBATIONS, PERTURBATIONS, perturb, perturbation_frames
+from fastreg.kernels.corruptions.constants import CONSTANTS as CORRUPTION_CONSTANTS
 from fastreg.kernels.perturbations import reads_whole_images
 from fastreg.kernels.perturbations.constants import CONSTANTS, SIZES
 
 CIFAR = tuple("spatter" if name == "snow" else name for name in PERTURBATIONS)  # as its published evaluation
 GENERATED = "uncompressed"
+OTHER_SIZES = CORRUPTION_CONSTANTS.keys() - CONSTANTS.keys()  # only corruptions have them: the nearest stand in
 
 
 class PublishedSet(NamedTuple):
@@ -83,7 +85,7 @@ def build(eval_data: EvalData, config: EvalConfig, *, suite: str) -> SuitePlan:
     if cifar != (size == corruption_suite.CIFAR_SIZE) and (cifar or eval_data.name != "imagenet"):
         raise InputError(f"{suite} does not fit {size} px images: use the suite {other}.")
     constants = config.constants
-    if constants == "auto":
+    if constants in ("auto", *OTHER_SIZES):
         constants = SIZES[min(SIZES, key=lambda side: abs(math.log(size / side)))]
     if constants not in CONSTANTS:
         known = ", ".join(CONSTANTS)
@@ -146,7 +148,8 @@ def altered(card: ScorecardData, suite: str) -> list[str]:
         )
     constants = settings.get("constants")
     if constants and SIZES.get(size) != constants:
-        messages.append(f"constants {constants}, made for {({v: k for k, v in SIZES.items()})[constants]} px")
+        side = next(side for side, name in SIZES.items() if name == constants)
+        messages.append(f"constants {constants}, made for {side} px")
     if settings.get("surroundings") is False:
         messages.append("frames that move have black borders, because the images are stored without surroundings")
     return messages
