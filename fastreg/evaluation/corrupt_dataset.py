@@ -55,6 +55,9 @@ def corrupt_dataset(
     corruptions: str | Iterable[str] = "all",
     severities: str | Iterable[int] = "all",
     split: str = "val",
+    train_split: str | None = None,
+    val_split: str | None = None,
+    val_share: float | None = None,
     data_dir: str | Path | None = None,
     size: int | None = None,
     crop_pct: float = CROP_PCT,
@@ -76,6 +79,8 @@ def corrupt_dataset(
         corruptions: "all", or names, also joined by commas.
         severities: "all", or some of 1 to 5, also joined by commas. CIFAR's arrays hold all five.
         split: "train" or "val".
+        train_split, val_split: names of the splits in the names of folders and shards.
+        val_share: the share of the training split that ``split`` "val" stands for, and "train" leaves out.
         data_dir: root of the data set named ``src``; default: as for ``open_dataset``.
         size: side of the images in pixels; default 224, CIFAR 32.
         crop_pct: ``size`` over the shorter side after the resize that precedes the center crop.
@@ -100,7 +105,8 @@ def corrupt_dataset(
     """
     if batch_size < 1:
         raise InputError(f"`batch_size` is {batch_size}: give 1 or more.")
-    eval_data = EvalData(_open(src, split, data_dir), size, crop_pct)
+    stored = {"train_split": train_split, "val_split": val_split, "val_share": val_share}
+    eval_data = EvalData(_open(src, split, data_dir, stored), size, crop_pct)
     names = (*CORRUPTIONS, *EXTRA_CORRUPTIONS) if corruptions == "all" else corruptions
     pairs = corruption_conditions(names, None if severities == "all" else severities)
     name, scale = conditions.nearest_constants(constants, eval_data.size)
@@ -220,15 +226,19 @@ def _key(name: str, severity: int) -> str:
     return f"{name}/{severity}" if severity else name
 
 
-def _open(src: Any, split: str, data_dir: str | Path | None) -> Any:
+def _open(src: Any, split: str, data_dir: str | Path | None, stored: dict[str, Any]) -> Any:
     from fastreg.pipelines import DATASETS, open_dataset
+    from fastreg.pipelines.datasets import validation_as
 
     if not isinstance(src, str | Path):
         return src
-    if str(src) in DATASETS:
-        return open_dataset(str(src), split, data_dir)
-    if data_dir is not None:
+    named = str(src) in DATASETS
+    if data_dir is not None and not named:
         raise InputError(f"`data_dir` is the root of a data set that `src` names, and {src} is a folder: leave it out.")
+    if named or any(value is not None for value in stored.values()):
+        train = {"split_name": stored["train_split"], "val_share": stored["val_share"]}
+        opened_as = train if split == "train" else validation_as({}, **stored)
+        return open_dataset(str(src) if named else "folder", split, data_dir if named else src, **opened_as)
     for name, inside in (("cifar100", "cifar-100-python"), ("cifar10", "cifar-10-batches-py")):
         if (Path(src) / inside).is_dir():
             return open_dataset(name, split, src)

@@ -20,7 +20,7 @@ from fastreg.evaluation.pixel_cache import Pixels, to_device
 from fastreg.evaluation.types import Condition, SuitePlan
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.pipelines.image import ERRORS
-from fastreg.pipelines.npy import open_npy
+from fastreg.pipelines.npy import StoredRows, open_npy
 
 OFFICIAL_SIDE = 224  # of ImageNet-C's files, in pixels
 
@@ -125,7 +125,7 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
         raise InputError(
             f"{root}/labels.npy is {labels.dtype} {list(labels.shape)}, not integers [n]: extract it again."
         )
-    labels = labels.astype(np.int64)
+    labels = labels[:].astype(np.int64)
     if not len(labels) or labels.min() < 0 or labels.max() >= eval_data.classes:
         has = f"labels from {labels.min()} to {labels.max()}" if len(labels) else "no labels"
         raise InputError(f"{root}/labels.npy has {has}, but the classes are 0 to {eval_data.classes - 1}.")
@@ -161,7 +161,7 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
                 f"{eval_data.labels[at]}: these arrays were made from another set, or in another order."
             )
         extra = {"fingerprint": digest(stacked[rows], own)}
-        found[f"{name}/{severity}"] = Condition(conditions.clean, _ArrayBatches(stacked[rows], own), n, extra)
+        found[f"{name}/{severity}"] = Condition(conditions.clean, _ArrayBatches(stacked, rows.start, own), n, extra)
     if not found:
         raise InputError(f"{root} holds none of the corruptions asked for: expected {pairs[0][0]}.npy.")
     return SuitePlan({**_origin(root), "folder": str(root), "fidelity": "dataset", "jpeg": None}, found)
@@ -197,16 +197,17 @@ def _manifest(root: Path) -> dict[str, Any] | None:
 
 
 class _ArrayBatches:
-    """This rank's every world-th block of a memory-mapped array."""
+    """This rank's every world-th block of the rows of an array that belong to ``labels``."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray):
-        self.images, self.labels = images, labels
+    def __init__(self, images: np.ndarray | StoredRows, first: int, labels: np.ndarray):
+        self.images, self.first, self.labels = images, first, labels
 
     def __call__(self, world: World, config: EvalConfig) -> Iterator[Pixels]:
         step = config.batch_size
-        for start in range(world.rank * step, len(self.images), world.size * step):
-            rows = slice(start, start + step)
-            images = torch.from_numpy(np.array(self.images[rows], order="C"))
+        for start in range(world.rank * step, len(self.labels), world.size * step):
+            rows = slice(start, min(start + step, len(self.labels)))
+            stored = self.images[self.first + rows.start : self.first + rows.stop]
+            images = torch.from_numpy(np.ascontiguousarray(stored))
             labels = torch.from_numpy(self.labels[rows])
             keys = torch.arange(start, start + len(labels))
             yield Pixels(to_device(images, world.device), to_device(labels, world.device), keys)
