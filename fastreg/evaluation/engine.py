@@ -120,6 +120,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
             batch_size=config.batch_size,
         )
         outputs, names = _match_classes(classifier, eval_data, config)
+        config = replace(config, classes=names)
         every = {"classes": "all"} if config.scored_classes == "all" and eval_data.classes < outputs else {}
         card = Scorecard(
             model={"name": config.name or type(model).__name__, "digest": classifier.digest}
@@ -138,7 +139,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         scorecard_file = ScorecardFile(path)
         _continue(card, scorecard_file)
         # raises InputError for missing files, before anything is decoded
-        plans = _plans(wanted, eval_data, replace(config, classes=names), {name.strip() for name in named})
+        plans = _plans(wanted, eval_data, config, {name.strip() for name in named})
         gradients = any(c.gradient for plan in plans.values() for c in plan.conditions.values())
         card.provenance = {**environment(), **(config.provenance or {}), "world_size": world.size}
         card.provenance["outputs"] = outputs
@@ -215,7 +216,8 @@ def _run(
     scorecard_file.probe()  # a folder that cannot be written is found before the work
 
     columns = None if classifier.module.columns is None else classifier.module.columns.tolist()
-    counts = ClassCounts(scorecard_file.path, eval_data.names, eval_data.labels, eval_data.classes, card, columns)
+    own = (eval_data.names, eval_data.labels, eval_data.classes)
+    counts = ClassCounts(scorecard_file.path, *own, card, columns, config.classes)
 
     @cache
     def pixels() -> PixelCache:  # decoded for the first condition that needs it; conditions over files do not

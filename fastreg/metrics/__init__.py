@@ -6,6 +6,7 @@ from fastreg.metrics.calibration import (
     expected_calibration_error,
     maximum_calibration_error,
     reliability_bins,
+    rms_calibration_error,
 )
 from fastreg.metrics.classification import (
     average_confidence,
@@ -38,6 +39,7 @@ __all__ = [
     "adaptive_calibration_error",
     "classwise_calibration_error",
     "maximum_calibration_error",
+    "rms_calibration_error",
     "reliability_bins",
     "fit_temperature",
     "fit_vector_scaling",
