@@ -50,6 +50,15 @@ def described(readme):
     return re.findall(r"^\| `([\w-]+)` \| .* \| .*\|$", readme.split("| file |")[0], re.MULTILINE)
 
 
+def test_each_suite_has_a_page():
+    pages = {path.stem for path in (ROOT / "docs" / "suites").glob("*.md")}
+    assert pages == {name for name, row in table.ROWS.items() if row.expands is None}
+    for name in pages:
+        text = (ROOT / "docs" / "suites" / f"{name}.md").read_text()
+        assert text.startswith(f"# {name}\n")
+        assert all(f"**{word}:**" in text for word in ("Source", "Convention", "Cost"))
+
+
 def test_suites_map_names_to_descriptions_and_the_readme_lists_them():
     assert list(SUITES) == [*table.ROWS]
     assert all(isinstance(about, str) and about for about in SUITES.values())
