@@ -158,3 +158,29 @@ def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
         return builder.fma(*values)
 
     return (types.float32(a, b, c), generate) if a == b == c == types.float32 else None
+
+
+@compiled
+def to_bfloat16(out, at, values, count):
+    """Round the first ``count`` float32 to the bits of bfloat16 (int16), to nearest even, into ``out[at:]``."""
+    bits = values.view(np.uint32)
+    for k in range(np.uint64(count)):
+        b = bits[k]
+        rounded = (b + np.uint32(0x7FFF) + ((b >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+        out[at + k] = np.int16(np.uint16(rounded if values[k] == values[k] else np.uint32(0x7FC0)))
+
+
+@compiled
+def to_float16(out, at, values, count):
+    """Round the first ``count`` float32 to the bits of float16 (int16), to nearest even, into ``out[at:]``."""
+    bits = values.view(np.uint32)
+    for k in range(np.uint64(count)):
+        sign = (bits[k] >> np.uint32(16)) & np.uint32(0x8000)
+        b = bits[k] & np.uint32(0x7FFFFFFF)
+        odd = (b >> np.uint32(13)) & np.uint32(1)
+        half = (b - np.uint32(0x38000000) + np.uint32(0xFFF) + odd) >> np.uint32(13)
+        small = np.uint32(np.int32(np.rint(min(abs(values[k]), np.float32(1)) * np.float32(2**24))))  # 2**-24 each
+        half = small if b < np.uint32(0x38800000) else half
+        half = np.uint32(0x7C00) if b >= np.uint32(0x47800000) else half
+        half = np.uint32(0x7E00) if b > np.uint32(0x7F800000) else half
+        out[at + k] = np.int16(np.uint16(half | sign))

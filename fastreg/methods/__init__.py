@@ -13,10 +13,11 @@ from fastreg.methods.alp import alp
 from fastreg.methods.alternating_flip import alternating_flip
 from fastreg.methods.augmix import augmix
 from fastreg.methods.auto_augment_policy import auto_augment_policy
-from fastreg.methods.base import Component, Method, MethodContext, as_size, join
+from fastreg.methods.base import Component, Method, MethodContext, as_size
 from fastreg.methods.cutmix import cutmix
 from fastreg.methods.cutout import cutout
 from fastreg.methods.gaussian_noise import gaussian_noise
+from fastreg.methods.join import join
 from fastreg.methods.mixup import mixup
 from fastreg.methods.mixup_cutmix import mixup_cutmix
 from fastreg.methods.no_crop_flip import no_crop_flip

@@ -1,7 +1,6 @@
 """``Method``, the interface of a training loop, and ``Component``, the contribution of one method to it.
 
-A component's ``draw`` runs on the host and returns numpy arrays by Plan field. ``join`` merges components field by
-field.
+A component's ``draw`` runs on the host and returns numpy arrays by Plan field, of one batch or of several at once.
 """
 
 from __future__ import annotations
@@ -40,16 +39,20 @@ class MethodContext(NamedTuple):
 
 
 class DrawKeys(NamedTuple):
-    """The Philox keys of one batch."""
+    """The Philox keys of N batches of B samples each."""
 
-    samples: np.ndarray  # int64 [B], indices into the data set
-    step: int
+    samples: np.ndarray  # int64 [N * B], indices into the data set, batch after batch
+    steps: np.ndarray  # int64 [N], of each batch
     epoch: int  # with the sample, the key of per-sample draws
     size: tuple[int, int]
 
-    def owner(self, scope: str) -> tuple[np.ndarray | int, int]:
-        """``(sample, step)`` of the counter: one per sample, or one for the whole batch on all GPUs."""
-        return (self.samples, self.epoch) if scope == "sample" else (0, self.step)
+    @property
+    def batch_size(self) -> int:
+        return len(self.samples) // len(self.steps)
+
+    def owner(self, scope: str) -> tuple[np.ndarray | int, np.ndarray | int]:
+        """``(sample, step)`` of the counters: one per sample, or one per batch, the same on all GPUs."""
+        return (self.samples, self.epoch) if scope == "sample" else (0, self.steps)
 
 
 class Drawn(NamedTuple):
@@ -150,131 +153,57 @@ def _recreate(recreate: Callable[[], Method], left_out: Sequence[str]) -> Method
     return recreate()._replace(**dict.fromkeys(left_out))  # type: ignore[arg-type]
 
 
-def join(context: MethodContext, components: Sequence[Component]) -> Method:
-    """Merge components into one method. Raises InputError if two of them change the same thing."""
-    if any({"partner", "box"} <= set(component.writes) for component in components):
-        components = [component.before_mixing or component for component in components]
-    _refuse_conflicts(components)
-    steps = [component for component in components if component.step is not None]
-    fields = next((component.fields for component in components if component.fields is not None), None)
-    flip = all(component.flip for component in components)
-    unmixed = [component for component in components if set(component.writes) <= {"flip", *OPERATIONS}]
-    return Method(
-        _plan_draw(context, components, flip),
-        steps[0].step if steps else None,
-        None if fields is None else _field_draw(context, fields),
-        prepare=next((component.prepare for component in components if component.prepare), None),
-        plain=_plan_draw(context, unmixed, flip),
-        crop=all(component.crop for component in components),
-        pixels=any(component.pixels for component in components),
-        attacks=any(component.attacks for component in components),
-        model={key: value for component in components for key, value in component.model.items()},
-        optimizer=next((component.optimizer for component in components if component.optimizer), None),
-        softmax=any(component.softmax for component in components),
-        fill=next((component.fill for component in components if component.writes[:1] == OPERATIONS[:1]), "black"),
-        name="+".join(component.name for component in components),
-        original={f"{one.name}_{key}": value for one in components for key, value in one.original.items()},
-        networks=next((component.networks for component in components if component.networks is not None), None),
-    )
-
-
-def _refuse_conflicts(components: Sequence[Component]) -> None:
-    for one, two in itertools.combinations(components, 2):
-        if one.step is not None and two.step is not None:
-            _refuse(one, two, "both change the training step")
-        if one.fields is not None and two.fields is not None:
-            _refuse(one, two, "both scale the model's residual branches")
-        if shared := sorted(set(one.writes) & set(two.writes)):
-            _refuse(one, two, f"both draw the plan's {' and '.join(shared)}")
-    on_pixels = next((component for component in components if component.pixels), None)
-    filled = next((component for component in components if component.mean_fill), None)
-    if on_pixels is not None and filled is not None:
-        _refuse(
-            on_pixels,
-            filled,
-            "do not fit together (one works on pixels, the other fills boxes after normalization)",
-        )
-
-
-def _plan_draw(
-    context: MethodContext, components: Sequence[Component], flip: bool
-) -> Callable[..., tuple[Plan, Targets]]:
-    """``Method.draw`` of some components."""
-
-    def draw(
-        labels: Tensor, indices: Tensor, step: int, *, epoch: int | None = None, size: Any = None
-    ) -> tuple[Plan, Targets]:
-        keys = _keys(context, indices, step, epoch, size)
-        arrays: Arrays = {}
-        lam = np.ones(len(labels), np.float32)
-        if flip:
-            word = philox.words(context.seed, 0, keys.samples, keys.epoch, "flip")[:, 0]
-            arrays["flip"] = philox.uniform(word) < 0.5
-        for component in components:
-            if component.draw is None:
-                continue
-            drawn = component.draw(keys)
-            if drawn.plan.keys() != set(component.writes):
-                raise ValueError(f"{component.name} drew {sorted(drawn.plan)} but declares {sorted(component.writes)}")
-            arrays |= drawn.plan
-            lam = lam if drawn.lam is None else drawn.lam
-        on_device = ship({**arrays, "label_weight": lam}, labels.device)
-        lam_on_device = on_device.pop("label_weight")
-        partner_labels = labels[on_device["partner"]] if "partner" in on_device else labels
-        return Plan(**on_device), Targets(labels, partner_labels, lam_on_device)
-
-    return draw
-
-
-def _field_draw(context: MethodContext, draw: Callable[[DrawKeys, int], Arrays]) -> Callable[..., dict[str, Tensor]]:
-    """``Method.fields`` of one component."""
-
-    def fields(
-        indices: Tensor, step: int, device: Any = None, *, layers: int | None = None, epoch: int | None = None
-    ) -> dict[str, Tensor]:
-        keys = _keys(context, indices, step, epoch, None)
-        return ship(draw(keys, layers or default_layers(context)), torch.device(device or "cpu"))
-
-    return fields
-
-
-def default_layers(context: MethodContext) -> int:
-    """Residual blocks of the paper's model: PyramidNet-200 on CIFAR, ResNet-50 on ImageNet."""
-    return 66 if context.cifar else 16
-
-
 def ship(arrays: Arrays, device: torch.device) -> dict[str, Tensor]:
     """Copy host arrays to ``device`` as one buffer (pinned for CUDA), asynchronously."""
-    starts = list(itertools.accumulate((-(-array.nbytes // 16) * 16 for array in arrays.values()), initial=0))
-    buffer = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=device.type == "cuda")
+    return ship_batches(arrays, 1, device)[0]
+
+
+def ship_batches(arrays: Arrays, count: int, device: torch.device) -> list[dict[str, Tensor]]:
+    """``ship`` of ``count`` batches, whose rows follow each other in each array, in one copy.
+
+    Every array of every batch begins at a multiple of 16 bytes, as kernels are specialized by that.
+    """
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    sizes = [array.nbytes // count for array in arrays.values()]
+    starts = list(itertools.accumulate((-(-size // 16) * 16 for size in sizes), initial=0))
+    buffer = torch.empty((count, starts[-1]), dtype=torch.uint8, pin_memory=device.type == "cuda")
     host = buffer.numpy()
-    for start, array in zip(starts, arrays.values()):
-        host[start : start + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    for start, size, array in zip(starts, sizes, arrays.values()):
+        host[:, start : start + size] = array.reshape(-1).view(np.uint8).reshape(count, size)
     on_device = buffer.to(device, non_blocking=True)
-    tensors = {}
+    batches: list[dict[str, Tensor]] = [{} for _ in range(count)]
     for start, (name, array) in zip(starts, arrays.items()):
-        dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
-        tensors[name] = on_device[start : start + array.nbytes].view(dtype).view(array.shape)
-    return tensors
+        typed, item = on_device.view(torch.from_numpy(np.empty(0, array.dtype)).dtype), array.itemsize
+        shape = count, len(array) // count, *array.shape[1:]
+        strides = starts[-1] // item, *(stride // item for stride in array.strides)
+        for batch, own in zip(batches, typed.as_strided(shape, strides, start // item).unbind()):
+            batch[name] = own
+    return batches
 
 
 def partners(context: MethodContext, keys: DrawKeys, operation: str) -> np.ndarray:
-    """int64 [B]: a permutation of the batch positions inside groups of 64 (the last, or only, group may be smaller).
+    """int64 [N * B]: a permutation of each batch's positions inside groups of 64 (the last may be smaller).
 
     Keyed by the step and the group's first sample.
     """
-    count = len(keys.samples)
-    position = np.arange(count)
-    first = keys.samples[position // GROUP * GROUP]
-    step = keys.owner(context.scope)[1]
+    batches, size = len(keys.steps), keys.batch_size
+    samples, position = keys.samples.reshape(batches, size), np.arange(size)
+    first = samples[:, position // GROUP * GROUP]
+    step = keys.epoch if context.scope == "sample" else keys.steps[:, None]
     words = philox.words(context.seed, position % GROUP, first, step, operation).astype(np.uint64)
-    return np.lexsort(((words[:, 0] << np.uint64(32)) | words[:, 1], position // GROUP))
+    groups = -(-size // GROUP)
+    order = np.full((batches, groups * GROUP), np.iinfo(np.uint64).max)  # the last group's rest stays at its end
+    order[:, :size] = (words[..., 0] << np.uint64(32)) | words[..., 1]
+    inside = order.reshape(batches, groups, GROUP).argsort(axis=2, kind="stable")
+    return (inside + GROUP * np.arange(groups)[:, None]).reshape(batches, -1)[:, :size].ravel()
 
 
 def per_sample(values: Any, keys: DrawKeys, dtype: Any) -> np.ndarray:
-    """Broadcast values of the batch, or of each sample, to a contiguous array [B, ...]."""
+    """Repeat values of each batch [N, ...] for its samples; values of each sample stay. Contiguous, [N * B, ...]."""
     values = np.asarray(values, dtype)
-    return np.broadcast_to(values, (len(keys.samples), *values.shape[1:])).copy()
+    if len(values) == len(keys.samples):
+        return np.ascontiguousarray(values)
+    return np.repeat(values, keys.batch_size, axis=0)
 
 
 def number(parameter: str, value: Any, low: float, high: float = np.inf, open_low: bool = False) -> float:
@@ -300,12 +229,3 @@ def as_size(size: Any) -> tuple[int, int]:
     if height < 1 or width < 1:
         raise InputError(f"`size` is {size!r}: give 1 or more pixels.")
     return int(height), int(width)
-
-
-def _keys(context: MethodContext, indices: Tensor, step: int, epoch: int | None, size: Any) -> DrawKeys:
-    samples = indices.to("cpu").numpy() if isinstance(indices, Tensor) else np.asarray(indices)
-    return DrawKeys(samples, step, step if epoch is None else epoch, context.size if size is None else as_size(size))
-
-
-def _refuse(one: Component, two: Component, why: str) -> None:
-    raise InputError(f"methods {one.name!r} and {two.name!r} {why}: train with only one of them.")

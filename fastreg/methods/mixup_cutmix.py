@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastreg.kernels import philox
-from fastreg.methods.base import Component, DrawKeys, Drawn, MethodContext, number, partners
+from fastreg.methods.base import Component, DrawKeys, Drawn, MethodContext, number, partners, per_sample
 from fastreg.methods.cutmix import mixing_box
 from fastreg.methods.mixup import mixing_weight
 
@@ -41,7 +41,7 @@ def mixup_cutmix(
     def draw(keys: DrawKeys) -> Drawn:
         sample, step = keys.owner(context.scope)
         chance = philox.uniform(np.atleast_2d(philox.words(context.seed, 0, sample, step, "mix_choice"))[:, 0])
-        blend = np.broadcast_to(chance < blended, len(keys.samples))
+        blend = per_sample(chance < blended, keys, bool)
         lam = mixing_weight(context, keys, alphas[0], probs[0])
         box, weight = mixing_box(context, keys, alphas[1], probs[1])
         plan = {

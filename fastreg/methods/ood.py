@@ -124,7 +124,7 @@ def beside(
         samples = np.arange(len(images)) if indices is None else indices.cpu().numpy()
         step = next(calls) if step is None else step
         height, width = images.shape[2:]
-        keys = DrawKeys(samples, step, step if epoch is None else epoch, (height, width))
+        keys = DrawKeys(samples, np.array([step]), step if epoch is None else epoch, (height, width))
         if gan is not None:
             outside = gan.update(model, images, uniform_divergence, weight)
         else:

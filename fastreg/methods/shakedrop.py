@@ -31,13 +31,15 @@ def shakedrop(context: MethodContext, *, gates: str = "batch") -> Component:
         raise unknown("`gates`", str(gates), GATES)
 
     def fields(keys: DrawKeys, layers: int) -> Arrays:
-        owner = keys.samples[0] + 1 if gates == "share" and len(keys.samples) else 0  # a share's first sample
-        chance = philox.uniform(philox.words(context.seed, np.arange(layers), owner, keys.step, "shakedrop_gate")[:, 0])
+        shares = gates == "share" and keys.batch_size > 0
+        owner = keys.samples[:: keys.batch_size, None] + 1 if shares else 0  # a share's first sample
+        words = philox.words(context.seed, np.arange(layers), owner, keys.steps[:, None], "shakedrop_gate")
+        chance = philox.uniform(words[..., 0])
         alpha, beta = (
             philox.field(philox.uniform, context.seed, keys.samples, layers, keys.epoch, f"shakedrop_{name}")
             for name in ("alpha", "beta")
         )
         gate = chance < np.array([survival(i, layers, 0.5) for i in range(layers)])
-        return {"gate": gate.astype(np.float32), "alpha": 2 * alpha - 1, "beta": beta}
+        return {"gate": gate.astype(np.float32).ravel(), "alpha": 2 * alpha - 1, "beta": beta}
 
     return Component("shakedrop", fields=fields, model={"shakedrop": True}, original={"gates": "share"})

@@ -43,29 +43,45 @@ def draw(samples: np.ndarray, epoch: int, *, jitter: float, lighting: float, see
     return {name: np.ascontiguousarray(value, np.float32) for name, value in drawn.items()}
 
 
-def make_color_jitter(*, jitter: float, lighting: float, seed: int) -> Callable[[Batch, int, int], Batch]:
-    """A function ``(batch, epoch, size) -> batch`` that changes colors; the batch itself if both settings are 0.
+def make_color_jitter(*, jitter: float, lighting: float, seed: int) -> Callable[..., Batch]:
+    """A function ``(batch, epoch, size, drawn=None) -> batch`` that changes colors; the same batch if both are 0.
+
+    ``drawn``: the result of ``draw`` on the device of the images, if it was drawn before.
 
     The recipe changes the colors of the crop: contrast scales around the crop's mean gray value, and black pixels from
     beyond the canvas change too. If the loader leaves cropping to ``augment`` (CIFAR, the resident loader), the images
     are therefore cropped to ``size`` pixels first, in two more launches, and the returned batch has no crops.
     """
     if not jitter and not lighting:
-        return lambda batch, epoch, size: batch
+        return lambda batch, epoch, size, drawn=None: batch
 
-    def apply(batch: Batch, epoch: int, size: int) -> Batch:
-        drawn = draw(batch.keys.to("cpu").numpy(), epoch, jitter=jitter, lighting=lighting, seed=seed)
+    def apply(batch: Batch, epoch: int, size: int, drawn: dict[str, Tensor] | None = None) -> Batch:
+        if drawn is None:
+            factors = draw(batch.keys.to("cpu").numpy(), epoch, jitter=jitter, lighting=lighting, seed=seed)
+            drawn = ship(factors, batch.images.device)
         images = batch.images if batch.crop is None else crop_images(batch.images, batch.crop, size)
-        return batch._replace(images=color_jitter(images, **ship(drawn, images.device)), crop=None)
+        return batch._replace(images=color_jitter(images, **drawn), crop=None)
 
     return apply
 
 
 def make_unclipped_augment(*, jitter: float, lighting: float, seed: int) -> Callable[..., Tensor]:
-    """A function with the arguments of ``augment`` that changes colors, without clipping, before it normalizes."""
+    """A function with the arguments of ``augment`` that changes colors, without clipping, before it normalizes.
+
+    ``drawn`` as in ``make_color_jitter``.
+    """
 
     def apply(
-        images: Tensor, plan: Plan, *, mean: Any, std: Any, dtype: torch.dtype, indices: Tensor, step: int, **more: Any
+        images: Tensor,
+        plan: Plan,
+        *,
+        mean: Any,
+        std: Any,
+        dtype: torch.dtype,
+        indices: Tensor,
+        step: int,
+        drawn: dict[str, Tensor] | None = None,
+        **more: Any,
     ) -> Tensor:
         if plan.noise is not None:
             raise InputError("`color_clip` off does not fit noise, which is clipped to [0, 1]: leave `color_clip` on.")
@@ -73,8 +89,10 @@ def make_unclipped_augment(*, jitter: float, lighting: float, seed: int) -> Call
         before = plan._replace(**dict.fromkeys(after))
         unit: dict[str, Any] = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "dtype": torch.float32}
         pixels = augment(images, before, indices=indices, step=step, **unit, **more)
-        drawn = draw(indices.to("cpu").numpy(), step, jitter=jitter, lighting=lighting, seed=seed)
-        pixels = color_jitter_unclipped(pixels, **ship(drawn, pixels.device))
+        if drawn is None:
+            factors = draw(indices.to("cpu").numpy(), step, jitter=jitter, lighting=lighting, seed=seed)
+            drawn = ship(factors, pixels.device)
+        pixels = color_jitter_unclipped(pixels, **drawn)
         erased: Tensor | float = 0.0
         if plan.erase_noise is not None:  # the noise that augment puts into a box, drawn on black images
             black = torch.zeros_like(

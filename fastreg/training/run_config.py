@@ -65,8 +65,9 @@ def make_config(
         base["reg_args"] = {}  # the recipe's are for its own methods
     if given.get("model", recipe["model"]) == recipe["model"]:
         given["model_kwargs"] = {**recipe.get("model_kwargs", {}), **given.get("model_kwargs", {})}
-    else:
+    elif recipe.get("model_kwargs"):
         base["model_kwargs"] = {}
+        messages.append(f"model_kwargs {recipe['model_kwargs']} of the recipe are for {recipe['model']} only")
     if faithful:
         original = original_settings(dataset, reg, recipe["global_batch"], world, given)
         given |= original

@@ -12,6 +12,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,15 @@ from fastreg.errors import InputError
 from fastreg.kernels import Batch, Plan, augment
 from fastreg.kernels.augmentation.operations import fill_levels
 from fastreg.log import log
+from fastreg.methods.join import plan_and_targets
 from fastreg.models import Normalized, branch_layers, set_fields
 from fastreg.pipelines import Source
-from fastreg.training import optimizer, setup
+from fastreg.training import color_jitter, optimizer, setup
 from fastreg.training.batchnorm import BatchNormStatistics
 from fastreg.training.color_jitter import make_color_jitter, make_unclipped_augment
 from fastreg.training.compiling import GRAPHS, resolve_torchcompile
 from fastreg.training.config import Config
+from fastreg.training.draws import Draws
 from fastreg.training.initial_weights import load_initial_weights
 from fastreg.training.loss import make_loss
 from fastreg.training.schedule import average_decay, learning_rate
@@ -76,6 +79,7 @@ class TrainStep:
         self.dtype = setup.DTYPES[self.precision]
         self.method = setup.build_method(config)
         colors: dict[str, Any] = {"jitter": config.color_jitter, "lighting": config.lighting, "seed": config.seed}
+        draw_colors = partial(color_jitter.draw, **colors) if config.color_jitter or config.lighting else None
         self.augment: Callable[..., torch.Tensor] = augment
         if not config.color_clip and (config.color_jitter or config.lighting):
             if self.method.pixels:
@@ -93,7 +97,7 @@ class TrainStep:
         self.model_args = setup.model_arguments(config, self.method)
         self.compile_mode = resolve_torchcompile(config, self.method, world, steps)
         self.model, self.net = setup.build_model(config, num_classes, world, self.model_args, self.compile_mode)
-        self.layers = branch_layers(self.model)
+        self.draws = Draws(self.method, branch_layers(self.model), draw_colors, world.device)
         self.ema = copy.deepcopy(self.model).eval() if config.model_ema_decay else None
         self.batchnorm = BatchNormStatistics(self.model, config.grad_accum_steps, world.size)
         if self.method.pixels:  # attacks change pixels in [0, 1], so the module that they call normalizes
@@ -106,6 +110,10 @@ class TrainStep:
             for parameter in filter(lambda one: one.requires_grad, self.model.parameters()):
                 parameter.grad = torch.zeros_like(parameter)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.precision == "fp16")
+
+    def expect(self, keys: Sequence[np.ndarray], step: int, epoch: int, size: int) -> None:
+        """Name the ``Batch.keys`` of the micro-batches to come, from step ``step`` on; they are then drawn together."""
+        self.draws.expect(keys, step, self.config.grad_accum_steps, epoch, size, self.mixing)
 
     def forward_backward(
         self, batch: Batch, step: int, micro: int, size: int, epoch: int = 0, share: float | None = None
@@ -125,9 +133,9 @@ class TrainStep:
         """
         config, method = self.config, self.method
         torch.manual_seed(micro_batch_seed(config.seed, step, self.world.rank * config.grad_accum_steps + micro))
-        draw = method.draw if self.mixing or method.plain is None else method.plain
-        plan, targets = draw(batch.labels, batch.keys, step, epoch=epoch, size=size)
-        batch = self.jitter_colors(batch, epoch, size)
+        drawn = self.draws.take(batch.keys, step, micro, epoch, size, self.mixing)
+        plan, targets = plan_and_targets(drawn["plan"], batch.labels)
+        batch = self.jitter_colors(batch, epoch, size, drawn.get("colors"))
         if batch.crop is not None:
             plan = plan._replace(crop=batch.crop)
         mean, std = ((0.0,) * 3, (1.0,) * 3) if method.pixels else (self.mean, self.std)
@@ -143,11 +151,11 @@ class TrainStep:
             indices=batch.keys,
             step=epoch,
             fill=fill_levels(method.fill, self.mean),
+            **({} if self.augment is augment else {"drawn": drawn["colors"]}),
         )
         if not config.channels_last:
             images = images.contiguous()  # convolutions would keep the channels_last layout of augment
-        if method.fields is not None:
-            set_fields(self.model, method.fields(batch.keys, step, self.world.device, layers=self.layers, epoch=epoch))
+        set_fields(self.model, drawn.get("fields", {}))
         self.batchnorm.start(micro)
         last = micro == config.grad_accum_steps - 1
         no_sync = contextlib.nullcontext() if last or self.world.size == 1 else self._ddp().no_sync()

@@ -202,7 +202,7 @@ class Trainer:
         config, global_batch = self.config, self.loader.global_batch
         if self.step >= (epoch + 1) * self.per_epoch:
             return
-        self.loader.size = train_size(config, epoch)
+        self.loader.size = size = train_size(config, epoch)
         self.train_step.mixing = not 0 < config.mixup_off_epoch <= epoch
         self.train_step.net.train()
         losses = LossBuffer(config.log_interval, self.world, self.folder / "last.pt")
@@ -211,6 +211,7 @@ class Trainer:
         title = f"epoch {epoch + 1}/{config.epochs}"
         with progress(title, self.per_epoch * global_batch, done=done) as bar:
             batches = _timed(self.loader.batches(self.step * global_batch))
+            self.train_step.expect(self.loader.coming, self.step, epoch, size)
             start = time.perf_counter()
             while self.step < (epoch + 1) * self.per_epoch:
                 start = self.advance(epoch, batches, losses, start)

@@ -20,7 +20,7 @@ from fastreg.kernels.augmentation.launch import augment_triton
 from fastreg.kernels.augmentation.operations import BLACK, apply_operations, check_operations
 from fastreg.kernels.augmentation.reference import augment_reference, draw_normals
 from fastreg.kernels.checks import check_range, check_tensor
-from fastreg.kernels.dispatch import to_device, use_triton
+from fastreg.kernels.dispatch import to_device, use_compiled, use_triton
 from fastreg.kernels.types import Plan
 
 __all__ = ["augment"]
@@ -168,7 +168,10 @@ def _augment(
         )
     if indices is not None:
         normal = draw_normals(seed, indices, step, size, device)
-    return augment_reference(images, plan, mean=mean_, std=std_, dtype=dtype, size=size, normal=normal)
+    apply = augment_reference
+    if use_compiled(images, *plan, normal):
+        from fastreg.kernels.augmentation.cpu import augment_cpu as apply
+    return apply(images, plan, mean=mean_, std=std_, dtype=dtype, size=size, normal=normal)
 
 
 # torch.compile sees one opaque operator: it has nothing to fuse. Eager calls bypass torch.library, whose bookkeeping

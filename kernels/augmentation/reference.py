@@ -16,7 +16,7 @@ from torch import Tensor
 from fastreg.kernels import philox
 from fastreg.kernels.types import Plan
 
-_BITS = 22  # precision of Pillow's fixed-point weights for 8-bit images
+BITS = 22  # precision of Pillow's fixed-point weights for 8-bit images
 
 
 def augment_reference(
@@ -99,14 +99,14 @@ def _weights(start: Tensor, length: Tensor, side: int, out: int) -> Tensor:
     taps = first[..., None] + torch.arange(int(reach.max().ceil()) * 2 + 1, device=start.device)
     weight = (1 - ((taps + 0.5 - center[..., None]) / reach[..., None]).abs()).clamp(min=0)
     weight = weight * (taps < last[..., None])
-    weight = (weight / weight.sum(-1, keepdim=True) * 2**_BITS + 0.5).floor()
+    weight = (weight / weight.sum(-1, keepdim=True) * 2**BITS + 0.5).floor()
     weight = weight * ((taps >= 0) & (taps < side))
     dense = torch.zeros(*center.shape, side, dtype=torch.float64, device=start.device)
     return dense.scatter_add_(-1, taps.clamp(0, side - 1).long(), weight)
 
 
 def _fixed_point(sums: Tensor) -> Tensor:
-    return ((sums + 2 ** (_BITS - 1)) / 2**_BITS).floor().clamp(0, 255)
+    return ((sums + 2 ** (BITS - 1)) / 2**BITS).floor().clamp(0, 255)
 
 
 def _per_sample(field: Tensor) -> Tensor:

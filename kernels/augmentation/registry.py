@@ -146,7 +146,7 @@ def _op(name: str, fields: tuple[str, ...], small, large, aot, **tolerance) -> O
     def make(device="cpu", small: bool = True) -> dict[str, Any]:
         return example(device, small_case=small)
 
-    return Op(f"augment_{name}", augment, _reference, make, _bytes, aot, **tolerance)
+    return Op(f"augment_{name}", augment, _reference, make, _bytes, aot, compiled=augment, **tolerance)
 
 
 def _rows():

@@ -17,7 +17,7 @@ REGS = [
     *(pytest.param(reg, marks=pytest.mark.slow) for reg in ("adversarial", "shakedrop", "ood_svhn")),
 ]
 # outside of the steps: the loss log, the check of the weights, validation, checkpoints
-INSIDE = ("forward_backward", "update", "draw", "advance", "augment", "ship")
+INSIDE = ("forward_backward", "update", "draw", "advance", "augment", "take", "ship_batches")
 
 
 @pytest.fixture

@@ -185,9 +185,9 @@ def test_an_interrupted_evaluation_continues(net, tmp_path, monkeypatch):
     assert evaluate(net, **given).summary() == whole.summary()
 
 
-@pytest.mark.parametrize(("data", "size", "other"), [("cifar100", 32, "imagenet-c"), ("imagenet", 224, "cifar-c")])
+@pytest.mark.parametrize(("data", "size", "other"), [("cifar100", 32, "imagenet"), ("imagenet", 224, "cifar")])
 def test_full_is_every_suite_that_fits(data, size, other):
-    left_out = {"paper", "full", "autoattack", other}
+    left_out = {"paper", "full", "autoattack", f"{other}-c", f"{other}-p"}
     assert set(resolve("full", size, data)) == set(SUITES) - left_out
 
 

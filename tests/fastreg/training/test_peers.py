@@ -172,7 +172,8 @@ def test_erased_boxes_have_timms_distribution():
     erased = theirs(torch.ones(count, 1, side, side))[:, 0] == 0
     found = [(y.min().item(), x.min().item(), len(y.unique()), len(x.unique())) for y, x in map(torch.where, erased)]
     component = random_erasing(MethodContext(size=(side, side)), prob=1.0)
-    y0, x0, y1, x1 = component.draw(DrawKeys(np.arange(count), 0, 0, (side, side))).plan["box"].T.astype(float)
+    keys = DrawKeys(np.arange(count), np.zeros(1, np.int64), 0, (side, side))
+    y0, x0, y1, x1 = component.draw(keys).plan["box"].T.astype(float)
     top, left, height, width = np.array(found, float).T
     pairs = {
         "area": ((y1 - y0) * (x1 - x0), height * width),

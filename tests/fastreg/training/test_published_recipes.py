@@ -21,7 +21,7 @@ SLOW = ("fast/imagenet/a2", "fast/imagenet/a3")  # as a1, with other numbers
 def test_a_short_run_keeps_all_settings(name, image_folders, tmp_path):
     """Eight steps; the model, images and batch are small, and the rest is the recipe's."""
     model = PUBLISHED[name]["model"]
-    own = {"model": "resnet18"}
+    own = {"model": "resnet18", "model_kwargs": PUBLISHED[name].get("model_kwargs", {})}
     if model.startswith("timm:"):
         peer("timm")
         own = {"model": model, "model_kwargs": {"img_size": 32, "depth": 1, **PUBLISHED[name]["model_kwargs"]}}
