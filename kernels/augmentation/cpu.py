@@ -1,7 +1,7 @@
 """``augment`` on the compiled CPU route: the formula of ``reference.py``, row by row, each output written once.
 
 The operations of a value are the reference's in its order, so results are equal to the bit. A band of rows stays in
-cache from bytes to output. Crop and resize make an image of bytes per thread; if partners read it too, of the batch.
+cache from bytes to output. Crop and resize make an image of bytes per thread; where partners read it, of the batch.
 Bytes per value with float32 out: 1 in (2 where a partner is blended), 4 out. Limit: a copy of the same mix, beside
 which ``benchmarks/README.md`` has the measured time.
 

@@ -27,7 +27,7 @@ from fastreg.kernels.cross_entropy.binary import mixed_binary_cross_entropy
 from fastreg.kernels.cross_entropy.forward import forward_triton
 from fastreg.kernels.cross_entropy.reference import backward_reference, forward_reference
 from fastreg.kernels.cross_entropy.weighted import weighted_cross_entropy
-from fastreg.kernels.dispatch import to_device, use_triton
+from fastreg.kernels.dispatch import to_device, use_compiled, use_triton
 from fastreg.kernels.types import Targets
 
 __all__ = ["mixed_binary_cross_entropy", "mixed_cross_entropy", "scored_cross_entropy"]
@@ -136,6 +136,8 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(loss, lse [B], total weight [], hit [B], confidence [B]); outputs that are not requested are empty."""
     run = forward_triton if use_triton(logits) else forward_reference
+    if run is forward_reference and use_compiled(logits, a, b, lam, eps):
+        from fastreg.kernels.cross_entropy.cpu import forward_cpu as run
     return run(logits, (a, b, lam, eps, smoothing), reduction, score)
 
 
@@ -152,6 +154,8 @@ def _backward(
     reduction: int,
 ) -> Tensor:
     run = backward_triton if use_triton(logits) else backward_reference
+    if run is backward_reference and use_compiled(grad, logits, a, b, lam, eps):
+        from fastreg.kernels.cross_entropy.cpu import backward_cpu as run
     return run(grad, logits, lse, total, (a, b, lam, eps, smoothing), reduction)
 
 

@@ -23,7 +23,7 @@ from fastreg.kernels.cross_entropy.binary_reference import (
     backward_reference,
     forward_reference,
 )
-from fastreg.kernels.dispatch import use_triton
+from fastreg.kernels.dispatch import use_compiled, use_triton
 from fastreg.kernels.types import Targets
 
 
@@ -99,6 +99,8 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     """(loss, divisor of the mean []); for "none" the divisor is empty."""
     run = forward_triton if use_triton(logits) else forward_reference
+    if run is forward_reference and use_compiled(logits, a, b, lam, dense, class_weight):
+        from fastreg.kernels.cross_entropy.binary_cpu import forward_cpu as run
     return run(
         logits, BinaryTargets(a, b, lam, dense, class_weight, smoothing, threshold), Shape(reduction, sum_classes)
     )
@@ -119,6 +121,8 @@ def _backward(
     reduction: int,
 ) -> Tensor:
     run = backward_triton if use_triton(logits) else backward_reference
+    if run is backward_reference and use_compiled(grad, logits, a, b, lam, dense, class_weight):
+        from fastreg.kernels.cross_entropy.binary_cpu import backward_cpu as run
     targets = BinaryTargets(a, b, lam, dense, class_weight, smoothing, threshold)
     return run(grad, logits, total, targets, Shape(reduction, sum_classes))
 

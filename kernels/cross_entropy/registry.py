@@ -89,7 +89,8 @@ def _op(name: str, triton, reference, size: str, scored: bool) -> Op:
             case["targets"] = Targets(*(t.clamp(min=0) for t in case["targets"]))
         return case
 
-    return Op(name, triton, reference, example, logit_bytes, () if scored else _AOT.get(size, ()), tolerance=5e-6)
+    aot = () if scored else _AOT.get(size, ())
+    return Op(name, triton, reference, example, logit_bytes, aot, tolerance=5e-6, compiled=triton)
 
 
 OPS = (

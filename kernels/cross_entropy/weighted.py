@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastreg.kernels.cross_entropy.weighted_kernels import backward_triton, forward_triton
 from fastreg.kernels.cross_entropy.weighted_reference import WeightedTargets, backward_reference, forward_reference
-from fastreg.kernels.dispatch import use_triton
+from fastreg.kernels.dispatch import use_compiled, use_triton
 
 
 def weighted_cross_entropy(
@@ -43,6 +43,8 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, log-sum-exp and sum of weights [2, B], divisor of the mean []); for "none" the divisor is empty."""
     run = forward_triton if use_triton(logits) else forward_reference
+    if run is forward_reference and use_compiled(logits, a, b, lam, dense, class_weight, eps):
+        from fastreg.kernels.cross_entropy.weighted_cpu import forward_cpu as run
     return run(logits, WeightedTargets(a, b, lam, dense, class_weight, eps, smoothing), reduction)
 
 
@@ -61,6 +63,8 @@ def _backward(
     reduction: int,
 ) -> Tensor:
     run = backward_triton if use_triton(logits) else backward_reference
+    if run is backward_reference and use_compiled(grad, logits, a, b, lam, dense, class_weight, eps):
+        from fastreg.kernels.cross_entropy.weighted_cpu import backward_cpu as run
     targets = WeightedTargets(a, b, lam, dense, class_weight, eps, smoothing)
     return run(grad, logits, rows, total, targets, reduction)
 
