@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from fastreg.cli import app
+from fastreg.cli.shared import ShardOption
+from fastreg.log import printable
 
 data = typer.Typer(help="Make, fetch, check and describe data sets.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -50,8 +52,10 @@ def prepare(
     on_bad_image: Annotated[str, typer.Option("--on-bad-image", help="error or skip.")] = "error",
     image_key: ImageKey = None,
     label_key: LabelKey = None,
+    shard: ShardOption = None,
 ) -> None:
     """Write a .beton file; the same command continues a stopped one."""
+    from fastreg.pipelines.beton_shards import missing_shards
     from fastreg.pipelines.prepare import write_beton
 
     made = write_beton(
@@ -67,11 +71,15 @@ def prepare(
         on_bad_image=on_bad_image,
         image_key=image_key,
         label_key=label_key,
+        shard=shard,
     )
     skipped = f", {made['skipped']:,} broken images left out" if made["skipped"] else ""
     typer.echo(
         f"{made['path']}: {made['split']} split, {made['images']:,} images, {made['bytes'] / 1e6:,.1f} MB{skipped}"
     )
+    if shard:
+        left = [] if to.exists() else missing_shards(to)
+        typer.echo(f"shards not finished: {', '.join(left)}" if left else f"all shards are finished: {to}")
 
 
 @data.command()
@@ -100,7 +108,7 @@ def verify(
 
     found = check(name, data_dir, workers, image_key=image_key, label_key=label_key)
     for where, why in found["broken"]:
-        typer.echo(f"{where}: {why}")
+        typer.echo(printable(f"{where}: {why}"))
     for how, count in found.get("scaled", {}).items():
         typer.echo(f"{count:,} images are read as {how}")
     typer.echo(f"{found['checked']:,} samples, {len(found['broken']):,} broken")
@@ -109,9 +117,17 @@ def verify(
 
 @data.command()
 def info(name: Name, data_dir: DataDir = None, image_key: ImageKey = None, label_key: LabelKey = None) -> None:
-    """Describe a data set: folder, splits, classes, sizes, formats, fingerprint; `natural`: where its sets are had."""
+    """Describe a data set: its folder, splits, classes, sizes, formats and fingerprint.
+
+    "natural" and "ood" list the sets of these suites: their sources, and the folders that are looked for.
+    """
     if name == "natural":
         _print_sets(data_dir)
+        return
+    if name == "ood":
+        from fastreg.evaluation.ood_sets import describe_sets
+
+        typer.echo(describe_sets())
         return
     from fastreg.pipelines.verify_data import info as describe
 

@@ -9,6 +9,7 @@ import typer
 
 from fastreg.cli import app
 from fastreg.cli.options import Command
+from fastreg.log import printable
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGES", help="Image files, and folders of images.")]
 
@@ -50,10 +51,11 @@ def predict(
     for one in predictions:
         done.append(one)
         if one.error:
-            typer.echo(f"fastreg: cannot read {one.image}: {one.error}.", err=True)
+            typer.echo(printable(f"fastreg: cannot read {one.image}: {one.error}."), err=True)
         elif csv is None:
             ranked = zip(one.classes, one.probabilities)
-            typer.echo(f"{one.image}: " + ", ".join(f"{name} {100 * p:.1f} %" for name, p in ranked))
+            names = ", ".join(f"{name} {100 * p:.1f} %" for name, p in ranked)
+            typer.echo(printable(f"{one.image}: {names}"))
     if csv is not None:
         text = write_csv(done, None if csv == "-" else csv)
         typer.echo(text.rstrip("\n") if csv == "-" else f"{csv}: {sum(not one.error for one in done)} images")

@@ -17,6 +17,9 @@ Severities = Annotated[str, typer.Option("--severity", "--severities", help="all
 CropPct = Annotated[
     float, typer.Option("--crop-pct", help="Size divided by the resized side; 1 leaves images of that size whole.")
 ]
+ShardOption = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Share I of N of the work, counted from 1.")
+]
 
 
 def parse_object(flag: str, text: str | None) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,19 @@ def on_startup(command: str, dirty: bool) -> None:
 
 def on_config(config: Any) -> Any:
     """Complete the navigation."""
-    sections = {"Methods": pages.method_pages(), "API": pages.api_pages()}
-    for entry in config.nav:
-        for title in sections.keys() & entry.keys():
-            entry[title] = list(sections[title])
+    sections = {"Methods": pages.method_pages(), "Suites": pages.SUITE_PAGES, "API": pages.api_pages()}
+    _complete(config.nav, sections)
     return config
+
+
+def _complete(nav: list[Any], sections: Mapping[str, Iterable[str]]) -> None:
+    """Fill the empty sections of the navigation, also inside of others."""
+    for entry in nav:
+        for title, below in entry.items() if isinstance(entry, dict) else ():
+            if title in sections and not below:
+                entry[title] = list(sections[title])
+            elif isinstance(below, list):
+                _complete(below, sections)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -34,6 +43,12 @@ def on_files(files: Files, config: Any) -> Files:
     for path, content in {**pages.all_pages(), **corruption_images.images()}.items():
         files.append(File.generated(config, path, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """A suite's page ends with its figures and its measured costs."""
+    folder, _, name = page.file.src_uri.rpartition("/")
+    return markdown + pages.suite_tables(name.removesuffix(".md")) if folder == "suites" else markdown
 
 
 def copy_packages() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import os
 import re
 import sys
@@ -34,6 +35,21 @@ PAGE_OF = {
 }
 TITLES = {"training.md": "Training", "loaders.md": "Data and loaders", "evaluation.md": "Evaluation protocol"}
 TITLES |= {"metrics.md": "Metrics", "kernels.md": "Kernels", "benchmarks.md": "Benchmarks"}
+
+SUITE_PAGES = [f"suites/{path.name}" for path in sorted((ROOT / "docs" / "suites").glob("*.md"))]
+# suite -> pattern of the cases of `fastreg bench eval` that are its conditions
+COSTS = {
+    "clean": "clean",
+    "calibration": "clean",
+    "confidence": "clean",
+    "natural": "clean",
+    "occlusion": "occlusion",
+    "fgsm": "fgsm",
+    "pgd": "pgd",
+    "autoattack": "autoattack",
+    "imagenet-c": r"\w+ 3 jpeg",
+    "cifar-c": r"\w+ 3",
+}
 
 # package -> public names; None: its __all__
 API: dict[str, tuple[str, ...] | None] = {
@@ -136,11 +152,48 @@ def api_pages() -> dict[str, str]:
 
 
 def suites() -> str:
+    """The table of suites, each with its page."""
     from fastreg.evaluation import SUITES
 
-    rows = [f"| `{name}` | {about} |" for name, about in SUITES.items()]
+    links = {name: f"[`{name}`](suites/{name}.md)" for name in SUITES if f"suites/{name}.md" in SUITE_PAGES}
+    rows = [f"| {links.get(name, f'`{name}`')} | {about} |" for name, about in SUITES.items()]
     head = ["# Suites", "", "`fastreg eval --suite NAME`; several names are joined by commas.", ""]
     return "\n".join([*head, "| suite | measures |", "|---|---|", *rows]) + "\n"
+
+
+def suite_tables(name: str) -> str:
+    """The figures of a suite, and its measured costs from the benchmark records."""
+    from fastreg.evaluation.suites import ROWS
+
+    figures = ROWS[name].figures
+    lines = ["", "## Figures", "", "| key | heading | meaning |", "|---|---|---|"]
+    lines += [f"| `{key}` | {figure.heading} | {cell(figure.meaning)} |" for key, figure in figures.items()]
+    return "\n".join([*lines, "", "## Measured cost", "", *_costs(name), ""])
+
+
+def _costs(name: str) -> list[str]:
+    """Images per second of the suite's conditions on each recorded machine, as a range."""
+    found = []
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        record = json.loads(path.read_text())
+        part = record["suites"].get("eval", {"rows": []})
+        own = [row for row in part["rows"] if row["variant"] == "fastreg" and _is_of(name, row["name"])]
+        rates = [1e6 * row["images"] / row["us"] for row in own]
+        if rates:
+            settings, machine = part["settings"], record["machine"]
+            low, high = f"{min(rates):,.0f}", f"{max(rates):,.0f}"
+            what = (
+                f"{settings['model']}, {settings['size']} px, batch {settings['batch_size']}, {settings['precision']}"
+            )
+            where = f"{machine['name']}, {machine['cores']} cores, {part['date'][:10]}"
+            found.append(f"| {where} | {what} | {low if low == high else f'{low} to {high}'} |")
+    if not found:
+        return ["Not yet measured."]
+    return ["| machine | model | images/s of a condition |", "|---|---|---:|", *found]
+
+
+def _is_of(suite: str, case: str) -> bool:
+    return suite in COSTS and re.fullmatch(f"evaluate {COSTS[suite]}", case) is not None
 
 
 def corruptions() -> str:

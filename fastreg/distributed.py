@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from fastreg.errors import InputError, RunError
 
@@ -162,3 +163,22 @@ def raise_on_all_ranks(world: World) -> Iterator[None]:
     for first in errors:
         if first is not None:
             raise first
+
+
+def gather_in_order(values: Tensor, indices: Tensor, world: World) -> Tensor:
+    """Gather the values of all ranks in the order of their indices.
+
+    Args:
+        values: [B, ...] of any ``dtype``, of this rank; an empty vector for none.
+        indices: int64 [B] on the host, positions among the values of all ranks.
+        world: this rank.
+
+    Returns:
+        [N, ...] of that ``dtype``, on the host of every rank.
+    """
+    shares: list[Any] = [(values.cpu(), indices)]
+    if world.size > 1:
+        shares = [None] * world.size
+        dist.all_gather_object(shares, (values.cpu(), indices))
+    order = torch.cat([i for _, i in shares]).argsort()
+    return torch.cat([v for v, _ in shares])[order]

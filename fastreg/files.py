@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,19 +93,43 @@ class InUseError(InputError):
 
 
 @contextmanager
-def lock(folder: Path, other: str = "`name`") -> Iterator[None]:
-    """Lock a folder for one writer. The lock ends with the process.
+def lock(folder: Path, other: str = "`name`", shard: str | None = None) -> Iterator[None]:
+    """Lock a folder for one writer, or for one writer of each shard. The lock ends with the process.
 
     Args:
         folder: created if it is missing, with its parents. Created folders are removed if nothing is written there.
         other: the parameter (in backquotes) or word that chooses another folder, for the message.
+        shard: name of the shard; writers of other shards may then have the folder at the same time.
 
     Raises:
         InUseError: another process has locked the folder. It is an InputError.
         RunError: the folder cannot be written.
     """
-    path = folder / ".lock"
     new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    path = folder / ".lock"
+    with _open_locked(path, other, shared=shard is not None) as file, ExitStack() as stack:
+        if shard is None:
+            for leftover in folder.glob(".*.tmp"):  # of a run that was killed while writing
+                leftover.unlink()
+        else:
+            own = folder / f".lock-{shard}"
+            stack.enter_context(_open_locked(own, other, shared=False))
+            stack.callback(own.unlink)
+        try:
+            yield
+        finally:
+            stack.close()
+            alone = shard is None or _locked(file, shared=False)
+            if alone and {entry.name for entry in folder.iterdir()} == {".lock"}:  # it failed before it wrote a file
+                path.unlink()
+                with suppress(OSError):  # another process has created a file there
+                    for created in new or [folder]:
+                        created.rmdir()
+
+
+def _open_locked(path: Path, other: str, shared: bool) -> IO[str]:
+    """The locked file ``path``, whose folder is created."""
+    folder = path.parent
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -116,30 +140,19 @@ def lock(folder: Path, other: str = "`name`") -> Iterator[None]:
             continue  # another process has just removed the folder, in which nothing had been written
         except OSError as error:
             raise RunError(f"cannot write to {folder}: {error.strerror}; give another folder as `output`.") from error
-        if not _locked(file):
+        if not _locked(file, shared):
             file.close()
             raise InUseError(f"{folder} is in use by another run: wait for it, or give another {other}.")
         if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-            break
+            return file
         file.close()  # the file was removed between the two calls
-    with file:
-        for leftover in folder.glob(".*.tmp"):  # of a run that was killed while writing
-            leftover.unlink()
-        try:
-            yield
-        finally:
-            if {entry.name for entry in folder.iterdir()} == {".lock"}:  # the run failed before it wrote a file
-                path.unlink()
-                with suppress(OSError):  # another process has created a file there
-                    for created in new or [folder]:
-                        created.rmdir()
 
 
-def _locked(file: IO[str]) -> bool:
+def _locked(file: IO[str], shared: bool) -> bool:
     import fcntl
 
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 from typing import TextIO
 
 log = logging.getLogger("fastreg")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and new lines
 
 
 class TerminalHandler(logging.Handler):
@@ -36,9 +38,15 @@ def write_line(stream: TextIO | None, line: str) -> None:
     if stream is None:  # Python was started with the stream closed
         return
     try:
-        print(line, file=stream, flush=True)
+        print(printable(line, stream.encoding), file=stream, flush=True)
     except (OSError, ValueError):
         _discard(stream)
+
+
+def printable(text: str, encoding: str | None = "utf-8") -> str:
+    """A text for a terminal: control characters, which would steer it, and what it cannot show are escaped."""
+    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return text.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
 
 
 def open_closed_streams() -> None:

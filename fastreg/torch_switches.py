@@ -50,6 +50,17 @@ def torch_switches(
             put_back()
 
 
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Set PyTorch's number of threads on a CPU inside a block, and restore it at its end."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _set_attribute(owner: Any, name: str, value: Any) -> Callable[[], None]:
     before = getattr(owner, name)
     setattr(owner, name, value)

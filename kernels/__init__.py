@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from fastreg.kernels.cross_entropy import mixed_binary_cross_entropy, mixed_cross_entropy, scored_cross_entropy
     from fastreg.kernels.jpeg import jpeg_round_trip
     from fastreg.kernels.modules import BatchAugment, MixedBinaryCrossEntropy, MixedCrossEntropy
+    from fastreg.kernels.perturbations import (
+        EXTRA_PERTURBATIONS,
+        PERTURBATIONS,
+        draw_perturbation_fields,
+        perturb,
+        perturbation_frames,
+    )
     from fastreg.kernels.types import Batch, Plan, Targets
 
 _EXPORTS = {
@@ -43,6 +50,13 @@ _EXPORTS = {
     ),
     "jpeg": ("jpeg_round_trip",),
     "modules": ("BatchAugment", "MixedBinaryCrossEntropy", "MixedCrossEntropy"),
+    "perturbations": (
+        "perturb",
+        "draw_perturbation_fields",
+        "perturbation_frames",
+        "PERTURBATIONS",
+        "EXTRA_PERTURBATIONS",
+    ),
     "types": ("Batch", "Plan", "Targets"),
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
@@ -67,6 +81,11 @@ __all__ = [
     "EXTRA_CORRUPTIONS",
     "C_BAR_CORRUPTIONS",
     "CORRUPTION_CATEGORIES",
+    "perturb",
+    "draw_perturbation_fields",
+    "perturbation_frames",
+    "PERTURBATIONS",
+    "EXTRA_PERTURBATIONS",
     "jpeg_round_trip",
     "BatchAugment",
     "MixedBinaryCrossEntropy",

@@ -209,7 +209,7 @@ def _open(words: np.ndarray) -> np.ndarray:
     return (words.astype(np.float64) + 0.5) * 2.0**-32
 
 
-_AT_ONCE = 1 << 16  # positions whose words are computed together, so that a permutation takes 16 bytes per position
+_AT_ONCE = 1 << 14  # positions whose words are computed together: they fit into a core's cache, and little memory
 
 
 def permutation(seed: int, n: int, step: int, operation: str, group: int | None = None, start: int = 0) -> np.ndarray:
@@ -225,7 +225,7 @@ def permutation(seed: int, n: int, step: int, operation: str, group: int | None 
         keys[first : first + _AT_ONCE] = (w[:, 0] << _HALF) | w[:, 1]
     if group is None or group >= n:
         return _sorted_positions(keys)
-    if group < _AT_ONCE // 16:
+    if group < 4096:
         return np.lexsort((keys, np.arange(n) // group))
     order = np.empty(n, np.int64)
     for first in range(0, n, group):
@@ -234,14 +234,26 @@ def permutation(seed: int, n: int, step: int, operation: str, group: int | None 
 
 
 def _sorted_positions(keys: np.ndarray) -> np.ndarray:
-    """``np.argsort(keys, kind="stable")`` without the stable sort's workspace: 8 bytes per key beside the keys."""
-    order = np.argsort(keys)
+    """``np.argsort(keys, kind="stable")`` by a sort in place: 8 bytes per key beside the keys.
+
+    The high bits of a key and its position are sorted as one number; then the runs whose high bits are equal.
+    """
+    bits = np.uint64(len(keys).bit_length())
+    low = (np.uint64(1) << bits) - np.uint64(1)
+    packed = np.arange(len(keys), dtype=np.uint64)
+    for first in range(0, len(keys), _AT_ONCE):
+        packed[first : first + _AT_ONCE] |= keys[first : first + _AT_ONCE] & ~low
+    packed.sort()
+    equal = []
     for first in range(0, len(keys) - 1, _AT_ONCE):
-        sorted_keys = keys[order[first : first + _AT_ONCE + 1]]
-        for tie in np.flatnonzero(sorted_keys[1:] == sorted_keys[:-1]) + first:
-            same = keys == keys[order[tie]]
-            first_of = int(np.searchsorted(keys, keys[order[tie]], sorter=order))
-            order[first_of : first_of + int(same.sum())] = np.flatnonzero(same)
+        high = packed[first : first + _AT_ONCE + 1] >> bits
+        equal.append(np.flatnonzero(high[1:] == high[:-1]) + first)
+    packed &= low
+    order = packed.view(np.int64)
+    ties = np.concatenate(equal) if equal else np.empty(0, np.int64)
+    for run in np.split(ties, np.flatnonzero(np.diff(ties) > 1) + 1) if len(ties) else ():
+        tied = slice(run[0], run[-1] + 2)
+        order[tied] = order[tied][np.argsort(keys[order[tied]], kind="stable")]  # sorted by position already
     return order
 
 

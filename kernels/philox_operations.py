@@ -72,4 +72,9 @@ OPERATIONS: dict[str, int] = {
     "checkerboard_cutout": 88,
     "checkerboard_grid": 89,
     "caustic_refraction": 90,
+    "gaussian_noise_frames": 91,  # of ImageNet-P; their step is the level of the noise, 1 to 3
+    "shot_noise_frames": 92,
+    "speckle_noise_frames": 93,
+    "snow_frames": 94,
+    "spatter_frames": 95,
 }

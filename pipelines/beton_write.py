@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastreg.errors import InputError, RunError
+from fastreg.files import InUseError
 from fastreg.pipelines.beton import ABOUT, ALLOCATION, CHECKSUM, FIELD, HEADER, INT, MAGIC, RAW, RGB, SAMPLE, VERSION
 
 PAGE = 8 << 20  # FFCV's default page size in bytes; doubled until the largest sample fits
@@ -71,7 +72,7 @@ class BetonWriter:
             self._journal = open(self._log, "a+b")  # noqa: SIM115
             fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
+            raise InUseError(
                 f"{path} is being written by another process: wait for it, or set `to` to another file."
             ) from None
         except OSError as error:

@@ -69,6 +69,7 @@ def find(name: str, data_dir: str | Path | None = None) -> Path | str:
         if is_address(text) or (is_pattern(text) and not root.exists()):
             return text
         if not root.exists():
+            _require_finished(root)
             raise InputError(
                 f"no {name} data at {root}: it does not exist; correct `data_dir`, or leave it out to read "
                 f"$FASTREG_DATA/{name} or ./data/{name}{ways}."
@@ -169,10 +170,36 @@ def stored_as(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: settings.get(name) for name in names}
 
 
-def validation_as(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of ``open_dataset`` with which the validation set of a run is opened again."""
-    split = "train_split" if settings.get("val_share") else "val_split"
+def validation_as(settings: Mapping[str, Any], **given: Any) -> dict[str, Any]:
+    """The keyword arguments of ``open_dataset`` with which the validation set of a run is opened again.
+
+    Args:
+        settings: Those of the run; empty for other data.
+        given: Values other than the run's, None for the run's: ``train_split``, ``val_split``, ``val_share`` and what
+            ``open_dataset`` takes.
+
+    Raises:
+        InputError: ``val_split`` with ``val_share`` or ``train_split``, or ``train_split`` without ``val_share``.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    named = given.get("val_split")
+    if named is not None and given.keys() & {"val_share", "train_split"}:
+        raise InputError(f"`val_share` divides the training split, and `val_split` is {named}: give one.")
+    settings = {**settings, **({"val_share": None} if named is not None else {}), **given}
+    if settings.get("val_share") is None and "train_split" in given:
+        raise InputError(
+            f"`train_split` {given['train_split']} is the split that `val_share` divides: give `val_share` too, or "
+            "`val_split` for a whole split."
+        )
+    split = "val_split" if settings.get("val_share") is None else "train_split"
     return {**stored_as(settings), "split_name": settings.get(split)}
+
+
+def _require_finished(path: Path) -> None:
+    """Raise InputError for a ``.beton`` file of which only shards exist."""
+    from fastreg.pipelines.beton_shards import check_finished
+
+    check_finished(path)
 
 
 def _require_no_validation(root: Path | str, split_name: str | None, val_share: float) -> None:
@@ -181,7 +208,8 @@ def _require_no_validation(root: Path | str, split_name: str | None, val_share: 
     train, val = find_split(root, "train", called=split_name), find_split(root, "val")
     if val.kind and (val.path, val.files) != (train.path, train.files):
         raise InputError(
-            f"{root} has a validation split ({val.files[0].name if val.files else val.path}): leave out `val_share`."
+            f"{root} has a validation split ({val.files[0].name if val.files else val.path}): leave out `val_share`, "
+            "or give the split's name as `val_split`."
         )
 
 
@@ -225,6 +253,7 @@ def _open(
         raise InputError(f"`data_dir` {root} stands for no {split_name or split} data: correct it.")
     if split_name is not None:
         raise InputError(f"{root} has no split {split_name!r}: give the name of a folder or of shards in it.")
+    _require_finished(root / f"{split}.beton")
     return FolderSource(root, name, split, spec, folder=root if bare and root.is_dir() else None, **folders)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ _KNOWN = frozenset([*EXTENSIONS, *(one.upper() for one in EXTENSIONS)])  # a fas
 VERSION = 1
 INDEX = ".fastreg-files"
 SMALL = 4096  # images: smaller sets are listed in milliseconds, and have no index; their sizes enter the fingerprint
+TEXT = 1 << 18  # bytes of names that are measured together
 TICK_NS = 2_000_000_000  # coarsest modification times of common file systems
 
 
@@ -120,49 +122,62 @@ def _unchanged(base: Path, times: dict[str, int]) -> bool:
 
 
 def _list(base: Path, classes: list[str]) -> FileList:
-    folders, labels, counts, blobs, lengths = [], [], [], [], []
+    folders, labels, counts, starts, texts, blobs, lengths = [], [], [], [], [], [], []
     times: dict[str, int] = {}
     digest = hashlib.sha256(b"\0".join(name.encode() for name in classes))
     for label, name in enumerate(classes):
-        below = dict(_walk(os.path.join(base, name), name, times))
-        if not any(below.values()):
+        below = sorted(_walk(os.path.join(base, name), name, f"{label}/", times))
+        if not any(files for _, _, files, _ in below):
             raise InputError(
                 f"class folder {base / name} has no images ({', '.join(EXTENSIONS)}): fill it, or remove it from every "
                 "split."
             )
-        for folder in sorted(below):
-            files = sorted(below[folder])
+        for folder, start, files, text in below:
             if not files:
                 continue
-            start = f"{label}{folder[len(name) :]}/"
             try:
-                joined = np.frombuffer("\0".join([*files, ""]).encode(), np.uint8)
+                texts.append(text.encode())
             except UnicodeEncodeError:
                 for file in files:
                     f"{start}{file}".encode()  # raises it again, for one file
-            digest.update(f"{start}{f'{chr(0)}{start}'.join(files)}\0".encode())
-            stops = np.flatnonzero(joined == 0)
             folders.append(folder)
             labels.append(label)
             counts.append(len(files))
-            blobs.append(joined[joined != 0])
-            lengths.append(np.diff(stops, prepend=-1) - 1)
-    ends = np.cumsum(np.concatenate(lengths))
+            starts.append(len(start.encode()))
+            blobs.append("".join(files).encode())
+        if label == len(classes) - 1 or sum(map(len, texts)) > TEXT:  # small folders are measured together
+            together = b"".join(texts)
+            digest.update(together)
+            stops = np.flatnonzero(np.frombuffer(together, np.uint8) == 0)
+            paths = np.diff(stops, prepend=-1) - 1
+            lengths.append((paths - np.repeat(starts, counts[-len(starts) :])).astype(np.uint16))
+            texts, starts = [], []
+    ends = np.cumsum(np.concatenate(lengths), dtype=np.int64)
     return FileList(
         tuple(classes),
         tuple(folders),
         np.array(labels, np.int32),
         np.concatenate([[0], np.cumsum(counts)]),
         ends.astype(np.uint32 if ends[-1] < 1 << 32 else np.uint64),
-        np.concatenate(blobs),
+        np.frombuffer(b"".join(blobs), np.uint8),
         digest.hexdigest(),
         times,
     )
 
 
-def _walk(path: str, folder: str, times: dict[str, int]) -> Iterator[tuple[str, list[str]]]:
-    """(folder, names of its images) of a folder and all below it; d_type saves a stat per file."""
-    times[folder] = os.stat(path).st_mtime_ns
+def _walk(path: str, folder: str, start: str, times: dict[str, int]) -> Iterator[tuple[str, str, list[str], str]]:
+    """A folder and all below it, without a stat per file: folder, ``start``, sorted names of its images, their text.
+
+    The text has ``start`` (label and subfolder), a name and a null for each image; it is hashed.
+    """
+    status = os.stat(path)
+    times[folder] = status.st_mtime_ns
+    if status.st_nlink == 2:  # no folders in it (1: the file system does not count them)
+        files = sorted(os.listdir(path))
+        text = f"\0{start}".join(files)
+        if _are_images(files, f"{text}\0"):
+            yield folder, start, files, f"{start}{text}\0"
+            return
     files = []
     with os.scandir(path) as entries:
         for entry in entries:
@@ -170,10 +185,22 @@ def _walk(path: str, folder: str, times: dict[str, int]) -> Iterator[tuple[str, 
             if name[0] == ".":
                 continue
             if entry.is_dir():
-                yield from _walk(entry.path, f"{folder}/{name}", times)
+                yield from _walk(entry.path, f"{folder}/{name}", f"{start}{name}/", times)
             elif name[name.rfind(".") :] in _KNOWN or name.lower().endswith(EXTENSIONS):
                 files.append(name)
-    yield folder, files
+    files.sort()
+    text = f"\0{start}".join(files)
+    yield folder, start, files, f"{start}{text}\0"
+
+
+def _are_images(names: list[str], text: str) -> bool:
+    """Whether sorted names, joined in a text, have usual extensions, and none begins with a dot."""
+    dot = bisect_left(names, ".")
+    if not names or names[min(dot, len(names) - 1)][0] == ".":
+        return False
+    first = os.path.splitext(names[0])[1]
+    left = len(names) - (text.count(f"{first}\0") if first in _KNOWN else 0)
+    return left == 0 or left == sum(text.count(f"{one}\0") for one in _KNOWN if one != first)
 
 
 def packed(files: FileList) -> Iterator[bytes]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ class Loader:
         order: The Order.
         size: Output pixels per side; may be set between epochs.
         resize: Evaluation: shorter side after the resize, as a multiple of ``size``; may be set between epochs.
-        requests: The micro-batches of the valid iterator, from its first on.
+        coming: The keys of the micro-batches of the valid iterator, from its first on.
         skipped: Indices of the samples left out as broken.
     """
 
@@ -48,7 +50,7 @@ class Loader:
     ):
         self.name, self.why, self.source, self.order = name, why, source, order
         self.size, self.resize = size, resize
-        self.requests: Sequence[BatchRequest] = ()
+        self.coming: Sequence[np.ndarray] = ()
         self.skipped: set[int] = set()
         self._decoder, self._staging, self._order_of = decoder, staging, OrderAhead(order)
         self._live: Generator[Decoded] | None = None  # the decoder's generator behind the one valid iterator
@@ -78,22 +80,40 @@ class Loader:
             InputError: ``position`` is not between two micro-batches, or the iterator is no longer valid.
             RunError: An image cannot be decoded (and broken images are not skipped); the message names it.
         """
-        requests = [
-            BatchRequest(epoch, keys, self.size, self.resize)
-            for epoch, keys in self.order.batches(position, self._order_of)
-        ]
+        pending: deque[BatchRequest] = deque()  # those that the decoder has and the consumer has not
+        coming = self.order.micro_batches(position, self._order_of)
+        size, resize = self.size, self.resize
+
+        def requests() -> Iterator[BatchRequest]:
+            for keys in coming:
+                if len(keys):
+                    pending.append(BatchRequest(coming.epoch, keys, size, resize))
+                    yield pending[-1]
+
         with self._turn:
             self._end()
-            self._live = decoding = self._decoder.run(iter(requests))
-            self.requests = requests
-        return self._batches(requests, decoding)
+            self._live = decoding = self._decoder.run(requests())
+            self.coming = coming
+        return self._batches(coming.epoch, len(coming) // 2, pending, decoding)
 
-    def _batches(self, requests: Sequence[BatchRequest], decoding: Generator[Decoded]) -> Iterator[Batch]:
+    def _batches(
+        self, epoch: int, half: int, pending: deque[BatchRequest], decoding: Generator[Decoded]
+    ) -> Iterator[Batch]:
         try:
-            for number, request in enumerate(requests):
-                if 2 * number == len(requests) or 2 * number == len(requests) - 1:  # not before the first batches
-                    self._order_of.prepare(request.epoch + 1)
-                batch = self._batch(request, decoding)
+            for number in count():
+                if number == half:  # not before the first batches
+                    self._order_of.prepare(epoch + 1)
+                with self._turn:
+                    if self._live is not decoding:
+                        raise InputError(
+                            "this iterator is no longer valid: the loader was closed or asked for other batches, and "
+                            "it supports one iterator at a time; make a second loader."
+                        )
+                    decoded = next(decoding, None)
+                    batch = None if decoded is None else self._batch(pending.popleft(), decoded)
+                if decoded is None:
+                    break
+                del decoded
                 if batch is not None:
                     yield batch
                     del batch  # leaves the consumer the only reference, so that the buffer can be reused
@@ -102,32 +122,26 @@ class Loader:
                 if self._live is decoding:
                     self._end()
 
-    def _batch(self, request: BatchRequest, decoding: Generator[Decoded]) -> Batch | None:
-        """The next batch; None if none of its images could be decoded, which only evaluation accepts."""
-        with self._turn:
-            if self._live is not decoding:
-                raise InputError(
-                    "this iterator is no longer valid: the loader was closed or asked for other batches, and it "
-                    "supports one iterator at a time; make a second loader."
-                )
-            images, boxes, bad = next(decoding)
-            keys, indices = request.keys, request.indices
-            if bad:
-                self.skipped.update(indices[list(bad)].tolist())
-                rows = np.setdiff1d(np.arange(len(indices)), bad)
-                if len(rows) == 0:
-                    # a skipped training step would shift the position, and other ranks would wait
-                    if self.order.train or len(self.skipped) == len(self.source):
-                        raise RunError(
-                            f"no image of a batch of {len(indices)} could be decoded (first: "
-                            f"{self.source.describe(int(indices[0]))}), and a whole batch cannot be skipped: "
-                            f"run `fastreg data verify`."
-                        )
-                    return None
-                images, keys = images[torch.from_numpy(rows).to(images.device)], keys[rows]
-                boxes = None if boxes is None else boxes[rows]
-            labels = self.source.labels[philox.split_keys(keys)[0]]
-            return self._staging.batch(images, labels, keys, boxes)
+    def _batch(self, request: BatchRequest, decoded: Decoded) -> Batch | None:
+        """A decoded batch; None if none of its images could be decoded, which only evaluation accepts."""
+        images, boxes, bad = decoded
+        keys, indices = request.keys, request.indices
+        if bad:
+            self.skipped.update(indices[list(bad)].tolist())
+            rows = np.setdiff1d(np.arange(len(indices)), bad)
+            if len(rows) == 0:
+                # a skipped training step would shift the position, and other ranks would wait
+                if self.order.train or len(self.skipped) == len(self.source):
+                    raise RunError(
+                        f"no image of a batch of {len(indices)} could be decoded (first: "
+                        f"{self.source.describe(int(indices[0]))}), and a whole batch cannot be skipped: "
+                        f"run `fastreg data verify`."
+                    )
+                return None
+            images, keys = images[torch.from_numpy(rows).to(images.device)], keys[rows]
+            boxes = None if boxes is None else boxes[rows]
+        labels = self.source.labels[philox.split_keys(keys)[0]]
+        return self._staging.batch(images, labels, keys, boxes)
 
     def _end(self) -> None:
         """Drop all pending work of the valid iterator, so that it does not reach the next iterator."""

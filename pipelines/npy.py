@@ -4,26 +4,52 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 
-from fastreg.errors import InputError
+from fastreg.errors import InputError, RunError
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER = 10_000  # bytes, numpy's own limit
 _NUMBER = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")  # bool, integers, floats
 
 
-def open_npy(path: str | Path) -> np.ndarray:
-    """Map a ``.npy`` file into memory, read-only.
+class StoredRows:
+    """The rows of a ``.npy`` file in C order, read when they are sliced.
+
+    A memory map would end the process with SIGBUS if the file became shorter.
+
+    Attributes:
+        dtype, shape, ndim: As of an array.
+    """
+
+    def __init__(self, path: str | Path, dtype: np.dtype, shape: tuple[int, ...], offset: int):
+        self.path, self.dtype, self.shape, self.ndim, self._offset = path, dtype, shape, len(shape), offset
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        first, stop, _ = rows.indices(len(self))
+        each = math.prod(self.shape[1:])
+        count, offset = max(0, stop - first) * each, self._offset + first * each * self.dtype.itemsize
+        found = np.fromfile(self.path, self.dtype, count, offset=offset)
+        if len(found) < count:
+            raise RunError(f"{self.path} was cut to {os.path.getsize(self.path):,} bytes while in use: restore it.")
+        return found.reshape(-1, *self.shape[1:])
+
+
+def open_npy(path: str | Path) -> np.ndarray | StoredRows:
+    """Open a ``.npy`` file.
 
     Args:
         path: The file. Arrays of numbers are read, of any shape; object arrays are not.
 
     Returns:
-        The array, backed by the file.
+        The rows, which are read when they are sliced; a number, an empty array or one in Fortran order as an array.
 
     Raises:
         InputError: The file is missing, or not such an array; the message names it.
@@ -36,7 +62,9 @@ def open_npy(path: str | Path) -> np.ndarray:
             raise ValueError(f"its header describes {math.prod(shape) * dtype.itemsize:,} bytes and {size:,} follow")
         if size == 0:
             return np.empty(shape, dtype)
-        return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
+        if shape and not fortran:
+            return StoredRows(path, dtype, shape, offset)
+        return np.fromfile(path, dtype, offset=offset).reshape(shape, order="F")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path} cannot be read as an array ({why}): extract it again.") from None

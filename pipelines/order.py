@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -164,14 +165,19 @@ class Order:
     def batches(
         self, position: int = 0, order_of: Callable[[int], np.ndarray] | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
+        """``micro_batches`` with their epoch, without those that have no samples."""
+        found = self.micro_batches(position, order_of)
+        return ((found.epoch, keys) for keys in found if len(keys))
+
+    def micro_batches(self, position: int = 0, order_of: Callable[[int], np.ndarray] | None = None) -> MicroBatches:
         """This rank's micro-batches from a position to the end of that epoch.
 
         Args:
             position: Samples of all ranks since epoch 0; it must be between two micro-batches.
             order_of: ``epoch``, or a function that knows its result.
 
-        Yields:
-            The epoch and the sample keys, int64 [b], of the next micro-batch.
+        Returns:
+            The sample keys of each micro-batch, int64 [b]. The last ones of an evaluation may have none on some ranks.
 
         Raises:
             InputError: ``position`` is negative or inside a micro-batch.
@@ -183,18 +189,40 @@ class Order:
                 f"resume with the batch size and world size of the run."
             )
         epoch, offset = divmod(position, self.samples_per_epoch)
-        order = (order_of or self.epoch)(epoch)
-        for k in range(offset // micro, self.steps_per_epoch * self.accumulate):
-            step, micro_batch = divmod(k, self.accumulate)
-            share = self.rank * self.accumulate + micro_batch
-            start = step * self.global_batch + share * self.batch_size
-            stop = start + self.batch_size
-            if self.partial and step == self.steps_per_epoch - 1:
-                shares = self.accumulate * self.world
-                start, stop = (step * self.global_batch + self.partial * k // shares for k in (share, share + 1))
-            keys = order[start:stop]
-            if len(keys):
-                yield epoch, keys
+        return MicroBatches(self, epoch, offset // micro, (order_of or self.epoch)(epoch))
+
+    def share(self, k: int) -> slice:
+        """The part of an epoch's order that is this rank's micro-batch ``k`` of the epoch."""
+        step, micro_batch = divmod(k, self.accumulate)
+        share = self.rank * self.accumulate + micro_batch
+        start = step * self.global_batch + share * self.batch_size
+        if self.partial and step == self.steps_per_epoch - 1:
+            shares, first = self.accumulate * self.world, step * self.global_batch
+            return slice(*(first + self.partial * k // shares for k in (share, share + 1)))
+        return slice(start, start + self.batch_size)
+
+
+class MicroBatches(Sequence[np.ndarray]):
+    """The sample keys of a rank's micro-batches, cut from the epoch's order when they are read.
+
+    Args:
+        order: The Order.
+        epoch: Their epoch.
+        first: Number of the first of them in the epoch.
+        keys: ``order.epoch(epoch)``.
+    """
+
+    def __init__(self, order: Order, epoch: int, first: int, keys: np.ndarray):
+        self.epoch, self._order, self._keys = epoch, order, keys
+        self._numbers = range(first, order.steps_per_epoch * order.accumulate)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, which: Any) -> Any:
+        if isinstance(which, slice):
+            return [self._keys[self._order.share(k)] for k in self._numbers[which]]
+        return self._keys[self._order.share(self._numbers[which])]
 
 
 class OrderAhead:

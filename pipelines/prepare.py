@@ -13,6 +13,7 @@ from PIL import Image
 from fastreg.errors import InputError, RunError, unknown
 from fastreg.pipelines.address import is_address, is_pattern, normalized
 from fastreg.pipelines.beton import JPEG, BetonSource
+from fastreg.pipelines.beton_shards import join_shards, shard_path
 from fastreg.pipelines.beton_write import MAX_SIDE, BetonWriter, Encoded, raw_bytes
 from fastreg.pipelines.datasets import DATASETS, SPLITS, open_dataset, split_named
 from fastreg.pipelines.decode_pillow import eval_crop
@@ -21,6 +22,7 @@ from fastreg.pipelines.image import ERRORS, header, pixels, reason
 from fastreg.pipelines.source import FolderSource, Source
 from fastreg.pipelines.storage import find_split
 from fastreg.progress import progress
+from fastreg.shard import Shard, parse_shard
 
 
 def write_beton(
@@ -37,6 +39,7 @@ def write_beton(
     on_bad_image: str = "error",
     image_key: str | None = None,
     label_key: str | None = None,
+    shard: str | Shard | None = None,
 ) -> dict[str, Any]:
     """Write one split of a data set as a ``.beton`` file that fastreg and FFCV read.
 
@@ -54,12 +57,15 @@ def write_beton(
         workers: Threads; None: this process's share of the cores.
         on_bad_image: ``"error"``, or ``"skip"`` to leave broken images out.
         image_key, label_key: As for ``open_dataset``.
+        shard: "I/N", I from 1 to N: write the I-th of N runs of consecutive samples to a file beside ``to``. The last
+            of N such calls to finish joins these files into ``to``, with the bytes that one call without ``shard``
+            writes.
 
     Returns:
-        {"path", "split", "images", "bytes", "skipped"}.
+        {"path", "split", "images", "bytes", "skipped"} of ``to``, or of the shard's file.
 
     Raises:
-        InputError: An argument is unusable, or ``to`` was made from other data or settings.
+        InputError: An argument is unusable, or ``to`` or a shard was made from other data or settings.
         RunError: An image is broken, a file cannot be read, or the disk is full.
     """
     to, text = Path(to), normalized(source_dir)
@@ -86,6 +92,9 @@ def write_beton(
         raise InputError(f"{name} is read whole into memory: use it as it is, without preparing it.")
     if raw is not None:
         max_res, jpeg_prob, quality = None, 0.0, None
+    shard = parse_shard(shard)
+    if shard and shard.count > len(source):
+        raise InputError(f"`shard` is {shard}, but there are {len(source)} images: give a smaller N.")
     settings = {
         "max_res": max_res,
         "jpeg_prob": float(jpeg_prob),
@@ -96,7 +105,20 @@ def write_beton(
     }
     if to.exists():
         images = _finished(to, name, split, settings)
+        if shard:
+            shard_path(to, shard).unlink(missing_ok=True)
         return _made(to, split, images, len(source) - images)
+    about = {**settings, "classes": list(source.classes), "sample": source.is_sample}
+    side = raw or max_res or 4096
+    whole, room, rows = to, (len(source), 3 * side * side), range(len(source))
+    if shard:
+        to, rows = shard_path(to, shard), shard.rows(len(source))
+        if to.exists():
+            images = _finished(to, name, split, {**settings, "shard": str(shard)})
+            made = _made(to, split, images, len(rows) - images)
+            join_shards(whole, name, split, shard.count, settings, about, room)
+            return made
+        settings, about = settings | {"shard": str(shard)}, about | {"shard": str(shard)}
 
     def encode(request: BatchRequest, first: int, stop: int) -> list[Encoded | None]:
         done: list[Encoded | None] = []
@@ -112,16 +134,15 @@ def write_beton(
         return done
 
     pool = DecodePool(worker_count(workers))
-    side = raw or max_res or 4096
-    writer = BetonWriter(to, settings, len(source), 3 * side * side)
-    begun = writer.next
-    requests = (BatchRequest(0, np.arange(a, min(a + 64, len(source)))) for a in range(begun, len(source), 64))
+    writer = BetonWriter(to, settings, *room)
+    begun = max(writer.next, rows.start)
+    requests = (BatchRequest(0, np.arange(a, min(a + 64, rows.stop))) for a in range(begun, rows.stop, 64))
 
     def start(request: BatchRequest) -> Any:
         return request, pool.map_chunks(request, encode)
 
     try:
-        with progress(f"prepare {to.name}", len(source), done=begun) as bar:
+        with progress(f"prepare {to.name}", len(rows), done=begun - rows.start) as bar:
             for request, futures in look_ahead(requests, start, 2, lambda started: cancel_all(started[1])):
                 try:
                     samples = [sample for future in futures for sample in future.result()]
@@ -131,7 +152,6 @@ def write_beton(
                     if sample is not None:
                         writer.add(index, int(source.labels[index]), sample)
                 bar.advance(len(samples))
-        about = {**settings, "classes": list(source.classes), "sample": source.is_sample}
         writer.finish(about)
     except OSError as error:
         raise RunError(
@@ -140,7 +160,11 @@ def write_beton(
     finally:
         writer.close()
         pool.close()
-    return _made(to, split, len(writer.records), len(source) - len(writer.records))
+    made = _made(to, split, len(writer.records), len(rows) - len(writer.records))
+    if shard:
+        plain = ({key: value for key, value in given.items() if key != "shard"} for given in (settings, about))
+        join_shards(whole, name, split, shard.count, *plain, room)
+    return made
 
 
 def _open(name: str, split: str, root: Path | str, **keys: Any) -> Source:

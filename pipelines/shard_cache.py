@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +64,7 @@ class ShardCache:
         if not is_address(shard.path):
             return Path(shard.path)
         key = hashlib.sha256(f"{shard.path}\0{shard.size}\0{shard.token}".encode()).hexdigest()[:20]
-        path = self.folder / f"{key}-{shard.name[-80:]}"
+        path = self.folder / (key + "-" + re.sub("[^!-.0-~]", "_", shard.name)[-80:])
         try:
             os.utime(path)  # the time of use
             return path
@@ -107,7 +108,8 @@ class ShardCache:
                     raise
                 continue
             try:
-                data = os.pread(descriptor, size, offset)
+                there = max(0, os.fstat(descriptor).st_size - offset)
+                data = os.pread(descriptor, min(size, there), offset)  # memory for bytes that are there
             finally:
                 os.close(descriptor)
             if len(data) != size:
@@ -125,8 +127,12 @@ class ShardCache:
             if 0 <= shard.size < done:
                 partial.unlink()
                 done = 0
+            most = shard.size if shard.size >= 0 else self.limit
             for block in remote.blocks(shard.path, done, BLOCK):
                 done += self._append(partial, block)
+                if done > most:  # it might never end
+                    partial.unlink()
+                    raise ConnectionError(f"it sends more than {most:,} bytes")
             if shard.size >= 0 and done != shard.size:
                 raise ConnectionError(f"it stopped at {done:,} of {shard.size:,} bytes")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from fastreg.pipelines.source import MAX_CLASSES, Dataset
 from fastreg.progress import progress
 
 VERSION = 1
+MAX_LIST = 1 << 26  # bytes of classes.txt
 PER_SHARD = 4  # samples of each shard whose bytes enter the set's fingerprint
 
 
@@ -146,9 +148,12 @@ def _class_list(shard: Shard, cache: ShardCache) -> list[str]:
     if listed is None:
         return []
     try:
-        return cache.local_path(listed).read_text("utf-8").splitlines()[:MAX_CLASSES]
-    except (OSError, UnicodeDecodeError) as error:
+        if listed.size > MAX_LIST:
+            raise ValueError(f"it has {listed.size:,} bytes")
+        names = cache.local_path(listed).read_text("utf-8-sig").rstrip().splitlines()
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path} as a list of class names ({error}): correct or remove it.") from None
+    return names[:MAX_CLASSES]
 
 
 def _numbered(
@@ -160,6 +165,11 @@ def _numbered(
     if kinds == {str}:
         classes = listed or sorted({str(label) for one in scanned for label in one.labels})
         number = {name: k for k, name in enumerate(classes)}
+        if len(number) < len(classes):
+            twice = next(name for name, count in Counter(classes).items() if count > 1)
+            raise InputError(
+                f"classes.txt beside {shards[0].path} has {twice!r} twice, and labels are names: correct it."
+            )
         for shard, one in zip(shards, scanned):
             strange = next((label for label in one.labels if label not in number), None)
             if strange is not None:
@@ -206,7 +216,7 @@ def _load(path: Path, key: str, shards: int) -> ShardIndex | None:
             where = np.frombuffer(file.read(16 * n), "<i8").reshape(n, 2)
             labels = np.frombuffer(file.read(8 * n), "<i8")
             classes = tuple(map(str, about["classes"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     sound = shard.min() >= 0 and shard.max() < shards and where.min() >= 0
     sound = sound and labels.min() >= 0 and labels.max() < len(classes)

@@ -103,15 +103,15 @@ def _text(field: bytes) -> str:
 
 def _records(content: bytes) -> dict[str, str]:
     """The records of a pax header: "length key=value\\n" each."""
-    found = {}
-    while content.strip(b"\0"):
-        length = content.partition(b" ")[0]
+    found, at, content = {}, 0, content.rstrip(b"\0")
+    while at < len(content):
+        length = content[at : at + 9].partition(b" ")[0]
         count = int(length) if length.isdigit() and len(length) < 8 else 0
-        if not len(length) + 1 < count <= len(content):
+        if not len(length) + 1 < count <= len(content) - at:
             raise ValueError("an extended header is damaged")
-        key, _, value = content[len(length) + 1 : count].rstrip(b"\n").partition(b"=")
+        key, _, value = content[at + len(length) + 1 : at + count].rstrip(b"\n").partition(b"=")
         found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
-        content = content[count:]
+        at += count
     if "size" in found and not found["size"].isdecimal():
         raise ValueError(f"an extended header holds {found['size']!r} in place of a size")
     return found

@@ -27,6 +27,8 @@ from fastreg.evaluation import attack_suites, conditions, published_sets
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
+from fastreg.evaluation.feature_scores import FitData, knn
+from fastreg.evaluation.features import FeatureModel, odin
 from fastreg.evaluation.pixel_cache import Pixels
 from fastreg.kernels import CORRUPTIONS
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
@@ -37,6 +39,7 @@ BENCHMARK = Benchmark(help="each kind of evaluation condition; the metrics", ord
 
 FILES = 128  # images in one pass over a folder
 SETS = 4
+KNOWN = 50_000  # training features: the default of ood-features
 SCORES = 50_000  # confidences in one call of a metric: ImageNet's validation set
 CONSTANTS = {224: "imagenet224", 299: "imagenet299", 64: "tiny64", 32: "cifar32"}
 QUICK = ("gaussian_noise", "motion_blur", "fog", "pixelate")
@@ -50,6 +53,24 @@ class Ready(NamedTuple):
     classifier: Classifier
     batches: list[Pixels]
     bare: Call  # the bare model on floats
+
+
+class Features:
+    """A pass that keeps the features; ``nearest``: with their distance to the 50th of ``KNOWN`` training features."""
+
+    def __init__(self, nearest: bool):
+        self.nearest = nearest
+        self.model: FeatureModel | None = None
+
+    def __call__(self, classifier: Classifier, batch: Pixels) -> torch.Tensor:
+        if self.model is None:
+            self.model = FeatureModel(classifier, batch.images.shape[1])
+            width = self.model(batch)[1].shape[1]
+            known = torch.randn(KNOWN, width, generator=torch.Generator().manual_seed(0)).to(classifier.device)
+            labels, none = torch.zeros(KNOWN, dtype=torch.int64, device=known.device), known[:0]
+            self.score = knn(FitData(known, labels, none, none[:, 0]))
+        features = self.model(batch)[1]
+        return self.score(features) if self.nearest else features
 
 
 def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]:
@@ -91,7 +112,8 @@ def _conditions(options: BenchmarkOptions) -> list[str]:
         return ["clean", "fgsm", *(f"{name} 3" for name in MAIN)]
     attacks = ["fgsm"] if options.quick else ["fgsm", "pgd"]
     names, jpegs = (QUICK, (" jpeg",)) if options.quick else (CORRUPTIONS, ("", " jpeg"))
-    return ["clean", "occlusion", *attacks, *(f"{name} 3{jpeg}" for name in names for jpeg in jpegs)]
+    features = ["features"] if options.quick else ["features", "features knn", "odin"]
+    return ["clean", "occlusion", *attacks, *features, *(f"{name} 3{jpeg}" for name in names for jpeg in jpegs)]
 
 
 def _logits(name: str, size: int) -> conditions.Logits:
@@ -99,6 +121,10 @@ def _logits(name: str, size: int) -> conditions.Logits:
         return getattr(conditions, name)
     if name in ("fgsm", "pgd"):
         return conditions.Attack(epsilon=EPSILON, clip=True, steps=attack_suites.STEPS[name])
+    if name == "odin":
+        return lambda classifier, batch: odin(classifier, conditions.float_pixels(batch.images))
+    if name.startswith("features"):
+        return Features(nearest=name.endswith("knn"))
     corruption, severity, *jpeg = name.split()
     textures, _ = frost_textures()
     constants = CONSTANTS.get(size, "imagenet224")

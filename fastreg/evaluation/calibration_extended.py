@@ -31,6 +31,7 @@ FIGURES = {
     "adaptive_ece": Figure("ACE", "adaptive calibration error, 20 bins of equal count", secondary=True),
     "classwise_ece": Figure("Class-wise ECE", "class-wise calibration error, 20 bins", secondary=True),
     "maximum_ce": Figure("Max. CE", "maximum calibration error, 20 bins", secondary=True),
+    "rms_ce": Figure("RMS CE", "root mean square calibration error, 20 bins", secondary=True),
     "aurc": Figure("AURC", "area under the risk-coverage curve", secondary=True),
     "temperature": Figure("T", "temperature fitted on half of the images", "dimensionless", best="", secondary=True),
     "ece_scaled": Figure("ECE / T", "expected calibration error of the other half at T", secondary=True),
@@ -76,6 +77,7 @@ def _figures(reference: Tensor, values: Tensor, row: Row, *, seed: int) -> Row:
         "adaptive_ece": metrics.adaptive_calibration_error(confidence, correct),
         "classwise_ece": metrics.classwise_calibration_error(p, labels),
         "maximum_ce": metrics.maximum_calibration_error(confidence, correct),
+        "rms_ce": metrics.rms_calibration_error(confidence, correct),
         "aurc": metrics.aurc(confidence, correct),
         "fitted_on": int(half.sum()),
         "scored_on": int((~half).sum()),
@@ -166,7 +168,7 @@ def tables(card: ScorecardData, suite: str) -> list[Table]:
 
 SUITE = Suite(
     NAME,
-    "adaptive, class-wise and maximum calibration error, temperature and vector scaling, risk by coverage",
+    "adaptive, class-wise, maximum and RMS calibration error, temperature and vector scaling, risk by coverage",
     build,
     figures=FIGURES,
     summary=summary,

@@ -51,6 +51,7 @@ class ClassCounts:
         classes: number of classes.
         card: the scorecard; columns of conditions that it does not have are dropped.
         outputs: the model's outputs by predicted class; None: they are the classes.
+        output_names: the names of the model's outputs; None: they have none.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class ClassCounts:
         classes: int,
         card: ScorecardData,
         outputs: Sequence[int] | None = None,
+        output_names: Sequence[str] | None = None,
     ) -> None:
-        self.outputs, self.card, self.suffix = outputs, card, ""
+        self.outputs, self.output_names = outputs, output_names
+        self.card, self.suffix = card, ""
         self.folder = None if scorecard is None else scorecard.parent
         self.pairs = np.zeros((0, 2), np.int64)
         self.names = list(names) or [str(index) for index in range(classes)]
@@ -107,7 +110,10 @@ class ClassCounts:
     def _name(self, index: int) -> str:
         if 0 <= index < len(self.names):
             return self.names[index]
-        return "none" if index == NO_CLASS else f"output {self.outputs[index] if self.outputs else index}"
+        if index == NO_CLASS:
+            return "none"
+        output = self.outputs[index] if self.outputs else index
+        return self.output_names[output] if self.output_names else f"output {output}"
 
     def _continue(self, path: Path, known: set[str]) -> None:
         """Take over the columns of an earlier evaluation that still hold."""

@@ -70,11 +70,11 @@ class EvalModel(nn.Module):
     def normalize(self, pixels: Tensor) -> Tensor:
         return (pixels - self.mean) / self.std
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Logits of an input that is normalized already."""
+    def logits(self, x: Tensor, net: Any = None) -> Tensor:
+        """Logits of an input that is normalized already; ``net``: the model in another form."""
         x = x.to(self.dtype)
         with torch.autocast(x.device.type, self.dtype, enabled=self.mixed):
-            logits = self.net(x)
+            logits = (self.net if net is None else net)(x)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or logits.is_complex():
             kind = (
                 f"{str(logits.dtype)[6:]} {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -141,9 +141,12 @@ class Classifier:
 
     def images(self, images: Tensor, plan: Plan | None = None) -> Tensor:
         """Logits of uint8 [B, S, S, 3]; one launch normalizes (and occludes) them."""
+        return self._logits(self.normalized(images, plan))
+
+    def normalized(self, images: Tensor, plan: Plan | None = None) -> Tensor:
+        """The model's input [B, 3, S, S] of uint8 [B, S, S, 3]."""
         dtype = self.dtype if self.dtype != torch.float64 else torch.float32
-        x = augment(images, plan or Plan(), mean=self.mean, std=self.std, dtype=dtype)
-        return self._logits(x)
+        return augment(images, plan or Plan(), mean=self.mean, std=self.std, dtype=dtype)
 
     def every_output(self) -> Classifier:
         """The same model with all its outputs in their own order, whatever the data's classes are."""

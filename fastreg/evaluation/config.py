@@ -72,8 +72,16 @@ class EvalConfig:
     resize_official: bool = False
     cifar_c_dir: str | Path | None = None
     imagenet_c_bar_dir: str | Path | None = None
+    perturbations: str | Iterable[str] | None = None
+    imagenet_p_dir: str | Path | None = None
+    cifar_p_dir: str | Path | None = None
     ood_dir: str | Path | None = None
     odin_split: bool = False
+    ood_scores: str | Iterable[str] | None = None
+    ood_val_dir: str | Path | None = None
+    fit_data: Any = None
+    fit_images: int = 50_000
+    feature_layer: str | None = None
 
     # result
     out: str | Path | None = None
@@ -89,7 +97,7 @@ class EvalConfig:
             raise InputError(f"`epsilon` is {self.epsilon:g}, but pixels are in [0, 1]: give a value such as 8/255.")
         if self.batch_size < 1:
             raise InputError(f"`batch_size` is {self.batch_size}: give 1 or more.")
-        for option in ("attack_steps", "attack_restarts", "attack_samples"):
+        for option in ("attack_steps", "attack_restarts", "attack_samples", "fit_images"):
             if getattr(self, option) < 1:
                 raise InputError(f"`{option}` is {getattr(self, option)}: give 1 or more.")
         if self.attack_step_size is not None and not self.attack_step_size > 0:

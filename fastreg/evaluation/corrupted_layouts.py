@@ -13,15 +13,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fastreg.errors import RunError
+from fastreg.errors import InputError, RunError
 from fastreg.files import atomic_write, replacing
+from fastreg.pipelines.npy import open_npy
 
 QUALITY = 85  # ImageNet-C's
-MANIFEST = "corrupted.json"  # settings of a folder, and its finished conditions
 
 
 def file_names(describe: Sequence[str], classes: Sequence[str], labels: Sequence[int]) -> list[str]:
-    """``<class>/<name>.JPEG`` per sample, named by its file if file names are unique, otherwise by its position."""
+    """``<class>/<name>.JPEG`` per sample, named by its file if file names are unique, otherwise by its position.
+
+    Raises InputError for a class name that is no name of a folder.
+    """
+    for name in classes:
+        if name in ("", ".", "..") or {"/", "\0"} & set(name):
+            raise InputError(f"class {name!r} cannot be the name of a folder: rename it, or give a class map.")
     stems = [Path(words).stem if os.path.isfile(words) else "" for words in describe]
     own = all(stems) and len(set(zip(stems, labels))) == len(stems)
     return [f"{classes[label]}/{stems[i] if own else f'{i:08d}'}.JPEG" for i, label in enumerate(labels)]
@@ -87,10 +93,14 @@ def write_array(path: Path, shape: tuple[int, ...], batches: Iterable[np.ndarray
 
 def digest_of_array(path: Path) -> str:
     """The digest that ``write_array`` returns, from the stored file; "" if there is no complete array."""
+    seen = hashlib.sha256()
     try:
-        return hashlib.sha256(np.load(path, mmap_mode="r").data).hexdigest()
-    except (OSError, ValueError, EOFError):
+        rows = open_npy(path)
+        for first in range(0, len(rows), 1000):
+            seen.update(np.ascontiguousarray(rows[first : first + 1000]).data)
+    except (OSError, InputError, RunError, TypeError):
         return ""
+    return seen.hexdigest()
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:

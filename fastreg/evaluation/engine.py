@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from fastreg.distributed import World, init_distributed
+from fastreg.distributed import World, gather_in_order, init_distributed
 from fastreg.environment import environment
 from fastreg.errors import InputError
 from fastreg.evaluation.class_counts import ClassCounts, label_and_class
@@ -75,8 +75,17 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         imagenet_c_dir, cifar_c_dir, imagenet_c_bar_dir: read the published files there instead of generating them.
         resize_official: resize the files of ``imagenet_c_dir`` and ``imagenet_c_bar_dir`` as wholes if they have
             another size than ``size``.
+        perturbations: of imagenet-p and cifar-p: only these, as a list or joined by commas.
+        imagenet_p_dir, cifar_p_dir: read the published sequences there instead of generating them.
         ood_dir: folder of the out-of-distribution sets.
         odin_split: leave out the images that ODIN used for tuning.
+        ood_scores: the scores of ood-features, as a list or joined by commas; default: all that the model and the data
+            allow.
+        ood_val_dir: folder of validation images, or OpenOOD's list of them: ood-features chooses the hyperparameters of
+            its scores on them. No set contains them.
+        fit_data: training images for scores from features, as ``data``.
+        fit_images: at most so many of them are read, equally many of each class.
+        feature_layer: name of the layer of the features; default: the last linear layer, whose input they are.
         out: folder for scorecard.json, written after every condition. Conditions that it already has for this model,
             data and settings are not measured again.
         name: the model's name on the card.
@@ -111,6 +120,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
             batch_size=config.batch_size,
         )
         outputs, names = _match_classes(classifier, eval_data, config)
+        config = replace(config, classes=names)
         every = {"classes": "all"} if config.scored_classes == "all" and eval_data.classes < outputs else {}
         card = Scorecard(
             model={"name": config.name or type(model).__name__, "digest": classifier.digest}
@@ -129,7 +139,7 @@ def evaluate(model: nn.Module, suites: str | Iterable[str], data: Any, **options
         scorecard_file = ScorecardFile(path)
         _continue(card, scorecard_file)
         # raises InputError for missing files, before anything is decoded
-        plans = _plans(wanted, eval_data, replace(config, classes=names), {name.strip() for name in named})
+        plans = _plans(wanted, eval_data, config, {name.strip() for name in named})
         gradients = any(c.gradient for plan in plans.values() for c in plan.conditions.values())
         card.provenance = {**environment(), **(config.provenance or {}), "world_size": world.size}
         card.provenance["outputs"] = outputs
@@ -206,7 +216,8 @@ def _run(
     scorecard_file.probe()  # a folder that cannot be written is found before the work
 
     columns = None if classifier.module.columns is None else classifier.module.columns.tolist()
-    counts = ClassCounts(scorecard_file.path, eval_data.names, eval_data.labels, eval_data.classes, card, columns)
+    own = (eval_data.names, eval_data.labels, eval_data.classes)
+    counts = ClassCounts(scorecard_file.path, *own, card, columns, config.classes)
 
     @cache
     def pixels() -> PixelCache:  # decoded for the first condition that needs it; conditions over files do not
@@ -278,6 +289,8 @@ def _pass(
     note: str,
 ) -> tuple[dict[str, Any], Tensor]:
     """One pass over a condition's images: its row, and all values in the set's order. Synchronizes at its end."""
+    if condition.prepare is not None:
+        condition.prepare(classifier, world, config)
     tally = Tally(world.device)
     kept, pairs, indices = [], [], []
     batches: Any = condition.batches(world, config) if condition.batches else pixels().batches(config.batch_size)
@@ -291,10 +304,12 @@ def _pass(
             bar.advance(len(batch.labels), note=note)
     tally.merge()
     row = tally.result() | _counts(condition, world)
+    if condition.row is not None:
+        row = condition.row(row, world)
     none = torch.empty(0)
     order = torch.cat(indices or [none.long()])
-    counts.pairs = _gather(torch.cat(pairs or [none.long().view(0, 2)]), order, world).numpy()
-    return row, _gather(torch.cat(kept or [none]), order, world)
+    counts.pairs = gather_in_order(torch.cat(pairs or [none.long().view(0, 2)]), order, world).numpy()
+    return row, gather_in_order(torch.cat(kept or [none]), order, world)
 
 
 def _counts(condition: Condition, world: World) -> dict[str, int]:
@@ -305,16 +320,6 @@ def _counts(condition: Condition, world: World) -> dict[str, int]:
     if dist.is_initialized():
         dist.all_reduce(own)
     return {name: count for name, count in zip(condition.counts, own.tolist()) if count}
-
-
-def _gather(values: Tensor, indices: Tensor, world: World) -> Tensor:
-    """The values of all ranks in the order of their indices, on the host."""
-    shares: list[Any] = [(values.cpu(), indices)]
-    if world.size > 1:
-        shares = [None] * world.size
-        dist.all_gather_object(shares, (values.cpu(), indices))
-    order = torch.cat([i for _, i in shares]).argsort()
-    return torch.cat([v for v, _ in shares])[order]
 
 
 def _continue(card: Scorecard, scorecard_file: ScorecardFile) -> None:

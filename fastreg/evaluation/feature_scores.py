@@ -2,10 +2,14 @@
 
 Each function fits to features of training images and returns a function from features to scores. Parameters are the
 defaults of OpenOOD 1.5, whose code the formulas follow. All arithmetic is in float64, on the features' device.
+
+Memory beside the features [N, D]: ``knn`` keeps them in float64 (8 N D bytes), the other functions keep a few matrices
+[D, D] and [K, D]. Sums over the features run in chunks of ``_ROWS``; ``react`` sorts a copy of them once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +23,7 @@ __all__ = ["FEATURE_SCORES", "FitData", "dice", "head_of", "knn", "mahalanobis",
 
 Score = Callable[[Tensor], Tensor]  # float [B, D] to float64 [B]
 _CHUNK = 2**24  # distances that are in memory at once
+_ROWS = 4096  # features that are in memory in float64 at once
 
 
 class FitData(NamedTuple):
@@ -29,12 +34,14 @@ class FitData(NamedTuple):
         labels: int64 [N], in [0, K).
         weight: float [K, D].
         bias: float [K].
+        classes: number of classes of the labels, if the layer has more outputs; None: K.
     """
 
     features: Tensor
     labels: Tensor
     weight: Tensor
     bias: Tensor
+    classes: int | None = None
 
 
 def knn(fit: FitData, k: int = 50) -> Score:
@@ -103,8 +110,8 @@ def relative_mahalanobis(fit: FitData) -> Score:
         Ren et al., A simple fix to Mahalanobis distance for improving near-OOD detection (2021); OpenOOD 1.5.
     """
     means, precision = _classes(fit)
-    middle = fit.features.double().mean(0, keepdim=True)
-    background = _precision(fit.features.double() - middle)
+    middle = fit.features.mean(0, keepdim=True, dtype=torch.float64)
+    background = _inverse_covariance(fit.features, torch.zeros_like(fit.labels), middle)
 
     def score(features: Tensor) -> Tensor:
         x = features.double()
@@ -151,7 +158,7 @@ def dice(fit: FitData, percentile: float = 90) -> Score:
         Sun and Li, DICE: leveraging sparsification for out-of-distribution detection (ECCV 2022); OpenOOD 1.5.
     """
     weight, bias = fit.weight.double(), fit.bias.double()
-    contribution = fit.features.double().mean(0) * weight
+    contribution = fit.features.mean(0, dtype=torch.float64) * weight
     kept = torch.where(contribution > _percentile(contribution, percentile), weight, 0.0)
     return lambda features: (features.double() @ kept.T + bias).logsumexp(1)
 
@@ -167,24 +174,31 @@ def vim(fit: FitData, dim: int = 256) -> Score:
         Function from features float [B, D] to scores float64 [B].
 
     Raises:
-        InputError: ``dim`` is below 1.
+        InputError: ``dim`` is below 1, or the features have no part outside the principal subspace.
 
     Source:
         Wang et al., ViM: out-of-distribution with virtual-logit matching (CVPR 2022); OpenOOD 1.5.
     """
     if dim < 1:
         raise InputError(f"`dim` is {dim}: give 1 or more.")
-    weight, bias, known = fit.weight.double(), fit.bias.double(), fit.features.double()
-    dim = dim if dim < known.shape[1] else max(1, known.shape[1] // 2)
+    weight, bias, width = fit.weight.double(), fit.bias.double(), fit.features.shape[1]
+    dim = dim if dim < width else max(1, width // 2)
     origin = -torch.linalg.pinv(weight) @ bias
-    centered = known - origin
-    _, vectors = torch.linalg.eigh(centered.T @ centered / len(centered))  # ascending
-    rest = vectors[:, : known.shape[1] - dim]
+    second = _scatter(fit.features, torch.zeros_like(fit.labels), origin[None]) / len(fit.features)
+    _, vectors = torch.linalg.eigh(second)  # ascending
+    rest = vectors[:, : width - dim]
 
     def residual(features: Tensor) -> Tensor:
         return ((features - origin) @ rest).norm(dim=1)
 
-    scale = (known @ weight.T + bias).amax(1).mean() / residual(known).mean()
+    logits = lengths = torch.zeros((), dtype=torch.float64, device=origin.device)
+    for chunk in fit.features.split(_ROWS):
+        known = chunk.double()
+        logits = logits + (known @ weight.T + bias).amax(1).sum()
+        lengths = lengths + residual(known).sum()
+    if not lengths > 0:
+        raise InputError(f"the training features lie in a space of {dim} dimensions: give a smaller `dim`.")
+    scale = logits / lengths
 
     def score(features: Tensor) -> Tensor:
         x = features.double()
@@ -229,7 +243,8 @@ def head_of(model: nn.Module, pixels: Tensor) -> nn.Linear:
         if features.ndim == 2 and out.shape == logits.shape and torch.equal(out.float(), logits.float()):
             return layer
     raise InputError(
-        "scores from features need a model that ends in a linear layer, and this one does not: leave them out."
+        "scores from features need a model that ends in a linear layer of torch.nn on [batch, features], and this one "
+        "does not (nor does an exported program): leave them out, or name a layer as `feature_layer`."
     )
 
 
@@ -240,19 +255,29 @@ def _unit(features: Tensor) -> Tensor:
 
 def _classes(fit: FitData) -> tuple[Tensor, Tensor]:
     """Class means float64 [K, D], and the inverse of the covariance within classes."""
-    features, classes = fit.features.double(), len(fit.weight)
+    classes = len(fit.weight) if fit.classes is None else fit.classes
     counts = torch.bincount(fit.labels, minlength=classes)
     if not counts.all():
         absent = int((counts == 0).sum())
         raise InputError(f"{absent} of {classes} classes have no training features: give images of every class.")
-    sums = torch.zeros(classes, features.shape[1], dtype=torch.float64, device=features.device)
-    means = sums.index_add_(0, fit.labels, features) / counts[:, None]
-    return means, _precision(features - means[fit.labels])
+    means = torch.zeros(classes, fit.features.shape[1], dtype=torch.float64, device=fit.features.device)
+    for labels, chunk in zip(fit.labels.split(_ROWS), fit.features.split(_ROWS)):
+        means.index_add_(0, labels, chunk.double())
+    means /= counts[:, None]
+    return means, _inverse_covariance(fit.features, fit.labels, means)
 
 
-def _precision(centered: Tensor) -> Tensor:
-    centered = centered - centered.mean(0)
-    return torch.linalg.pinv(centered.T @ centered / len(centered), hermitian=True)
+def _inverse_covariance(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
+    return torch.linalg.pinv(_scatter(features, labels, means) / len(features), hermitian=True)
+
+
+def _scatter(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    """The sum over features of (x - center)(x - center)', float64 [D, D]; a label is the number of a center."""
+    total = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64, device=features.device)
+    for own, chunk in zip(labels.split(_ROWS), features.split(_ROWS)):
+        centered = chunk.double() - centers[own]
+        total += centered.T @ centered
+    return total
 
 
 def _nearest(features: Tensor, means: Tensor, precision: Tensor) -> Tensor:
@@ -264,6 +289,12 @@ def _nearest(features: Tensor, means: Tensor, precision: Tensor) -> Tensor:
 
 
 def _percentile(values: Tensor, percentile: float) -> float:
+    """``numpy.percentile``, interpolated in float64 without a float64 copy."""
     if not 0 <= percentile <= 100:
         raise InputError(f"`percentile` is {percentile:g}: give 0 to 100.")
-    return float(np.percentile(values.double().cpu().numpy(), percentile))
+    flat = values.flatten().cpu().numpy()
+    at = (flat.size - 1) * percentile / 100
+    low, high = math.floor(at), math.ceil(at)
+    ordered = np.partition(flat, (low, high))
+    below, above = float(ordered[low]), float(ordered[high])
+    return below if below == above else below + (above - below) * (at - low)

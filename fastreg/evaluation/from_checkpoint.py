@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fastreg import runs
@@ -23,7 +24,7 @@ from fastreg.evaluation.published_weights import (
     robustbench_data,
 )
 from fastreg.evaluation.scorecard import Scorecard
-from fastreg.evaluation.suites import resolve
+from fastreg.evaluation.suites import ROWS, resolve
 from fastreg.log import log
 from fastreg.models.own import is_own
 from fastreg.pipelines import Source, open_dataset
@@ -52,7 +53,9 @@ def run(
     protocol: str = "paper",
     data: str | None = None,
     data_dir: str | Path | None = None,
+    train_split: str | None = None,
     val_split: str | None = None,
+    val_share: float | None = None,
     image_key: str | None = None,
     label_key: str | None = None,
     class_map: str | Path | None = None,
@@ -76,8 +79,9 @@ def run(
             data set of the training. Foreign weights on a folder are assumed to have ImageNet's classes. Their names
             are WordNet ids, or those of the ImageNet at ``data_dir`` (default: as for ``open_dataset``).
         data_dir: root of the data set.
-        val_split, image_key, label_key, class_map, cache_dir, cache_gb: as for ``open_dataset``; on the data set of the
-            training by default as in the training.
+        train_split, val_split: names of the splits; with ``val_share`` a share of the training split is evaluated. By
+            default as in the training, on its data set.
+        val_share, image_key, label_key, class_map, cache_dir, cache_gb: as for ``open_dataset``; with the same default.
         runs_root: folder of run folders.
         options: options of :func:`fastreg.evaluation.evaluate`, with other defaults: ``device`` is a GPU if there is
             one, ``batch_size`` is 256 on a GPU and 64 on the CPU, ``size`` is the run's, and ``out`` is the run's
@@ -94,7 +98,9 @@ def run(
     make_config(given)
     resolve(suites, 0)  # raises for a wrong name, before anything is read
     stored: dict[str, Any] = {"image_key": image_key, "label_key": label_key, "class_map": class_map}
-    stored |= {"split_name": val_split, "cache_dir": cache_dir, "cache_gb": cache_gb}
+    stored |= {"train_split": train_split, "val_split": val_split, "val_share": val_share}
+    stored |= {"cache_dir": cache_dir, "cache_gb": cache_gb}
+    validation_as({"val_share": 0.5}, **stored)  # raises for two that exclude each other
     if weights is not None:
         _check_weights(weights, checkpoint, model)
     if protocol not in PROTOCOLS:
@@ -116,10 +122,7 @@ def run(
         data = data or trained["dataset"]
         if data_dir is None and data == trained["dataset"]:
             data_dir = runs.stored_data_dir(trained)
-        if data == trained["dataset"]:
-            trained_as = validation_as(trained if val_split is None else {**trained, "val_share": None})
-            stored = {**trained_as, **{key: value for key, value in stored.items() if value is not None}}
-        source = _open(data, data_dir, stored)
+        source = _open(data, data_dir, stored, trained if data == trained["dataset"] else {})
     if protocol == "published":
         given = {**published_options(trained), **given}
     device = resolve_device(given.setdefault("device", "auto"))
@@ -134,6 +137,9 @@ def run(
     if trained.get("fixed_size", size) not in (None, size):
         side = trained["fixed_size"]
         raise InputError(f"{model} takes images of {side} px only, not {size}: give {side} as `size`.")
+    if any(ROWS[name].fitted for name in resolve(suites, size, data)) and "fit_data" not in given:
+        own = trained if data == trained.get("dataset") else {}
+        given["fit_data"] = _training_set(source, data, data_dir, {**stored, "split_name": own.get("train_split")})
     facts: dict[str, Any] = {"training": {key: value for key, value in trained.items() if key not in ELSEWHERE}}
     facts |= preparation_facts(trained.get("prepared"), size, make_config(given))
     if "weights_note" in trained:
@@ -164,14 +170,30 @@ def _check_weights(weights: str | Path, checkpoint: str | Path | None, model: st
         raise InputError(f"`weights` {weights} is not a file: give the path of one.")
 
 
-def _open(data: str, data_dir: str | Path | None, stored: dict[str, Any]) -> Source:
+def _open(
+    data: str, data_dir: str | Path | None, stored: dict[str, Any], trained: Mapping[str, Any] = MappingProxyType({})
+) -> Source:
     if not data.startswith("folder:"):
-        return open_dataset(data, "val", data_dir, **stored)
+        return open_dataset(data, "val", data_dir, **validation_as(trained, **stored))
     for name, value in stored.items():
         if value is not None:
-            option = "val_split" if name == "split_name" else name
-            raise InputError(f"`{option}` {value} does not fit `data` {data}, which is a folder of class folders.")
+            raise InputError(f"`{name}` {value} does not fit `data` {data}, which is a folder of class folders.")
     return open_folder(data)
+
+
+def _training_set(
+    source: Source, data: str, data_dir: str | Path | None, stored: dict[str, Any]
+) -> Source | Path | None:
+    """The training split beside a validation set; None if there is none, which a note on the card says."""
+    if data.startswith("folder:"):
+        train = Path(source.root) / "train"
+        return train if source.split == "val" and train.is_dir() else None
+    try:
+        found = open_dataset(data, "train", data_dir, **stored)
+    except InputError as error:
+        log.info(f"no training images for scores from features: {error}")
+        return None
+    return found if found.fingerprint != source.fingerprint else None  # one file is both splits
 
 
 def _foreign(

@@ -68,12 +68,12 @@ def open_imagenet_c_folder(
     known = set(classes)
     stored = {f"{name}/{os.path.splitext(file)[0]}.JPEG" for name, row in zip(classes, rows) for file, _ in row}
     differs = [
-        _counted(
+        counted(
             [name for name, row in zip(classes, rows) if not row], "class without images", "classes without images"
         ),
-        _counted([name for name in folders if name not in known], "folder that is no class", "folders that are none"),
-        _counted(sorted((names or stored) - stored), "image lost", "images lost"),
-        _counted(sorted(stored - (names or stored)), "image that is not the data's", "images that are not the data's"),
+        counted([name for name in folders if name not in known], "folder that is no class", "folders that are none"),
+        counted(sorted((names or stored) - stored), "image lost", "images lost"),
+        counted(sorted(stored - (names or stored)), "image that is not the data's", "images that are not the data's"),
     ]
     return ImageNetCFolder(base, side, classes, rows, ", ".join(filter(None, differs)))
 
@@ -91,7 +91,7 @@ def _images(folder: Path) -> Row:
     return sorted((entry.name, entry.stat().st_size) for entry in images)
 
 
-def _counted(names: Sequence[str], one: str, more: str) -> str:
+def counted(names: Sequence[str], one: str, more: str) -> str:
     """``1 image lost, cat/a.JPEG`` or ``3 images lost, such as cat/a.JPEG``; empty for none."""
     if len(names) == 1:
         return f"1 {one}, {names[0]}"

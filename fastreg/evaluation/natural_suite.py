@@ -204,10 +204,10 @@ def notes(card: ScorecardData, suite: str) -> list[str]:
 
 def tables(card: ScorecardData, suite: str) -> list[Table]:
     """The figures of every set."""
-    keys = ("error", "top5_error", "ece", "brier", "nll", "confidence")
-    headings = ["set", "images", "top-1 error", "top-5 error", "ECE", "Brier", "NLL, nats", "confidence"]
+    keys = ("error", "top5_error", "ece", "nll")
+    headings = ["set", "images", "top-1", "top-5", "ECE", "NLL"]
     rows = [[name, f"{row['n']:,}", *map(row.get, keys)] for name, row in card.results(suite).items()]
-    return [Table(f"{suite}: each set, in percent", headings, rows)] if rows else []
+    return [Table(f"{suite}: errors of each set in percent, NLL in nats", headings, rows)] if rows else []
 
 
 def stand_in(suites: str | Iterable[str], data_dir: str | Path | None) -> Path | None:

@@ -23,12 +23,12 @@ from fastreg.errors import InputError, RunError
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData, listed
+from fastreg.evaluation.ood_sets import FOLDERS, LISTS, TREES, image_files
 from fastreg.evaluation.pixel_cache import FloatPixels, to_device
 from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Condition, SuitePlan, Table
 from fastreg.kernels import philox
 from fastreg.metrics import auroc, detection_error, fpr95
-from fastreg.pipelines.file_list import EXTENSIONS
 from fastreg.pipelines.image import ERRORS, header, pixels, reason
 
 # image set -> names of its folder: fastreg's, then that of ODIN's archive
@@ -52,23 +52,42 @@ def build(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     Raises InputError if a folder was given and has no images, a set's name is taken, its images have another size than
     the model's, or a set has no images beyond ODIN's tuning images.
     """
-    root = Path(config.ood_dir or Path(os.environ.get("FASTREG_DATA", "data")) / "ood")
+    root = _root(config)
     first = _TUNING if config.odin_split else 0
+    found = _conditions(_sets(root, config.ood_dir is not None, eval_data.size), eval_data, config, first)
     compare = partial(detection, first=first)
+    found = {name: condition._replace(compare=compare) for name, condition in found.items()}
+    return SuitePlan({"score": "largest softmax probability", "folder": str(root), "first": first}, found)
+
+
+def paper_conditions(eval_data: EvalData, config: EvalConfig) -> dict[str, Condition]:
+    """Conditions of the paper's sets, complete, as far as they are there and made for the data's size."""
+    sets = {name: files for name, files in _published(_root(config)).items() if _fits(files[0], eval_data.size)}
+    return _conditions(sets, eval_data, config, 0)
+
+
+def _root(config: EvalConfig) -> Path:
+    return Path(config.ood_dir or Path(os.environ.get("FASTREG_DATA", "data")) / "ood")
+
+
+def _conditions(
+    sets: Mapping[str, list[Path]], eval_data: EvalData, config: EvalConfig, first: int
+) -> dict[str, Condition]:
+    """Conditions of image files and of the noises, without the first ones of the paper's sets."""
     found = {}
-    for name, files in _sets(root, config.ood_dir is not None).items():
+    for name, files in sets.items():
         tuned = first if name in IMAGE_SETS else 0  # the user's own sets have no images for tuning
         _enough(len(files), tuned, files[0].parent)
         side = _side(files[0], eval_data.size)
         extra = {"stored_px": side, "fingerprint": listed((f.name, f.stat().st_size) for f in files)}
         batches = _image_batches(files[tuned:], side, eval_data.size)
-        found[name] = Condition(on_pixels, batches, len(files) - tuned, extra, compare=compare)
+        found[name] = Condition(on_pixels, batches, len(files) - tuned, extra)
     last = min(NOISE_IMAGES, len(eval_data))
     _enough(last, first, "the data")
     for name in NOISES:
         drawn = _noise(name, range(first, last), eval_data.size, config.seed)
-        found[name] = Condition(on_pixels, drawn, last - first, compare=compare)
-    return SuitePlan({"score": "largest softmax probability", "folder": str(root), "first": first}, found)
+        found[name] = Condition(on_pixels, drawn, last - first)
+    return found
 
 
 def detection(inside: Tensor, outside: Tensor, row: dict[str, Any], *, first: int) -> dict[str, Any]:
@@ -141,29 +160,39 @@ def tables(card: ScorecardData, suite: str) -> list[Table]:
     return [Table("ood: telling each set from the data, in percent", ["set", "images", *keys], rows)] if rows else []
 
 
-def _sets(root: Path, named: bool) -> dict[str, list[Path]]:
-    """The image files of each set under ``root``: the paper's, then any further folder as a set of its own.
-
-    A ``named`` root without any of the paper's sets is one set itself, with all its subfolders.
-    """
+def _published(root: Path) -> dict[str, list[Path]]:
+    """The image files of the paper's sets under ``root``."""
     sets: dict[str, list[Path]] = {}
     for name, places in IMAGE_SETS.items():
         for place in places:
-            files = _images(root / place)
+            files = image_files(root / place)
             if files and name in sets:
                 raise InputError(f"{root} holds {name} twice, as {' and '.join(places)}: keep one.")
             if files:
                 sets[name] = files
-    known = {place for places in IMAGE_SETS.values() for place in places}
-    others = [root] if named and not sets else sorted(root.iterdir()) if root.is_dir() else []
-    for folder in others:
-        files = _images(folder) if folder.name not in known or folder == root else []
+    return sets
+
+
+def _sets(root: Path, named: bool, size: int) -> dict[str, list[Path]]:
+    """The image files of each set under ``root``: the paper's, then any further folder as a set of its own.
+
+    A ``named`` root without any of the paper's sets is one set itself, with all its subfolders. Published sets of
+    natural size are those of the suite ``ood-features``.
+    """
+    sets = _published(root)
+    known = {place for places in IMAGE_SETS.values() for place in places} | {LISTS, *TREES}
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    natural = [f for f in folders if f.name in FOLDERS and (files := image_files(f)) and not _fits(files[0], size)]
+    whole = named and not sets and not natural and not any(f.name in (LISTS, *TREES) for f in folders)
+    for folder in [root] if whole else folders:
+        skipped = folder != root and (folder.name in known or folder in natural)
+        files = image_files(folder) if not skipped else []
         name = folder.absolute().name
         if files and name in OOD_SETS:
             raise InputError(f"{folder} has the name of one of the paper's sets ({', '.join(OOD_SETS)}): rename it.")
         if files:
             sets[name] = files
-    if named and not sets:
+    if named and not sets and not natural and whole:
         raise InputError(f"{root} holds no images: put sets in folders named {', '.join(IMAGE_SETS)}.")
     return sets
 
@@ -179,18 +208,20 @@ def on_pixels(classifier: Classifier, batch: FloatPixels) -> Tensor:
     return classifier.pixels(batch.pixels)
 
 
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir() or folder.name.startswith("."):
-        return []
-    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in EXTENSIONS and not f.name.startswith("."))
-
-
 def _side(path: Path, size: int) -> int:
     """The side in pixels of a set's first image: ``size``, or up to a quarter more for sets with a border."""
     height, width = _read(path).shape[:2]
     if height != width or not size <= height <= 1.25 * size:
-        raise InputError(f"{path} is {width} x {height} px, not {size}: these sets are made for one size.")
+        raise InputError(
+            f"{path} is {width} x {height} px, not {size}: these sets are made for one size; the suite ood-features "
+            f"resizes others."
+        )
     return height
+
+
+def _fits(path: Path, size: int) -> bool:
+    height, width = _read(path).shape[:2]
+    return height == width and size <= height <= 1.25 * size
 
 
 def _image_batches(files: list[Path], side: int, size: int) -> Callable[[World, EvalConfig], Iterator[FloatPixels]]:

@@ -33,6 +33,7 @@ MEASURES: dict[str, Callable[[Tensor, Tensor], float]] = {
     "fpr95": fpr95,
     "detection_error": detection_error,
 }
+HEADINGS = ("AUROC", "AUPR in", "AUPR out", "FPR95", "detection error")  # of MEASURES
 INSIDE = "data"  # the condition over the data's own images
 FIGURES = {
     f"ood_{score}_{measure}": Figure(
@@ -113,8 +114,11 @@ def tables(card: ScorecardData, suite: str) -> list[Table]:
         for name, row in card.results(suite).items()
         for score, figures in row.get("scores", {}).items()
     ]
-    headings = ["set", "score", "AUROC", "AUPR in", "AUPR out", "FPR95", "detection error"]
-    return [Table(f"{suite}: telling each set from the data, in percent", headings, rows)] if rows else []
+    return (
+        [Table(f"{suite}: telling each set from the data, in percent", ["set", "score", *HEADINGS], rows)]
+        if rows
+        else []
+    )
 
 
 SUITE = Suite(

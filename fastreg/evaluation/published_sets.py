@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,14 @@ from fastreg.distributed import World
 from fastreg.errors import InputError
 from fastreg.evaluation import conditions
 from fastreg.evaluation.config import EvalConfig
-from fastreg.evaluation.corrupted_layouts import MANIFEST
+from fastreg.evaluation.corrupted_manifest import MANIFEST, check_complete, read_manifest
 from fastreg.evaluation.eval_data import EvalData, digest
 from fastreg.evaluation.imagenet_c_folder import WrongSize, names_of, open_imagenet_c_folder
 from fastreg.evaluation.pixel_cache import Pixels, to_device
 from fastreg.evaluation.types import Condition, SuitePlan
 from fastreg.metrics.corruption import CATEGORIES
 from fastreg.pipelines.image import ERRORS
-from fastreg.pipelines.npy import open_npy
+from fastreg.pipelines.npy import StoredRows, open_npy
 
 OFFICIAL_SIDE = 224  # of ImageNet-C's files, in pixels
 
@@ -40,6 +39,7 @@ def imagenet_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]
         raise InputError(
             f"no ImageNet-C folder at {root}: give the folder that holds <corruption>/<severity>/<class>/."
         )
+    _check_complete(root, (f"{name}/{severity}" for name, severity in pairs))
     found, names = {}, names_of(eval_data)
     side = _side(root) if resize else eval_data.size
     for name, severity in pairs:
@@ -119,12 +119,13 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
     """
     if not (root / "labels.npy").is_file():
         raise InputError(f"no CIFAR-C at {root}: give the folder that holds labels.npy and <corruption>.npy.")
+    _check_complete(root, (name for name, _ in pairs))
     labels = open_npy(root / "labels.npy")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(
             f"{root}/labels.npy is {labels.dtype} {list(labels.shape)}, not integers [n]: extract it again."
         )
-    labels = labels.astype(np.int64)
+    labels = labels[:].astype(np.int64)
     if not len(labels) or labels.min() < 0 or labels.max() >= eval_data.classes:
         has = f"labels from {labels.min()} to {labels.max()}" if len(labels) else "no labels"
         raise InputError(f"{root}/labels.npy has {has}, but the classes are 0 to {eval_data.classes - 1}.")
@@ -160,7 +161,7 @@ def cifar_c(root: Path, eval_data: EvalData, pairs: Sequence[tuple[str, int]]) -
                 f"{eval_data.labels[at]}: these arrays were made from another set, or in another order."
             )
         extra = {"fingerprint": digest(stacked[rows], own)}
-        found[f"{name}/{severity}"] = Condition(conditions.clean, _ArrayBatches(stacked[rows], own), n, extra)
+        found[f"{name}/{severity}"] = Condition(conditions.clean, _ArrayBatches(stacked, rows.start, own), n, extra)
     if not found:
         raise InputError(f"{root} holds none of the corruptions asked for: expected {pairs[0][0]}.npy.")
     return SuitePlan({**_origin(root), "folder": str(root), "fidelity": "dataset", "jpeg": None}, found)
@@ -175,31 +176,38 @@ def _origin(root: Path) -> dict[str, Any]:
     return {"from": "files of fastreg corrupt", **known}
 
 
+def _check_complete(root: Path, keys: Iterable[str]) -> None:
+    """Raise InputError for a set of `fastreg corrupt` that has not finished the conditions ``keys``."""
+    if (made := read_manifest(root)) is not None:
+        check_complete(root, made, keys)
+
+
 def _manifest(root: Path) -> dict[str, Any] | None:
     """The settings with which `fastreg corrupt` wrote the files; None for other files."""
-    path = root / MANIFEST
-    if not path.is_file():
+    found = read_manifest(root)
+    if found is None:
         return None
+    made = found["settings"]
     try:
-        made = json.loads(path.read_text())["settings"]
         return made | {key: made[key] for key in ("constants", "seed", "fastreg")}
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"
-        message = f"{path} does not describe how {root} was made ({why}): restore it, or move it away."
+        message = f"{root / MANIFEST} does not describe how {root} was made ({why}): restore it, or move it away."
         raise InputError(message) from error
 
 
 class _ArrayBatches:
-    """This rank's every world-th block of a memory-mapped array."""
+    """This rank's every world-th block of the rows of an array that belong to ``labels``."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray):
-        self.images, self.labels = images, labels
+    def __init__(self, images: np.ndarray | StoredRows, first: int, labels: np.ndarray):
+        self.images, self.first, self.labels = images, first, labels
 
     def __call__(self, world: World, config: EvalConfig) -> Iterator[Pixels]:
         step = config.batch_size
-        for start in range(world.rank * step, len(self.images), world.size * step):
-            rows = slice(start, start + step)
-            images = torch.from_numpy(np.array(self.images[rows], order="C"))
+        for start in range(world.rank * step, len(self.labels), world.size * step):
+            rows = slice(start, min(start + step, len(self.labels)))
+            stored = self.images[self.first + rows.start : self.first + rows.stop]
+            images = torch.from_numpy(np.ascontiguousarray(stored))
             labels = torch.from_numpy(self.labels[rows])
             keys = torch.arange(start, start + len(labels))
             yield Pixels(to_device(images, world.device), to_device(labels, world.device), keys)

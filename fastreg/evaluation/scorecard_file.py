@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from fastreg.evaluation.scorecard import Scorecard
+from fastreg.evaluation.suites import ROWS
 from fastreg.files import atomic_write
 from fastreg.log import log
 
@@ -39,6 +40,9 @@ class ScorecardFile:
             log.info(f"{self.path}: {self.replace_reason}; that card is now {_set_aside(self.path)}.")
             self.replace_reason = ""
         card.save(self.path)
+        for suite in card.suites:
+            if suite in ROWS and (write := ROWS[suite].write) is not None:
+                write(card, suite, self.path.parent)
 
 
 def _set_aside(path: Path) -> Path:

@@ -15,7 +15,9 @@ from fastreg.evaluation.calibration_extended import SUITE as CALIBRATION_EXTENDE
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.natural_suite import SUITE as NATURAL
+from fastreg.evaluation.ood_features import SUITE as OOD_FEATURES
 from fastreg.evaluation.ood_scores import SUITE as OOD_SCORES
+from fastreg.evaluation.perturbation_suite import SUITES as PERTURBATION_SUITES
 from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.types import Figure, Suite, SuitePlan
 
@@ -51,13 +53,18 @@ KINDS = {"cifar10": "cifar", "cifar100": "cifar", "imagenet": "imagenet"}
 
 def _paper(data: str, size: int) -> list[str]:
     """The suites that the paper reports for a data set. Arrays, folders and other sets of 32 px count as CIFAR."""
-    kind = KINDS.get(data, "cifar" if size == corruption_suite.CIFAR_SIZE else "imagenet")
+    kind = _kind(data, size)
     return [name for name, row in ROWS.items() if kind in row.paper]
+
+
+def _kind(data: str, size: int) -> str:
+    return KINDS.get(data, "cifar" if size == corruption_suite.CIFAR_SIZE else "imagenet")
 
 
 def _full(data: str, size: int) -> list[str]:
     """All suites but those of the corruptions of another size, and those that must be named."""
     other = {name for name, row in ROWS.items() if row.severities and row.paper} - set(_paper(data, size))
+    other |= {name for name, row in ROWS.items() if row.kinds and _kind(data, size) not in row.kinds}
     return [name for name, row in ROWS.items() if row.expands is None and not row.named_only and name not in other]
 
 
@@ -137,6 +144,7 @@ _TABLE = (
         tables=corruption_suite.tables,
     ),
     IMAGENET_C_BAR,
+    *PERTURBATION_SUITES,
     NATURAL,
     Suite(
         "calibration",
@@ -179,6 +187,7 @@ _TABLE = (
     ),
     CALIBRATION_EXTENDED,
     OOD_SCORES,
+    OOD_FEATURES,
     Suite(
         "paper",
         "everything that the paper reports for the data set",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from fastreg.distributed import World
 from fastreg.errors import InputError
+from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.conditions import Logits
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
@@ -49,7 +51,9 @@ class Condition(NamedTuple):
             suite, if it has one.
         gradient: whether the condition needs the model's gradient by its input.
         finish: called on rank 0 when the row is saved.
+        row: function from ``(row of the logits, world)`` to the row, called on all ranks; None: that row.
         names: the names of its classes, if they are not the data's; its errors per class are then in files of its own.
+        prepare: called on every rank before the pass, with ``(classifier, world, config)``.
     """
 
     logits: Logits
@@ -63,7 +67,9 @@ class Condition(NamedTuple):
     counts: Mapping[str, Callable[[], Tensor | int]] = NONE
     collect: Callable[[Tensor, Tensor], Tensor] | None = None
     finish: Callable[[], None] | None = None
+    row: Callable[[Row, World], Row] | None = None
     names: Sequence[str] | None = None
+    prepare: Callable[[Classifier, World, EvalConfig], None] | None = None
 
 
 class SuitePlan(NamedTuple):
@@ -133,14 +139,17 @@ class Suite(NamedTuple):
         build: returns the plan for a set, or raises InputError for missing or unfit data; None: no own conditions.
         figures: columns by summary key.
         summary: function from ``(card, suite, figures so far)`` to the suite's complete figures.
+        fitted: whether it is fitted to training images (``fit_data``), which ``fastreg eval`` then opens.
         needs_clean: whether the clean images are measured too.
         paper: kinds of data set ("imagenet", "cifar") for which the paper reports it.
         severities: whether conditions are named ``<corruption>/<severity>``.
+        kinds: kinds of data set for which ``full`` has it; empty: all.
         named_only: whether ``full`` leaves it out: it takes days on a whole set, or needs another package.
         expands: function from ``(data set's name, size)`` to the names of the suites that this one stands for.
         altered: departures of the settings from the paper's, one phrase each.
         notes: warnings about the figures, one sentence each.
         tables: detailed rows.
+        write: writes further files into the folder of the card, given as its third argument.
     """
 
     name: str
@@ -148,11 +157,14 @@ class Suite(NamedTuple):
     build: Callable[[EvalData, EvalConfig], SuitePlan] | None = None
     figures: Mapping[str, Figure] = NONE
     summary: Callable[[ScorecardData, str, Mapping[str, float]], dict[str, float]] = condition_error
+    fitted: bool = False
     needs_clean: bool = False
     paper: tuple[str, ...] = ()
     severities: bool = False
+    kinds: tuple[str, ...] = ()
     named_only: bool = False
     expands: Callable[[str, int], Sequence[str]] | None = None
     altered: Callable[[ScorecardData, str], list[str]] = nothing
     notes: Callable[[ScorecardData, str], list[str]] = nothing
     tables: Callable[[ScorecardData, str], list[Table]] = nothing
+    write: Callable[[ScorecardData, str, Path], None] | None = None

@@ -6,6 +6,7 @@ from fastreg.metrics.calibration import (
     expected_calibration_error,
     maximum_calibration_error,
     reliability_bins,
+    rms_calibration_error,
 )
 from fastreg.metrics.classification import (
     average_confidence,
@@ -25,7 +26,8 @@ from fastreg.metrics.corruption import (
 )
 from fastreg.metrics.detection import aupr, auroc, detection_error, fpr95
 from fastreg.metrics.selective import aurc, risk_coverage
-from fastreg.metrics.stability import flip_probability
+from fastreg.metrics.sequence_tally import SequenceTally
+from fastreg.metrics.stability import flip_probability, flip_rates, mean_flip_rate, top5_distance
 from fastreg.metrics.tally import Tally
 from fastreg.metrics.temperature import fit_temperature
 from fastreg.metrics.vector_scaling import fit_vector_scaling
@@ -37,6 +39,7 @@ __all__ = [
     "adaptive_calibration_error",
     "classwise_calibration_error",
     "maximum_calibration_error",
+    "rms_calibration_error",
     "reliability_bins",
     "fit_temperature",
     "fit_vector_scaling",
@@ -57,5 +60,9 @@ __all__ = [
     "risk_coverage",
     "aurc",
     "flip_probability",
+    "flip_rates",
+    "mean_flip_rate",
+    "top5_distance",
+    "SequenceTally",
     "Tally",
 ]

@@ -119,6 +119,28 @@ def maximum_calibration_error(confidence: Any, correct: Any, bins: int = BINS) -
     return 100.0 * float(((accuracy - mean).abs() / count.clamp(min=1)).max())
 
 
+def rms_calibration_error(confidence: Any, correct: Any, bins: int = BINS) -> float:
+    """Root mean square (L2) calibration error: sqrt(sum over bins b of n_b / N (accuracy_b - confidence_b)^2).
+
+    Args:
+        confidence: Largest softmax probability of each sample, float [N] in [0, 1].
+        correct: Hits [N], 1 (right) or 0 (wrong).
+        bins: Number of bins of equal width, 1 or more.
+
+    Returns:
+        Percent.
+
+    Raises:
+        InputError: A value is outside [0, 1], the lengths differ, or ``bins`` is less than 1.
+
+    Source:
+        Kumar et al., Verified uncertainty calibration (NeurIPS 2019), section 2, without its debiasing.
+    """
+    p, hit = confidences(confidence, correct)
+    count, mean, accuracy = sum_bins(p, hit, bin_count(bins))
+    return 100.0 * float(((accuracy - mean).square() / count.clamp(min=1)).sum() / count.sum()) ** 0.5
+
+
 def adaptive_calibration_error(confidence: Any, correct: Any, bins: int = BINS) -> float:
     """Adaptive ECE: sum over bins b of n_b / N |accuracy_b - confidence_b|, bins of equal count.
 

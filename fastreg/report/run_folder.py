@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from fastreg.departures import departures
 from fastreg.errors import InputError
 from fastreg.evaluation.scorecard import Scorecard
-from fastreg.log import log
+from fastreg.log import log, printable
 from fastreg.report import paper_rows, svg
 from fastreg.report.figures_table import FIGURES
 from fastreg.report.paper_comparison import training_differences
@@ -177,7 +177,8 @@ def load_run(folder: Path | str) -> Run:
         raise InputError(f"{config} cannot be read ({error}): restore it, or move it away.") from error
     if not isinstance(settings, dict):
         raise InputError(f"{config} does not contain the settings of a run: restore it, or move it away.")
-    run = Run(folder.resolve().name, folder, card, settings, read_epochs(folder))
+    card, settings = Scorecard(**_printable(vars(card))), _printable(settings)
+    run = Run(printable(folder.resolve().name), folder, card, settings, read_epochs(folder))
     try:  # what every report shows of a run
         run.departures(list(FIGURES))
         run.trained_otherwise()
@@ -186,6 +187,15 @@ def load_run(folder: Path | str) -> Run:
     except DAMAGE as error:
         raise InputError(damaged(folder, error)) from error
     return run
+
+
+def _printable(value: Any) -> Any:
+    """Values of a file with printable texts: names in it may hold what steers a terminal."""
+    if isinstance(value, dict):
+        return {_printable(key): _printable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_printable(inner) for inner in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def damaged(folder: Path, error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -90,9 +91,10 @@ def _open(config: Config, lists: Sequence[FileList | None]) -> list[Source]:
         raise InputError(f"the validation set has classes without training images ({', '.join(strange[:5])}).")
     if val_set.classes != train_set.classes:
         val_set.renumber(train_set.classes, {name: k for k, name in enumerate(train_set.classes)})
-    untrained = set(val_set.labels.tolist()) - set(train_set.labels.tolist())
-    if untrained:
-        names = ", ".join(val_set.classes[k] for k in sorted(untrained)[:5])
+    trained, validated = (np.bincount(s.labels, minlength=len(s.classes)) > 0 for s in (train_set, val_set))
+    untrained = np.flatnonzero(validated & ~trained)
+    if len(untrained):
+        names = ", ".join(val_set.classes[k] for k in untrained[:5])
         raise InputError(f"the validation set has classes without training images ({names}).")
     return [train_set, val_set]
 

@@ -211,7 +211,7 @@ class Trainer:
         title = f"epoch {epoch + 1}/{config.epochs}"
         with progress(title, self.per_epoch * global_batch, done=done) as bar:
             batches = _timed(self.loader.batches(self.step * global_batch))
-            self.train_step.expect([request.keys for request in self.loader.requests], self.step, epoch, size)
+            self.train_step.expect(self.loader.coming, self.step, epoch, size)
             start = time.perf_counter()
             while self.step < (epoch + 1) * self.per_epoch:
                 start = self.advance(epoch, batches, losses, start)

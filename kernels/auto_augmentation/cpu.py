@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from fastreg.kernels.auto_augmentation.operations import AUTO_AUGMENT_OPERATIONS
+from fastreg.kernels.dispatch import use_compiled
 
 _FEW = 8  # images that one thread does sooner than several start
 
@@ -147,7 +148,12 @@ def _translate(pixels: Pixels, dx: int, dy: int, fill: list[int]) -> Pixels:
 
 
 def _transform(pixels: Pixels, name: str, m: float, mode: int, fill: list[int]) -> Pixels:
-    """Shear or rotate. Nearest moves four bytes at once, the others take time for each."""
+    """Shear or rotate. Pillow's nearest moves four bytes at once, its others take time for each."""
+    if mode == 0 and use_compiled():
+        from fastreg.kernels.auto_augmentation.nearest_cpu import nearest
+
+        if (moved := nearest(pixels, name, m, fill)) is not None:
+            return moved
     image = Image.fromarray(pixels) if mode else _image(pixels)
     resample, color = _RESAMPLE[mode], (*fill, 0)[: len(image.getbands())]
     if name == "Rotate":

@@ -173,16 +173,36 @@ def _source(a: tuple[float, ...], y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]
 
 def _fixed_source(a: tuple[float, ...], y: Tensor, x: Tensor, H: int, W: int) -> tuple[Tensor, Tensor]:
     """Row and column of the nearest pixel, int64, by Pillow's 16.16 fixed point, or in float64 where that overflows."""
-    corners = [v * p + w * q + u for p, q in ((0, 0), (W, H), (0, H), (W, 0)) for v, w, u in (a[:3], a[3:])]
-    a = (a[0], a[1], a[2] + a[0] * 0.5 + a[1] * 0.5, a[3], a[4], a[5] + a[3] * 0.5 + a[4] * 0.5)
-    pure = a[1] == a[3] == 0
-    if not pure and max(map(abs, corners)) < 32768:
-        k = [math.floor(v * 65536.0 + 0.5) for v in a]
+    k = _fixed(a, H, W)
+    a = _from_centers(a)
+    if k is not None:
         return (k[3] * x + k[4] * y + k[5]) >> 16, (k[0] * x + k[1] * y + k[2]) >> 16
     y, x = y.double(), x.double()
     limit = 2.0**40  # of what fits an integer; such pixels are outside
     row, column = a[5] + a[4] * y + a[3] * x, a[2] + a[1] * y + a[0] * x
     return row.floor().clamp(-limit, limit).long(), column.floor().clamp(-limit, limit).long()
+
+
+def fixed_point(name: str, m: float, H: int, W: int) -> list[int] | None:
+    """a0 to a5 of a geometric operation, half pixels in a2 and a5, in units of 1 / 65536; None if Pillow takes float64.
+
+    Args:
+        name: The operation.
+        m: Its magnitude.
+        H, W: Sides of the image, pixels.
+    """
+    return _fixed(_MATRIX[name](m, H, W), H, W)
+
+
+def _fixed(a: tuple[float, ...], H: int, W: int) -> list[int] | None:
+    corners = [v * p + w * q + u for p, q in ((0, 0), (W, H), (0, H), (W, 0)) for v, w, u in (a[:3], a[3:])]
+    if a[1] == a[3] == 0 or max(map(abs, corners)) >= 32768:
+        return None
+    return [math.floor(v * 65536.0 + 0.5) for v in _from_centers(a)]
+
+
+def _from_centers(a: tuple[float, ...]) -> tuple[float, ...]:
+    return a[0], a[1], a[2] + a[0] * 0.5 + a[1] * 0.5, a[3], a[4], a[5] + a[3] * 0.5 + a[4] * 0.5
 
 
 def _interpolate(image: Tensor, row: Tensor, column: Tensor, mode: int) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fastreg.kernels.color import kernels
 from fastreg.kernels.color.reference import color_jitter_reference, gray_unit
-from fastreg.kernels.dispatch import use_triton
+from fastreg.kernels.dispatch import use_compiled, use_triton
 
 __all__ = ["color_jitter"]
 
@@ -58,6 +58,10 @@ def color_jitter(
     shift = None if lighting is None else lighting.contiguous()
     if use_triton(images) and kernels.supports(images):
         return kernels.color_jitter_triton(images, b, c, s, shift, gray_unit(images))
+    if use_compiled(images, b, c, s, shift):
+        from fastreg.kernels.color.cpu import color_jitter_cpu
+
+        return color_jitter_cpu(images, b, c, s, shift)
     return color_jitter_reference(images, b, c, s, shift)
 
 

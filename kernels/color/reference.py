@@ -12,17 +12,22 @@ def color_jitter_reference(
     images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, lighting: Tensor | None = None
 ) -> Tensor:
     """``color_jitter`` on checked arguments."""
-    sums = images.sum((1, 2), dtype=torch.int64)
-    mean = (299 * sums[:, 0] + 587 * sums[:, 1] + 114 * sums[:, 2]).float() * gray_unit(images)
+    added = added_levels(images, images.sum((1, 2), dtype=torch.int64), brightness, contrast, lighting)
     b, c, s = (factor[:, None, None] for factor in (brightness, contrast, saturation))
     red, green, blue = (images[..., k].float() for k in range(3))
     shade = (GRAY[0] * red + GRAY[1] * green + GRAY[2] * blue) * (b * c * (1 - s))
-    constant = b * (1 - c) * mean[:, None, None]
     out = torch.empty_like(images)
     for k, channel in enumerate((red, green, blue)):
-        added = constant if lighting is None else constant + 255 * lighting[:, k, None, None]
-        out[..., k] = (channel * (b * c * s) + (shade + added)).clamp_(0, 255).add_(0.5)  # the cast truncates
+        levels = channel * (b * c * s) + (shade + added[:, k, None, None])
+        out[..., k] = levels.clamp_(0, 255).add_(0.5)  # the cast truncates
     return out
+
+
+def added_levels(images: Tensor, sums: Tensor, brightness: Tensor, contrast: Tensor, lighting: Tensor | None) -> Tensor:
+    """float32 [B, 3]: what an image's mean gray, from its ``sums`` int64 [B, 3], and the lighting add to its levels."""
+    mean = (299 * sums[:, 0] + 587 * sums[:, 1] + 114 * sums[:, 2]).float() * gray_unit(images)
+    constant = (brightness * (1 - contrast) * mean)[:, None]
+    return constant.expand(-1, 3) if lighting is None else constant + 255 * lighting
 
 
 def gray_unit(images: Tensor) -> float:

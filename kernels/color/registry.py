@@ -42,6 +42,6 @@ OPS = (
             Variant("color_jitter gray", gray_kernel, _SIGNATURE, _SHAPE, GROUPS * 48, kind="compute"),
         ),
         # a fused multiply-add rounds once where torch rounds twice: halves of a level may go either way
-        rare=1e-4, rare_tolerance=1.0,
+        rare=1e-4, rare_tolerance=1.0, compiled=color_jitter,
     ),
 )  # fmt: skip

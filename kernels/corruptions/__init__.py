@@ -42,6 +42,8 @@ from fastreg.kernels.corruptions.constants import (
 from fastreg.kernels.corruptions.fields import Key
 from fastreg.kernels.corruptions.pixels import on
 from fastreg.kernels.corruptions.table import TABLE, Corruption, register
+from fastreg.kernels.corruptions.threads import map_chunks
+from fastreg.kernels.dispatch import use_triton
 from fastreg.kernels.jpeg import jpeg_round_trip
 
 __all__ = [
@@ -145,16 +147,18 @@ def corrupt(
         key = _key(row, severity, seed, sample_indices(indices, batch), n, constants, images.device, textures)
 
     images = images.contiguous()
-    values = CHUNK["cuda" if row.per_image or images.is_cuda else "cpu"]
-    step = min(MAX_IMAGES, max(1, values // (n * n * 3)))
-    chunks = []
-    for start, chunk in zip(range(0, batch, step), images.split(step)):
+    step = min(MAX_IMAGES, max(1, CHUNK["cuda" if images.is_cuda else "cpu"] // (n * n * 3)))
+
+    def corrupted(start: int) -> Tensor:
         here = slice(start, start + step)
+        chunk = images[here]
         if fields is not None:
             chunk = row.apply(chunk, parameter, {field: values[here] for field, values in fields.items()})
         elif key is not None:
             chunk = row.generate(chunk, parameter, key._replace(samples=key.samples[here]))
-        chunks.append(jpeg_round_trip(chunk, FINAL_QUALITY) if jpeg else chunk)
+        return jpeg_round_trip(chunk, FINAL_QUALITY) if jpeg else chunk
+
+    chunks = map_chunks(corrupted, range(0, batch, step), not use_triton(images))
     return chunks[0] if len(chunks) == 1 else torch.cat(chunks) if chunks else images.clone()
 
 

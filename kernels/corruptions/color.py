@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions.cpu import routed
 from fastreg.kernels.corruptions.examples import flat_levels, numbers, touched, variant
 from fastreg.kernels.corruptions.pixels import on, quantize, triton_level, triton_unit, unit
 from fastreg.kernels.corruptions.table import Corruption
-from fastreg.kernels.dispatch import tl, triton, use_triton
+from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.registry import Op
 
 PIXELS = 512  # per program: a thread keeps three channels in registers
@@ -30,9 +31,7 @@ _SECTORS = np.array(((0, 3, 1), (2, 0, 1), (1, 0, 3), (1, 2, 0), (3, 1, 0), (0, 
 
 
 def contrast(images: Tensor, factor: float, fields: dict) -> Tensor:
-    if use_triton(images):
-        return contrast_triton(images, on(np.array([factor], float), images.device))
-    return contrast_reference(images, factor)
+    return _contrast(images, on(np.array([factor], float), images.device))
 
 
 def brightness(images: Tensor, shift: float, fields: dict) -> Tensor:
@@ -46,19 +45,18 @@ def saturate(images: Tensor, parameter: tuple[float, float], fields: dict) -> Te
 
 def change_hsv(images: Tensor, change: tuple[float, float, float]) -> Tensor:
     """uint8 [B, n, n, 3] with S * change[0] + change[1] and V + change[2], clipped."""
-    if use_triton(images):
-        return hsv_triton(images, on(np.array(change, float), images.device))
-    return hsv_reference(images, change)
+    return _hsv(images, on(np.array(change, float), images.device))
 
 
-def contrast_reference(images: Tensor, factor: float) -> Tensor:
+def contrast_reference(images: Tensor, factor: Tensor) -> Tensor:
+    """``factor``: float64 [1]."""
     count = images.shape[1] * images.shape[2]
     mean = images.sum((1, 2), keepdim=True, dtype=torch.int64).double() / (255 * count)
-    return quantize(unit(images).sub_(mean).mul_(factor).add_(mean))
+    return quantize(unit(images).sub_(mean).mul_(factor.item()).add_(mean))
 
 
-def hsv_reference(images: Tensor, change: tuple[float, float, float]) -> Tensor:
-    """``change_hsv`` with scikit-image's formulas in its order."""
+def hsv_reference(images: Tensor, change: Tensor) -> Tensor:
+    """``change_hsv`` with scikit-image's formulas in its order. ``change``: float64 [3]."""
     r, g, b = unit(images).unbind(-1)
     v = torch.maximum(torch.maximum(r, g), b)
     delta = v - torch.minimum(torch.minimum(r, g), b)
@@ -69,7 +67,7 @@ def hsv_reference(images: Tensor, change: tuple[float, float, float]) -> Tensor:
     sextant = torch.where(b == v, (r - g).div_(delta_or_1).add_(4), sextant)
     hue = (sextant / 6).remainder_(1).masked_fill_(gray, 0).mul_(6)
 
-    factor, addend, shift = change
+    factor, addend, shift = change.tolist()
     if (factor, addend) != (1, 0):
         s = s.mul_(factor).add_(addend).clamp_(0, 1)
     if shift:
@@ -166,6 +164,8 @@ def contrast_triton(images: Tensor, factor: Tensor) -> Tensor:
     return out
 
 
+_contrast = routed(contrast_triton, "color.contrast", contrast_reference)
+_hsv = routed(hsv_triton, "color.hsv", hsv_reference)
 ROWS = (
     Corruption("brightness", brightness),
     Corruption("contrast", contrast),
@@ -178,7 +178,7 @@ def _hsv_example(device="cpu", small: bool = True) -> dict[str, Any]:
 
 
 def _hsv_on_host(images: Tensor, change: Tensor) -> Tensor:
-    return hsv_reference(images.cpu(), tuple(change.tolist())).to(images.device)
+    return hsv_reference(images.cpu(), change).to(images.device)
 
 
 def _contrast_example(device="cpu", small: bool = True) -> dict[str, Any]:
@@ -186,16 +186,19 @@ def _contrast_example(device="cpu", small: bool = True) -> dict[str, Any]:
 
 
 def _contrast_on_host(images: Tensor, factor: Tensor) -> Tensor:
-    return contrast_reference(images.cpu(), factor.item()).to(images.device)
+    return contrast_reference(images.cpu(), factor).to(images.device)
 
 
 OPS = (
-    Op("hsv", hsv_triton, _hsv_on_host, _hsv_example, touched, (variant("hsv", hsv_kernel, PIXELS, "compute"),)),
+    Op(
+        "hsv", hsv_triton, _hsv_on_host, _hsv_example, touched, (variant("hsv", hsv_kernel, PIXELS, "compute"),),
+        compiled=_hsv,
+    ),
     Op(
         "contrast", contrast_triton, _contrast_on_host, _contrast_example, lambda a: 3 * a["images"].numel(),
         (
             variant("channel_sums", sum_kernel, PIXELS, "compute"),
             variant("contrast", contrast_kernel, PIXELS, "compute", PROGRAMS=128),
-        ),
+        ), compiled=_contrast,
     ),
 )  # fmt: skip

@@ -18,23 +18,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions.cpu import routed
 from fastreg.kernels.corruptions.examples import levels, numbers, touched, uniform, variant
 from fastreg.kernels.corruptions.fields import Key
 from fastreg.kernels.corruptions.gaussian import filter_field
 from fastreg.kernels.corruptions.layout import BLOCK, triton_block
 from fastreg.kernels.corruptions.pixels import on, quantize, triton_level, unit
 from fastreg.kernels.corruptions.table import Corruption
-from fastreg.kernels.dispatch import tl, triton, use_triton
+from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.registry import Op
 
 
 def elastic_transform(images: Tensor, parameter: tuple[float, float, float], fields: dict) -> Tensor:
     """``parameter``: alpha, sigma, reach of the corners."""
     alpha, sigma, _ = parameter
-    warp, displace = (warp_triton, displace_triton) if use_triton(images) else (warp_reference, displace_reference)
-    warped = warp(unit(images, torch.float32), affine_inverse(fields["corner_shift"], images.shape[1]))
+    warped = _warp(unit(images, torch.float32), affine_inverse(fields["corner_shift"], images.shape[1]))
     shifts = torch.stack((fields["dx"], fields["dy"])).double()
-    return displace(warped, filter_field(shifts, sigma, "mirror", 3.0), on(np.array([alpha], float), images.device))
+    return _displace(warped, filter_field(shifts, sigma, "mirror", 3.0), on(np.array([alpha], float), images.device))
 
 
 def draw_elastic_transform(key: Key, n: int, parameter: tuple[float, float, float], images) -> dict:
@@ -183,6 +183,8 @@ def _bilinear_triton(x: Tensor, places: Tensor, alpha: Tensor, dtype: torch.dtyp
     return out
 
 
+_warp = routed(warp_triton, "warp.affine", warp_reference)
+_displace = routed(displace_triton, "warp.displace", displace_reference)
 _SHIFTS = {
     "corner_shift": ("float", (3, 2)),
     "dx": ("float", ("n", "n")),
@@ -207,10 +209,11 @@ _FLOATS = {"x_ptr": "*fp32", "out_ptr": "*fp32"}
 OPS = (
     Op(
         "elastic_warp", warp_triton, warp_reference, _warp_example, touched,
-        (variant("elastic_warp", bilinear_kernel, BLOCK, types=_FLOATS, AFFINE=True),),
+        (variant("elastic_warp", bilinear_kernel, BLOCK, types=_FLOATS, AFFINE=True),), compiled=_warp,
     ),
     Op(
         "elastic_displace", displace_triton, displace_reference, _displace_example, touched,
         (variant("elastic_displace", bilinear_kernel, BLOCK, types={"x_ptr": "*fp32"}, AFFINE=False),),
+        compiled=_displace,
     ),
 )  # fmt: skip

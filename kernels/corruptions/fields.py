@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels import philox
+from fastreg.kernels.corruptions.cpu import routed
 from fastreg.kernels.corruptions.examples import levels, variant
 from fastreg.kernels.corruptions.pixels import Textures, on
-from fastreg.kernels.dispatch import tl, triton, use_triton
+from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.philox import OPERATIONS, signed, triton_normal, triton_poisson, triton_uniform, triton_words
 from fastreg.kernels.registry import Op
 
@@ -50,9 +51,8 @@ class Key(NamedTuple):
         if kind == "poisson":
             table, span = on(photon_table(span).view(np.int32), self.device), 0
         samples = on(self.samples.astype(np.uint32).view(np.int32), self.device)
-        draw = field_triton if use_triton(samples) else field_reference
         count = int(np.prod(shape))
-        values = draw(kind, self.seed, samples, count, self.severity, operation, span, levels, table)
+        values = draw_field(kind, self.seed, samples, count, self.severity, operation, span, levels, table)
         return values.view(len(samples), *shape)
 
     def angle(self, operation: str, first: int) -> np.ndarray:
@@ -162,6 +162,9 @@ def field_triton(
     return out
 
 
+draw_field = routed(field_triton, "noise.field", field_reference)
+
+
 def _example(kind: str, span: int):
     def example(device="cpu", small: bool = True) -> dict[str, Any]:
         images = levels(device, small)
@@ -183,7 +186,16 @@ def _op(kind: str, out: str, span: int = 0, **tolerance) -> Op:
         f"field_{kind}", field_kernel, BLOCK, "compute", {"out_ptr": out},
         elements=4 * BLOCK, OPERATION=64, KIND=kind, WIDTH=256,
     )  # fmt: skip
-    return Op(f"field_{kind}", field_triton, field_reference, _example(kind, span), _written, (compiled,), **tolerance)
+    return Op(
+        f"field_{kind}",
+        field_triton,
+        field_reference,
+        _example(kind, span),
+        _written,
+        (compiled,),
+        compiled=draw_field,
+        **tolerance,
+    )
 
 
 OPS = (

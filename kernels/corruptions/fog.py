@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions.cpu import routed
 from fastreg.kernels.corruptions.examples import flat_levels, numbers, touched, uniform, variant
 from fastreg.kernels.corruptions.fields import Key
 from fastreg.kernels.corruptions.layout import BLOCK
 from fastreg.kernels.corruptions.pixels import on, quantize, triton_level, triton_unit, unit
 from fastreg.kernels.corruptions.table import Corruption
-from fastreg.kernels.dispatch import tl, triton, use_triton
+from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.registry import Op
 
 CELLS = 256  # per program of the plasma, twelve values each
@@ -33,7 +34,7 @@ CELLS = 256  # per program of the plasma, twelve values each
 def fog(images: Tensor, parameter: tuple[float, float], fields: dict) -> Tensor:
     """``parameter``: amount, decay of the plasma."""
     amount = on(np.array(parameter[:1], float), images.device)
-    return (fog_triton if use_triton(images) else fog_reference)(images, fields["plasma"].contiguous(), amount)
+    return _add(images, fields["plasma"].contiguous(), amount)
 
 
 def draw_fog(key: Key, n: int, parameter: tuple[float, float], images) -> dict:
@@ -49,9 +50,7 @@ def map_side(n: int) -> int:
 def plasma(uniform: Tensor, decay: float, n: int) -> Tensor:
     """float32 [B, n, n] in [0, 1] of uniforms on [0, 1) float32 [B, m, m], m a power of two."""
     scales = amplitudes(uniform.shape[-1], decay)
-    if use_triton(uniform):
-        return plasma_triton(uniform, on(scales, uniform.device), n)
-    return plasma_reference(uniform, torch.from_numpy(scales), n)
+    return _plasma(uniform, on(scales, uniform.device), n)
 
 
 def amplitudes(side: int, decay: float) -> np.ndarray:
@@ -198,6 +197,8 @@ def fog_triton(images: Tensor, plasma: Tensor, amount: Tensor) -> Tensor:
     return out
 
 
+_plasma = routed(plasma_triton, "weather.plasma", plasma_reference)
+_add = routed(fog_triton, "weather.fog", fog_reference)
 ROWS = (Corruption("fog", fog, draw_fog, {"plasma": ("float", ("n", "n"))}),)
 
 
@@ -223,7 +224,7 @@ OPS = (
             variant("plasma", plasma_kernel, CELLS),
             variant("plasma, large cells", plasma_kernel, CELLS, divisible=("step",)),
             variant("stretch", stretch_kernel, BLOCK, types={"out_ptr": "*fp32"}),
-        ),
+        ), compiled=_plasma,
     ),
-    Op("fog", fog_triton, _fog_on_host, _fog_example, touched, (variant("fog", fog_kernel, BLOCK),)),
+    Op("fog", fog_triton, _fog_on_host, _fog_example, touched, (variant("fog", fog_kernel, BLOCK),), compiled=_add),
 )  # fmt: skip

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels import philox
+from fastreg.kernels.corruptions.cpu import routed
 from fastreg.kernels.corruptions.examples import levels, numbers, variant
 from fastreg.kernels.corruptions.fields import Key
 from fastreg.kernels.corruptions.pixels import Textures, on
 from fastreg.kernels.corruptions.table import Corruption
-from fastreg.kernels.dispatch import tl, triton, use_triton
+from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.registry import Op
 
 BLOCK = 1024
@@ -30,19 +31,16 @@ LOADER = "fastreg.pipelines.frost.load_frost()"
 
 def frost(images: Tensor, parameter: tuple[float, float], fields: dict) -> Tensor:
     """``parameter``: weight of the image, of the texture."""
-    if use_triton(images):
-        batch, n = images.shape[:2]
-        first = torch.arange(batch, device=images.device) * (n * n)
-        stride = torch.full_like(first, n)
-        weights = on(np.array(parameter, float), images.device)
-        return frost_triton(images, fields["texture"].contiguous(), first, stride, weights)
-    return blend(images, parameter, fields["texture"])
+    batch, n = images.shape[:2]
+    first = torch.arange(batch, device=images.device) * (n * n)
+    weights = on(np.array(parameter, float), images.device)
+    return _blend(images, fields["texture"].contiguous(), first, torch.full_like(first, n), weights)
 
 
 def frost_fused(name: str, images: Tensor, parameter: tuple[float, float], key: Key) -> Tensor:
     """Draw and apply in one launch: the kernel reads the crops from the textures."""
     weights = on(np.array(parameter, float), images.device)
-    return frost_triton(images, *draw_crops(key, images.shape[1]), weights)
+    return _blend(images, *draw_crops(key, images.shape[1]), weights)
 
 
 def draw_frost(key: Key, n: int, parameter, images) -> dict:
@@ -129,16 +127,12 @@ def _joined(textures: list[np.ndarray], scale: float, device: torch.device) -> T
     return Textures(on(np.concatenate([p.reshape(-1, 3) for p in scaled]), device), start, rows, columns)
 
 
-def blend(images: Tensor, parameter: tuple[float, float], texture: Tensor) -> Tensor:
-    """uint8 [B, n, n, 3]: the weighted sum of images and texture."""
-    image_weight, texture_weight = parameter
+def frost_reference(images: Tensor, pixels: Tensor, first: Tensor, stride: Tensor, weights: Tensor) -> Tensor:
+    """uint8 [B, n, n, 3]: the sum of images and the crops of ``pixels`` uint8 [..., 3], weighted by float64 [2]."""
+    image_weight, texture_weight = weights.tolist()
+    texture = crops(pixels.view(-1, 3), first, stride, images.shape[1])
     x = images.double().mul_(image_weight).add_(texture.double().mul_(texture_weight))
     return x.clamp_(0, 255).to(torch.uint8)
-
-
-def frost_reference(images: Tensor, pixels: Tensor, first: Tensor, stride: Tensor, weights: Tensor) -> Tensor:
-    """``blend`` with the crops of ``pixels`` uint8 [P, 3]. ``weights`` float64 [2]: of the image, of the texture."""
-    return blend(images, tuple(weights.tolist()), crops(pixels, first, stride, images.shape[1]))
 
 
 @triton.jit
@@ -173,6 +167,7 @@ def frost_triton(images: Tensor, pixels: Tensor, first: Tensor, stride: Tensor, 
     return out
 
 
+_blend = routed(frost_triton, "color.frost", frost_reference)
 _TEXTURE = {"texture": ("uint8", ("n", "n", 3))}
 ROWS = (Corruption("frost", frost, draw_frost, _TEXTURE, fused=frost_fused, textures=True),)
 
@@ -188,6 +183,6 @@ def _example(device="cpu", small: bool = True) -> dict[str, Any]:
 OPS = (
     Op(
         "frost", frost_triton, frost_reference, _example, lambda a: 3 * a["images"].numel(),
-        (variant("frost", frost_kernel, BLOCK, "gather", {"first_ptr": "*i64"}),),
+        (variant("frost", frost_kernel, BLOCK, "gather", {"first_ptr": "*i64"}),), compiled=_blend,
     ),
 )  # fmt: skip

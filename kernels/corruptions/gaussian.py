@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions.cpu import routed
 from fastreg.kernels.corruptions.examples import levels, touched, variant
 from fastreg.kernels.corruptions.layout import BLOCK, triton_block
 from fastreg.kernels.corruptions.pixels import border, on, quantize, triton_level, unit
@@ -35,8 +36,8 @@ def gaussian_blur(images: Tensor, sigma: float, fields: dict) -> Tensor:
 def filter_levels(images: Tensor, sigma: float) -> Tensor:
     """``filter_images`` of uint8 [B, n, n, C], truncated to uint8 again."""
     weights = gaussian_weights(sigma)
-    if len(weights) > 1 and use_triton(images):
-        return gaussian_triton(unit(images), on(weights, images.device), levels=True)
+    if len(weights) > 1:
+        return _levels(images, on(weights, images.device))
     return quantize(filter_images(unit(images), sigma))
 
 
@@ -47,7 +48,7 @@ def filter_images(x: Tensor, sigma: float) -> Tensor:
     weights = gaussian_weights(sigma)
     if len(weights) == 1:
         return x * float(weights[0])
-    return (gaussian_triton if use_triton(x) else gaussian_reference)(x, on(weights, x.device))
+    return _numbers(x, on(weights, x.device))
 
 
 def gaussian_weights(sigma: float, truncate: float = 4.0) -> np.ndarray:
@@ -149,6 +150,12 @@ def gaussian_triton(x: Tensor, weights: Tensor, levels: bool = False) -> Tensor:
     return x
 
 
+_numbers = routed(gaussian_triton, "gaussian.filter_numbers", gaussian_reference)
+_levels = routed(
+    lambda images, weights: gaussian_triton(unit(images), weights, levels=True),
+    "gaussian.filter_levels",
+    lambda images, weights: quantize(gaussian_reference(unit(images), weights)),
+)
 ROWS = (Corruption("gaussian_blur", gaussian_blur),)
 
 
@@ -168,6 +175,6 @@ OPS = (
             _variant("gaussian_levels", "*u8", DOWN=False, LEVELS=True, CHANNELS=3),
             _variant("gaussian_filter, gray, down", "*fp64", DOWN=True, LEVELS=False, CHANNELS=1),
             _variant("gaussian_filter, gray, across", "*fp64", DOWN=False, LEVELS=False, CHANNELS=1),
-        ),
+        ), compiled=_numbers,
     ),
 )  # fmt: skip

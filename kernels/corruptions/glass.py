@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions.cpu import routed
 from fastreg.kernels.corruptions.examples import levels, touched, uniform, variant
 from fastreg.kernels.corruptions.fields import Key
 from fastreg.kernels.corruptions.gaussian import filter_levels
 from fastreg.kernels.corruptions.layout import BLOCK, triton_block
 from fastreg.kernels.corruptions.table import Corruption
-from fastreg.kernels.dispatch import tl, triton, use_triton
+from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.registry import Op
 
 
@@ -29,8 +30,7 @@ def glass_blur(images: Tensor, parameter: tuple[float, int, int], fields: dict) 
     """``parameter``: sigma of both blurs, reach, passes."""
     sigma, reach, _ = parameter
     blurred = filter_levels(images, float(sigma))
-    shuffle = shuffle_triton if use_triton(blurred) else shuffle_reference
-    return filter_levels(shuffle(blurred, fields["dx"], fields["dy"], reach), float(sigma))
+    return filter_levels(_shuffle(blurred, fields["dx"], fields["dy"], reach), float(sigma))
 
 
 def draw_glass_blur(key: Key, n: int, parameter: tuple[float, int, int], images) -> dict:
@@ -117,6 +117,7 @@ def shuffle_triton(images: Tensor, dx: Tensor, dy: Tensor, reach: int) -> Tensor
     return out
 
 
+_shuffle = routed(shuffle_triton, "glass.shuffle", shuffle_reference)
 _SHIFTS = {"dx": ("shift", ("passes", "n", "n")), "dy": ("shift", ("passes", "n", "n"))}
 
 
@@ -139,6 +140,6 @@ _SHORTS = dict.fromkeys(("dx_ptr", "dy_ptr"), "*i16")
 OPS = (
     Op(
         "glass_shuffle", shuffle_triton, shuffle_reference, _example, touched,
-        (variant("glass_shuffle", glass_kernel, BLOCK, types=_SHORTS),),
+        (variant("glass_shuffle", glass_kernel, BLOCK, types=_SHORTS),), compiled=_shuffle,
     ),
 )  # fmt: skip

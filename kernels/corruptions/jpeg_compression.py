@@ -12,4 +12,4 @@ def jpeg_compression(images: Tensor, quality: int, fields: dict) -> Tensor:
     return jpeg_round_trip(images, quality)
 
 
-ROWS = (Corruption("jpeg_compression", jpeg_compression, per_image=True),)
+ROWS = (Corruption("jpeg_compression", jpeg_compression),)

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions.cpu import routed
 from fastreg.kernels.corruptions.examples import levels, touched, uniform, variant
 from fastreg.kernels.corruptions.fields import Key
 from fastreg.kernels.corruptions.layout import BLOCK, triton_block
 from fastreg.kernels.corruptions.pixels import border, on
 from fastreg.kernels.corruptions.table import Corruption
-from fastreg.kernels.dispatch import tl, triton, use_triton
+from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.registry import Op
 
 
@@ -40,8 +41,7 @@ def blur_along(images: Tensor, angle: Tensor | np.ndarray, radius: float, sigma:
     """Motion blur of uint8 [B, n, n, C] at ``angle`` [B] degrees."""
     weights = motion_weights(radius, sigma)
     dx, dy = (on(offset, images.device) for offset in motion_offsets(angle, len(weights)))
-    blur = motion_triton if use_triton(images) else motion_reference
-    return blur(images, on(weights, images.device), dx, dy)
+    return _blur(images, on(weights, images.device), dx, dy)
 
 
 def motion_weights(radius: float, sigma: float) -> np.ndarray:
@@ -123,6 +123,7 @@ def motion_triton(images: Tensor, weights: Tensor, dx: Tensor, dy: Tensor) -> Te
     return out
 
 
+_blur = routed(motion_triton, "motion.blur", motion_reference)
 ROWS = (Corruption("motion_blur", motion_blur, draw_motion_blur, {"angle": ("number", ())}),)
 
 
@@ -140,6 +141,6 @@ OPS = (
         (
             variant("motion_taps", motion_kernel, BLOCK, types=_OFFSETS, CHANNELS=3),
             variant("motion_taps, gray", motion_kernel, BLOCK, types=_OFFSETS, CHANNELS=1),
-        ),
+        ), compiled=_blur,
     ),
 )  # fmt: skip

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels.corruptions.constants import IMAGENET224
+from fastreg.kernels.corruptions.cpu import routed
 from fastreg.kernels.corruptions.examples import levels, touched, variant
 from fastreg.kernels.corruptions.fields import Key, field_reference, photon_table
 from fastreg.kernels.corruptions.pixels import on, quantize, triton_level, triton_unit, unit
@@ -33,17 +34,22 @@ BLOCK = 256
 
 
 def gaussian_noise(images: Tensor, sigma: float, fields: dict) -> Tensor:
-    return quantize(unit(images).add_(_scaled(fields["normal"], sigma)))
+    return _noisy(images, fields["normal"], sigma, times_image=False)
 
 
 def speckle_noise(images: Tensor, sigma: float, fields: dict) -> Tensor:
+    return _noisy(images, fields["normal"], sigma, times_image=True)
+
+
+def noisy_reference(images: Tensor, normal: Tensor, sigma: float, times_image: bool) -> Tensor:
+    """uint8 images plus ``sigma`` times ``normal``, which ``times_image`` multiplies by the image."""
     x = unit(images)
-    return quantize(x.add_(_scaled(fields["normal"], sigma).mul_(x)))
+    # float64, rounded before it is added, as in numpy: the ``alpha`` of ``add_`` rounds once for both
+    noise = normal.to(torch.float64, copy=True).mul_(sigma)
+    return quantize(x.add_(noise.mul_(x) if times_image else noise))
 
 
-def _scaled(normal: Tensor, sigma: float) -> Tensor:
-    """float64, rounded before it is added, as in numpy: the ``alpha`` of ``add_`` rounds once for both."""
-    return normal.to(torch.float64, copy=True).mul_(sigma)
+_noisy = routed(noisy_reference, "noise.noisy", noisy_reference)  # the fused kernel has a launch of its own
 
 
 def shot_noise(images: Tensor, photons: int, fields: dict) -> Tensor:
@@ -175,7 +181,18 @@ def noise_reference(name: str, images: Tensor, parameter: float, key: Key) -> Te
     else:
         drawn = {"normal": field_reference("normal", *place)}
     fields = {field: values.view(images.shape) for field, values in drawn.items()}
-    return next(row for row in ROWS if row.name == name).apply(images, parameter, fields)
+    if "normal" in fields:
+        return noisy_reference(images, fields["normal"], parameter, name == "speckle_noise")
+    return _row(name).apply(images, parameter, fields)
+
+
+def noise_by_fields(name: str, images: Tensor, parameter: float, key: Key) -> Tensor:
+    """``noise_triton`` with fields drawn by the route of the images."""
+    return _row(name).apply(images, parameter, _row(name).draw(key, images.shape[1], parameter, images))
+
+
+def _row(name: str) -> Corruption:
+    return next(row for row in ROWS if row.name == name)
 
 
 def _op(name: str, kind: str, **tolerance) -> Op:
@@ -185,7 +202,7 @@ def _op(name: str, kind: str, **tolerance) -> Op:
         return {"name": name, "images": images, "parameter": IMAGENET224[name][4], "key": key}
 
     compiled = variant(name, noise_kernel, BLOCK, kind, elements=4 * BLOCK, OPERATION=64, KIND=name, WIDTH=128)
-    return Op(name, noise_triton, noise_reference, example, touched, (compiled,), **tolerance)
+    return Op(name, noise_triton, noise_reference, example, touched, (compiled,), compiled=noise_by_fields, **tolerance)
 
 
 # Normals agree to 1e-6, so one value in many thousands is truncated to another level.

@@ -149,7 +149,7 @@ def pixelate_triton(images: Tensor, first: Tensor, count: Tensor, most: int) -> 
     return out
 
 
-ROWS = (Corruption("pixelate", pixelate, per_image=True),)
+ROWS = (Corruption("pixelate", pixelate),)
 
 
 def _example(device="cpu", small: bool = True) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions.cpu import routed
 from fastreg.kernels.corruptions.examples import flat_levels, levels, numbers, touched, uniform, variant
 from fastreg.kernels.corruptions.fields import Key
 from fastreg.kernels.corruptions.layout import BLOCK
@@ -25,18 +26,17 @@ from fastreg.kernels.corruptions.motion import blur_along
 from fastreg.kernels.corruptions.pixels import on, quantize, triton_level, triton_unit, unit
 from fastreg.kernels.corruptions.table import Corruption
 from fastreg.kernels.corruptions.zoom import read_between, zoom_grid
-from fastreg.kernels.dispatch import tl, triton, use_triton
+from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.registry import Op
 
 
 def snow(images: Tensor, parameter: tuple, fields: dict) -> Tensor:
     """``parameter``: mean, std, zoom, threshold, radius and sigma of the motion blur, weight of the image."""
     mean, std, zoom, threshold, radius, sigma, weight = parameter
-    make_flakes, add = (flakes_triton, snow_triton) if use_triton(images) else (flakes_reference, snow_reference)
     left, near = (on(values, images.device) for values in zoom_grid(images.shape[1], zoom))
     law = on(np.array((std, mean, threshold), float), images.device)
-    layer = make_flakes(fields["normal"], left, near, law)
-    return add(images, blur_along(layer, fields["angle"], radius, sigma), weight)
+    layer = _flakes(fields["normal"], left, near, law)
+    return _add(images, blur_along(layer, fields["angle"], radius, sigma), weight)
 
 
 def draw_snow(key: Key, n: int, parameter, images) -> dict:
@@ -143,6 +143,8 @@ def snow_triton(images: Tensor, layer: Tensor, weight: float) -> Tensor:
     return out
 
 
+_flakes = routed(flakes_triton, "warp.flakes", flakes_reference)
+_add = routed(snow_triton, "weather.snow", snow_reference)
 ROWS = (Corruption("snow", snow, draw_snow, {"normal": ("float", ("n", "n")), "angle": ("number", ())}),)
 
 
@@ -165,10 +167,10 @@ def _snow_on_host(images: Tensor, layer: Tensor, weight: float) -> Tensor:
 OPS = (
     Op(
         "snow_flakes", flakes_triton, flakes_reference, _flakes_example, touched,
-        (variant("snow_flakes", flakes_kernel, BLOCK, types={"weight_ptr": "*fp64"}),),
+        (variant("snow_flakes", flakes_kernel, BLOCK, types={"weight_ptr": "*fp64"}),), compiled=_flakes,
     ),
     Op(
         "snow", snow_triton, _snow_on_host, _snow_example, touched,
-        (variant("snow", snow_kernel, BLOCK, "compute"),),
+        (variant("snow", snow_kernel, BLOCK, "compute"),), compiled=_add,
     ),
 )  # fmt: skip

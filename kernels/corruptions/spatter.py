@@ -18,7 +18,7 @@ from fastreg.kernels.corruptions.gaussian import filter_field, filter_images
 from fastreg.kernels.corruptions.pixels import on, quantize, unit
 from fastreg.kernels.corruptions.table import Corruption
 
-_WATER = np.array((175, 238, 238), np.float32) / np.float32(255)  # pale turquoise
+WATER = np.array((175, 238, 238), np.float32) / np.float32(255)  # pale turquoise
 _MUD = np.array((63, 42, 20), np.float32) / np.float32(255)
 
 
@@ -33,16 +33,16 @@ def spatter(images: Tensor, parameter: tuple, fields: dict) -> Tensor:
         cover = filter_images(cover, float(strength)).float()
         cover.masked_fill_(cover < 0.8, 0)
         return quantize(x.mul_(1 - cover).add_(cover * on(_MUD, x.device)))
-    wet = torch.from_numpy(np.stack([_water(l) for l in layer.mul_(255).to(torch.uint8).cpu().numpy()]))
+    wet = torch.from_numpy(np.stack([water(l) for l in layer.mul_(255).to(torch.uint8).cpu().numpy()]))
     wet = wet.to(x.device).mul_(strength)[..., None]
-    return quantize(x.add_(wet * on(_WATER, x.device)))
+    return quantize(x.add_(wet * on(WATER, x.device)))
 
 
 def draw_spatter(key: Key, n: int, parameter, images) -> dict:
     return {"normal": key.field("normal", "spatter", n, n)}
 
 
-def _water(layer: np.ndarray) -> np.ndarray:
+def water(layer: np.ndarray) -> np.ndarray:
     """float32 [n, n], at most 1: brightness of the water from the uint8 liquid layer. Without a drop the published code
     divides zero by zero, and the image becomes black."""
     import cv2

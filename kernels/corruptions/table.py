@@ -26,7 +26,6 @@ class Corruption(NamedTuple):
             side of the image, "half" half its number of pixels; other words are keys of ``sizes``.
         sizes: ``sizes(parameter)`` gives the numbers that the fields' shapes and ranges depend on.
         fused: ``fused(name, images, parameter, key)`` draws and applies in one kernel, with no field in memory.
-        per_image: The CPU route works image by image, so it needs no chunks.
         textures: Draws from the frost textures.
     """
 
@@ -36,7 +35,6 @@ class Corruption(NamedTuple):
     fields: Mapping[str, tuple[str, tuple]] = _EMPTY
     sizes: Callable[[Any], Mapping[str, int]] = lambda parameter: _EMPTY
     fused: Callable[..., Tensor] | None = None
-    per_image: bool = False
     textures: bool = False
 
     def generate(self, images: Tensor, parameter: Any, key: Key) -> Tensor:

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreg.kernels.corruptions.cpu import routed
 from fastreg.kernels.corruptions.examples import levels, touched, variant
 from fastreg.kernels.corruptions.layout import BLOCK, triton_block
 from fastreg.kernels.corruptions.pixels import on, quantize, unit
 from fastreg.kernels.corruptions.table import Corruption
-from fastreg.kernels.dispatch import tl, triton, use_triton
+from fastreg.kernels.dispatch import tl, triton
 from fastreg.kernels.registry import Op
 
 
@@ -27,8 +28,7 @@ def zoom_blur(images: Tensor, parameter: tuple[float, float], fields: dict) -> T
     """``parameter``: end and step of the zooms."""
     x = unit(images, torch.float32)
     left, weight = zoom_grids(x.shape[1], parameter)
-    mean = zoom_triton if use_triton(x) else zoom_reference
-    return mean(x, on(left, x.device), on(weight, x.device).float())
+    return _mean(x, on(left, x.device), on(weight, x.device).float())
 
 
 def zoom_grids(n: int, parameter: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -106,6 +106,7 @@ def zoom_triton(x: Tensor, left: Tensor, weight: Tensor) -> Tensor:
     return out
 
 
+_mean = routed(zoom_triton, "warp.zoom", zoom_reference)
 ROWS = (Corruption("zoom_blur", zoom_blur),)
 
 
@@ -118,6 +119,6 @@ def _example(device="cpu", small: bool = True) -> dict[str, Any]:
 OPS = (
     Op(
         "zoom_mean", zoom_triton, zoom_reference, _example, touched,
-        (variant("zoom_mean", zoom_kernel, BLOCK, types={"x_ptr": "*fp32"}),),
+        (variant("zoom_mean", zoom_kernel, BLOCK, types={"x_ptr": "*fp32"}),), compiled=_mean,
     ),
 )  # fmt: skip

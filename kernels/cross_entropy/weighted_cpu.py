@@ -35,9 +35,9 @@ def forward_cpu(logits: Tensor, targets: WeightedTargets, reduction: int) -> tup
     z = logits.float()
     w, divisor, rows, sums = z.new_empty(B), z.new_empty(B), z.new_empty(2, B), z.new_empty(B)
     given = (flat(z), C, *_arrays(targets))
-    parts = max(1, B * C // _AT_ONCE)  # of two rows or more: torch sums a single one in another order
-    edges = [B * i // parts for i in range(parts + 1)] if B >= 2 * parts else [*range(0, B - 1, 2), B]
-    most = max((last - first for first, last in pairwise(edges)), default=0)
+    parts = max(1, B // max(2, _AT_ONCE // C))  # of two rows or more: torch sums a single one in another order
+    edges = [B * i // parts for i in range(parts + 1)]
+    most = -(-B // parts)
     d, products = z.new_empty(most, C), z.new_empty(most, C)
     for first, last in pairwise(edges):
         n, part = last - first, slice(first, last)

@@ -80,7 +80,7 @@ def test_flags_reach_the_evaluation(given, words, expected):
         ("--mean none", "--mean is None but --std is 'data'"),
         ("--std imagenet", "--std is 'imagenet': give"),
         ("--fidelity jpeg", "unknown --fidelity 'jpeg'"),
-        ("--suite imagenet-d", "did you mean 'imagenet-c'"),
+        ("--suite imagnet-c", "did you mean 'imagenet-c'"),
     ],
 )
 def test_errors_name_the_flag(words, message, monkeypatch, capsys):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fastreg import runs
-from fastreg.log import open_closed_streams, write_line
-from tests.support import command, environment, train_words, write_tiny_imagenet
+from fastreg.log import open_closed_streams, printable, write_line
+from tests.support import command, environment, fastreg, train_words, write_tiny_imagenet
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +78,32 @@ def test_open_streams_stay_as_they_are():
     before = [os.fstat(number).st_ino for number in range(3)]
     open_closed_streams()
     assert [os.fstat(number).st_ino for number in range(3)] == before
+
+
+def test_lines_show_what_a_terminal_cannot(tmp_path):
+    """A name with an escape sequence steers no terminal; one without an encoding loses no later line."""
+    path = tmp_path / "out"
+    with open(path, "w", encoding="ascii") as stream:
+        write_line(stream, "a\x1b]0;title\x07b\x9b31m\tc\rd")
+        write_line(stream, os.fsdecode(b"caf\xe9 ") + "é –")
+        write_line(stream, "the last one")
+    lines = [rb"a\x1b]0;title\x07b\x9b31m" + b"\t" + rb"c\x0dd", rb"caf\udce9 \xe9 \u2013", b"the last one", b""]
+    assert path.read_bytes().split(b"\n") == lines
+    assert printable("日本 é\n") == "日本 é\n"
+
+
+def test_commands_print_no_escape_sequence_from_names(tmp_path):
+    evil = "\x1b[2Jevil"
+    for split in ("train", "val"):
+        folder = tmp_path / "set" / split / evil
+        folder.mkdir(parents=True)
+        (folder / f"{evil}.jpg").write_bytes(b"broken")
+    for words in (["data", "verify", "folder"], ["data", "info", "folder"]):
+        done = fastreg(*words, "--data-dir", str(tmp_path / "set"))
+        assert "\x1b" not in done.stdout + done.stderr, words
+        assert "Traceback" not in done.stderr
+    done = fastreg("data", "verify", "folder", "--data-dir", str(tmp_path / "set"))
+    assert r"\x1b[2Jevil" in done.stdout
+    done = fastreg("data", "info", "folder", "--data-dir", str(tmp_path / "set" / evil))
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr

@@ -46,6 +46,17 @@ def test_seeds_are_trained_in_turn(monkeypatch, capsys, trained):
     assert "mine-s2" in printed
 
 
+def test_a_later_seeds_name_that_is_taken_ends_the_command_before_any_training(monkeypatch, capsys, trained, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    taken = tmp_path / "runs" / "mine-s1"
+    taken.mkdir(parents=True)
+    (taken / "config.json").write_text("{}")
+    assert run(monkeypatch, "train", "cifar100", "--seeds", "0,1", "--name", "mine", "--device", "cpu") == 2
+    assert trained == []
+    assert "mine-s1" in "".join(capsys.readouterr())
+    assert sorted(path.name for path in taken.parent.iterdir()) == ["mine-s1"]  # nothing else was made
+
+
 def test_an_interrupted_seed_ends_the_command_and_names_the_next_one(monkeypatch, capsys, trained):
     words = ["train", "cifar100", "--seeds", "0,7,1", "--resume", "auto", "--device", "cpu"]
     assert run(monkeypatch, *words) == 1

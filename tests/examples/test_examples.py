@@ -16,7 +16,7 @@ import torch
 
 from fastreg import runs
 from fastreg.evaluation import Scorecard
-from tests.support import ROOT, environment, peer, train_words, write_tiny_imagenet
+from tests.support import ROOT, environment, fastreg, peer, train_words, write_tiny_imagenet
 
 EXAMPLES = ROOT / "examples"
 STEPS = 2 * (18 // 8)  # two epochs of 18 images in batches of 8
@@ -134,3 +134,36 @@ def test_slurm_script(data, tmp_path):
     steps = [row for row in runs.read_rows(tmp_path / "runs" / "slurm" / "log.jsonl") if row["kind"] == "step"]
     assert len(steps) == 18 // 8  # of 4 images on each of 2 nodes
     assert done.stdout.count("epoch 1: loss") == 1  # only rank 0 prints
+
+
+def test_slurm_array(data, tmp_path):
+    """Three tasks of an array at once, as processes of this machine, write what one command writes."""
+    script, words = EXAMPLES / "corrupt.sbatch", ("--corruptions", "brightness,contrast", "--severity", "1,5")
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text(f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
+    (tmp_path / "bin" / "python").chmod(stat.S_IRWXU)
+    given = environment(PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}", SLURM_ARRAY_TASK_COUNT="3")
+    size = ("--size", "64", "--constants", "tiny64")
+    tasks = [
+        subprocess.Popen(
+            ["bash", str(script), str(data), str(tmp_path / "set"), *words, *size],
+            env=given | {"SLURM_ARRAY_TASK_ID": str(number)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in (1, 2, 3)
+    ]
+    outputs = [task.communicate(timeout=240)[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0, 0], outputs
+    assert any("all shards are finished" in output for output in outputs)
+    done = fastreg("corrupt", data, tmp_path / "whole", *words, *size)
+    assert done.returncode == 0, done.stderr
+
+    def content(root: Path) -> dict[str, bytes]:
+        files = {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
+        return {name: path.read_bytes() for name, path in files.items()}
+
+    assert content(tmp_path / "set") == content(tmp_path / "whole")
+    assert len(list((tmp_path / "set").rglob("*.JPEG"))) == 4 * 6

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,6 +55,42 @@ def test_the_list_and_its_index_are_equal(folder):
     rows = [[(p.split("/", 1)[1], 5) for p in expected if p[0] == c] for c in "abc"]
     assert counts_of("abc", rows).split(", ")[-1 if len(expected) > 3 else -2] != ""
     assert f"names {listed.digest[:12]}" in counts_of("abc", rows)
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["links", "no links"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_list_is_that_of_a_walk(tmp_path, monkeypatch, seed, counted):
+    """Random trees, on file systems that count the folders in a folder and on those that give 1 link."""
+    if not counted:
+        stat = os.stat
+        monkeypatch.setattr(
+            os, "stat", lambda path, **more: SimpleNamespace(st_mtime_ns=stat(path).st_mtime_ns, st_nlink=1)
+        )
+    rng = random.Random(seed)
+    stems = ["a", "B", "é", "0", "a-", "a b", "x.y", ".hidden", "日本"]
+    ends = [".jpg", ".JPEG", ".Jpg", ".png", ".TIFF", ".txt", "", ".jpg.txt", "jpg"]
+    ends = ends[:2] if seed % 2 else ends  # only images: the fast route
+    for name in ("n1", "n2", "zö"):
+        folders = [tmp_path / name, *(tmp_path / name / below for below in rng.sample(["s", "s.jpg", "s/t", ".s"], 2))]
+        for folder in folders[: rng.choice([1, 3])]:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in {rng.choice(stems) + rng.choice(ends) for _ in range(rng.choice([1, 30]))}:
+                (folder / file).touch()
+        (tmp_path / name / "one.jpg").touch()
+    expected, digest = [], hashlib.sha256(b"n1\0n2\0" + "zö".encode())
+    for label, name in enumerate(("n1", "n2", "zö")):
+        for folder, _, files in sorted(os.walk(tmp_path / name)):
+            below = os.path.relpath(folder, tmp_path / name)
+            if below != "." and any(part[0] == "." for part in below.split("/")):
+                continue
+            for file in sorted(files):
+                if file[0] != "." and file.lower().endswith(EXTENSIONS):
+                    path = os.path.normpath(f"{below}/{file}")
+                    expected.append((f"{name}/{path}", label))
+                    digest.update(f"{label}/{path}\0".encode())
+    files = open_list(tmp_path)
+    assert list(zip(paths(files), files.image_labels().tolist())) == expected
+    assert files.digest == digest.hexdigest()
 
 
 def test_an_index_is_read_only_while_every_folder_is_unchanged(folder, monkeypatch):
@@ -199,6 +237,9 @@ def test_ties_are_broken_by_position():
             keys[rng.integers(0, size, 5)] = keys[0]
             keys[1:] = np.where(rng.random(size - 1) < 0.999, np.arange(size - 1) * 7919 % 104729 + 10**6, keys[1:])
         assert np.array_equal(philox._sorted_positions(keys), np.argsort(keys, kind="stable"))
+        keys = (rng.integers(0, size, size).astype(np.uint64) << np.uint64(44)) | (keys & np.uint64(3))
+        assert np.array_equal(philox._sorted_positions(keys), np.argsort(keys, kind="stable"))
+    assert philox._sorted_positions(np.empty(0, np.uint64)).tolist() == []
 
 
 def test_an_order_takes_16_bytes_per_image():

@@ -43,6 +43,9 @@ PTX is not machine code: ptxas merges and removes instructions, so "issue" is an
 are not counted, so "time" may be too low. "sectors" is the number that a program touches, each counted once, over
 that of the least bytes. "over limit" is time over memory on an H100.
 
+The table has every operation of the registry. What runs as PyTorch's operations has no row: the corruptions of
+ImageNet-C-bar, the mix of AugMix's chains, color jitter without clipping, models, attacks beside their steps.
+
 | operation | launches | M warp instructions | sectors | issue, us | cache, us | memory, us: H100 | H200 | time, us: H100 | H200 | over limit |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 """  # noqa: E501

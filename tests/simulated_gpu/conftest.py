@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
 from tests.fastreg.training import tiny_runs as tiny
@@ -9,6 +12,18 @@ from tests.simulated_gpu.guard import load, unavailable
 
 if not unavailable():
     load()  # during the collection: autograd counts devices once, in the first backward pass of the process
+
+COMBINATIONS: Counter[str] = Counter()
+
+
+@pytest.hookimpl(tryfirst=True)  # before slow tests are deselected
+def pytest_collection_modifyitems(items):
+    COMBINATIONS.update(item.path.stem for item in items if item.path.parent == Path(__file__).parent)
+
+
+def pytest_report_collectionfinish():
+    counts = ", ".join(f"{count} {name.removeprefix('test_')}" for name, count in COMBINATIONS.items())
+    return f"simulated GPU, slow tests included: {counts}" if counts else None
 
 
 @pytest.fixture

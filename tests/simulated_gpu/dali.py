@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import types
+import weakref
+from collections import deque
 from typing import Any
 
 import torch
@@ -19,7 +21,10 @@ class Output:
 
 
 class Pipeline:
-    """``feed_input`` until every input has a batch, ``schedule_run``, ``share_outputs``, ``release_outputs``."""
+    """``feed_input`` until every input has a batch, ``schedule_run``, ``share_outputs``, ``release_outputs``.
+
+    Encoded images are shared: they must live until as many later batches have run as the queue holds.
+    """
 
     def __init__(self, gpu: Gpu, batch_size: int, prefetch_queue_depth: int, **options: Any) -> None:
         self.gpu, self.max_batch_size, self.depth, self.options = gpu, batch_size, prefetch_queue_depth, options
@@ -27,6 +32,7 @@ class Pipeline:
         self.fed: list[dict[str, Any]] = []
         self.ready: list[torch.Tensor] = []
         self.started = self.shared = False
+        self.read: deque[list[weakref.ref]] = deque(maxlen=prefetch_queue_depth + 1)
 
     def build(self) -> None:
         pass
@@ -35,8 +41,12 @@ class Pipeline:
         if not self.fed or name in self.fed[-1]:
             self.fed.append({})
         self.fed[-1][name] = values
+        if name == "encoded" and self.started:
+            self.read.append([weakref.ref(array) for array in values])
 
     def schedule_run(self) -> None:
+        if any(array() is None for batch in self.read for array in batch):
+            raise GpuError("encoded images were freed while DALI may read them")
         for _ in range(1 if self.started else self.depth):  # DALI's first run fills its queue
             given = self.fed.pop(0)
             sides = {tuple(side) for side in (given.get("square", given["resized"])).tolist()}

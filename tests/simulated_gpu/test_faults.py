@@ -142,6 +142,13 @@ FAULTS = (
         f"{HERE}/test_loaders.py::test_a_loader[folder-images-train]",
     ),
     Fault(
+        "encoded images are freed while DALI reads them",
+        "pipelines/decode_dali.py",
+        "deque(maxlen=2 * DEPTH)",
+        "deque(maxlen=1)",
+        f"{HERE}/test_loaders.py::test_a_loader[dali-images-train]",
+    ),
+    Fault(
         "losses are read before their copy has ended",
         "fastreg/training/loss_log.py",
         "                event.synchronize()\n",

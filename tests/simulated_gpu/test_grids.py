@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from fastreg.kernels import CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
+from fastreg.kernels import C_BAR_CORRUPTIONS, CORRUPTIONS, EXTRA_CORRUPTIONS, corrupt
 from fastreg.kernels.corruptions.registry import OPS as CORRUPTION_OPS
 from fastreg.kernels.registry import operations
 from tests.kernels.corruptions.golden_cases import frost_textures
@@ -54,7 +54,7 @@ def test_more_samples_than_a_grid_counts(op, gpu):
     assert gpu.waits == []
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS + EXTRA_CORRUPTIONS)
+@pytest.mark.parametrize("name", CORRUPTIONS + EXTRA_CORRUPTIONS + C_BAR_CORRUPTIONS)
 def test_more_corrupted_images_than_a_grid_counts(name, gpu):
     images = torch.empty(MANY, 32, 32, 3, dtype=torch.uint8, device=DEVICE)
     out = corrupt(images, name, 5, indices=np.arange(MANY), textures=frost_textures(), constants="cifar32", jpeg=True)

@@ -1,8 +1,12 @@
-"""Every method's training step on the simulated GPU, in every way in which a run can be set up."""
+"""Every method's training step on the simulated GPU, in every way in which a run can be set up.
+
+Launches, operations and allocations are counted: two steps in a steady state do the same, and keep no memory.
+"""
 
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from functools import partial
 from unittest import mock
 
@@ -36,6 +40,19 @@ SETTINGS = {
     "colors": {"color_jitter": 0.4, "lighting": 0.1},
     "resumed": {"precision": "fp16", "model_ema_decay": 0.9},
 }
+# Triton's launches of a micro-batch: one of augment and three of the loss, unless named here
+LAUNCHES = {
+    "adversarial": 8, "alp": 8, "ood_svhn": 7, "ood_gan": 7, "trivial_augment": 7, "rand_augment": 9,
+    "auto_augment_policy": 9, "augmix": 11, "cutmix+shakedrop+adversarial": 8, "mixup+alp": 8, "mixup+ood_svhn": 7,
+}  # fmt: skip
+COLORS = 3  # the crop and two of the color jitter
+# PyTorch's operations of a step of nine blocks in bf16, at most; plain steps have these
+OPERATIONS = {
+    "mixup": 1, "cutmix": 1, "mixup+cutmix": 1, "gaussian_noise": 1, "shakedrop": 33, "stochastic_depth": 22,
+    "adversarial": 106, "alp": 119, "ood_svhn": 25, "ood_gan": 100, "trivial_augment": 4, "rand_augment": 5,
+    "auto_augment_policy": 5, "augmix": 48, "cutmix+shakedrop+adversarial": 146, "mixup+alp": 120, "mixup+ood_svhn": 26,
+}  # fmt: skip
+PLAIN = 133
 # the one wait that PyTorch itself makes in a step: GradScaler reads whether a gradient overflowed
 SCALER = "train_step.py:update: _local_scalar_dense"
 KINDS = ["none", "mixup", "cutmix", "alp", "shakedrop", "gaussian_noise", "cutout", "mixup+cutmix", "augmix"]
@@ -86,6 +103,16 @@ def ranks(patch, size: int):
         dist.destroy_process_group()
 
 
+def count(gpu) -> tuple[Counter, int, list]:
+    """Operations, allocations and launches until now."""
+    return Counter(gpu.operations), gpu.allocations, list(gpu.launches)
+
+
+def held(gpu) -> int:
+    """Storages of the device that are alive."""
+    return sum(not m.alive.expired() for key, m in gpu.memory.items() if key not in gpu.pinned)
+
+
 @pytest.mark.parametrize(("reg", "name"), EVERY)
 def test_a_step(reg, name, gpu, quick, data, tmp_path):
     quick.setitem(models.MODELS, "tiny", partial(pyramidnet.PyramidNet, 8, 12, False))
@@ -98,15 +125,29 @@ def test_a_step(reg, name, gpu, quick, data, tmp_path):
         step = TrainStep(config, 4, *tiny.STATISTICS, world)
         losses = []
         warm_up = 2 if world.size > 1 else 1  # DDP orders its buckets after the first step, others move data
-        for number in range(warm_up + 1):
+        micros = config.grad_accum_steps
+        coming = [[make_batch(number) for _ in range(micros)] for number in range(warm_up + 3)]
+        step.expect([batch.keys.numpy() for batches in coming for batch in batches], 0, 0, 16)
+        steady = []
+        for number, batches in enumerate(coming[:-1]):  # the last would end the memory of the draws
             if number == 1 and name == "resumed":
                 step.load(step.state())
             gpu.waits.clear()
             gpu.pageable.clear()
-            for micro in range(config.grad_accum_steps):
-                losses.append(step.forward_backward(make_batch(number), number, micro, 16))
+            operations, allocations, launches = count(gpu)
+            for micro, batch in enumerate(batches):
+                losses.append(step.forward_backward(batch, number, micro, 16))
             step.update(number, 8)
+            losses[-micros:] = [loss.device for loss in losses[-micros:]]
+            if number >= warm_up:
+                done, allocated, launched = count(gpu)
+                steady.append((done - operations, allocated - allocations, launched[len(launches) :], held(gpu)))
+    assert steady[0] == steady[1]
+    operations, _, launches, _ = steady[0]
+    assert len(launches) == micros * (LAUNCHES.get(reg, 4) + (COLORS if name == "colors" else 0))
+    if name == "bf16":
+        assert sum(operations.values()) <= PLAIN + OPERATIONS.get(reg, 0)
     assert set(gpu.waits) <= ({SCALER} if step.precision == "fp16" else set())
     assert gpu.pageable == []
-    assert all(loss.device == DEVICE for loss in losses)
+    assert set(losses) == {DEVICE}
     assert all(p.device == DEVICE for p in step.model.parameters())

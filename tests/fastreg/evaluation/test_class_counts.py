@@ -95,22 +95,23 @@ def test_the_calibration_error_under_corruption_is_the_mean_of_the_conditions():
     assert "cifar_c_ece" not in card.summary()
 
 
-def test_a_confusion_with_all_outputs_names_the_outputs_of_the_model(tmp_path):
-    """Classes of outputs 1 and 4, among six that compete: other predictions are named by their own output."""
+@pytest.mark.parametrize("numbered", [False, True])
+def test_a_confusion_with_all_outputs_names_those_of_the_model(tmp_path, numbered):
+    """Classes of outputs 1 and 4, among six that compete: predictions are named by their own output."""
     images, _ = tiny_images(24)
+    names = [str(k) if numbered else f"c{k}" for k in range(6)]
     for i, image in enumerate(images):
-        (tmp_path / "data" / f"c{1 + 3 * (i % 2)}").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image.numpy()).save(tmp_path / "data" / f"c{1 + 3 * (i % 2)}" / f"{i:02}.png")
-    given = {"classes": [f"c{k}" for k in range(6)], "size": 64, "crop_pct": 1.0, "scored_classes": "all"}
-    net = tiny_net()
-    evaluate(net, "clean", tmp_path / "data", out=tmp_path / "out", **given)
-    _, found = hand(net, (images, torch.zeros(24, dtype=torch.int64)))
-    named = {k: f"c{k}" if k in (1, 4) else f"output {k}" for k in range(6)}
+        (tmp_path / "data" / names[1 + 3 * (i % 2)]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.numpy()).save(tmp_path / "data" / names[1 + 3 * (i % 2)] / f"{i:02}.png")
+    given = {"classes": None if numbered else names, "size": 64, "crop_pct": 1.0, "scored_classes": "all"}
+    evaluate(tiny_net(), "clean", tmp_path / "data", out=tmp_path / "out", **given)
+    _, found = hand(tiny_net(), (images, torch.zeros(24, dtype=torch.int64)))
+    named = {k: f"output {k}" if numbered and k not in (1, 4) else names[k] for k in range(6)}
     expected = {}
     for i, output in enumerate(found.tolist()):
-        pair = (f"c{1 + 3 * (i % 2)}", named[output])
+        pair = (names[1 + 3 * (i % 2)], named[output])
         expected[pair] = expected.get(pair, 0) + 1
-    assert any(predicted.startswith("output ") for _, predicted in expected)
+    assert any(predicted not in (names[1], names[4]) for _, predicted in expected)
     rows = table(tmp_path / "out" / "confusion.csv")
     assert {(row["true"], row["predicted"]): int(row["images"]) for row in rows} == expected
 

@@ -37,6 +37,7 @@ def test_the_calibration_errors_are_those_of_all_images(card):
     assert found["adaptive_ece"] == pytest.approx(metrics.adaptive_calibration_error(confidence, correct), rel=1e-4)
     assert found["classwise_ece"] == pytest.approx(metrics.classwise_calibration_error(p, labels), rel=1e-4)
     assert found["maximum_ce"] == pytest.approx(metrics.maximum_calibration_error(confidence, correct), rel=1e-4)
+    assert found["rms_ce"] == pytest.approx(metrics.rms_calibration_error(confidence, correct), rel=1e-4)
     order = confidence.argsort(descending=True, stable=True)
     risk = (~correct[order]).double().cumsum(0) / torch.arange(1, len(order) + 1)
     assert found["aurc"] == pytest.approx(100 * risk.mean().item(), rel=1e-4)
@@ -184,9 +185,9 @@ def test_an_interrupted_evaluation_continues(net, tmp_path, monkeypatch):
     assert evaluate(net, **given).summary() == whole.summary()
 
 
-@pytest.mark.parametrize(("data", "size", "other"), [("cifar100", 32, "imagenet-c"), ("imagenet", 224, "cifar-c")])
+@pytest.mark.parametrize(("data", "size", "other"), [("cifar100", 32, "imagenet"), ("imagenet", 224, "cifar")])
 def test_full_is_every_suite_that_fits(data, size, other):
-    left_out = {"paper", "full", "autoattack", other}
+    left_out = {"paper", "full", "autoattack", f"{other}-c", f"{other}-p"}
     assert set(resolve("full", size, data)) == set(SUITES) - left_out
 
 

@@ -39,7 +39,7 @@ def inverse_covariance(rows):
 
 
 def expected(name: str, fit: FitData, tested: torch.Tensor) -> list[float]:
-    features, labels, weight, bias = (x.numpy().astype(float) for x in fit)
+    features, labels, weight, bias = (x.numpy().astype(float) for x in fit[:4])
     labels = labels.astype(int)
     means = np.stack([features[labels == c].mean(0) for c in range(K)])
     within = inverse_covariance(features - means[labels])

@@ -241,6 +241,6 @@ def test_the_command_line_measures_the_sets_without_imagenet(root, tmp_path):
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("runs/**/scorecard.json")
     assert set(json.loads(file.read_text())["suites"]["natural"]["results"]) == set(FOLDERS)
-    assert "natural: each set, in percent" in done.stdout
+    assert "natural: errors of each set in percent" in done.stdout
     done = fastreg("data", "info", "natural", "--data-dir", root, cwd=tmp_path)
     assert "https://objectnet.dev/download.html" in done.stdout

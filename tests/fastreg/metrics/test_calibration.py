@@ -111,6 +111,16 @@ def test_maximum_error_is_that_of_the_worst_bin(count, bins, dtype):
     assert metrics.maximum_calibration_error(confidence, correct, bins) == pytest.approx(100 * expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("bins", [1, 7, 20])
+@pytest.mark.parametrize("count", [1, 30, 1500])
+def test_root_mean_square_error_is_that_of_the_bins(count, bins):
+    confidence, correct = sample(count)
+    inside = [m for m in equal_width(confidence, bins) if m.any()]
+    expected = sum(m.mean() * gap(confidence[m], correct[m]) ** 2 for m in inside) ** 0.5
+    assert metrics.rms_calibration_error(confidence, correct, bins) == pytest.approx(100 * expected, abs=1e-9)
+    assert metrics.rms_calibration_error(np.ones(4), [1, 0, 1, 1]) == pytest.approx(25)  # saturated
+
+
 def test_maximum_error_by_hand():
     # the last bin is 0.1 from its accuracy, the other 0.3
     assert metrics.maximum_calibration_error([0.9, 0.9, 0.7], [1, 1, 1], bins=5) == pytest.approx(30)
@@ -123,7 +133,8 @@ def test_errors_are_those_of_torchmetrics(classes):
     theirs = peer("torchmetrics").functional.classification
     p, labels = probabilities(1000, classes, 2.0)
     confidence, guess = p.max(1)
-    for norm, ours in (("l1", metrics.expected_calibration_error), ("max", metrics.maximum_calibration_error)):
+    errors = (metrics.expected_calibration_error, metrics.maximum_calibration_error, metrics.rms_calibration_error)
+    for norm, ours in zip(("l1", "max", "l2"), errors):
         expected = theirs.multiclass_calibration_error(p, labels, classes, n_bins=20, norm=norm)
         assert ours(confidence, guess == labels) == pytest.approx(100 * float(expected), abs=1e-4)
     by_class = [

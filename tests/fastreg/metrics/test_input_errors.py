@@ -94,6 +94,8 @@ P = [[0.9, 0.1], [0.2, 0.8]]
         (lambda: metrics.adaptive_calibration_error([0.5], [1], bins=0), "`bins` is 0"),
         (lambda: metrics.maximum_calibration_error([1.5], [1]), "`confidence` has the value 1.5, outside [0, 1]"),
         (lambda: metrics.maximum_calibration_error([0.5], [1], bins=0), "`bins` is 0"),
+        (lambda: metrics.rms_calibration_error([1.5], [1]), "`confidence` has the value 1.5, outside [0, 1]"),
+        (lambda: metrics.rms_calibration_error([0.5], [1], bins=0), "`bins` is 0"),
         (lambda: metrics.classwise_calibration_error([[math.nan, 1.0]], [0]), "`probabilities` has values outside"),
         (lambda: metrics.classwise_calibration_error([[2.0, -1.0]], [0]), "`probabilities` has values outside [0, 1]"),
         (lambda: metrics.classwise_calibration_error(P, [0, 2]), "outside 0..1: `probabilities` has 2 classes"),

@@ -54,6 +54,9 @@ def test_given_settings_come_before_the_original_ones():
     config, _ = make_config("imagenet", gpu=True, faithful=True, reg="shakedrop", **own)
     assert (config.precision, config.batch_size, config.grad_accum_steps, config.lr) == ("bf16", 128, 1, 0.05)
     assert config.reg_args == {"shakedrop_gates": "batch"}
+    for own in ({"passes": 1}, {"ood_svhn_passes": 1}):  # with and without the method's name
+        out_of_distribution, _ = make_config("cifar10", gpu=False, faithful=True, reg="ood_svhn", reg_args=own)
+        assert out_of_distribution.reg_args == own
     with pytest.raises(InputError, match=r"`faithful` trains the paper's recipes.*rn50-16"):
         make_config("imagenet", gpu=True, faithful=True, recipe="fast/imagenet/rn50-16")
     with pytest.raises(InputError, match="`faithful` is for a new run"):

@@ -136,6 +136,17 @@ def test_files_of_other_scripts(layout, classes, tmp_path):
     assert input_statistics(config) is None
 
 
+def test_parameters_that_the_model_froze_itself_stay_frozen():
+    model = create_model("resnet18", 4, stem="cifar")
+    model.layer2.requires_grad_(False)
+    freeze(model, ["layer1"])
+    frozen = {name.split(".")[0] for name, one in model.named_parameters() if not one.requires_grad}
+    assert frozen == {"layer1", "layer2"}
+    model.train()
+    assert not any(module.training for module in model.layer1.modules() if hasattr(module, "running_mean"))
+    assert all(module.training for module in model.layer2.modules())  # its statistics are the model's own affair
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / "w.pth"
     torch.save(create_model("resnet18", 4, stem="cifar").state_dict(), path)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from fastreg.kernels import fgsm_attack, fgsm_step, zero_sign_share
-from fastreg.kernels.attacks import input_gradient
+from fastreg.kernels import fgsm_attack, fgsm_step, philox, zero_sign_share
+from fastreg.kernels.attacks import input_gradient, start_in_ball
 
 EPSILON = 8 / 255
 
@@ -84,6 +85,11 @@ def test_random_start_depends_on_the_sample_only():
     assert torch.allclose(last, whole, atol=1e-6)
     assert not torch.equal(fgsm_attack(model, x, y, indices=indices + 1, **given), whole)
     assert (whole - x).abs().max() <= EPSILON + 1e-6
+    repeats = torch.from_numpy(philox.sample_keys(np.array([4, 4, 4, 4]), np.array([0, 1, 2, 1])))
+    starts = start_in_ball(x[:1].expand(4, -1, -1, -1).contiguous(), EPSILON, 5, repeats, True)
+    assert torch.equal(starts[:1], start_in_ball(x[:1], EPSILON, 5, indices[:1], True))  # occurrence 0: the index alone
+    assert torch.equal(starts[1], starts[3])
+    assert all(not torch.equal(starts[a], starts[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
     with pytest.raises(ValueError, match="give `indices`"):
         fgsm_attack(model, x, y, random_start=True)
 

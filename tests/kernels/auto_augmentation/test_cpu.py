@@ -32,6 +32,25 @@ def test_equals_torchvision_on_pillow_images(name, interpolation):
             assert np.array_equal(result, np.asarray(expected)), (m, image.shape)
 
 
+def test_an_operation_may_follow_a_translation_beyond_the_side():
+    """Every pixel is then the fill, in an array of its own, which the next operation reads as Pillow."""
+    peer("torchvision")
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.autoaugment import _apply_op
+
+    nearest = InterpolationMode("nearest")
+    pairs = (("TranslateX", "Color", 0.5), ("TranslateY", "Sharpness", -0.9), ("TranslateX", "Rotate", 30.0))
+    for image in sample_images():
+        side = float(max(image.shape))
+        for first, second, m in pairs:
+            expected = _apply_op(Image.fromarray(image), first, side, nearest, list(FILL))
+            expected = _apply_op(expected, second, m, nearest, list(FILL))
+            operations = torch.tensor([[number(first), number(second)]])
+            given = torch.from_numpy(image)[None]
+            result = auto_augment(given, operations, torch.tensor([[side, m]]), fill=FILL)[0]
+            assert np.array_equal(result, np.asarray(expected)), (first, second, image.shape)
+
+
 def test_solarize_add_equals_timm():
     peer("timm")
     from timm.data.auto_augment import solarize_add

@@ -1,0 +1,91 @@
+"""A ``.beton`` file written in shards: ``val.2-of-8.beton`` beside ``val.beton``, each a file of consecutive samples.
+
+The last shard to finish copies the stored samples into one file, without decoding them, and removes the shards.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastreg.errors import InputError
+from fastreg.files import InUseError
+from fastreg.pipelines.beton import BetonSource
+from fastreg.pipelines.beton_write import BetonWriter, Encoded
+from fastreg.pipelines.datasets import DATASETS
+from fastreg.progress import progress
+from fastreg.shard import Shard, shard_in
+
+
+def shard_path(to: Path, shard: Shard) -> Path:
+    """The file of a shard of ``to``."""
+    return to.with_name(f"{to.stem}.{shard.of}.beton")
+
+
+def missing_shards(to: Path) -> list[str]:
+    """Shards of an unfinished ``.beton`` file that are not written yet, such as "2/8"; none if it has no shards."""
+    there = {shard for path in to.parent.glob(f"{to.stem}.*-of-*.beton*") if (shard := shard_in(path.name))}
+    if not there:
+        return []
+    count = max(shard.count for shard in there)
+    shards = (Shard(number, count) for number in range(1, count + 1))
+    return [str(shard) for shard in shards if not shard_path(to, shard).is_file()]
+
+
+def check_finished(to: Path) -> None:
+    """Raise InputError if only shards of ``to`` exist."""
+    if not to.exists() and (missing := missing_shards(to)):
+        raise InputError(
+            f"{to} is not finished: run {'shard' if len(missing) == 1 else 'shards'} {', '.join(missing)} of the same "
+            f"`fastreg data prepare` command."
+        )
+
+
+def join_shards(
+    to: Path, name: str, split: str, count: int, settings: dict[str, Any], about: dict[str, Any], room: tuple[int, int]
+) -> None:
+    """Write ``to`` from its shards once all are finished. Its bytes are those that one process writes.
+
+    Args:
+        to: The file to write.
+        name, split: As for ``open_dataset``.
+        count: Number of shards.
+        settings: What determines the content.
+        about: The note to keep in the file.
+        room: Largest number of samples, and bytes of the largest.
+
+    Raises:
+        InputError: A shard was made from other data or settings.
+        RunError: The file cannot be written.
+    """
+    paths = {shard: shard_path(to, shard) for shard in (Shard(number, count) for number in range(1, count + 1))}
+    if not all(path.is_file() for path in paths.values()):
+        return
+    sources = []
+    for shard, path in paths.items():
+        sources.append(BetonSource(path, name, split, DATASETS[name]))
+        if {key: sources[-1].about.get(key) for key in settings} != settings:
+            raise InputError(
+                f"{path} was made from other data or with other settings: remove it, and run {shard} anew."
+            )
+    try:
+        writer = BetonWriter(to, {**settings, "shards": count}, *room)
+    except InUseError:  # another shard has finished at the same time, and joins them
+        return
+    try:
+        begun, number = writer.next, 0
+        with progress(f"join {to.name}", sum(map(len, sources)), done=begun) as bar:
+            for source in sources:
+                for index in range(len(source)):
+                    if number >= begun:
+                        sides = int(source.widths[index]), int(source.heights[index])
+                        source.check(index)
+                        sample = Encoded(int(source.modes[index]), *sides, source.stored(index).tobytes())
+                        writer.add(number, int(source.labels[index]), sample)
+                        bar.advance(1)
+                    number += 1
+        writer.finish(about)
+    finally:
+        writer.close()
+    for path in paths.values():
+        path.unlink(missing_ok=True)
