@@ -222,3 +222,32 @@ def test_losses_of_any_number_of_rows(rows, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(dispatch, "numba_error", lambda: "missing")
             assert all(torch.equal(a, b) for a, b in zip(ours, results(), strict=True))
+
+
+def test_augment_allocates_its_output_alone():
+    """Peak memory of a batch beyond its output; with a crop and partners also a quarter of it, as bytes."""
+    code = (
+        "import ctypes, torch\n"
+        "from fastreg.kernels import Plan, augment\n"
+        "torch.set_num_threads(1)\n"
+        "def memory(key):\n"
+        "    return next(int(l.split()[1]) << 10 for l in open('/proc/self/status') if l.startswith(key))\n"
+        "x = torch.zeros(64, 224, 224, 3, dtype=torch.uint8)\n"
+        "partner = torch.arange(64).flip(0)\n"
+        "crop = torch.tensor([[3.0, 3.0, 200.0, 200.0]]).repeat(64, 1)\n"
+        "mix = Plan(partner=partner, lam=torch.full((64,), 0.3))\n"
+        "for plan in (mix, Plan(crop=crop), mix._replace(crop=crop)):\n"
+        "    run = lambda n: augment(x[:n], Plan(*(f if f is None else f[:n] % n if f.dtype == torch.int64 else f[:n]"
+        " for f in plan)), mean=(0.5,) * 3, std=(0.5,) * 3, dtype=torch.float32)\n"
+        "    run(2)\n"
+        "    ctypes.CDLL('libc.so.6').malloc_trim(0)\n"
+        "    open('/proc/self/clear_refs', 'w').write('5')\n"
+        "    before = memory('VmRSS')\n"
+        "    out = run(64)\n"
+        "    print((memory('VmHWM') - before) / (4 * out.numel()))\n"
+        "    del out\n"
+    )
+    shares = [float(word) for word in results_of(child(code))[0]]
+    print(f"peak memory over the output's: {shares}")
+    for share, limit in zip(shares, (1.1, 1.1, 1.35), strict=True):
+        assert share < limit
