@@ -1,4 +1,4 @@
-"""Images per second of evaluation.
+"""Images per second of evaluation; of sequences, frames per second.
 
 Conditions are compared with the bare model on floats that are ready, attacks with torchattacks, conditions from files
 with RobustBench's loop, and metrics with torchmetrics.
@@ -23,14 +23,15 @@ from fastreg.benchmarks.suites import Benchmark
 from fastreg.benchmarks.suites.throughput import configure
 from fastreg.benchmarks.timing import Call, measure, over
 from fastreg.distributed import World
-from fastreg.evaluation import attack_suites, conditions, published_sets
+from fastreg.evaluation import attack_suites, conditions, perturbed_files, published_sets
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.feature_scores import FitData, knn
 from fastreg.evaluation.features import FeatureModel, odin
 from fastreg.evaluation.pixel_cache import Pixels
-from fastreg.kernels import CORRUPTIONS
+from fastreg.evaluation.sequences import SequenceLogits
+from fastreg.kernels import CORRUPTIONS, PERTURBATIONS, perturb, perturbation_frames
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.metrics import Tally
 from fastreg.models import create_model
@@ -42,8 +43,10 @@ SETS = 4
 KNOWN = 50_000  # training features: the default of ood-features
 SCORES = 50_000  # confidences in one call of a metric: ImageNet's validation set
 CONSTANTS = {224: "imagenet224", 299: "imagenet299", 64: "tiny64", 32: "cifar32"}
+SEQUENCE_CONSTANTS = {224: "imagenet224", 64: "tiny64", 32: "cifar32"}
 QUICK = ("gaussian_noise", "motion_blur", "fog", "pixelate")
 MAIN = ("gaussian_noise", "motion_blur", "fog")
+QUICK_SEQUENCES = ("gaussian_noise", "rotate")
 BARE = "evaluate clean / bare loop"
 
 
@@ -84,6 +87,8 @@ def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]
         yield Case(f"evaluate {name}", partial(_condition, options, name, ready, size, batch))
     if options.scope == "main":
         return
+    for name in QUICK_SEQUENCES if options.quick else PERTURBATIONS:
+        yield Case(f"evaluate sequences, {name}", partial(_sequences, options, name, ready, size, batch))
     yield from _metrics(options)
     yield Case("read imagenet-c", partial(_files, options, ready, size, batch))
 
@@ -167,6 +172,33 @@ def _condition(
         sets=SETS,
         images=batch,
         seconds=seconds,
+        sample_seconds=0.1,
+        captured=(BARE,),
+    )
+
+
+def _sequences(
+    options: BenchmarkOptions, name: str, ready: Callable[[], Ready], size: int, batch: int
+) -> Iterator[Row | Absent]:
+    """As many sequences of ImageNet-P as fill a batch of the model, from images without surroundings."""
+    case, constants = f"evaluate sequences, {name}", SEQUENCE_CONSTANTS.get(size, "imagenet224")
+    classifier, batches, bare = ready()
+    frames = perturbation_frames(name, constants)
+
+    def make(part: Pixels) -> torch.Tensor:
+        return perturb(part.images, name, indices=part.indices, constants=constants)
+
+    logits = SequenceLogits(make, frames, perturbed_files.reference(name))
+    count = max(1, batch // frames)
+    few = [Pixels(*(values[:count] for values in whole)) for whole in batches]
+    yield from timed_beside(
+        options,
+        case,
+        {OURS: over(partial(logits, classifier), few)},
+        (BARE, bare),
+        sets=SETS,
+        images=count * frames,
+        seconds=1.0 if options.gpu else 3.0,
         sample_seconds=0.1,
         captured=(BARE,),
     )
