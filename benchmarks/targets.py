@@ -167,6 +167,22 @@ TARGETS = (
     Target("eval", "evaluate * 3 jpeg", "ratio", 1 / 0.85, "evaluate clean / bare loop"),
     # on any CPU; timings there are noisier
     Target("throughput", "step none", "ratio", 1.03, "bare loop", device=CPU, tolerance=0.05),
+    *(
+        Target("kernels", f"augment {name}", "ratio", 1.05, peer, device=CPU, tolerance=0.10)
+        for name, peer in (
+            ("normalise", "timm PrefetchLoader"),
+            ("mixup", "timm batch"),
+            ("cutmix", "timm batch"),
+            ("mixup per sample", "timm elem"),
+            ("cutmix per sample", "timm elem"),
+            ("cutout", "timm RandomErasing"),
+        )
+    ),
+    Target("kernels", "augment mixup, batch 32, 224 px", "of_copy", 0.30, device=CPU, tolerance=0.10),
+    Target("kernels", "augment crop*", "ratio", 1 / 5, "reference", device=CPU, tolerance=0.10),
+    Target("kernels", "fgsm_step", "ratio", 1.05, "torch.compile", device=CPU, tolerance=0.10),
+    Target("loss", "*", "ratio", 1.05, "torch eager", device=CPU, tolerance=0.10),
+    Target("loss", "*", "ratio", 1.05, "torch.compile", device=CPU, tolerance=0.10),
     Target("kernels", "auto_augment *", "ratio", 1.0, "torchvision on PIL", device=CPU, tolerance=0.10),
     *(Target("corruptions", "corrupt *", "ratio", 1.05, peer, device=CPU, tolerance=0) for peer in CORRUPTION_PEERS),
     Target("eval", "evaluate *", "ratio", 1.05, "torchattacks", device=CPU, tolerance=0),
