@@ -58,13 +58,15 @@ def _windows(n: int, size: int, seed: int, data_dir: str | None) -> torch.Tensor
     return torch.from_numpy(out)
 
 
-def write_files(root: Path, n: int, seed: int = 0) -> str:
-    """Write JPEG files of 500 x 375 pixels, quality 90: random crops of real images at 60 to 100 % of the largest size.
+def write_files(root: Path, n: int, seed: int = 0, sides: tuple[int, int] = FILE_SIDES, extension: str = "JPEG") -> str:
+    """Write image files: random crops of real images at 60 to 100 % of the largest size, resized to ``sides``.
 
     Args:
         root: folder; the files become ``root/train/<class>/*.JPEG``, and one per class in ``root/val``.
         n: number of training files.
         seed: of the crops.
+        sides: height and width in pixels.
+        extension: JPEG (of quality 90) or PNG.
 
     Returns:
         A description of the files with their source.
@@ -73,7 +75,7 @@ def write_files(root: Path, n: int, seed: int = 0) -> str:
 
     stock, where = _from_skimage() or real_images()  # the images of the sample are smaller
     rng = np.random.default_rng(seed)
-    height, width = FILE_SIDES
+    height, width = sides
     for number in range(n + FILE_CLASSES):
         image = stock[rng.integers(len(stock))]
         scale = rng.uniform(0.6, 1.0) * min(image.shape[0] / height, image.shape[1] / width)
@@ -82,9 +84,10 @@ def write_files(root: Path, n: int, seed: int = 0) -> str:
         cut = cv2.resize(image[top : top + h, left : left + w], (width, height), interpolation=cv2.INTER_CUBIC)
         folder = root / ("train" if number < n else "val") / f"class{number % FILE_CLASSES}"
         folder.mkdir(parents=True, exist_ok=True)
-        stored = cv2.imencode(".jpg", cut[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, FILE_QUALITY])[1]
-        (folder / f"{number:05d}.JPEG").write_bytes(stored.tobytes())
-    return f"{n} files of {width} x {height}, JPEG quality {FILE_QUALITY}, from {where}"
+        stored = cv2.imencode(f".{extension}", cut[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, FILE_QUALITY])[1]
+        (folder / f"{number:05d}.{extension}").write_bytes(stored.tobytes())
+    form = f"JPEG quality {FILE_QUALITY}" if extension == "JPEG" else extension
+    return f"{n} files of {width} x {height}, {form}, from {where}"
 
 
 @cache

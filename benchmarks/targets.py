@@ -16,6 +16,8 @@ from fastreg.kernels import CORRUPTIONS
 
 Rows = dict[tuple[str, str, str], Row]  # by (suite, operation, variant)
 CUDA, CPU, H100, H200 = "any CUDA GPU", "any CPU", "H100", "H200"
+CORRUPTION_PEERS = ("imagecorruptions", "kornia", "torch eager")
+LOADER_PEERS = ("bare DALI", "DataLoader + OpenCV", "DataLoader + torchvision", "SPDL", "SPDL + simplejpeg")
 COPY_RATE = {H100: 3.0e12, H200: 4.3e12}  # bytes per second of a copy that reads and writes; datasheets: 3.35 and 4.8
 
 
@@ -165,14 +167,30 @@ TARGETS = (
     Target("eval", "evaluate * 3 jpeg", "ratio", 1 / 0.85, "evaluate clean / bare loop"),
     # on any CPU; timings there are noisier
     Target("throughput", "step none", "ratio", 1.03, "bare loop", device=CPU, tolerance=0.05),
+    *(
+        Target("kernels", f"augment {name}", "ratio", 1.05, peer, device=CPU, tolerance=0.10)
+        for name, peer in (
+            ("normalise", "timm PrefetchLoader"),
+            ("mixup", "timm batch"),
+            ("cutmix", "timm batch"),
+            ("mixup per sample", "timm elem"),
+            ("cutmix per sample", "timm elem"),
+            ("cutout", "timm RandomErasing"),
+        )
+    ),
+    Target("kernels", "augment mixup, batch 32, 224 px", "of_copy", 0.30, device=CPU, tolerance=0.10),
+    Target("kernels", "augment crop*", "ratio", 1 / 5, "reference", device=CPU, tolerance=0.10),
+    Target("kernels", "fgsm_step", "ratio", 1.05, "torch.compile", device=CPU, tolerance=0.10),
+    Target("loss", "*", "ratio", 1.05, "torch eager", device=CPU, tolerance=0.10),
+    Target("loss", "*", "ratio", 1.05, "torch.compile", device=CPU, tolerance=0.10),
     Target("kernels", "auto_augment *", "ratio", 1.0, "torchvision on PIL", device=CPU, tolerance=0.10),
-    Target("corruptions", "corrupt *", "ratio", 1.0, "imagecorruptions", device=CPU, tolerance=0.10),
-    Target("eval", "evaluate *", "ratio", 1.0, "torchattacks", device=CPU, tolerance=0.10),
-    Target("eval", "read imagenet-c", "ratio", 1.0, "RobustBench loop", device=CPU, tolerance=0.10),
-    Target("eval", "metric *", "ratio", 1.0, "torchmetrics", device=CPU, tolerance=0.10),
+    *(Target("corruptions", "corrupt *", "ratio", 1.05, peer, device=CPU, tolerance=0) for peer in CORRUPTION_PEERS),
+    Target("eval", "evaluate *", "ratio", 1.05, "torchattacks", device=CPU, tolerance=0),
+    Target("eval", "read imagenet-c", "ratio", 1.05, "RobustBench loop", device=CPU, tolerance=0),
+    Target("eval", "metric *", "ratio", 1.05, "torchmetrics", device=CPU, tolerance=0),
     # loaders, files of 500 x 375; on any CPU
     Target("loaders", "load folder", "ratio", 1 / 1.5, "DataLoader + Pillow", device=CPU),
-    Target("loaders", "load folder", "ratio", 1.0, "bare DALI", device=CPU),
+    *(Target("loaders", "load folder*", "ratio", 1.05, peer, device=CPU, tolerance=0) for peer in LOADER_PEERS),
     Target("loaders", "load dali", "ratio", 1.03, "bare DALI", device=CPU),
     Target("loaders", "load ffcv JPEG", "ratio", 1.03, "bare FFCV", device=CPU),
     Target("loaders", "load ffcv raw images", "ratio", 1 / 5, "bare FFCV", device=CPU),

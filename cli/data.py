@@ -119,7 +119,8 @@ def verify(
 def info(name: Name, data_dir: DataDir = None, image_key: ImageKey = None, label_key: LabelKey = None) -> None:
     """Describe a data set: its folder, splits, classes, sizes, formats and fingerprint.
 
-    "natural" and "ood" list the sets of these suites: their sources, and the folders that are looked for.
+    "natural" and "ood" list the sets of these suites: their sources, and the folders that are looked for. "imagenet-p"
+    and "cifar-p" describe the files of these suites.
     """
     if name == "natural":
         _print_sets(data_dir)
@@ -128,6 +129,12 @@ def info(name: Name, data_dir: DataDir = None, image_key: ImageKey = None, label
         from fastreg.evaluation.ood_sets import describe_sets
 
         typer.echo(describe_sets())
+        return
+    from fastreg.pipelines.sequence_sets import SEQUENCE_SETS
+
+    if name in SEQUENCE_SETS:
+        for fact, text in SEQUENCE_SETS[name]._asdict().items():
+            typer.echo(f"{fact}: {text}")
         return
     from fastreg.pipelines.verify_data import info as describe
 

@@ -18,7 +18,7 @@ CropPct = Annotated[
     float, typer.Option("--crop-pct", help="Size divided by the resized side; 1 leaves images of that size whole.")
 ]
 ShardOption = Annotated[
-    str | None, typer.Option("--shard", metavar="I/N", help="Share I of N of the work, counted from 1.")
+    str | None, typer.Option("--shard", help="I/N: this is the I-th of N processes that share the work, from 1.")
 ]
 
 

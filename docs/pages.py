@@ -49,6 +49,7 @@ COSTS = {
     "autoattack": "autoattack",
     "imagenet-c": r"\w+ 3 jpeg",
     "cifar-c": r"\w+ 3",
+    "imagenet-p": r"sequences, \w+",
 }
 
 # package -> public names; None: its __all__

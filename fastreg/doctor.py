@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from fastreg.environment import installed
+from fastreg.environment import bf16_instructions, installed
 from fastreg.errors import InputError, extra
 from fastreg.pipelines.loader_table import LOADERS
 from fastreg.version import DISTRIBUTION, __version__
@@ -58,6 +58,8 @@ def _engine() -> Iterator[Finding]:
     error = numba_error()
     found = f"unusable ({error}): on a CPU the slow references run" if error else installed("numba")["numba"]
     yield Finding("numba", found or "unknown version", extra("cpu") if error else "")
+    bf16 = bf16_instructions()
+    yield Finding("bf16 on the CPU", f"{bf16}: try --precision bf16" if bf16 else "no instructions for it")
     if not torch.cuda.is_available():
         yield Finding("GPU", "none: fastreg runs on the CPU", "install an NVIDIA driver and a CUDA build of torch")
     for i in range(torch.cuda.device_count()):

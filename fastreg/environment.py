@@ -72,6 +72,20 @@ def _quota(folder: Path) -> float:
         return math.inf
 
 
+def bf16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The instructions with which this CPU multiplies bf16: "amx_bf16", "avx512_bf16", "bf16" (Arm), or empty.
+
+    Args:
+        cpuinfo: the file in which Linux lists the flags of the CPU.
+    """
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return ""
+    flags = {word for line in lines if line.lower().startswith(("flags", "features")) for word in line.split()}
+    return next((name for name in ("amx_bf16", "avx512_bf16", "bf16") if name in flags), "")
+
+
 def installed(*packages: str) -> dict[str, str | None]:
     """Versions by package; None if it is not installed. fastreg's own version is known in a checkout too.
 

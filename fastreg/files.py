@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -81,6 +82,13 @@ def atomic_write(path: Path | str, content: bytes | str) -> None:
     """Replace a file by ``content`` (text as UTF-8), completely or not at all. Raises RunError if that fails."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file. Raises OSError, ValueError or RecursionError; reading a pipe would never end."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return json.loads(Path(path).read_bytes())
 
 
 def write_json(path: Path | str, content: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fastreg.kernels.dispatch import tl, triton
+from fastreg.kernels.dispatch import tl, triton, use_compiled
 from fastreg.kernels.philox_operations import OPERATIONS
 
 OCCURRENCE = 32  # a sample's key has its occurrence from this bit on
@@ -30,6 +30,7 @@ _MULTIPLIER = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
+_COMPILED_FROM = 2**15  # values of a field: loading the compiled code takes half a second, once
 
 
 def words(seed: int, element, sample, step, operation: str) -> np.ndarray:
@@ -144,7 +145,21 @@ def normal(words: np.ndarray) -> np.ndarray:
 
 
 def field(draw: Callable, seed: int, samples, count: int, step, operation: str) -> np.ndarray:
-    """``draw`` (``uniform``, ``normal`` or a like function) of ``count`` words per sample: [B, count]."""
+    """``draw`` (``uniform``, ``normal`` or a like function) of ``count`` words per sample: [B, count].
+
+    Large fields of these two are drawn by compiled code where numba is installed, with the same bits.
+    """
+    if draw in (uniform, normal) and np.size(samples) * count >= _COMPILED_FROM and use_compiled():
+        from fastreg.kernels import philox_cpu
+
+        w = philox_cpu.words_cpu(seed, samples, count, step, operation)
+        values = (philox_cpu.normal_cpu if draw is normal else philox_cpu.uniform_cpu)(w)
+        return np.ascontiguousarray(values[:, :count])
+    return field_reference(draw, seed, samples, count, step, operation)
+
+
+def field_reference(draw: Callable, seed: int, samples, count: int, step, operation: str) -> np.ndarray:
+    """``field`` by NumPy."""
     samples = np.asarray(samples).reshape(-1, 1)
     w = words(seed, np.arange(-(-count // 4)), samples, np.asarray(step).reshape(-1, 1), operation)
     return np.ascontiguousarray(draw(w.reshape(len(samples), 4 * w.shape[1]))[:, :count])

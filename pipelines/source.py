@@ -202,7 +202,9 @@ class FolderSource(Source):
         return self.files.path(index)
 
     def read(self, index: int) -> bytes:
-        with open(self._base / self.files.path(index), "rb") as file:
+        # a pipe named as an image would wait for its writer; regular files ignore the flag
+        descriptor = os.open(self._base / self.files.path(index), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
             return file.read()
 
     def describe(self, index: int) -> str:

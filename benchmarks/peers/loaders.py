@@ -1,4 +1,4 @@
-"""Loaders of PyTorch, DALI, FFCV and torchvision, each set up as in its documentation.
+"""Loaders of PyTorch, DALI, FFCV, SPDL and torchvision, each set up as in its documentation.
 
 ``build(source, batch, size, workers, options)`` returns an endless iterator of batches; a package that is missing
 raises ImportError.
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from fastreg.benchmarks.options import BenchmarkOptions
-from fastreg.benchmarks.peers import need
+from fastreg.benchmarks.peers import need, spdl
 from fastreg.pipelines.crop import random_boxes
 
 _KEPT: list[Any] = []  # FFCV's loaders, never freed: freeing one makes numba print the traceback of a KeyError
@@ -59,6 +59,26 @@ def _by_opencv(stored: bytes, box: Callable[..., Any], size: int) -> np.ndarray:
     image = cv2.cvtColor(cv2.imdecode(np.frombuffer(stored, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     top, left, height, width = box(*image.shape[:2])
     return cv2.resize(image[top : top + height, left : left + width], (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def _by_torchvision(stored: bytes, box: Callable[..., Any], size: int) -> np.ndarray:
+    """torchvision's decoder and its antialiased resize of tensors."""
+    io_, v2 = need("torchvision.io"), need("torchvision.transforms.v2.functional")
+    encoded = torch.frombuffer(bytearray(stored), dtype=torch.uint8)
+    image = io_.decode_image(encoded, mode=io_.ImageReadMode.RGB)
+    top, left, height, width = box(*image.shape[1:])
+    return v2.resized_crop(image, top, left, height, width, [size, size], antialias=True).permute(1, 2, 0).numpy()
+
+
+def torchvision_loader(source: Any, batch: int, size: int, workers: int, options: BenchmarkOptions) -> Iterator[Any]:
+    """``data_loader`` with torchvision's decoder, if its compiled library can be loaded."""
+    need("torchvision.io")
+    try:
+        _by_torchvision(source.read(0), lambda height, width: (0, 0, height, width), size)
+    except RuntimeError as error:
+        reason = str(error).split(".")[0]
+        raise ImportError(f"torchvision's decoder cannot be loaded ({reason})") from None
+    yield from data_loader(_by_torchvision, source, batch, size, workers, options)
 
 
 def data_loader(cut: Any, source: Any, batch: int, size: int, workers: int, options: BenchmarkOptions) -> Iterator[Any]:
@@ -153,6 +173,8 @@ PEERS: dict[str, dict[str, Callable[..., Iterator[Any]]]] = {
     "folder": {
         "DataLoader + Pillow": partial(data_loader, _by_pillow),
         "DataLoader + OpenCV": partial(data_loader, _by_opencv),
+        "DataLoader + torchvision": torchvision_loader,
+        **spdl.PEERS,
         "bare DALI": bare_dali,
         "torchvision nvJPEG": nvjpeg,
     },

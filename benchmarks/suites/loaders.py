@@ -43,6 +43,12 @@ FORMS: dict[str, dict[str, Any]] = {
     "canvases of 256": {"raw": 256},  # the loader delivers them whole; `augment` crops them
 }
 
+# Class folders of other files, and other sizes of the crops; on a CPU at full scope, without ImageNet only
+OTHER_FILES: dict[str, dict[str, Any]] = {
+    "load folder, 2000 x 1500": {"sides": (1500, 2000), "n": 96},
+    "load folder, PNG": {"extension": "PNG", "n": 256},
+}
+OTHER_SIZES = {"load folder at 64 px": 64, "load folder at 384 px": 384}
 CASES = {"load folder": "folder", "load dali": "dali"} | {f"load ffcv {form}": "ffcv" for form in FORMS}
 Batches = Callable[[], Iterator[Any]]
 
@@ -56,6 +62,16 @@ def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]
         settings |= {"data": what, "size": size, "batch_size": batch, "workers": cores(), "notes": []}
         for case, name in CASES.items():
             yield Case(case, partial(_rows, options, case, name, files, folder, batch, size, settings["notes"]))
+        if options.quick or options.gpu:
+            return
+        for case, other in OTHER_SIZES.items():
+            yield Case(case, partial(_rows, options, case, "folder", files, folder, batch, other, settings["notes"], 8))
+        if folder not in Path(files.root).parents:
+            return
+        for case, form in OTHER_FILES.items():
+            write_files(folder / case, **form)
+            source = open_dataset("imagenet", "train", folder / case)
+            yield Case(case, partial(_rows, options, case, "folder", source, folder, batch, size, settings["notes"], 8))
 
 
 def cores() -> int:
@@ -64,7 +80,15 @@ def cores() -> int:
 
 
 def _rows(
-    options: BenchmarkOptions, case: str, name: str, files: Any, folder: Path, batch: int, size: int, notes: list[str]
+    options: BenchmarkOptions,
+    case: str,
+    name: str,
+    files: Any,
+    folder: Path,
+    batch: int,
+    size: int,
+    notes: list[str],
+    seconds: float = 20,
 ) -> Iterator[Row | Absent]:
     source, reason = (files, "") if name != "ffcv" else as_beton(files, folder, case.removeprefix("load ffcv "))
     if source is None:
@@ -77,7 +101,7 @@ def _rows(
     variants |= {peer: partial(build, source, batch, size, workers, options) for peer, build in peers.items()}
     sample = max(1, (IMAGES_QUICK if options.quick else IMAGES) // batch)
     ahead = 8 if options.scope == "main" else 2 * workers + 4
-    found = alternate(variants, sample, options.seconds(6 if options.gpu else 20), ahead)
+    found = alternate(variants, sample, options.seconds(6 if options.gpu else seconds), ahead)
     for variant, outcome in found.items():
         if isinstance(outcome, str):
             yield Absent(case, variant, outcome.replace(str(folder), "a temporary folder"))

@@ -79,8 +79,10 @@ class FeatureModel:
     def __call__(self, batch: Pixels | FloatPixels) -> tuple[Tensor, Tensor]:
         """Logits float32 [B, K] and features float32 [B, D]."""
         classifier, n = self.classifier, len(batch.labels)
-        given = isinstance(batch, FloatPixels)
-        x = classifier.module.normalize(batch.pixels) if given else classifier.normalized(batch.images)
+        if isinstance(batch, FloatPixels):
+            x = classifier.module.normalize(batch.pixels)
+        else:
+            x = classifier.normalized(batch.images)
         with torch.no_grad():
             both = self.run(classifier.padded(x.to(classifier.dtype)))[:n]
         return both[:, : self.outputs], both[:, self.outputs :]
@@ -133,8 +135,10 @@ def fit_rows(config: EvalConfig, data: EvalData) -> FitRows | None:
     if config.fit_data is None:
         return None
     given: Any = config.fit_data
-    if isinstance(given, str | Path) and (Path(given) / "train").is_dir():
-        given = Path(given) / "train"
+    if isinstance(given, str | Path):
+        if not Path(given).is_dir():
+            raise InputError(f"`fit_data` {given} is not a folder: give one of class folders.")
+        given = Path(given) / "train" if (Path(given) / "train").is_dir() else given
     fit = EvalData(given, config.size, config.crop_pct, config.interpolation)
     if fit.size != data.size:
         raise InputError(f"`fit_data` has images of {fit.size} px, and the data of {data.size}: give others.")
@@ -169,8 +173,9 @@ def fit(model: FeatureModel, rows: FitRows, classes: int, world: World, config: 
     if model.head is None:
         empty = torch.empty(0, features.shape[1], device=world.device)
         return FitData(features, labels, empty, empty[:, 0], classes)
-    weight, bias, columns = model.head.weight.detach(), model.head.bias, model.classifier.module.columns
-    bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
+    head, columns = model.head, model.classifier.module.columns
+    weight: Tensor = head.weight.detach()
+    bias: Tensor = weight.new_zeros(len(weight)) if head.bias is None else head.bias.detach()
     if columns is not None:
         weight, bias = weight[columns], bias[columns]
     return FitData(features, labels, weight.float(), bias.float(), classes)

@@ -53,15 +53,17 @@ def build(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
         raise InputError(f"`fit_data` has class {rows.labels.max()}, but the model has {eval_data.classes} classes.")
     validation = _validation(eval_data, config)
     sets = find_sets(eval_data, config.ood_dir, validation.paths if validation is not None else ())
+    papers = {place for places in ood.IMAGE_SETS.values() for place in places}
+    sets = [one for one in sets if Path(one.source.root).name not in papers]  # they have conditions of their own
     apart = held_out(config, len(eval_data)) if validation is not None else None
     scorer = Scorer(eval_data, wanted, rows, validation, apart)
     compare = partial(_figures, scorer=scorer)
-    shared = {"prepare": scorer.prepare, "collect": scorer.collect}
+    shared: dict[str, Any] = {"prepare": scorer.prepare, "collect": scorer.collect}
     found = {INSIDE: Condition(scorer.logits, reference=True, extra=scorer.facts, **shared)}
     for one in sets:
         if one.name in found or one.name in ood.OOD_SETS:
             raise InputError(f"{one.source.root} has the name {one.name}, which another set has: rename it.")
-        extra = {"folder": str(one.source.root), "fingerprint": one.source.fingerprint}
+        extra: dict[str, Any] = {"folder": str(one.source.root), "fingerprint": one.source.fingerprint}
         extra |= {"group": one.of.group, "published": one.of.images, "by_list": one.by_list} if one.of else {}
         batches = partial(_batches, one, eval_data)
         found[one.name] = Condition(scorer.logits, batches, len(one.source), extra, compare=compare, **shared)

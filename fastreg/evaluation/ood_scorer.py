@@ -211,10 +211,10 @@ class Scorer:
 
         if not columns:
             return {}
-        own = data_batches(self.data, self.apart, world, config)
-        others = source_batches(self.validation, self.data, world, config)
+        batches_in = data_batches(self.data, self.apart, world, config)
+        batches_out = source_batches(self.validation, self.data, world, config)
         with progress("choose", (len(self.apart) + len(self.validation)) // world.size) as bar:
-            inside, outside = (collect(batches, values, world, bar.advance) for batches in (own, others))
+            inside, outside = (collect(batches, values, world, bar.advance) for batches in (batches_in, batches_out))
         found: dict[str, list[float]] = {}
         for i, (name, _, _) in enumerate(columns):
             own, other = (v[:, i][~v[:, i].isnan()] for v in (inside, outside))

@@ -140,7 +140,7 @@ class ImageFiles(Source):
             counts = listed((os.path.relpath(path, root), path.stat().st_size) for path in self.paths)
         except OSError as error:
             raise InputError(f"cannot read {error.filename} ({error.strerror}): unpack that set again.") from error
-        spec = Dataset("folder", tuple(like.mean), tuple(like.std))
+        spec = Dataset("folder", like.mean, like.std)
         super().__init__(name, "ood", root, spec, np.zeros(len(self.paths), np.int64), ("-",), counts)
 
     def read(self, index: int) -> bytes:

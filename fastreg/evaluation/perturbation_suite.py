@@ -28,11 +28,13 @@ from fastreg.evaluation.scorecard_data import ScorecardData
 from fastreg.evaluation.sequences import WholeImageBatches, sequence_condition
 from fastreg.evaluation.types import Condition, Figure, Suite, SuitePlan, Table
 from fastreg.kernels import EXTRA_PERTURBATIONS, PERTURBATIONS, perturb, perturbation_frames
+from fastreg.kernels.corruptions.constants import CONSTANTS as CORRUPTION_CONSTANTS
 from fastreg.kernels.perturbations import reads_whole_images
 from fastreg.kernels.perturbations.constants import CONSTANTS, SIZES
 
 CIFAR = tuple("spatter" if name == "snow" else name for name in PERTURBATIONS)  # as its published evaluation
 GENERATED = "uncompressed"
+OTHER_SIZES = CORRUPTION_CONSTANTS.keys() - CONSTANTS.keys()  # only corruptions have them: the nearest stand in
 
 
 class PublishedSet(NamedTuple):
@@ -83,7 +85,7 @@ def build(eval_data: EvalData, config: EvalConfig, *, suite: str) -> SuitePlan:
     if cifar != (size == corruption_suite.CIFAR_SIZE) and (cifar or eval_data.name != "imagenet"):
         raise InputError(f"{suite} does not fit {size} px images: use the suite {other}.")
     constants = config.constants
-    if constants == "auto":
+    if constants in ("auto", *OTHER_SIZES):
         constants = SIZES[min(SIZES, key=lambda side: abs(math.log(size / side)))]
     if constants not in CONSTANTS:
         known = ", ".join(CONSTANTS)
@@ -91,7 +93,7 @@ def build(eval_data: EvalData, config: EvalConfig, *, suite: str) -> SuitePlan:
     # frames that move show what surrounds the center crop; images stored at their size have no surroundings
     whole = eval_data.source is not None and eval_data.source.layout == "folder"
     given = {"seed": config.seed, "constants": constants, "size": size}
-    settings = {"from": "generated", "fidelity": GENERATED, "constants": constants}
+    settings: dict[str, Any] = {"from": "generated", "fidelity": GENERATED, "constants": constants}
     settings |= {"surroundings": False} if not whole and not cifar else {}
     return SuitePlan(settings, {name: _generated(name, eval_data, whole, given) for name in names})
 
@@ -114,7 +116,10 @@ def missing(card: ScorecardData, suite: str) -> list[str]:
 
 def has_rates(card: ScorecardData, suite: str) -> bool:
     """Whether AlexNet's flip probabilities were measured on the same frames: ImageNet-P's files."""
-    return SETS[suite].videos and card.is_imagenet and card.suite_settings(suite).get("from") == "official files"
+    official = (
+        card.is_imagenet and card.data["size"] == 224 and card.suite_settings(suite).get("from") == "official files"
+    )
+    return SETS[suite].videos and official
 
 
 def totals(card: ScorecardData, suite: str, found: Mapping[str, float]) -> dict[str, float]:
@@ -143,7 +148,8 @@ def altered(card: ScorecardData, suite: str) -> list[str]:
         )
     constants = settings.get("constants")
     if constants and SIZES.get(size) != constants:
-        messages.append(f"constants {constants}, made for {({v: k for k, v in SIZES.items()})[constants]} px")
+        side = next(side for side, name in SIZES.items() if name == constants)
+        messages.append(f"constants {constants}, made for {side} px")
     if settings.get("surroundings") is False:
         messages.append("frames that move have black borders, because the images are stored without surroundings")
     return messages

@@ -24,11 +24,8 @@ from fastreg.evaluation.sequences import Clips, in_threads, sequence_condition
 from fastreg.evaluation.types import SuitePlan
 from fastreg.kernels.perturbations import NOISES, perturbation_frames
 from fastreg.pipelines.npy import open_npy
+from fastreg.pipelines.sequence_sets import SEQUENCE_SETS
 
-SOURCES = {
-    "imagenet-p": "zenodo.org/record/3565846",
-    "cifar-p": "the links of github.com/hendrycks/robustness",
-}
 _SAMPLED = 100  # sequences of an array in its fingerprint: all of it would be gigabytes
 
 
@@ -47,7 +44,7 @@ def imagenet_p(root: Path, eval_data: EvalData, names: Sequence[str]) -> SuitePl
     Missing perturbations are left out; videos that are not those of the data's images are named on the card. Raises
     InputError if there is no perturbation, or its first video cannot be read or has another size.
     """
-    _require(root, "imagenet-p", f"<perturbation>/<class>/<image>.mp4; they are at {SOURCES['imagenet-p']}")
+    _require(root, "imagenet-p", "<perturbation>/<class>/<image>.mp4")
     found, known = {}, names_of(eval_data)
     for name in names:
         bases = [base for base in (root / name, *sorted(root.glob(f"*/{name}"))) if base.is_dir()]
@@ -70,7 +67,7 @@ def cifar_p(root: Path, eval_data: EvalData, names: Sequence[str]) -> SuitePlan:
 
     Raises InputError if there is none of the arrays, or one has another shape.
     """
-    _require(root, "cifar-p", f"<perturbation>.npy; they are at {SOURCES['cifar-p']}")
+    _require(root, "cifar-p", "<perturbation>.npy")
     found, side, n = {}, eval_data.size, len(eval_data)
     for name in names:
         path = root / f"{name}.npy"
@@ -96,7 +93,10 @@ def cifar_p(root: Path, eval_data: EvalData, names: Sequence[str]) -> SuitePlan:
 
 def _require(root: Path, suite: str, holds: str) -> None:
     if not root.is_dir():
-        raise InputError(f"no folder at {root}: give the folder of {suite}'s files, which holds {holds}.")
+        raise InputError(
+            f"no folder at {root}: give the folder of {suite}'s files, which holds {holds}; "
+            f"{SEQUENCE_SETS[suite].address} has them."
+        )
 
 
 def _plan(root: Path, found: dict[str, Any], names: Sequence[str], expected: str, kind: str) -> SuitePlan:

@@ -6,7 +6,6 @@ are kept only while the model, the data, the size, the precision, the seed and t
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from fastreg.errors import InputError
 from fastreg.evaluation.scorecard_data import FORMAT, ScorecardData
 from fastreg.evaluation.suites import ROWS
-from fastreg.files import write_json
+from fastreg.files import read_json, write_json
 from fastreg.pipelines.source import same_data
 
 
@@ -107,7 +106,7 @@ class Scorecard(ScorecardData):
     def load(cls, path: Path | str) -> Scorecard:
         """Read scorecard.json. Raises InputError if the file is not a scorecard."""
         try:
-            content = json.loads(Path(path).read_text())
+            content = read_json(path)
         except FileNotFoundError:
             raise InputError(f"no scorecard at {path}: run `fastreg eval` on that run first.") from None
         except (ValueError, OSError, RecursionError) as error:

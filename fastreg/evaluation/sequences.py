@@ -120,7 +120,7 @@ class WholeImageBatches:
         except ERRORS as error:
             report_bad_image(self.source, index, reason(error), "error")
             raise
-        height, width = resized(*array.shape[:2], self.size, self.resize)
+        height, width = resized(array.shape[0], array.shape[1], self.size, self.resize)
         return np.asarray(Image.fromarray(array).resize((width, height), self.filter))
 
 

@@ -177,9 +177,9 @@ def load_run(folder: Path | str) -> Run:
         raise InputError(f"{config} cannot be read ({error}): restore it, or move it away.") from error
     if not isinstance(settings, dict):
         raise InputError(f"{config} does not contain the settings of a run: restore it, or move it away.")
-    card, settings = Scorecard(**_printable(vars(card))), _printable(settings)
-    run = Run(printable(folder.resolve().name), folder, card, settings, read_epochs(folder))
     try:  # what every report shows of a run
+        card, settings = Scorecard(**_printable(vars(card))), _printable(settings)
+        run = Run(printable(folder.resolve().name), folder, card, settings, read_epochs(folder))
         run.departures(list(FIGURES))
         run.trained_otherwise()
         run.paper_row()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+
 import torch
 
 from fastreg.distributed import World
+from fastreg.errors import InputError
 from fastreg.log import log
 from fastreg.methods import Method
 from fastreg.models import MODELS
@@ -57,8 +62,13 @@ def resolve_torchcompile(config: Config, method: Method, world: World, steps: in
 
     Returns:
         A mode of ``torch.compile``, or None.
+
+    Raises:
+        InputError: a CPU is to compile, and there is no C++ compiler.
     """
     if config.torchcompile != "auto":
+        if config.torchcompile not in (None, "off") and world.device.type == "cpu":
+            _require_compiler()
         return None if config.torchcompile == "off" else config.torchcompile
     if world.device.type != "cuda":
         return None
@@ -73,6 +83,16 @@ def resolve_torchcompile(config: Config, method: Method, world: World, steps: in
     elif world.rank == 0:
         log.info("%s is not compiled: %s; torchcompile default compiles it", config.model, reason)
     return mode
+
+
+def _require_compiler() -> None:
+    """On a CPU, torch.compile writes C++ and runs $CXX, or g++ (clang++ on a Mac)."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise InputError(
+            f"`torchcompile` needs a C++ compiler on a CPU, and {compiler} is not installed: install it, set CXX to "
+            "another one, or leave `torchcompile` at auto, which compiles on GPUs only."
+        )
 
 
 def compiles(name: str) -> bool:

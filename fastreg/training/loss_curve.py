@@ -54,7 +54,7 @@ class LossCurve:
 def read_curve(folder: Path) -> LossCurve:
     """The curve in curves.json; empty if it is missing or damaged."""
     try:
-        content = json.loads((folder / "curves.json").read_bytes())
+        content = files.read_json(folder / "curves.json")
         every, points = content["every"], content["points"]
         sound = type(every) is int and every > 0 and len(points) <= 2 * LIMIT
         sound = sound and all(len(p) == 5 and all(map(is_number, p)) and p[4] > 0 for p in points)

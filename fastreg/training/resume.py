@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Container, Iterable, Iterator
@@ -162,7 +161,7 @@ def settings_at(path: str) -> dict[str, Any]:
 def _settings(folder: Path) -> dict[str, Any]:
     """A run's config.json; empty if it is missing or damaged."""
     try:
-        settings = json.loads((folder / "config.json").read_text())
+        settings = files.read_json(folder / "config.json")
     except (OSError, ValueError, RecursionError):
         return {}
     return settings if isinstance(settings, dict) else {}

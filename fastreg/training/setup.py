@@ -12,6 +12,7 @@ from torch import nn
 
 from fastreg.distributed import World
 from fastreg.errors import InputError
+from fastreg.log import log
 from fastreg.methods import Method, create
 from fastreg.models import check_arguments, create_model
 from fastreg.torch_switches import torch_switches
@@ -51,6 +52,12 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+
+
+def warn_about_bf16(precision: str, world: World, instructions: str) -> None:
+    """Warn if a CPU without bf16 ``instructions`` is to train in bf16, which it then emulates."""
+    if precision == "bf16" and world.device.type == "cpu" and world.rank == 0 and not instructions:
+        log.warning("this CPU emulates bf16, as it has no instructions for it (AMX, AVX512-BF16): try precision fp32")
 
 
 def build_method(config: Config) -> Method:

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import nn
 
 from fastreg.distributed import World
+from fastreg.environment import bf16_instructions
 from fastreg.errors import InputError
 from fastreg.kernels import Batch, Plan, augment
 from fastreg.kernels.augmentation.operations import fill_levels
@@ -76,6 +77,7 @@ class TrainStep:
     ) -> None:
         self.config, self.world, self.mean, self.std = config, world, mean, std
         self.precision = setup.resolve_precision(config.precision, world.device)
+        setup.warn_about_bf16(self.precision, world, bf16_instructions())
         self.dtype = setup.DTYPES[self.precision]
         self.method = setup.build_method(config)
         colors: dict[str, Any] = {"jitter": config.color_jitter, "lighting": config.lighting, "seed": config.seed}

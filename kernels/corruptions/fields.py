@@ -90,7 +90,7 @@ def field_reference(
             return philox.poisson(words[:, :count], rows, table.cpu().numpy().view(np.uint32))
         return philox.normal(words) if kind == "normal" else philox.uniform(words)
 
-    values = philox.field(draw, seed, samples.cpu().numpy().view(np.uint32), count, step, operation)
+    values = philox.field_reference(draw, seed, samples.cpu().numpy().view(np.uint32), count, step, operation)
     return torch.from_numpy(values).to(samples.device, DTYPES[kind])
 
 

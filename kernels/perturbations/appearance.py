@@ -80,10 +80,10 @@ def spatter(view: View, parameter: Spatter, fields: dict[str, Tensor]) -> Tensor
     """Water is OpenCV's, on the host, frame by frame."""
     normal = fields["normal"].double() * parameter.std + parameter.mean
     liquid = filter_field(normal, parameter.sigma, "edge")
-    liquid = liquid.masked_fill_(liquid < parameter.threshold, 0).cpu().numpy()
+    layers = liquid.masked_fill_(liquid < parameter.threshold, 0).cpu().numpy()
     flow, wet = np.array(parameter.flow), np.empty((len(view), parameter.frames, view.size, view.size, 1), np.float32)
-    for layer, drops in zip(liquid, wet):
-        for frame in drops:
+    for layer, sequence in zip(layers, wet):
+        for frame in sequence:
             frame[..., 0] = water((layer * 255).astype(np.uint8))
             layer = np.apply_along_axis(np.convolve, 0, layer, flow, mode="same")
     drops = on(torch.from_numpy(wet), view.device) * parameter.strength

@@ -55,8 +55,11 @@ def perspective(height: int, width: int, degrees: float) -> tuple[float, ...]:
     project = np.array([[f, 0, width / 2, 0], [0, f, height / 2, 0], [0, 0, 1, 0]])
     (a, b, c), (d, e, f), (g, h, i) = (project @ away @ turn_x @ turn_y @ lift).tolist()
     scale = 1.0 / (a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
-    adjugate = (e * i - f * h, c * h - b * i, b * f - c * e, f * g - d * i, a * i - c * g, c * d - a * f)
-    adjugate += (d * h - e * g, b * g - a * h, a * e - b * d)
+    adjugate = (
+        *(e * i - f * h, c * h - b * i, b * f - c * e),
+        *(f * g - d * i, a * i - c * g, c * d - a * f),
+        *(d * h - e * g, b * g - a * h, a * e - b * d),
+    )
     return tuple(entry * scale for entry in adjugate)
 
 

@@ -167,3 +167,13 @@ def test_a_beta_draw_rejects_both_gammas_together(monkeypatch):
     assert len(calls) <= 4  # an attempt is rejected with a probability below 0.05
     alone = np.array([philox.beta(3, 0.3, sample, 5, "mix_choice") for sample in range(256)])
     np.testing.assert_array_equal(drawn, alone)
+
+
+@pytest.mark.parametrize("draw", [philox.normal, philox.uniform])
+def test_compiled_fields_have_the_bits_of_numpy(draw):
+    samples = np.array([0, 7, -1, 2**31 + 3, 5 + (2 << philox.OCCURRENCE), 9 + (1 << philox.VIEW)])
+    for seed, step, count in ((0, 0, 6000), (2**63 + 5, np.arange(6), 5999), (-3, 2**32 - 1, 8192)):
+        place = (seed, samples, count, step, "gaussian_noise")
+        compiled, plain = philox.field(draw, *place), philox.field_reference(draw, *place)
+        assert compiled.size >= philox._COMPILED_FROM
+        assert np.array_equal(compiled.view(np.uint32), plain.view(np.uint32))

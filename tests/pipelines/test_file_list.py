@@ -188,6 +188,13 @@ def test_no_file_is_asked_for_its_size_in_a_large_set(folder, monkeypatch):
     assert "sizes" in open_dataset("folder", "train", folder.parent).counts
 
 
+def test_a_pipe_named_as_an_image_is_a_broken_image(folder):
+    os.mkfifo(folder / "a" / "pipe.jpg")
+    source = open_dataset("folder", "train", folder.parent)
+    (index,) = [k for k in range(len(source)) if source.describe(k).endswith("pipe.jpg")]
+    assert source.read(index) == b""  # and no wait for its writer
+
+
 def test_fingerprints_of_earlier_versions_are_compared_without_the_sizes():
     then = "9 images, 3 classes, 500 bytes, names 0123456789ab, sizes aaaaaaaaaaaa, content 111111111111"
     now = "9 images, 3 classes, names 0123456789ab, content 111111111111"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fastreg.pipelines import make_loader, open_dataset, write_beton
+from tests.pipelines.shard_files import write_parquet, write_shards
 from tests.support import resident_memory
 
 EPOCHS, BATCH = 24, 6  # 96 steps of 576 images
@@ -21,10 +22,13 @@ def sources(data, tmp_path_factory):
     root = tmp_path_factory.mktemp("long")
     for name, form in (("mixed", {"jpeg_prob": 1}), ("canvases", {"raw": 40})):
         write_beton("imagenet", data / "imagenet", root / name / "train.beton", **form)
+    images = open_dataset("imagenet", "train", data / "imagenet")
     return {
-        "images": open_dataset("imagenet", "train", data / "imagenet"),
+        "images": images,
         "beton": open_dataset("imagenet", "train", root / "mixed"),
         "canvases": open_dataset("imagenet", "train", root / "canvases"),
+        "tar": open_dataset("folder", "train", write_shards(images, root / "tar")[0].parent),
+        "parquet": open_dataset("folder", "train", write_parquet(images, root / "parquet")[0].parent),
     }
 
 
@@ -34,6 +38,8 @@ def sources(data, tmp_path_factory):
     [
         ("folder", "images"),
         ("folder", "canvases"),
+        ("folder", "tar"),
+        ("folder", "parquet"),
         ("ffcv", "beton"),
         ("dali", "images"),
         ("resident", "canvases"),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from functools import partial
 
 import pytest
+import torch
 
+from fastreg.benchmarks.options import BenchmarkOptions
+from fastreg.benchmarks.peers.loaders import PEERS
 from fastreg.benchmarks.record import FAILED
 from fastreg.benchmarks.suites.loaders import CASES, FORMS, alternate, lengthened
 from fastreg.errors import InputError
@@ -86,3 +91,29 @@ def test_a_lengthened_source_has_every_sample_again(tmp_path):
     for index in (0, 5, 11):
         assert longer.read(index + len(source)) == longer.read(index) == source.read(index)
         assert longer.labels[index + len(source)] == source.labels[index]
+
+
+@pytest.mark.parametrize("name", ["SPDL", "SPDL + simplejpeg", "DataLoader + torchvision"])
+def test_peers_deliver_crops_or_say_what_is_missing(name, tmp_path):
+    source = open_dataset("imagenet", "train", write_tiny_imagenet(tmp_path, classes=2, train=8, val=1))
+    feed = PEERS["folder"][name](source, 4, 24, 2, BenchmarkOptions(torch.device("cpu")))
+    try:
+        images, labels = next(feed)
+    except ImportError as error:
+        pytest.skip(str(error))
+    finally:
+        feed.close()
+    assert (images.shape, images.dtype, len(labels)) == ((4, 24, 24, 3), torch.uint8, 4)
+    assert set(labels.tolist()) <= {0, 1}
+    assert images.float().std() > 10  # pixels, not an empty buffer
+
+
+def test_a_missing_package_is_the_reason(monkeypatch, tmp_path):
+    source = open_dataset("imagenet", "train", write_tiny_imagenet(tmp_path, classes=2, train=2, val=1))
+    monkeypatch.setitem(sys.modules, "spdl", None)
+    monkeypatch.delitem(sys.modules, "spdl.pipeline", raising=False)
+    monkeypatch.delitem(sys.modules, "spdl.io", raising=False)
+    options = BenchmarkOptions(torch.device("cpu"))
+    spdl = {name: partial(PEERS["folder"][name], source, 2, 24, 1, options) for name in ("SPDL", "SPDL + simplejpeg")}
+    found = alternate(spdl, 1, 0.05, ahead=1)
+    assert all("pip install" in str(reason) for reason in found.values())

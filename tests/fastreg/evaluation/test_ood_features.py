@@ -19,13 +19,15 @@ from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.cuda_graph import CudaGraphForward
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.features import FeatureModel, fit_rows
+from fastreg.evaluation.from_checkpoint import run
 from fastreg.evaluation.ood_sets import BENCHMARKS, find_sets
 from fastreg.evaluation.pixel_cache import FloatPixels
 from fastreg.evaluation.scorecard import Scorecard
+from fastreg.models import create_model
 from fastreg.pipelines import open_dataset
 from tests.fastreg.evaluation.tiny_classifier import MEAN, STD, tiny_images, tiny_net, to_pixels
 from tests.pipelines.shard_files import write_shards
-from tests.support import write_tiny_imagenet
+from tests.support import peer, write_tiny_imagenet
 
 SUITE = "ood-features"
 NEAR, FAR = ("ssb_hard", "NINCO/NINCO_OOD_classes/lion"), ("iNaturalist/images", "dtd/images/dotted", "openimage_o")
@@ -188,6 +190,8 @@ def test_training_classes_that_the_data_lacks_are_left_out(imagenet, tmp_path):
     assert (len(rows.data), len(rows.rows)) == (64, 32)
     assert {imagenet.classes[rows.data.labels[row]] for row in rows.rows} == {"class1", "class3"}
     assert set(rows.labels) == {0, 1}
+    with pytest.raises(InputError, match=r"`fit_data` .*absent is not a folder: give one of class folders"):
+        fit_rows(EvalConfig(fit_data=tmp_path / "absent", size=64), data)
     write(tmp_path / "none" / "cat")
     with pytest.raises(InputError, match=r"`fit_data` has none of the data's classes \(such as 'class1'\)"):
         fit_rows(EvalConfig(fit_data=tmp_path / "none", size=64), data)
@@ -230,6 +234,27 @@ def test_hyperparameters_are_chosen_on_images_that_are_not_scored(arrays, tmp_pa
         InputError, match=r"`ood_val_dir` .* has no images: give a folder of images, or one of OpenOOD's"
     ):
         evaluate(net, SUITE, data, ood_val_dir=tmp_path / "empty", **options)
+
+
+def test_the_papers_sets_are_measured_beside_the_others(arrays, tmp_path):
+    data, _, net = arrays
+    small(tmp_path / "mine", n=2)
+    small(tmp_path / "LSUN_resize", n=3)
+    small(tmp_path / "isun", n=4)
+    card = evaluate(net, "ood-features,ood-scores", data, ood_dir=tmp_path, ood_scores="energy")
+    rows = card.results(SUITE)
+    assert {name: row["n"] for name, row in rows.items()} == {
+        "data": 60,
+        "mine": 2,
+        "lsun_resize": 3,
+        "isun": 4,
+        "gaussian": 60,
+        "uniform": 60,
+    }
+    for name in ("mine", "lsun_resize", "gaussian"):
+        found = {key: rows[name]["scores"]["energy"][key] for key in ("auroc", "aupr_in", "fpr95")}
+        other = card.results("ood-scores")[name]["scores"]["energy"]
+        assert found == pytest.approx({key: other[key] for key in found})
 
 
 class Headless(nn.Module):
@@ -400,3 +425,32 @@ def test_two_ranks_give_the_scores_of_one(tmp_path):
         for score, figures in scores.items():
             for key in ("auroc", "aupr_in", "fpr95"):
                 assert math.isclose(figures[key], found[1][name][score][key], abs_tol=1e-6), (name, score, key)
+
+
+@pytest.mark.parametrize("name", ["timm:convnext_atto", "torchvision:mobilenet_v2", "pyramidnet110"])
+def test_models_of_others_have_a_head(name):
+    peer("torchvision.models")
+    peer("timm")
+    model = create_model(name, 5).eval()
+    classifier = Classifier(model, mean=None, std=None, device=torch.device("cpu"), precision="fp32")
+    found = FeatureModel(classifier, 32)
+    logits, features = found(FloatPixels(torch.rand(2, 3, 32, 32), torch.zeros(2), torch.arange(2)))
+    assert torch.allclose(features @ found.head.weight.T + found.head.bias, logits, atol=1e-4)
+
+
+def own_net(num_classes):
+    return tiny_net(num_classes)
+
+
+def test_the_command_finds_the_training_split(imagenet, tmp_path):
+    small(tmp_path / "sets" / "mine", n=2)
+    own = f"{__name__}:own_net"
+    options = {"model": own, "size": 64, "ood_dir": tmp_path / "sets", "ood_scores": "knn,energy", "fit_images": 32}
+    found = []
+    for name, where in (("imagenet", {"data_dir": imagenet.root}), (f"folder:{imagenet.root}", {})):
+        card, _ = run(None, SUITE, data=name, out=tmp_path / name[:6], device="cpu", **where, **options)
+        fit = card.suite_settings(SUITE)["fit"]
+        assert (fit["images"], fit["of"], fit["per_class"]) == (32, 64, [8, 8])
+        found.append(card.results(SUITE)["mine"]["scores"]["knn"]["auroc"])
+    assert found[0] == found[1]
+    assert (tmp_path / "imagen" / "scorecard.json").is_file()

@@ -20,7 +20,7 @@ from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.perturbation_suite import CIFAR
 from fastreg.evaluation.perturbed_files import read_video
 from fastreg.evaluation.suites import ROWS
-from fastreg.kernels import PERTURBATIONS, perturb
+from fastreg.kernels import PERTURBATIONS, perturb, perturbation_frames
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
 from fastreg.metrics.stability import ALEXNET_FLIPS
 from tests.fastreg.evaluation.tiny_classifier import CLASSES, tiny_images, tiny_net, to_pixels
@@ -112,7 +112,7 @@ def test_arrays_of_the_published_layout(net, tmp_path):
             evaluate(net, "cifar-p", (images, labels), cifar_p_dir=tmp_path, perturbations=name)
     with pytest.raises(InputError, match="holds none of the perturbations asked for"):
         evaluate(net, "cifar-p", (images, labels), cifar_p_dir=tmp_path, perturbations="shear")
-    with pytest.raises(InputError, match="no folder at"):
+    with pytest.raises(InputError, match=r"no folder at .*drive\.google\.com.* has them"):
         evaluate(net, "cifar-p", (images, labels), cifar_p_dir=tmp_path / "none")
 
 
@@ -263,13 +263,39 @@ def test_ranks_share_the_images(suite, imagenet, videos):
         assert sorted(seen) == list(range(len(eval_data)))
 
 
+def test_other_sizes_get_the_nearest_constants(net):
+    for size, options, constants, side in ((96, {}, "tiny64", 64), (64, {"constants": "cifar32"}, "cifar32", 32)):
+        card = evaluate(net, "imagenet-p", tiny_images(2, size), perturbations="translate", **options)
+        assert card.suite_settings("imagenet-p")["constants"] == constants
+        assert f"constants {constants}, made for {side} px" in card.altered("imagenet-p")
+    given = {"perturbations": "translate", "constants": "imagenet299"}
+    card = evaluate(net, "imagenet-p", tiny_images(2), **given)
+    assert card.suite_settings("imagenet-p")["constants"] == "tiny64"
+
+
+def test_data_info_describes_the_files(monkeypatch, capsys):
+    from fastreg.cli import main
+    from fastreg.cli.eval_options import FLAGS
+
+    gigabytes = sum(10_000 * perturbation_frames(name, "cifar32") * 32 * 32 * 3 for name in CIFAR) / 1e9
+    for suite, words in (("imagenet-p", "zenodo.org/record/3565846"), ("cifar-p", f"{gigabytes:.1f} GB for the ten")):
+        monkeypatch.setattr("sys.argv", ["fastreg", "data", "info", suite])
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert left.value.code in (0, None)
+        printed = capsys.readouterr().out
+        assert words in printed
+        option = printed.split("option: ")[1].strip()
+        assert option in {row[1] for row in FLAGS["Suites"].values()}
+
+
 @pytest.mark.parametrize(
     ("suite", "size", "options", "words"),
     [
         ("imagenet-p", 32, {}, "imagenet-p does not fit 32 px images: use the suite cifar-p"),
         ("cifar-p", 64, {}, "cifar-p does not fit 64 px images: use the suite imagenet-p"),
         ("imagenet-p", 64, {"perturbations": "rotat"}, "rotat"),
-        ("imagenet-p", 64, {"constants": "imagenet299"}, "imagenet299, which imagenet-p does not have"),
+        ("imagenet-p", 64, {"constants": "tiny32"}, "tiny32, which imagenet-p does not have"),
     ],
 )
 def test_refusals(net, suite, size, options, words):

@@ -55,6 +55,15 @@ def test_the_published_test_code(name, reference):
         assert found["frames"] == x.shape[1]
 
 
+def test_counts_of_ranks_add_up():
+    x = torch.from_numpy(logits("ties")).float()
+    labels = torch.zeros(len(x), dtype=torch.int64)
+    tallies = [metrics.SequenceTally() for _ in range(3)]
+    for tally, rows in zip(tallies, (slice(None), slice(0, 2), slice(2, None))):
+        tally.update(x[rows], labels[rows])
+    assert torch.equal(tallies[0].counts, tallies[1].counts + tallies[2].counts)
+
+
 def test_distances_by_hand():
     assert metrics.top5_distance([[[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]]) == 0
     assert metrics.top5_distance([[[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]]) == 5 + 4 + 3 + 2 + 1

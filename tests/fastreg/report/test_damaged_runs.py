@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import re
 import time
@@ -78,6 +79,27 @@ def test_bytes_of_any_kind_never_stop_a_report_or_a_resume(tmp_path, monkeypatch
                 settings_at(str(broken))
         (broken / file).write_bytes(good)
     assert write_report([whole, broken], tmp_path / "r.html").is_file()
+
+
+def test_pipes_and_deep_values_in_a_run_folder_are_refused(tmp_path, monkeypatch):
+    """A pipe would be read for ever; values at a depth that JSON allows may be too deep for what follows."""
+    monkeypatch.setattr("fastreg.report.html._sheet", lambda run: {})
+    whole, broken = make_run(tmp_path, "whole"), make_run(tmp_path, "broken")
+    for file in ("scorecard.json", "config.json", "log.jsonl", "epochs.csv", "curves.json"):
+        good = (broken / file).read_bytes() if (broken / file).exists() else None
+        (broken / file).unlink(missing_ok=True)
+        os.mkfifo(broken / file)
+        assert "whole" in write_report([whole, broken], tmp_path / "r.html").read_text()
+        choose_folder(tiny.settings("none", tmp_path, tmp_path, name="broken"), "auto")
+        (broken / file).unlink()
+        if good is not None:
+            (broken / file).write_bytes(good)
+    for file in ("scorecard.json", "config.json"):
+        good = (broken / file).read_text()
+        for depth in (100, 200, 330, 450, 600, 800, 950):
+            (broken / file).write_text(good.rstrip()[:-1] + ', "training": ' + "[" * depth + "]" * depth + "}")
+            assert "whole" in write_report([whole, broken], tmp_path / "r.html").read_text()
+        (broken / file).write_text(good)
 
 
 NAME = '[/bold]<script>alert(1)</script>"&[red]x'

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import pytest
 import torch
 
 from fastreg import models
 from fastreg.distributed import World
+from fastreg.errors import InputError
 from fastreg.methods import create
 from fastreg.models import pyramidnet, resnet
 from fastreg.training import train
@@ -122,3 +124,14 @@ def test_every_family_has_its_model():
             assert any(name.startswith(family) for name in ONE_OF_EACH[package].split()), family
     assert not compiles("timm:vitamin_base_224")
     assert not compiles("package.module:function")
+
+
+def test_a_cpu_without_a_compiler_is_refused_before_the_run(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match=r"needs a C\+\+ compiler on a CPU, and no-such-compiler is not"):
+        resolved(world=CPU, torchcompile="default")
+    assert resolved(world=GPU, torchcompile="default") == "default"
+    assert resolved(world=CPU) is None
+    assert resolved(world=CPU, torchcompile="off") is None
+    monkeypatch.setenv("CXX", sys.executable)
+    assert resolved(world=CPU, torchcompile="default") == "default"
