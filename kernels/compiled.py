@@ -119,7 +119,7 @@ class _Announcement(event.Listener):
             kept = (
                 f"later runs load them from {self.folder}" if self.folder else "no folder to keep them can be written"
             )
-            _log.info("compiling CPU kernels for this machine, a few seconds each; %s", kept)
+            _log.info("compiling CPU kernels for this machine, once, up to 15 seconds each; %s", kept)
 
     def on_end(self, _: Any) -> None:
         pass

@@ -14,6 +14,7 @@ import torch
 
 from fastreg import methods
 from fastreg.benchmarks.cases import Case, timed
+from fastreg.benchmarks.first_calls import FIRST_CALLS, first_calls
 from fastreg.benchmarks.images import image_batch, image_source
 from fastreg.benchmarks.options import BenchmarkOptions
 from fastreg.benchmarks.peers import normalization_stats
@@ -46,6 +47,7 @@ BENCHMARK = Benchmark(
 
 # growth of the cost: factors of the suite's own batch and side (160 and 288 px for 224)
 GROWTH = ((0.25, 1), (4, 1), (1, 5 / 7), (1, 9 / 7))
+REFERENCE = "reference"
 CANVAS = 256 / 224  # side of the stored images that crop-and-resize cases read, over the output's
 
 
@@ -73,6 +75,8 @@ def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]
     for law in LAWS:
         yield Case(f"auto_augment {law}", partial(_auto_augment, options, law, batch, size))
     yield Case("fgsm_step", partial(_fgsm, options, batch, size))
+    if not options.gpu:
+        yield Case(FIRST_CALLS, partial(first_calls, quick=options.quick))
     for share, side in () if options.quick else GROWTH:
         grown = _grown(options, round(batch * share), round(size * side))
         yield Case(grown.name, partial(_augment, options, grown, round(batch * share), round(size * side), dtype, []))
@@ -117,6 +121,11 @@ def _grown(options: BenchmarkOptions, batch: int, size: int) -> PlanCase:
     return PlanCase(f"augment mixup, batch {batch}, {size} px", plan, reads=2, plain=False)
 
 
+def _reference(**arguments: Any) -> torch.Tensor:
+    """``augment`` in plain torch, which a CPU without numba runs."""
+    return next(op.reference for op in operations() if op.name == "augment_normalise")(**arguments)
+
+
 def _augment(
     options: BenchmarkOptions,
     case: PlanCase,
@@ -138,6 +147,8 @@ def _augment(
         variants[EAGER] = lambda i: plain_augment(images[i], case.plan, dtype, stats)
         if options.scope != "main":
             variants[COMPILED] = lambda i: compiled_augment(images[i], case.plan, dtype, stats)
+    elif not options.gpu:
+        variants[REFERENCE] = lambda i: _reference(images=images[i], plan=case.plan, seed=0, step=0, **given)
     planes = [x.permute(0, 3, 1, 2).contiguous() for x in images] if peers else []
     for peer, build in peers:
         try:

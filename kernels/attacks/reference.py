@@ -1,4 +1,4 @@
-"""The attacks' two operations in plain torch: the route of CPU tensors, and the oracle of the kernels."""
+"""The attacks' two operations in plain torch, the oracle of the kernels."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """``augment``: from uint8 NHWC to normalized channels_last in one launch, for every combination of ``Plan``'s fields.
 
-``reference.py`` holds the formula and the CPU route, ``stream.py`` the kernel for images that keep their size,
-``resample.py`` the kernel for crops and other sizes, ``launch.py`` the choice between the two. A plan with operations
-has a stage on uint8 images before, in ``operations.py``.
+``reference.py`` holds the formula, ``cpu.py`` the compiled CPU route, ``stream.py`` the kernel for images that keep
+their size, ``resample.py`` the kernel for crops and other sizes, ``launch.py`` the choice between the two. A plan with
+operations has a stage on uint8 images before, in ``operations.py``.
 """
 
 from __future__ import annotations

@@ -102,12 +102,11 @@ def _augment(first, last, wide, half, kind, h, n, images, crop, flip, plan, norm
     bands = (np.empty(_BAND * n, np.float32), np.empty(_BAND * n, np.float32), np.empty(_BAND * n, np.uint8))
     flat = images.reshape(-1)
     for i in range(first, last):
-        flipped = len(flip) > 0 and flip[i] != 0
+        pixels, first_image, flips = flat, 0, flip
         if len(crop):
-            resize(one_image, images[i], crop[i], flipped)
-            _image(i, i, wide, half, kind, h, n, bands, one_image.reshape(-1), flip[:0], plan, normal, mean, std)
-        else:
-            _image(i, 0, wide, half, kind, h, n, bands, flat, flip, plan, normal, mean, std)
+            resize(one_image, images[i], crop[i], len(flip) > 0 and flip[i] != 0)
+            pixels, first_image, flips = one_image.reshape(-1), i, flip[:0]
+        _image(i, first_image, wide, half, kind, h, n, bands, pixels, flips, plan, normal, mean, std)
 
 
 @compiled
@@ -128,23 +127,30 @@ def _image(i, first_image, wide, half, kind, h, n, bands, images, flip, plan, no
         place = np.uint64((i * h + y) * n)
         if kind == 0:
             at = place
-        shared = (y, last, first_image, images, h, n, flip, reversed_rows, plan, normal, mean, std)
-        if inside and weight == 1:  # the box covers the image
-            _normalized(out, at, i, 0, x0, *shared)
-            _normalized(out, at, i, x1, n, *shared)
-            if fill == 0:
-                _normalized(out, at, other, x0, x1, *shared)
-        else:
-            _normalized(out, at, i, 0, n, *shared)
+        covered = inside and weight == 1  # by the box: each pixel is made once
+        for part in range(3):  # one call in this loop, as each one compiles for seconds
+            target, to, sample, start, end = out, at, i, 0, n
+            if covered:
+                sample = i if part < 2 else other
+                start = (0, x1, x0)[part]
+                end = (x0, n, x1 if fill == 0 else x0)[part]
+            elif part == 1 and weight != 1:
+                target, to, sample = other_band, np.uint64(0), other
+            elif part > 0:
+                break
+            _normalized(
+                target, to, sample, start, end, y, last, first_image, images, h, n, flip, reversed_rows, plan, normal,
+                mean, std,
+            )  # fmt: skip
         if inside and fill == 1:
-            _fill(out, at, x0, x1, last - y, n, mean, std)
+            _fill(out, at, x0, x1, last - y, n, True, mean, std)
         if weight != 1:
-            _normalized(other_band, np.uint64(0), other, 0, n, *shared)
-            _blend(out, at, other_band, weight, 0, n, last - y, n)
-            if inside and fill == 0:
-                _blend(out, at, other_band, np.float32(0), x0, x1, last - y, n)
+            pasted = inside and fill == 0
+            for part in range(2 if pasted else 1):
+                share, start, end = (np.float32(0), x0, x1) if part else (weight, 0, n)
+                _blend(out, at, other_band, share, start, end, last - y, n)
         if inside and fill == 2:
-            _fill(out, at, x0, x1, last - y, n, mean[:0], std)
+            _fill(out, at, x0, x1, last - y, n, False, mean, std)
         if kind == 1:
             to_bfloat16(half, place, band, (last - y) * n)
         elif kind == 2:
@@ -219,11 +225,11 @@ def unit(byte):
 
 
 @compiled
-def _fill(out, at, x0, x1, rows, n, mean, std):
-    """Black, or zero where ``mean`` is empty, in values ``x0`` to ``x1`` of each row."""
+def _fill(out, at, x0, x1, rows, n, black, mean, std):
+    """Black, or zero, in values ``x0`` to ``x1`` of each row."""
     for r in range(np.uint64(rows)):
         for k in range(np.uint64(x0), np.uint64(x1)):
-            out[at + r * np.uint64(n) + k] = -mean[k] / std[k] if len(mean) else np.float32(0)
+            out[at + r * np.uint64(n) + k] = -mean[k] / std[k] if black else np.float32(0)
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""``augment`` in plain torch: the route of CPU tensors, and the oracle of the kernels.
+"""``augment`` in plain torch, the oracle of the kernels.
 
 Formula, per pixel and channel, in the order of ``Plan``:
 

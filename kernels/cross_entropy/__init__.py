@@ -1,8 +1,8 @@
 """Cross-entropy on label pairs: the loss of Mixup and CutMix with label smoothing, without dense targets.
 
-``reference.py`` holds the formula and the CPU route, ``forward.py`` and ``backward.py`` the kernels, ``weighted.py``
-the route of class weights and float targets, ``binary.py`` the binary cross-entropy. One launch forward and one
-backward for "none", one more forward for "sum" and "mean". The host never waits for the device.
+``reference.py`` holds the formula, ``cpu.py`` the compiled CPU route, ``forward.py`` and ``backward.py`` the kernels,
+``weighted.py`` the route of class weights and float targets, ``binary.py`` the binary cross-entropy. One launch forward
+and one backward for "none", one more forward for "sum" and "mean". The host never waits for the device.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Binary cross-entropy on label pairs: one sigmoid per class, with label smoothing, without dense targets.
 
-``binary_reference.py`` has the formula and the CPU route, ``binary_kernels.py`` the kernels. "none" takes one launch
-forward and one backward; "sum" and "mean" take one more forward. The host never waits for the device.
+``binary_reference.py`` has the formula, ``binary_cpu.py`` the compiled CPU route, ``binary_kernels.py`` the kernels.
+"none" takes one launch forward and one backward; "sum" and "mean" take one more forward. The host never waits for the
+device.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Binary cross-entropy on label pairs in plain torch: the route of CPU tensors, and the oracle of the kernels.
+"""Binary cross-entropy on label pairs in plain torch, the oracle of the kernels.
 
     t[c]    = eps / C + (1 - eps) * (sa * [c = a] + sb * [c = b]), then with a threshold: 1 above it, else 0
     term[c] = w * v[c] * (softplus(z[c]) - t[c] * z[c])

@@ -1,4 +1,4 @@
-"""Cross-entropy on label pairs in plain torch: the route of CPU tensors, and the oracle of the kernels.
+"""Cross-entropy on label pairs in plain torch, the oracle of the kernels.
 
     row = w * lse(z) - (1 - eps) * (wa * z[a] + wb * z[b]) - w * (eps / C) * sum(z)
     dz[i] = g * (w * softmax(z)[i] - (1 - eps) * (wa * [i = a] + wb * [i = b]) - w * eps / C)

@@ -1,7 +1,8 @@
 """Cross-entropy with class weights or float targets, without copies of the targets.
 
-``weighted_reference.py`` has the formula and the CPU route, ``weighted_kernels.py`` the kernels. "none" takes one
-launch forward and one backward; "sum" and "mean" take one more forward. The host never waits for the device.
+``weighted_reference.py`` has the formula, ``weighted_cpu.py`` the compiled CPU route, ``weighted_kernels.py`` the
+kernels. "none" takes one launch forward and one backward; "sum" and "mean" take one more forward. The host never waits
+for the device.
 """
 
 from __future__ import annotations

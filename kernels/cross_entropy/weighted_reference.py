@@ -1,4 +1,4 @@
-"""Cross-entropy with class weights or float targets in plain torch: the route of CPU tensors, and the kernels' oracle.
+"""Cross-entropy with class weights or float targets in plain torch, the kernels' oracle.
 
     row   = S * lse(z) - sum(d * z),     S = sum(d)
     dz[c] = g * (S * softmax(z)[c] - d[c])

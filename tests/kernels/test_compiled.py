@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from fastreg.kernels import dispatch, fgsm_step
+from fastreg.kernels import Plan, augment, dispatch, fgsm_step, mixed_binary_cross_entropy, mixed_cross_entropy
 from fastreg.kernels.attacks.reference import fgsm_step_reference
 from fastreg.kernels.registry import operations
 from tests.support import ROOT, environment
@@ -131,3 +132,122 @@ def test_an_install_that_cannot_be_written_uses_the_users_cache_or_none(tmp_path
     out, log = results_of(child(code + ONE_STEP, XDG_CACHE_HOME=str(tmp_path / "none")))
     assert out[1:] == ["0.625", "1.0", "0.0", "0.25"]
     assert "no folder to keep them can be written" in log
+
+
+CORNERS = {
+    "no samples": (0, {}),
+    "one sample": (1, {}),
+    "no rows of the box": (3, {"box": [[9, 9, 2, 2], [-5, -5, 0, 0], [99, 0, 120, 50]], "box_fill": [1, 2, 0]}),
+    "a box over the image": (3, {"box": [[-9, -9, 99, 99]] * 3, "box_fill": [1, 2, 0]}),
+    "whole and no weights": (3, {"lam": [0.0, 1.0, 0.5]}),
+    "crops outside the image": (3, {"crop": [[-9, -9, 40, 40], [30, 30, 1, 1], [-50, 0, 20, 20]]}),
+    "crops of less than a pixel": (3, {"crop": [[3.25, 4.5, 0.5, 0.01], [0, 0, 21, 1], [1.5, 2.5, 18.1, 3.3]]}),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("case", CORNERS)
+def test_augment_in_every_dtype_at_corners_and_on_two_threads(case, dtype, two_threads, monkeypatch):
+    count, fields = CORNERS[case]
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (count, 21, 34, 3), generator=generator, dtype=torch.uint8)
+    plan = Plan(
+        flip=torch.tensor([True, False, True])[:count],
+        partner=torch.arange(count).flip(0),
+        lam=torch.tensor(fields.get("lam", [0.3, 0.5, 1.0])[:count]),
+        noise=torch.tensor([0.0, 0.1, 2.0])[:count],
+        box=torch.tensor(fields.get("box", [[2, 3, 9, 9]] * 3)[:count], dtype=torch.int32).reshape(count, 4),
+        box_fill=torch.tensor(fields.get("box_fill", [0, 1, 2])[:count], dtype=torch.int8),
+        crop=None if "crop" not in fields else torch.tensor(fields["crop"], dtype=torch.float32),
+    )
+    run = partial(augment, images, plan, mean=(0.485, 0.456, 0.406), std=(0.2, 0.3, 0.4), dtype=dtype, size=(19, 30))
+    ours = run()
+    monkeypatch.setattr(dispatch, "numba_error", lambda: "missing")
+    assert torch.equal(ours, run())
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_bytes_become_unit_values_as_by_division():
+    from fastreg.kernels.augmentation.cpu import unit
+
+    assert [unit(np.uint8(v)) for v in range(256)] == (torch.arange(256.0) / 255).tolist()
+
+
+def test_half_precision_is_rounded_as_by_torch():
+    from fastreg.kernels.compiled import as_array, to_bfloat16, to_float16
+
+    exponents = torch.arange(-28.0, 18.0).exp2()
+    ties = (1 + torch.arange(64) / 2**12) * exponents[:, None]
+    values = torch.cat([ties.flatten(), torch.tensor([0.0, torch.inf, torch.nan, 65519.996, 65520.0, 3e38])])
+    values = torch.cat([values, -values])
+    for dtype, convert in ((torch.bfloat16, to_bfloat16), (torch.float16, to_float16)):
+        out = torch.empty(len(values), dtype=dtype)
+        convert(as_array(out), np.uint64(0), as_array(values), len(values))
+        assert torch.equal(out.nan_to_num(7), values.to(dtype).nan_to_num(7))
+        assert torch.equal(out.isnan(), values.isnan())
+
+
+def test_strided_arguments(monkeypatch):
+    images, grad = step(8)
+    images, grad = images.permute(0, 2, 3, 1), torch.cat((grad, grad), 3)[..., ::2].permute(0, 2, 3, 1)
+    logits = torch.randn(6, 20, dtype=torch.float64)[:, ::2]
+    labels = torch.arange(12)[::2] % 10
+    weights = torch.rand(20)[::2]
+
+    def results():
+        z = logits.detach().requires_grad_()
+        loss = mixed_cross_entropy(z, labels, 0.1, "none", class_weight=weights)
+        loss = loss.sum() + mixed_binary_cross_entropy(z, labels, reduction="none").sum()  # an expanded gradient
+        loss.backward()
+        return fgsm_step(images, grad.half(), EPSILON), loss.detach(), z.grad
+
+    ours = results()
+    monkeypatch.setattr(dispatch, "numba_error", lambda: "missing")
+    assert all(torch.equal(a, b) for a, b in zip(ours, results(), strict=True))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 131])
+def test_losses_of_any_number_of_rows(rows, monkeypatch):
+    z = torch.randn(rows, 1000)
+    q = torch.rand(rows, 1000)
+    for reduction in ("none", "sum", "mean"):
+
+        def results(reduction=reduction):
+            logits = z.clone().requires_grad_()
+            loss = mixed_cross_entropy(logits, q, 0.1, reduction)
+            loss.sum().backward()
+            return loss.detach().nan_to_num(-1), logits.grad
+
+        ours = results()
+        with monkeypatch.context() as patch:
+            patch.setattr(dispatch, "numba_error", lambda: "missing")
+            assert all(torch.equal(a, b) for a, b in zip(ours, results(), strict=True))
+
+
+def test_augment_allocates_its_output_alone():
+    """Peak memory of a batch beyond its output; with a crop and partners also a quarter of it, as bytes."""
+    code = (
+        "import ctypes, torch\n"
+        "from fastreg.kernels import Plan, augment\n"
+        "torch.set_num_threads(1)\n"
+        "def memory(key):\n"
+        "    return next(int(l.split()[1]) << 10 for l in open('/proc/self/status') if l.startswith(key))\n"
+        "x = torch.zeros(64, 224, 224, 3, dtype=torch.uint8)\n"
+        "partner = torch.arange(64).flip(0)\n"
+        "crop = torch.tensor([[3.0, 3.0, 200.0, 200.0]]).repeat(64, 1)\n"
+        "mix = Plan(partner=partner, lam=torch.full((64,), 0.3))\n"
+        "for plan in (mix, Plan(crop=crop), mix._replace(crop=crop)):\n"
+        "    run = lambda n: augment(x[:n], Plan(*(f if f is None else f[:n] % n if f.dtype == torch.int64 else f[:n]"
+        " for f in plan)), mean=(0.5,) * 3, std=(0.5,) * 3, dtype=torch.float32)\n"
+        "    run(2)\n"
+        "    ctypes.CDLL('libc.so.6').malloc_trim(0)\n"
+        "    open('/proc/self/clear_refs', 'w').write('5')\n"
+        "    before = memory('VmRSS')\n"
+        "    out = run(64)\n"
+        "    print((memory('VmHWM') - before) / (4 * out.numel()))\n"
+        "    del out\n"
+    )
+    shares = [float(word) for word in results_of(child(code))[0]]
+    print(f"peak memory over the output's: {shares}")
+    for share, limit in zip(shares, (1.1, 1.1, 1.35), strict=True):
+        assert share < limit

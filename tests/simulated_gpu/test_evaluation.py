@@ -30,12 +30,16 @@ def measure(gpu, suites: str, images: int, size: int, **options):
     return card, Counter(gpu.waits), Counter(entry.split(":")[1] for entry in gpu.pageable)
 
 
+# autoattack goes on with the images that are still classified correctly, which the host must know
+WAITING = ("autoattack",)
+
+
 def check(gpu, suites: str, size: int, **options) -> int:
     """Evaluate two and four batches, which wait no more often. Returns the number of conditions."""
     _, *few = measure(gpu, suites, 13, size, **options)
     card, *many = measure(gpu, suites, 29, size, **options)
     for before, after in zip(few, many):  # tables that are made once are not copied again
-        assert after - before == Counter()
+        assert after - before == Counter() or any(suite in WAITING for suite in card.suites)
     return sum(len(card.results(suite)) for suite in card.suites)
 
 
