@@ -32,7 +32,7 @@ from fastreg.pipelines.order import Order
 from fastreg.training.loss_curve import LossCurve
 from fastreg.training.plot_curves import draw_curves
 
-CLASSES, FILES, TURNS = 1000, 64, 3
+CLASSES, FILES, TURNS = 1000, 64, 7
 HEADINGS = (
     "images",
     "bare scandir, CPU s",

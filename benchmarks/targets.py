@@ -86,10 +86,16 @@ class Target(NamedTuple):
         return row.us_per_image / base.us_per_image if base else 0.0
 
 
-def _bound_by_memory(name: str, h200: float) -> tuple[Target, Target]:
-    """A limit in microseconds for an H200, and for an H100 by the ratio of the copy rates."""
-    h100 = round(h200 * COPY_RATE[H200] / COPY_RATE[H100])
-    return Target("kernels", name, "us", h100, device=H100), Target("kernels", name, "us", h200, device=H200)
+def _bound_by_memory(name: str, per_value: float) -> tuple[Target, ...]:
+    """Limits in microseconds: 256 images of 3 x 224 x 224 values at 90 % of each card's copy rate.
+
+    ``per_value``: least bytes of a value, those of its reads and of its write.
+    """
+    count = 256 * 3 * 224 * 224 * per_value
+    return tuple(
+        Target("kernels", name, "us", round(1e6 * count / (0.9 * rate)), device=card)
+        for card, rate in COPY_RATE.items()
+    )
 
 
 def _on_each_card(suite: str, name: str, measure: str, limit: float) -> tuple[Target, ...]:
@@ -97,14 +103,17 @@ def _on_each_card(suite: str, name: str, measure: str, limit: float) -> tuple[Ta
 
 
 PLAIN = f"step none / {OURS}"
+FEW_LAUNCHES = (
+    "gaussian_noise", "impulse_noise", "frost", "brightness", "contrast", "pixelate", "jpeg_compression",
+)  # fmt: skip
 
 TARGETS = (
     # augment: batch 256, 224 x 224, bf16 out
-    *_bound_by_memory("augment normalise", 34),
-    *_bound_by_memory("augment cutmix", 34),
-    *_bound_by_memory("augment cutout", 34),
-    *_bound_by_memory("augment occlusion", 34),
-    *_bound_by_memory("augment mixup", 45),
+    *_bound_by_memory("augment normalise", 3),
+    *_bound_by_memory("augment cutmix", 3.12),  # in tiles that the box's border cuts, both images are read
+    *_bound_by_memory("augment cutout", 3),
+    *_bound_by_memory("augment occlusion", 3),
+    *_bound_by_memory("augment mixup", 4),
     Target("kernels", "augment normalise", "of_copy", 0.90),
     Target("kernels", "augment mixup", "of_copy", 0.90),
     Target("kernels", "augment cutmix", "of_copy", 0.90),
@@ -112,11 +121,12 @@ TARGETS = (
     Target("kernels", "augment occlusion", "of_copy", 0.90),
     Target("kernels", "augment mixup per sample", "ratio", 1.02, f"augment mixup / {OURS}"),
     Target("kernels", "augment cutmix per sample", "ratio", 1.02, f"augment cutmix / {OURS}"),
-    *_on_each_card("kernels", "augment crop", "us", 150),
-    *_on_each_card("kernels", "augment crop mixup", "us", 300),
+    # bound by arithmetic: 1.5 to 2 times the times of kernels/PREDICTIONS.md, which count no latency
+    *_on_each_card("kernels", "augment crop", "us", 120),
+    *_on_each_card("kernels", "augment crop mixup", "us", 240),
     Target("kernels", "augment*", "launches", 1, tolerance=0.0),
-    *_on_each_card("kernels", "auto_augment trivial_augment", "us", 400),
-    *_on_each_card("kernels", "auto_augment rand_augment", "us", 800),
+    *_on_each_card("kernels", "auto_augment trivial_augment", "us", 150),
+    *_on_each_card("kernels", "auto_augment rand_augment", "us", 300),
     Target("kernels", "auto_augment trivial_augment", "launches", 2, tolerance=0.0),
     Target("kernels", "auto_augment rand_augment", "launches", 4, tolerance=0.0),
     Target("kernels", "auto_augment *", "ratio", 1 / 10, "kornia loop"),
@@ -140,14 +150,16 @@ TARGETS = (
     Target("throughput", "step adversarial", "ratio", 1.33 * 1.05, PLAIN, tolerance=0.01),
     Target("throughput", "step alp", "ratio", 2.67 * 1.05, PLAIN, tolerance=0.01),
     Target("throughput", "step mixup, fed by *", "ratio", 1 / 0.95, f"step mixup / {OURS}", tolerance=0.01),
-    # corruptions: batch 256, 224 x 224
+    # corruptions: batch 256, 224 x 224; predicted 770,000 images/s and more in one to three launches, 80,000 at least
     *(
         target
         for name in CORRUPTIONS
-        for target in _on_each_card("corruptions", f"corrupt {name} ?", "images_per_second", 20_000)
+        for target in _on_each_card(
+            "corruptions", f"corrupt {name} ?", "images_per_second", 200_000 if name in FEW_LAUNCHES else 40_000
+        )
     ),
-    *_on_each_card("corruptions", f"corrupt all {len(CORRUPTIONS)} x 5", "images_per_second", 100_000),
-    *_on_each_card("corruptions", f"corrupt all {len(CORRUPTIONS)} x 5 jpeg", "images_per_second", 80_000),
+    *_on_each_card("corruptions", f"corrupt all {len(CORRUPTIONS)} x 5", "images_per_second", 150_000),
+    *_on_each_card("corruptions", f"corrupt all {len(CORRUPTIONS)} x 5 jpeg", "images_per_second", 120_000),
     # loaders, 16 cores: crops of 160 px from JPEG, stored images as they are
     *_on_each_card("loaders", "load dali", "images_per_second", 10_000),
     *_on_each_card("loaders", "load ffcv canvases of 256", "images_per_second", 40_000),

@@ -55,8 +55,8 @@ def prepare(
     shard: ShardOption = None,
 ) -> None:
     """Write a .beton file; the same command continues a stopped one."""
-    from fastreg.pipelines.beton_shards import missing_shards
     from fastreg.pipelines.prepare import write_beton
+    from fastreg.shard import missing_shards
 
     made = write_beton(
         name,

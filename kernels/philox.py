@@ -20,11 +20,9 @@ from typing import Any
 import numpy as np
 
 from fastreg.kernels.dispatch import tl, triton, use_compiled
-from fastreg.kernels.philox_operations import OPERATIONS
+from fastreg.kernels.philox_operations import OCCURRENCE, OPERATION_BITS, OPERATIONS
 
-OCCURRENCE = 32  # a sample's key has its occurrence from this bit on
 VIEW = OCCURRENCE + 18  # and its view from this one on
-OPERATION_BITS = 10  # the counter's last word has the operation below this bit, occurrence and view above
 
 _MULTIPLIER = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)

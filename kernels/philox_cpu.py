@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastreg.kernels.compiled import compiled, run
-from fastreg.kernels.philox import OCCURRENCE, OPERATION_BITS
-from fastreg.kernels.philox_operations import OPERATIONS
+from fastreg.kernels.philox_operations import OCCURRENCE, OPERATION_BITS, OPERATIONS
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)

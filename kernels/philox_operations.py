@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+OCCURRENCE = 32  # a sample's key has its occurrence from this bit on
+OPERATION_BITS = 10  # the counter's last word has the operation below this bit, occurrence and view above
 # One row per operation that draws. Append only: every result drawn with an id has it in its counter.
 OPERATIONS: dict[str, int] = {
     "augment_noise": 1,

@@ -14,42 +14,18 @@ from fastreg.pipelines.beton import BetonSource
 from fastreg.pipelines.beton_write import BetonWriter, Encoded
 from fastreg.pipelines.datasets import DATASETS
 from fastreg.progress import progress
-from fastreg.shard import Shard, shard_in
-
-
-def shard_path(to: Path, shard: Shard) -> Path:
-    """The file of a shard of ``to``."""
-    return to.with_name(f"{to.stem}.{shard.of}.beton")
-
-
-def missing_shards(to: Path) -> list[str]:
-    """Shards of an unfinished ``.beton`` file that are not written yet, such as "2/8"; none if it has no shards."""
-    there = {shard for path in to.parent.glob(f"{to.stem}.*-of-*.beton*") if (shard := shard_in(path.name))}
-    if not there:
-        return []
-    count = max(shard.count for shard in there)
-    shards = (Shard(number, count) for number in range(1, count + 1))
-    return [str(shard) for shard in shards if not shard_path(to, shard).is_file()]
-
-
-def check_finished(to: Path) -> None:
-    """Raise InputError if only shards of ``to`` exist."""
-    if not to.exists() and (missing := missing_shards(to)):
-        raise InputError(
-            f"{to} is not finished: run {'shard' if len(missing) == 1 else 'shards'} {', '.join(missing)} of the same "
-            f"`fastreg data prepare` command."
-        )
+from fastreg.shard import Shard, shard_path
 
 
 def join_shards(
-    to: Path, name: str, split: str, count: int, settings: dict[str, Any], about: dict[str, Any], room: tuple[int, int]
+    to: Path, name: str, split: str, total: int, settings: dict[str, Any], about: dict[str, Any], room: tuple[int, int]
 ) -> None:
     """Write ``to`` from its shards once all are finished. Its bytes are those that one process writes.
 
     Args:
         to: The file to write.
         name, split: As for ``open_dataset``.
-        count: Number of shards.
+        total: Number of shards.
         settings: What determines the content.
         about: The note to keep in the file.
         room: Largest number of samples, and bytes of the largest.
@@ -58,7 +34,7 @@ def join_shards(
         InputError: A shard was made from other data or settings.
         RunError: The file cannot be written.
     """
-    paths = {shard: shard_path(to, shard) for shard in (Shard(number, count) for number in range(1, count + 1))}
+    paths = {shard: shard_path(to, shard) for shard in (Shard(number, total) for number in range(1, total + 1))}
     if not all(path.is_file() for path in paths.values()):
         return
     sources = []
@@ -69,7 +45,7 @@ def join_shards(
                 f"{path} was made from other data or with other settings: remove it, and run {shard} anew."
             )
     try:
-        writer = BetonWriter(to, {**settings, "shards": count}, *room)
+        writer = BetonWriter(to, {**settings, "shards": total}, *room)
     except InUseError:  # another shard has finished at the same time, and joins them
         return
     try:

@@ -24,6 +24,7 @@ from fastreg.pipelines.subset import split_of
 from fastreg.pipelines.svhn import open_svhn
 from fastreg.pipelines.tar import TarSource
 from fastreg.pipelines.webdataset import WebDatasetSource
+from fastreg.shard import missing_shards
 
 # Statistics of ODIN and CutMix, which the paper uses for both CIFAR sets (8-bit units over 255)
 CIFAR_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
@@ -197,9 +198,11 @@ def validation_as(settings: Mapping[str, Any], **given: Any) -> dict[str, Any]:
 
 def _require_finished(path: Path) -> None:
     """Raise InputError for a ``.beton`` file of which only shards exist."""
-    from fastreg.pipelines.beton_shards import check_finished
-
-    check_finished(path)
+    if not path.exists() and (missing := missing_shards(path)):
+        raise InputError(
+            f"{path} is not finished: run {'shard' if len(missing) == 1 else 'shards'} {', '.join(missing)} of the "
+            f"same `fastreg data prepare` command."
+        )
 
 
 def _require_no_validation(root: Path | str, split_name: str | None, val_share: float) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from fastreg.errors import InputError, RunError, unknown
 from fastreg.pipelines.address import is_address, is_pattern, normalized
 from fastreg.pipelines.beton import JPEG, BetonSource
-from fastreg.pipelines.beton_shards import join_shards, shard_path
+from fastreg.pipelines.beton_shards import join_shards
 from fastreg.pipelines.beton_write import MAX_SIDE, BetonWriter, Encoded, raw_bytes
 from fastreg.pipelines.datasets import DATASETS, SPLITS, open_dataset, split_named
 from fastreg.pipelines.decode_pillow import eval_crop
@@ -22,7 +22,7 @@ from fastreg.pipelines.image import ERRORS, header, pixels, reason
 from fastreg.pipelines.source import FolderSource, Source
 from fastreg.pipelines.storage import find_split
 from fastreg.progress import progress
-from fastreg.shard import Shard, parse_shard
+from fastreg.shard import Shard, parse_shard, shard_path
 
 
 def write_beton(
@@ -93,9 +93,9 @@ def write_beton(
     if raw is not None:
         max_res, jpeg_prob, quality = None, 0.0, None
     shard = parse_shard(shard)
-    if shard and shard.count > len(source):
+    if shard and shard.total > len(source):
         raise InputError(f"`shard` is {shard}, but there are {len(source)} images: give a smaller N.")
-    settings = {
+    settings: dict[str, Any] = {
         "max_res": max_res,
         "jpeg_prob": float(jpeg_prob),
         "quality": quality,
@@ -116,7 +116,7 @@ def write_beton(
         if to.exists():
             images = _finished(to, name, split, {**settings, "shard": str(shard)})
             made = _made(to, split, images, len(rows) - images)
-            join_shards(whole, name, split, shard.count, settings, about, room)
+            join_shards(whole, name, split, shard.total, settings, about, room)
             return made
         settings, about = settings | {"shard": str(shard)}, about | {"shard": str(shard)}
 
@@ -162,8 +162,8 @@ def write_beton(
         pool.close()
     made = _made(to, split, len(writer.records), len(rows) - len(writer.records))
     if shard:
-        plain = ({key: value for key, value in given.items() if key != "shard"} for given in (settings, about))
-        join_shards(whole, name, split, shard.count, *plain, room)
+        settings, about = ({k: v for k, v in given.items() if k != "shard"} for given in (settings, about))
+        join_shards(whole, name, split, shard.total, settings, about, room)
     return made
 
 

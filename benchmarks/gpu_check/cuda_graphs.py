@@ -36,6 +36,7 @@ PLANS = {
     "mixup": ("flip", "partner", "lam"),
     "cutmix": ("flip", "partner", "box"),
     "all": ("flip", "noise", "partner", "lam", "box", "box_fill"),
+    "erased cutmix": ("flip", "partner", "box", "erase", "erase_noise"),
     "crop mixup": ("crop", "flip", "partner", "lam"),
 }
 
@@ -115,11 +116,12 @@ def _plan(names: tuple[str, ...]) -> tuple[Callable[..., Tensors], Tensors]:
     size = (48, 40) if "crop" in names else (SIDE, SIDE)
     plan = draw_plan(names, BATCH, *size, (SIDE, SIDE), "cpu")
     inputs = [getattr(plan, name) for name in names]
-    inputs += [_normal(BATCH, *size, 3)] if "noise" in names else []
+    noisy = "noise" in names or "erase_noise" in names
+    inputs += [_normal(BATCH, *size, 3)] if noisy else []
     given: dict[str, Any] = {"mean": MEAN, "std": STD, "dtype": torch.float32, "size": size}
 
     def step(images: Tensor, *fields: Tensor) -> Tensors:
-        normal = fields[-1] if "noise" in names else None
+        normal = fields[-1] if noisy else None
         return (augment(images, Plan(**dict(zip(names, fields))), normal=normal, **given),)
 
     return step, tuple(inputs)

@@ -17,6 +17,7 @@ from fastreg.evaluation.pixel_cache import Pixels
 Call = Callable[[int], Any]
 EPSILON = 8 / 255
 CLASSES = 1000
+SCALED, SCALED_CLASSES = 5000, 100  # logits of a fit: half of CIFAR-100's test set
 
 
 def attacks(classifier: Classifier, ready: list[Pixels], name: str) -> Call:
@@ -66,12 +67,16 @@ def metric_cases(device: torch.device, n: int) -> tuple[dict[str, dict[str, Call
     logits = (3 * torch.randn(256, CLASSES, generator=generator)).to(device)
     labels = torch.randint(CLASSES, (256,), generator=generator).to(device)
     tally = metrics.Tally(device)
+    scaled = 2 * torch.randn(SCALED, SCALED_CLASSES, generator=generator)
+    drawn = torch.multinomial((scaled / 1.5).softmax(1), 1, generator=generator)[:, 0]
     cases: dict[str, dict[str, Call]] = {
         "expected_calibration_error": {"fastreg": lambda i: metrics.expected_calibration_error(confidence, correct)},
         "detection_error": {"fastreg": lambda i: metrics.detection_error(confidence, other)},
         "auroc": {"fastreg": lambda i: metrics.auroc(confidence, other)},
         "aupr": {"fastreg": lambda i: metrics.aupr(confidence, other)},
         "tally": {"fastreg": lambda i: tally.update(logits, labels)},
+        "fit_temperature": {"fastreg": lambda i: metrics.fit_temperature(scaled, drawn)},  # on the host, as in a suite
+        "fit_vector_scaling": {"fastreg": lambda i: metrics.fit_vector_scaling(scaled, drawn)},
     }
     try:
         peer, package = need("torchmetrics.functional.classification"), need("torchmetrics")

@@ -7,6 +7,7 @@ with RobustBench's loop, and metrics with torchmetrics.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -14,16 +15,19 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fastreg.benchmarks import timing as clock
 from fastreg.benchmarks.cases import Case, remove_failing, timed_beside
 from fastreg.benchmarks.images import frost_textures, image_batch, image_source
 from fastreg.benchmarks.options import BenchmarkOptions
-from fastreg.benchmarks.peers.evaluation import EPSILON, attacks, metric_cases, robustbench_folder
+from fastreg.benchmarks.peers.evaluation import EPSILON, SCALED, attacks, metric_cases, robustbench_folder
 from fastreg.benchmarks.record import OURS, Absent, Row
 from fastreg.benchmarks.suites import Benchmark
 from fastreg.benchmarks.suites.throughput import configure
-from fastreg.benchmarks.timing import Call, measure, over
+from fastreg.benchmarks.timing import Call, Timing, measure, over
 from fastreg.distributed import World
+from fastreg.errors import InputError
 from fastreg.evaluation import attack_suites, conditions, perturbed_files, published_sets
+from fastreg.evaluation.attacks import AutoAttack
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.eval_data import EvalData
@@ -40,8 +44,14 @@ BENCHMARK = Benchmark(help="each kind of evaluation condition; the metrics", ord
 
 FILES = 128  # images in one pass over a folder
 SETS = 4
+ROBUST = 8  # images of AutoAttack
+POINT = 1e-9  # epsilon that changes no pixel
+SECONDS_OF_AUTOATTACK = 100  # for the plan of a dry run
+CLASSES = 1000
 KNOWN = 50_000  # training features: the default of ood-features
 SCORES = 50_000  # confidences in one call of a metric: ImageNet's validation set
+# samples in one call of the other metrics; the halves of CIFAR-100's test set are scaled
+SCORED = {"tally": 256, "fit_temperature": SCALED, "fit_vector_scaling": SCALED}
 CONSTANTS = {224: "imagenet224", 299: "imagenet299", 64: "tiny64", 32: "cifar32"}
 SEQUENCE_CONSTANTS = {224: "imagenet224", 64: "tiny64", 32: "cifar32"}
 QUICK = ("gaussian_noise", "motion_blur", "fog", "pixelate")
@@ -87,6 +97,8 @@ def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]
         yield Case(f"evaluate {name}", partial(_condition, options, name, ready, size, batch))
     if options.scope == "main":
         return
+    if not options.quick:
+        yield Case("evaluate autoattack", partial(_autoattack, options, ready))
     for name in QUICK_SEQUENCES if options.quick else PERTURBATIONS:
         yield Case(f"evaluate sequences, {name}", partial(_sequences, options, name, ready, size, batch))
     yield from _metrics(options)
@@ -94,12 +106,12 @@ def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]
 
 
 def _ready(options: BenchmarkOptions, name: str, size: int, batch: int, precision: str) -> Ready:
-    model = create_model(name, 1000).eval()
+    model = create_model(name, CLASSES).eval()
     device = options.device
     classifier = Classifier(
         model, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=device, precision=precision, batch_size=batch
     )
-    labels = torch.randint(1000, (batch,), generator=torch.Generator().manual_seed(0)).to(device)
+    labels = torch.randint(CLASSES, (batch,), generator=torch.Generator().manual_seed(0)).to(device)
     batches = [
         Pixels(image_batch(batch, size, device, i, options.data_dir), labels, torch.arange(batch)) for i in range(SETS)
     ]
@@ -177,6 +189,30 @@ def _condition(
     )
 
 
+def _autoattack(options: BenchmarkOptions, ready: Callable[[], Ready]) -> Iterator[Row | Absent]:
+    """The whole standard AutoAttack, once, on images that stay robust: no attack may end early, the ball is a point."""
+    if not options.gpu:
+        yield Absent("evaluate autoattack", OURS, "it takes minutes for an image on a CPU")
+        return
+    classifier, batches, _ = ready()
+    images = conditions.float_pixels(batches[0].images[:ROBUST])
+    try:
+        attack = AutoAttack(classifier.module, CLASSES, epsilon=POINT)
+    except InputError as error:
+        yield Absent("evaluate autoattack", OURS, str(error))
+        return
+    labels = classifier.pixels(images).argmax(1)
+    if clock.stub is not None:
+        timing = clock.stub.measure([OURS], SECONDS_OF_AUTOATTACK)[OURS]
+    else:
+        start = time.perf_counter()
+        attack(images, labels)
+        torch.cuda.synchronize()
+        us = 1e6 * (time.perf_counter() - start)
+        timing = Timing(us, us, us, 1, "clock")
+    yield Row.of("evaluate autoattack", OURS, timing, images=len(images))
+
+
 def _sequences(
     options: BenchmarkOptions, name: str, ready: Callable[[], Ready], size: int, batch: int
 ) -> Iterator[Row | Absent]:
@@ -245,7 +281,7 @@ def _metrics(options: BenchmarkOptions) -> Iterator[Case]:
     def rows(name: str, variants: dict[str, Call]) -> Iterator[Row | Absent]:
         timings = measure(variants, options.device, seconds=options.seconds(2), eager=variants)
         for variant, timing in timings.items():
-            yield Row.of(f"metric {name}", variant, timing, images=256 if name == "tally" else SCORES)
+            yield Row.of(f"metric {name}", variant, timing, images=SCORED.get(name, SCORES))
 
     for name, variants in metrics.items():
         yield Case(f"metric {name}", partial(rows, name, variants))

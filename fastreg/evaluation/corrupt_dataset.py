@@ -260,7 +260,7 @@ def _check(dst: Path, settings: dict[str, Any], keys: list[str], shard: Shard | 
             if before.get(key) != settings.get(key)
         ]
         raise InputError(f"{dst} holds a set made with other {' and '.join(other)}: give another folder.")
-    if shard and known["shards"] and (known["shards"] != shard.count or known["requested"] != keys):
+    if shard and known["shards"] and (known["shards"] != shard.total or known["requested"] != keys):
         raise InputError(
             f"`shard` is {shard}, but {dst} is being written in {known['shards']} shards of "
             f"{len(known['requested'])} conditions: give the same N and the same conditions to each."

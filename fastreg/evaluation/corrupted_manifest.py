@@ -16,7 +16,7 @@ from fastreg.files import write_json
 from fastreg.shard import Shard, shard_in
 
 MANIFEST = "corrupted.json"
-ABSENT = {"settings": None, "wanted": [], "environments": [], "parts": {}}
+ABSENT: dict[str, Any] = {"settings": None, "wanted": [], "environments": [], "parts": {}}
 
 
 def read_manifest(root: Path) -> dict[str, Any] | None:
@@ -40,7 +40,7 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
         part = _load(path)
         first = first or part
         alike = part["settings"] == (joined["settings"] or first["settings"]) and part["wanted"] == first["wanted"]
-        if not alike or shard.count != files[0][1].count:
+        if not alike or shard.total != files[0][1].total:
             raise InputError(
                 f"{root} holds shards of different commands ({files[0][0].name} and {path.name}): remove those that "
                 f"do not belong together."
@@ -56,7 +56,7 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
     if first is not None:
         joined["wanted"] = union(joined["wanted"], first["wanted"])
         joined["parts"] = {key: joined["parts"][key] for key in joined["wanted"] if key in joined["parts"]}
-    shards = {"shards": files[0][1].count, "requested": first["wanted"]} if first else {"shards": None, "requested": []}
+    shards = {"shards": files[0][1].total, "requested": first["wanted"]} if first else {"shards": None, "requested": []}
     return {**joined, **shards}
 
 
@@ -68,7 +68,7 @@ def union(first: Iterable[str], second: Iterable[str]) -> list[str]:
 def shard_files(root: Path) -> list[tuple[Path, Shard]]:
     """The manifests of unfinished shards in a folder, in the shards' order."""
     found = [(path, shard) for path in root.glob("corrupted.*-of-*.json") if (shard := shard_in(path.name))]
-    return sorted(found, key=lambda pair: (pair[1].count, pair[1].number))
+    return sorted(found, key=lambda pair: (pair[1].total, pair[1].number))
 
 
 def shard_path(root: Path, shard: Shard) -> Path:

@@ -139,7 +139,8 @@ def run(
         raise InputError(f"{model} takes images of {side} px only, not {size}: give {side} as `size`.")
     if any(ROWS[name].fitted for name in resolve(suites, size, data)) and "fit_data" not in given:
         own = trained if data == trained.get("dataset") else {}
-        given["fit_data"] = _training_set(source, data, data_dir, {**stored, "split_name": own.get("train_split")})
+        opened = {**validation_as(own, **stored), "split_name": train_split or own.get("train_split")}
+        given["fit_data"] = _training_set(source, data, data_dir, opened)
     facts: dict[str, Any] = {"training": {key: value for key, value in trained.items() if key not in ELSEWHERE}}
     facts |= preparation_facts(trained.get("prepared"), size, make_config(given))
     if "weights_note" in trained:
@@ -182,14 +183,14 @@ def _open(
 
 
 def _training_set(
-    source: Source, data: str, data_dir: str | Path | None, stored: dict[str, Any]
+    source: Source, data: str, data_dir: str | Path | None, opened: dict[str, Any]
 ) -> Source | Path | None:
     """The training split beside a validation set; None if there is none, which a note on the card says."""
     if data.startswith("folder:"):
         train = Path(source.root) / "train"
         return train if source.split == "val" and train.is_dir() else None
     try:
-        found = open_dataset(data, "train", data_dir, **stored)
+        found = open_dataset(data, "train", data_dir, **opened)
     except InputError as error:
         log.info(f"no training images for scores from features: {error}")
         return None

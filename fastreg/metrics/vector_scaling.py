@@ -65,7 +65,7 @@ def fit_vector_scaling(logits: Any, labels: Any) -> tuple[Tensor, Tensor]:
         loss, both.grad, _ = _loss_and_slope(z, y, both.detach(), unit)
         return loss
 
-    optimizer.step(closure)  # type: ignore[arg-type]
+    optimizer.step(closure)
     scale, bias = both.detach()
     _, slope, wrong = _loss_and_slope(z, y, both.detach(), unit)
     if not bool(slope.abs().max() <= FLAT) or not bool(wrong):  # without errors, larger values are always better

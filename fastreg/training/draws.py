@@ -68,9 +68,9 @@ class Draws:
         if self._setting == (epoch, size, mixing):
             if not self._ready:
                 self._draw_coming()
-            expected, drawn = self._ready.pop((step, micro), (None, None))
-            if drawn is not None and np.array_equal(expected, keys.numpy()):
-                return drawn
+            ready = self._ready.pop((step, micro), None)
+            if ready is not None and np.array_equal(ready[0], keys.numpy()):
+                return ready[1]
         samples = keys.to("cpu").numpy()
         return self._draw(DrawKeys(samples, np.array([step]), epoch, as_size(size)), mixing)[0]
 

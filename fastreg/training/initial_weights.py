@@ -58,7 +58,7 @@ def load_initial_weights(config: Config, model: nn.Module, num_classes: int, arg
         )
     model.load_state_dict(kept, strict=False)
     if not new:
-        return f"initial weights: {source}"
+        return f"initial weights: {source}; with their head, which has {num_classes} classes too"
     was = f"{classes:,} classes" if classes else "none"
     return f"initial weights: {source}; new head {heads[0].removesuffix('.')} for {num_classes} classes, was {was}"
 

@@ -72,9 +72,9 @@ def start_kernel(
     element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = element < n
     key = tl.load(indices + b)
-    words = triton_words(seed, element // 4, key, 0, triton_operation(key, OPERATION))
-    lane = element % 4
-    word = tl.where(lane < 2, tl.where(lane == 0, words[0], words[1]), tl.where(lane == 2, words[2], words[3]))
+    group = tl.program_id(0) * (BLOCK // 4) + tl.arange(0, BLOCK // 4)  # of the four elements that share a counter
+    p, q, r, s = triton_words(seed, group, key, 0, triton_operation(key, OPERATION))
+    word = tl.reshape(tl.join(tl.join(p, r), tl.join(q, s)), (BLOCK,))
     pixel = element // C
     y = pixel // W
     at = b * stride_b + (element - pixel * C) * stride_c + y * stride_y + (pixel - y * W) * stride_x

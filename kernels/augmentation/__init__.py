@@ -233,7 +233,7 @@ def _check(images: Tensor, plan: Plan, mean: Any, std: Any, dtype: torch.dtype, 
 
 def _check_values(plan: Plan, B: int) -> None:
     """Check the values of fields on the CPU: reading those on a GPU would synchronize."""
-    bounds = {"partner": (0, B - 1), "lam": (0, 1), "box_fill": (0, 2)}
+    bounds: dict[str, tuple[float, float]] = {"partner": (0, B - 1), "lam": (0, 1), "box_fill": (0, 2)}
     bounds |= dict.fromkeys(("noise", "erase_noise"), (0, float("inf")))
     for name, (low, high) in bounds.items():
         field = getattr(plan, name)

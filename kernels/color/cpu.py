@@ -48,8 +48,8 @@ def color_jitter_cpu(
     source, target = (as_array(x).reshape(batch, -1, 3) for x in (images, out))
     sums = torch.empty((batch, 3), dtype=torch.int64)
     run(_sum, batch, source, as_array(sums), cost=0.5 * images.numel())
-    factors = brightness * contrast
+    both = brightness * contrast
     added = added_levels(images, sums, brightness, contrast, lighting)
-    factors = as_array(factors * saturation), as_array(factors * (1 - saturation))
+    factors = as_array(both * saturation), as_array(both * (1 - saturation))
     run(_jitter, batch, source, *factors, as_array(added), target, cost=images.numel())
     return out

@@ -188,7 +188,9 @@ def noise_reference(name: str, images: Tensor, parameter: float, key: Key) -> Te
 
 def noise_by_fields(name: str, images: Tensor, parameter: float, key: Key) -> Tensor:
     """``noise_triton`` with fields drawn by the route of the images."""
-    return _row(name).apply(images, parameter, _row(name).draw(key, images.shape[1], parameter, images))
+    row = _row(name)
+    assert row.draw is not None
+    return row.apply(images, parameter, row.draw(key, images.shape[1], parameter, images))
 
 
 def _row(name: str) -> Corruption:

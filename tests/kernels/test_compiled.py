@@ -131,7 +131,7 @@ def test_an_install_that_cannot_be_written_uses_the_users_cache_or_none(tmp_path
     code += "c.UserWideCacheLocator.ensure_cache_path = refuse\n"
     out, log = results_of(child(code + ONE_STEP, XDG_CACHE_HOME=str(tmp_path / "none")))
     assert out[1:] == ["0.625", "1.0", "0.0", "0.25"]
-    assert "no folder can be written" in log
+    assert "no folder to keep them can be written" in log
 
 
 CORNERS = {

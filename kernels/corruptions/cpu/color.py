@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -58,7 +60,7 @@ def _hsv(first, last, images, factor, addend, shift, out):
         v = min(max(v + shift, 0.0), 1.0)
         sector = np.floor(hue)
         f = hue - sector
-        k = np.int32(sector)
+        k: Any = np.int32(sector)
         k = 0 if k == 6 else k
         f = f if k & 1 else 1 - f
         most, least, mid = _level(v), _level(v * (1 - s)), _level(v * (1 - f * s))

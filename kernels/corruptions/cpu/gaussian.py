@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -56,10 +58,10 @@ def _filter_levels(first, last, images, weights, channels, out):
             _down(x, y, weights, line)
             _across(line, wide, channels, weights, result)
             for i in range(size):
-                value = result[i]
-                value = 0.0 if value < 0 else value
-                value = 1.0 if value > 1 else value
-                out[b, y, i] = np.uint8(np.int32(value * 255))
+                level: Any = result[i]
+                level = 0.0 if level < 0 else level
+                level = 1.0 if level > 1 else level
+                out[b, y, i] = np.uint8(np.int32(level * 255))
 
 
 @compiled

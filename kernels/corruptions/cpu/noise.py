@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ def _counts(first, last, words, levels, table, guide, out):
 @compiled
 def _add(first, last, images, normal, sigma, times_image, out):
     for i in range(first, last):
-        x = np.float64(images[i] * np.int64(257)) * 1.52587890625e-05
+        x: Any = np.float64(images[i] * np.int64(257)) * 1.52587890625e-05
         x += x * 1.5259021896696422e-05  # level / 255, correctly rounded
         noise = normal[i] * sigma
         x += noise * x if times_image else noise

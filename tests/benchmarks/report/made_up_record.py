@@ -23,12 +23,12 @@ KERNELS = {
     "augment mixup per sample": (40.2, 256, 37.0, 1),
     "augment cutmix": (31.0, 256, 28.5, 1),
     "augment cutmix per sample": (31.1, 256, 28.5, 1),
-    "augment cutout": (31.0, 256, 28.5, 1),
+    "augment cutout": (30.0, 256, 28.0, 1),
     "augment occlusion": (30.0, 256, 28.0, 1),
-    "augment crop": (140.0, 256, 0.0, 1),
-    "augment crop mixup": (280.0, 256, 0.0, 1),
-    "auto_augment trivial_augment": (350.0, 256, 0.0, 2),
-    "auto_augment rand_augment": (700.0, 256, 0.0, 4),
+    "augment crop": (115.0, 256, 0.0, 1),
+    "augment crop mixup": (230.0, 256, 0.0, 1),
+    "auto_augment trivial_augment": (140.0, 256, 0.0, 2),
+    "auto_augment rand_augment": (280.0, 256, 0.0, 4),
     "fgsm_step": (105.0, 256, 98.0, 1),
 }
 LOSS = {
@@ -64,7 +64,7 @@ def gpu_record() -> dict[str, Any]:
         row(n, 10_000.0, 256, variant=f"{peer} loop") for n in loops for peer in ("kornia", "torchvision")
     ]
     names = [t.name.replace("?", "3") for t in TARGETS if t.suite == "corruptions" and t.applies(MACHINE)]
-    suites["corruptions"] = [row(name, 2_000.0, 256) for name in names]
+    suites["corruptions"] = [row(name, 1_100.0, 256) for name in names]
     suites["eval"] = [
         row("evaluate clean", 20_000.0, 256, variant="bare loop"),
         row("evaluate fog 3 jpeg", 22_000.0, 256),

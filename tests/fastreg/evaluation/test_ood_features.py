@@ -19,6 +19,7 @@ from fastreg.evaluation.config import EvalConfig
 from fastreg.evaluation.cuda_graph import CudaGraphForward
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.features import FeatureModel, fit_rows
+from fastreg.evaluation.from_checkpoint import run
 from fastreg.evaluation.ood_sets import BENCHMARKS, find_sets
 from fastreg.evaluation.pixel_cache import FloatPixels
 from fastreg.evaluation.scorecard import Scorecard
@@ -435,3 +436,21 @@ def test_models_of_others_have_a_head(name):
     found = FeatureModel(classifier, 32)
     logits, features = found(FloatPixels(torch.rand(2, 3, 32, 32), torch.zeros(2), torch.arange(2)))
     assert torch.allclose(features @ found.head.weight.T + found.head.bias, logits, atol=1e-4)
+
+
+def own_net(num_classes):
+    return tiny_net(num_classes)
+
+
+def test_the_command_finds_the_training_split(imagenet, tmp_path):
+    small(tmp_path / "sets" / "mine", n=2)
+    own = f"{__name__}:own_net"
+    options = {"model": own, "size": 64, "ood_dir": tmp_path / "sets", "ood_scores": "knn,energy", "fit_images": 32}
+    found = []
+    for name, where in (("imagenet", {"data_dir": imagenet.root}), (f"folder:{imagenet.root}", {})):
+        card, _ = run(None, SUITE, data=name, out=tmp_path / name[:6], device="cpu", **where, **options)
+        fit = card.suite_settings(SUITE)["fit"]
+        assert (fit["images"], fit["of"], fit["per_class"]) == (32, 64, [8, 8])
+        found.append(card.results(SUITE)["mine"]["scores"]["knn"]["auroc"])
+    assert found[0] == found[1]
+    assert (tmp_path / "imagen" / "scorecard.json").is_file()

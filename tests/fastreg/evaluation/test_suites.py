@@ -50,6 +50,12 @@ def described(readme):
     return re.findall(r"^\| `([\w-]+)` \| .* \| .*\|$", readme.split("| file |")[0], re.MULTILINE)
 
 
+def test_each_suite_has_a_page():
+    pages = {path.stem: path.read_text() for path in (ROOT / "docs" / "suites").glob("*.md")}
+    assert set(pages) == {name for name, row in table.ROWS.items() if row.expands is None}
+    assert all(text.startswith(f"# {name}\n") for name, text in pages.items())
+
+
 def test_suites_map_names_to_descriptions_and_the_readme_lists_them():
     assert list(SUITES) == [*table.ROWS]
     assert all(isinstance(about, str) and about for about in SUITES.values())

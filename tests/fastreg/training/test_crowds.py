@@ -58,7 +58,7 @@ def test_ranks_with_other_settings_or_data_end_before_the_first_step(image_folde
         line = command(*train_words(data if rank else image_folders, tmp_path, "run", *words))
         pipe = subprocess.PIPE
         children.append(subprocess.Popen(line, env=env, stdout=pipe, stderr=pipe, text=True))
-    errors = [child.communicate(timeout=120)[1] for child in children]
+    errors = [child.communicate(timeout=600)[1] for child in children]
     assert [child.returncode for child in children] == [2, 2]
     assert re.search(message, errors[0]), errors
     assert "Traceback" not in errors[0] + errors[1]
@@ -91,7 +91,7 @@ def test_a_rank_that_is_killed_is_named(image_folders, tmp_path):
         time.sleep(0.05)
     ranks = [pid for pid in _descendants(child.pid) if _rank(pid) == "1"]
     os.kill(ranks[0], signal.SIGKILL)
-    _, errors = child.communicate(timeout=120)
+    _, errors = child.communicate(timeout=600)
     assert child.returncode == 1
     assert "Traceback" not in errors
     assert "rank 1 was ended by SIGKILL, perhaps for want of memory: --resume auto continues the run" in errors

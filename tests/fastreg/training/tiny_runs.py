@@ -29,7 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mixup repeated": {"reg": "mixup", "aug_repeats": 2},
     "balanced": {"reg": "gaussian_noise", "sampler": "balanced"},
 }
-REGS = [*methods.METHODS, "mixup+cutmix", "cutmix+shakedrop", "mixup+adversarial", *SETTINGS]
+REGS = [*methods.METHODS, "mixup+cutmix", "cutmix+random_erasing", "cutmix+shakedrop", "mixup+adversarial", *SETTINGS]
 ALONE = World(0, 1, torch.device("cpu"))
 STATISTICS = ((0.5,) * 3, (0.25,) * 3)
 
