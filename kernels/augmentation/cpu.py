@@ -61,7 +61,7 @@ def augment_cpu(
     flip = _NONE[np.uint8] if plan.flip is None else as_array(plan.flip)
     crop = _NO_CROP
     if plan.crop is not None or (H, W) != size:
-        crop = np.tile(np.float32([0, 0, H, W]), (B, 1)) if plan.crop is None else as_array(plan.crop)
+        crop = np.tile(np.asarray([0, 0, H, W], np.float32), (B, 1)) if plan.crop is None else as_array(plan.crop)
     cost = out.numel() * (_RESIZE if len(crop) else _STREAM)
     if dtype == torch.uint8 or (len(crop) and plan.partner is not None):
         cropped = result.reshape(B, h, n) if dtype == torch.uint8 else np.empty((B, h, n), np.uint8)
