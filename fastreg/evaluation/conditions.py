@@ -112,8 +112,8 @@ def corruption_conditions(
     for name in names:
         if name not in known:
             raise unknown("corruption", name, known)
-    words = SEVERITIES if severities is None else severities
-    words = words if isinstance(words, Iterable) and not isinstance(words, str) else str(words).split(",")
+    given = SEVERITIES if severities is None else severities
+    words = str(given).split(",") if isinstance(given, (str, int)) else given
     try:
         chosen = sorted({int(str(word)) for word in words})  # int(2.5) would be 2
     except ValueError:
