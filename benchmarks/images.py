@@ -84,7 +84,8 @@ def write_files(root: Path, n: int, seed: int = 0, sides: tuple[int, int] = FILE
         cut = cv2.resize(image[top : top + h, left : left + w], (width, height), interpolation=cv2.INTER_CUBIC)
         folder = root / ("train" if number < n else "val") / f"class{number % FILE_CLASSES}"
         folder.mkdir(parents=True, exist_ok=True)
-        stored = cv2.imencode(f".{extension}", cut[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, FILE_QUALITY])[1]
+        settings = [cv2.IMWRITE_JPEG_QUALITY, FILE_QUALITY] if extension == "JPEG" else []
+        stored = cv2.imencode(f".{extension}", cut[..., ::-1], settings)[1]
         (folder / f"{number:05d}.{extension}").write_bytes(stored.tobytes())
     form = f"JPEG quality {FILE_QUALITY}" if extension == "JPEG" else extension
     return f"{n} files of {width} x {height}, {form}, from {where}"

@@ -33,7 +33,9 @@ class StoredRows:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        first, stop, _ = rows.indices(len(self))
+        first, stop, step = rows.indices(len(self))
+        if step != 1:
+            return np.concatenate([self[:0], *(self[row : row + 1] for row in range(first, stop, step))])
         each = math.prod(self.shape[1:])
         count, offset = max(0, stop - first) * each, self._offset + first * each * self.dtype.itemsize
         found = np.fromfile(self.path, self.dtype, count, offset=offset)

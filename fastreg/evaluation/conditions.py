@@ -94,13 +94,13 @@ def corruption(
 
 
 def corruption_conditions(
-    corruptions: str | Iterable[str] | None, severities: str | Iterable[int] | None
+    corruptions: str | Iterable[str] | None, severities: str | int | Iterable[int] | None
 ) -> list[tuple[str, int]]:
     """(name, severity) pairs of a corruption suite.
 
     Args:
         corruptions: names, also joined by commas; None: the 15 of the suites.
-        severities: numbers, also joined by commas; None: 1 to 5.
+        severities: a number, or several, also joined by commas; None: 1 to 5.
 
     Raises:
         InputError: an unknown name, or a severity that is not 1 to 5.
@@ -112,11 +112,14 @@ def corruption_conditions(
     for name in names:
         if name not in known:
             raise unknown("corruption", name, known)
-    words = severities.split(",") if isinstance(severities, str) else severities
+    given = SEVERITIES if severities is None else severities
+    words = str(given).split(",") if isinstance(given, (str, int)) else given
     try:
-        chosen = sorted({int(word) for word in words or SEVERITIES})
+        chosen = sorted({int(str(word)) for word in words})  # int(2.5) would be 2
     except ValueError:
-        raise InputError(f"`severities` is {severities}: give numbers from 1 to 5, joined by commas.") from None
+        chosen = []
+    if not chosen:
+        raise InputError(f"`severities` is {severities}: give numbers from 1 to 5, joined by commas.")
     if not set(chosen) <= set(SEVERITIES):
         raise InputError(f"severities are 1 to 5, but {', '.join(map(str, chosen))} were asked for.")
     return [(name, severity) for name in names for severity in chosen]

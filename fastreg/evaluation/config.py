@@ -66,7 +66,7 @@ class EvalConfig:
     fidelity: str = "auto"
     constants: str = "auto"
     corruptions: str | Iterable[str] | None = None
-    severities: str | Iterable[int] | None = None
+    severities: str | int | Iterable[int] | None = None
     frost_dir: str | Path | None = None
     imagenet_c_dir: str | Path | None = None
     resize_official: bool = False

@@ -23,7 +23,7 @@ from fastreg.evaluation.pixel_cache import to_device
 from fastreg.evaluation.sequences import Clips, in_threads, sequence_condition
 from fastreg.evaluation.types import SuitePlan
 from fastreg.kernels.perturbations import NOISES, perturbation_frames
-from fastreg.pipelines.npy import open_npy
+from fastreg.pipelines.npy import StoredRows, open_npy
 from fastreg.pipelines.sequence_sets import SEQUENCE_SETS
 
 _SAMPLED = 100  # sequences of an array in its fingerprint: all of it would be gigabytes
@@ -194,7 +194,7 @@ def read_video(path: Path) -> np.ndarray:
 class _Arrays:
     """This rank's every world-th block of a memory-mapped array of sequences."""
 
-    def __init__(self, stored: np.ndarray, labels: np.ndarray):
+    def __init__(self, stored: np.ndarray | StoredRows, labels: np.ndarray):
         self.stored, self.labels = stored, labels
 
     def __call__(self, world: World, config: EvalConfig) -> Iterator[Clips]:

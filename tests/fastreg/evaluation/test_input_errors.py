@@ -167,6 +167,9 @@ def decoded(folder):
         ({"suites": "imagenetc"}, "did you mean 'imagenet-c'"),
         ({"suites": "imagenet-c", "corruptions": "gausian_noise"}, "did you mean 'gaussian_noise'"),
         ({"suites": "imagenet-c", "severities": [0, 6]}, "severities are 1 to 5"),
+        ({"suites": "imagenet-c", "severities": 7}, "severities are 1 to 5"),
+        ({"suites": "imagenet-c", "severities": [2.5]}, "`severities` is"),
+        ({"suites": "imagenet-c", "severities": []}, "`severities` is"),
         ({"precision": "int8"}, "unknown `precision` 'int8'"),
         ({"fidelity": "jpeg"}, "unknown `fidelity` 'jpeg'"),
         ({"epsilon": 8.0}, "pixels are in"),
@@ -239,7 +242,7 @@ def test_models_and_images_of_the_wrong_shape(net, data):
         evaluate(net, "clean", data, size=32)
 
 
-@pytest.mark.parametrize(("option", "name"), [("val_split", "split_name"), ("image_key",) * 2, ("class_map",) * 2])
-def test_a_folder_has_no_splits_keys_or_class_map(option, name):
+@pytest.mark.parametrize("option", ["val_split", "train_split", "val_share", "image_key", "class_map"])
+def test_a_folder_has_no_splits_keys_or_class_map(option):
     with pytest.raises(InputError, match=f"`{option}` x does not fit `data` folder:photos, which is a folder of class"):
-        from_checkpoint._open("folder:photos", None, {name: "x"})
+        from_checkpoint._open("folder:photos", None, {option: "x"})
