@@ -11,18 +11,20 @@ from fastreg.kernels.compiled import as_array, compiled, run
 
 @compiled
 def _steps(first, last, out, images, grad, epsilon, clip, origin, radius):
-    for i in range(first, last):
-        x = images[i]
+    zero, one = np.float32(0), np.float32(1)
+    for i in range(np.uint64(first), np.uint64(last)):
         g = grad[i]
-        step = epsilon if g > 0 else (-epsilon if g < 0 else g)  # a NaN stays one
-        x += step
+        step = epsilon if g > 0 else zero
+        step = -epsilon if g < 0 else step
+        x = images[i] + (step if g == g else g)  # a NaN stays one
         if len(origin):
             low = origin[i] - radius
             high = origin[i] + radius
             x = low if x < low else x
             x = high if x > high else x
         if clip:
-            x = np.float32(0) if x < 0 else (np.float32(1) if x > 1 else x)
+            x = zero if x < zero else x
+            x = one if x > one else x
         out[i] = x
 
 
