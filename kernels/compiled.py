@@ -6,18 +6,21 @@ on several slices at once. numba's own threads are not used: their portable laye
 threads, and their OpenMP layer ends a forked process, which the workers of a DataLoader are.
 
 Machine code is kept on disk for one kind of CPU: in ``__pycache__`` beside the kernel's file, or in the user's cache
-folder where that is read-only. numba compares the kernel's file only, so a kernel calls functions of its own file and
-of this one, and a change here needs ``find . -name '*.nb?' -delete``.
+folder where that is read-only. A change of any file of this folder compiles them anew, since one may be inlined in
+another.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -34,6 +37,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _log = logging.getLogger("fastreg")
+_KERNELS = Path(__file__).parent
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
@@ -45,9 +49,29 @@ def compiled(function: Callable) -> Any:
     """
     options = {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # neither the file's folder nor the user's cache folder can be written
+        kernel = numba.njit(function, cache=True, **options)
+        _keep(kernel._cache)
+    except (RuntimeError, AttributeError):  # no folder can be written, or a numba whose cache differs
         return numba.njit(function, **options)
+    return kernel
+
+
+def _keep(cache: Any) -> None:
+    """Compare stored code with the sources of all kernels, not of one alone; store none on a full disk."""
+    cache._cache_file._source_stamp = (_sources(), cache._cache_file._source_stamp)
+    store = cache.save_overload
+
+    def store_if_possible(*given: Any) -> None:
+        with suppress(OSError):
+            store(*given)
+
+    cache.save_overload = store_if_possible
+
+
+@lru_cache
+def _sources() -> str:
+    """Digest of the files whose functions and constants CPU kernels use."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_KERNELS.rglob("*.py")))).hexdigest()
 
 
 def run(kernel: Any, count: int, *arguments: Any, cost: float = 1e9) -> None:
@@ -82,7 +106,7 @@ def run(kernel: Any, count: int, *arguments: Any, cost: float = 1e9) -> None:
 def _load(kernel: Any, arguments: tuple[Any, ...]) -> None:
     """Load the machine code from disk, or compile it, for the types of ``arguments`` alone.
 
-    numba's index is no place for two writers: of two processes that store different signatures or CPUs at once, one
+    numba's index allows one writer: of two processes that store different signatures or CPUs at once, one
     could read the other's code. So one process at a time loads or compiles, and a kernel has one signature.
     """
     with _locked(kernel.stats.cache_path), event.install_listener("numba:compile", _Announcement(kernel)):
@@ -102,20 +126,22 @@ def _locked(folder: str | None) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor, too
             os.close(descriptor)
 
 
 class _Announcement(event.Listener):
-    """One line per process, before the first kernel is compiled: that takes seconds. Loading from disk says nothing."""
+    """One line per process, before the first kernel is compiled: that takes seconds. Loading from disk logs nothing."""
 
-    said = False
+    announced = False
 
     def __init__(self, kernel: Any) -> None:
         self.folder = kernel.stats.cache_path
 
     def on_start(self, _: Any) -> None:
-        if not _Announcement.said:
-            _Announcement.said = True
+        if not _Announcement.announced:
+            _Announcement.announced = True
             kept = (
                 f"later runs load them from {self.folder}" if self.folder else "no folder to keep them can be written"
             )

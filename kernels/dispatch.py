@@ -59,7 +59,8 @@ def use_compiled(*tensors: Tensor | None) -> bool:
 def numba_error() -> str:
     """Why the compiled CPU route cannot run: the error of importing numba; empty where it can."""
     try:
-        import_module("numba")
+        if import_module("numba").config.DISABLE_JIT:
+            return "NUMBA_DISABLE_JIT is set"
     except Exception as error:  # missing, or made for another numpy
         return str(error) or type(error).__name__
     return ""

@@ -149,6 +149,7 @@ def _augment(
         return _empty(images, height, width, dtype)
     device = images.device
     fields = dict(zip(_FIELDS, (crop, flip, noise, partner, lam, box, box_fill, erase, erase_noise)))
+    _check_values(Plan(**fields), len(images))
     plan = Plan(**{name: f if f is None else to_device(f, device, f"plan.{name}") for name, f in fields.items()})
     normal = normal if normal is None else normal.contiguous()
     size, mean_, std_ = (height, width), tuple(mean), tuple(std)
@@ -226,8 +227,6 @@ def _check(images: Tensor, plan: Plan, mean: Any, std: Any, dtype: torch.dtype, 
         raise ValueError("`plan.box_fill` fills a box: give `plan.box`.")
     if plan.erase is None and plan.erase_noise is not None:
         raise ValueError("`plan.erase_noise` fills an erased box: give `plan.erase`.")
-    if not torch.compiler.is_compiling():
-        _check_values(plan, B)
     return int(sides[0]), int(sides[1])
 
 

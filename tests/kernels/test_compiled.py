@@ -134,6 +134,42 @@ def test_an_install_that_cannot_be_written_uses_the_users_cache_or_none(tmp_path
     assert "no folder to keep them can be written" in log
 
 
+def test_a_full_disk_keeps_no_code_and_ends_nothing(tmp_path):
+    code = (
+        "import numba.core.caching as c\n"
+        "def full(*given): raise OSError(28, 'No space left on device')\n"
+        "c.IndexDataCacheFile.save = full\n"
+    )
+    out, _ = results_of(child(code + ONE_STEP, NUMBA_CACHE_DIR=str(tmp_path)))
+    assert out[1:] == ["0.625", "1.0", "0.0", "0.25"]
+    assert not list(tmp_path.rglob("*.nbi"))
+
+
+def test_code_of_other_sources_is_not_loaded(tmp_path):
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    results_of(child(**cache))
+    other = "import fastreg.kernels.compiled as c\nc._sources = lambda: 'of a kernel that another one inlines'\n"
+    for code, compiles in ((ONE_STEP, False), (other + ONE_STEP, True)):
+        _, log = results_of(child(code, **cache))
+        assert ("compiling CPU kernels" in log) == compiles
+
+
+def test_the_reference_runs_where_numba_compiles_nothing():
+    out, _ = results_of(child(NUMBA_DISABLE_JIT="1"))
+    assert out == ["True", "0.625", "1.0", "0.0", "0.25"]
+
+
+def test_a_compiled_step_refuses_a_partner_outside_the_batch():
+    """The kernel reads it without bounds."""
+    images = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    plan = Plan(partner=torch.tensor([1, 10**7]), lam=torch.tensor([0.5, 0.5]))
+    call = torch.compile(
+        lambda x: augment(x, plan, mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float32), backend="eager"
+    )
+    with pytest.raises(ValueError, match=r"plan\.partner"):
+        call(images)
+
+
 CORNERS = {
     "no samples": (0, {}),
     "one sample": (1, {}),
