@@ -20,6 +20,7 @@ from fastreg.kernels.types import Plan, Targets
 
 GROUP = 64  # partners are permuted inside groups of this many samples: the pixels of a pair are close in memory
 
+ERASING = ("erase", "erase_noise")  # Plan fields of random erasing before mixing
 OPERATIONS = ("operations", "magnitudes", "interpolation", "chain_weights")  # Plan fields of automatic augmentation
 
 Arrays = dict[str, np.ndarray]
@@ -113,8 +114,8 @@ class Method(NamedTuple):
         model: keyword arguments that ``models.create_model`` needs for this method.
         name: the name given to ``create``, in the order of joining.
         prepare: opens further data of ``step``, such as OOD images (raises InputError if it is missing); None for most.
-        plain: ``draw`` with the method's flips and operations of automatic augmentation only, for the last epochs of a
-            run, without mixing, cutting or noise.
+        plain: ``draw`` with the method's flips, operations of automatic augmentation and random erasing only, for the
+            last epochs of a run, without mixing, cutting or noise.
         fill: "black" or "mean", the pixels that geometric operations take from outside the image
             (``augment(..., fill=...)``).
         softmax: whether ``step`` compares softmax probabilities, which no loss with a sigmoid per class has.
@@ -166,7 +167,8 @@ def ship_batches(arrays: Arrays, count: int, device: torch.device) -> list[dict[
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     sizes = [array.nbytes // count for array in arrays.values()]
     starts = list(itertools.accumulate((-(-size // 16) * 16 for size in sizes), initial=0))
-    buffer = torch.empty((count, starts[-1]), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    width = max(starts[-1], 16)  # also of empty batches
+    buffer = torch.empty((count, width), dtype=torch.uint8, pin_memory=device.type == "cuda")
     host = buffer.numpy()
     for start, size, array in zip(starts, sizes, arrays.values()):
         host[:, start : start + size] = array.reshape(-1).view(np.uint8).reshape(count, size)
@@ -175,7 +177,7 @@ def ship_batches(arrays: Arrays, count: int, device: torch.device) -> list[dict[
     for start, (name, array) in zip(starts, arrays.items()):
         typed, item = on_device.view(torch.from_numpy(np.empty(0, array.dtype)).dtype), array.itemsize
         shape = count, len(array) // count, *array.shape[1:]
-        strides = starts[-1] // item, *(stride // item for stride in array.strides)
+        strides = width // item, *(stride // item for stride in array.strides)
         for batch, own in zip(batches, typed.as_strided(shape, strides, start // item).unbind()):
             batch[name] = own
     return batches

@@ -4,12 +4,12 @@
 
 With a mode, or joined with CutMix, each image is erased after it is normalized and before it is mixed, as in timm and
 torchvision: "const" fills the box with 0, the mean color, "pixel" with standard normal noise, a number per pixel and
-channel. Without a mode Mixup alone fills the box of the mixed image with the mean color.
+channel. Without a mode, and not joined with CutMix, the box is filled with the mean color after mixing.
 
 Source: Zhong et al., Random erasing data augmentation (AAAI 2020), algorithm 1; the log-uniform ratio as in torchvision
 and timm (timm/data/random_erasing.py), whose modes these are.
 Defaults: prob 0.5; area (0.02, 0.4), with a mode (0.02, 1/3) as in timm; ratio (0.3, 1 / 0.3); one box per sample.
-Cost: no extra read; a normal per pixel of the box with "pixel"; not yet measured.
+Cost: no extra read; with "pixel" a normal per value of the box on a GPU, of the whole image on a CPU; not yet measured.
 Example: ``methods.create("random_erasing", prob=0.25)``, ``methods.create("cutmix+random_erasing", mode="pixel")``.
 """
 
@@ -39,7 +39,7 @@ def random_erasing(
 ) -> Component:
     if mode not in (None, *MODES):
         raise unknown("`mode`", str(mode), MODES)
-    areas = _range("area", area or (0.02, 0.4 if mode is None else 1 / 3), 1)
+    areas = _range("area", (0.02, 0.4 if mode is None else 1 / 3) if area is None else area, 1)
     boxes = partial(_boxes, context.seed, number("prob", prob, 0, 1), areas, _range("ratio", ratio, 100))
 
     def draw(keys: DrawKeys) -> Drawn:
@@ -59,7 +59,7 @@ def random_erasing(
 
 
 def _range(name: str, given: Sequence[float], most: float) -> tuple[float, float]:
-    if not isinstance(given, Sequence) or len(given) != 2:
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
         raise InputError(f"`{name}` is {given!r}: give two numbers, the least and the largest.")
     low = number(name, given[0], 0, most, open_low=name == "ratio")
     return low, number(name, given[1], low, most)

@@ -50,7 +50,7 @@ class TrainStep:
         loss: the mean loss of a batch, from logits and targets.
         net: the module that a step calls: ``model`` compiled, in DDP, with normalization for methods on pixels.
         ema: the moving average of ``model``, or None.
-        mixing: False after ``mixup_off_epoch``: the method draws flips only; its model stays.
+        mixing: False after ``mixup_off_epoch``: the method draws by ``plain``; its model stays.
 
     Args:
         config: settings of the run.
