@@ -62,7 +62,8 @@ def shard_path(to: Path, shard: Shard) -> Path:
 
 def missing_shards(to: Path) -> list[str]:
     """Shards of an unfinished file that are not written yet, such as "2/8"; none if it has no shards."""
-    there = {shard for path in to.parent.glob(f"{to.stem}.*-of-*{to.suffix}*") if (shard := shard_in(path.name))}
+    beside = to.parent.iterdir() if to.parent.is_dir() else ()
+    there = {shard for path in beside if path.name.startswith(f"{to.stem}.") and (shard := shard_in(path.name))}
     total = max((shard.total for shard in there), default=0)
     shards = (Shard(number, total) for number in range(1, total + 1))
     return [str(shard) for shard in shards if not shard_path(to, shard).is_file()]

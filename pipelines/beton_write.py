@@ -170,7 +170,9 @@ class BetonWriter:
         if not len(records):
             self._partial.unlink()
             self._log.unlink()
-            raise RunError(f"there is no image to write to {self.path}: all are broken, or there are none.")
+            raise RunError(
+                f"there is no image to write to {self.path}: all are broken, or there are none. Of a shard: take fewer."
+            )
         note = json.dumps({**about, "checksums": "crc32"}).encode()
         checksums = records["crc"].astype(CHECKSUM).tobytes()
         pointer = _aligned(self._end, 16)

@@ -1,4 +1,4 @@
-"""Natural test sets with ImageNet's classes: where each is had, and the names of its folder."""
+"""Natural test sets with ImageNet's classes: their addresses, and the names of their folders."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def how_to_get(name: str) -> str:
 
 
 def require_set(name: str, data_dir: str | Path | None = None) -> Path:
-    """The folder of a set. Raises InputError that says where the set is had."""
+    """The folder of a set. Raises InputError with the address of the set."""
     roots = set_roots(data_dir)
     path = find_set(name, roots)
     if path is None:

@@ -192,7 +192,7 @@ class Order:
         return MicroBatches(self, epoch, offset // micro, (order_of or self.epoch)(epoch))
 
     def share(self, k: int) -> slice:
-        """The part of an epoch's order that is this rank's micro-batch ``k`` of the epoch."""
+        """The slice of an epoch's order that is this rank's micro-batch ``k`` of the epoch."""
         step, micro_batch = divmod(k, self.accumulate)
         share = self.rank * self.accumulate + micro_batch
         start = step * self.global_batch + share * self.batch_size

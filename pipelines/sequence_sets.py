@@ -1,4 +1,4 @@
-"""The published sequences of ImageNet-P and CIFAR-10-P: where the files are had, and how they lie.
+"""The published sequences of ImageNet-P and CIFAR-10-P: addresses and layouts of the files.
 
 Source: github.com/hendrycks/robustness, its README and its generation and test scripts.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class SequenceSet(NamedTuple):
-    """Where the files of a suite are had, their layout and size, and the option that names their folder."""
+    """Address, layout and size of a suite's files, and the option that names their folder."""
 
     address: str
     layout: str
