@@ -111,12 +111,12 @@ FLAGS: Flags = {
         "warmup_prefix": (bool, "--warmup-prefix", "Add the epochs of the warm-up to the run."),
         "lr_warmup_method": (str, "--lr-warmup-method", "linear."),
         "lr_warmup_decay": (float, "--lr-warmup-decay", "--warmup-lr as a share of --lr."),
-        "cooldown": (float, "--cooldown", "The same as a share of the run."),
         "cooldown_epochs": (
             int,
             "--cooldown-epochs",
             "Epochs at the last rate, which a cosine leaves at --min-lr, added to the run.",
         ),
+        "cooldown": (float, "--cooldown", "--cooldown-epochs as a share of the run."),
         "clip_grad": (float, "--clip-grad --clip-grad-norm", "Largest gradient norm."),
         "model_ema": (bool, "--model-ema", "Average the weights: decay 0.9998 with warm-up."),
         "model_ema_decay": (float, "--model-ema-decay", "Average the weights with this decay."),

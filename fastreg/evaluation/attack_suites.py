@@ -25,7 +25,7 @@ from fastreg.evaluation.config import EPSILON, EvalConfig
 from fastreg.evaluation.eval_data import EvalData
 from fastreg.evaluation.pixel_cache import Pixels
 from fastreg.evaluation.scorecard_data import ScorecardData
-from fastreg.evaluation.types import Condition, SuitePlan
+from fastreg.evaluation.types import Condition, LeftOut, SuitePlan
 from fastreg.files import atomic_write
 
 STEPS = {"fgsm": 1, "pgd": 10}  # of the paper's attacks
@@ -42,10 +42,10 @@ PGD = {
 def fgsm(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     """One signed step.
 
-    Raises InputError for an epsilon above 1, which only L2 balls can have.
+    Raises LeftOut for an epsilon above 1, which only L2 balls can have.
     """
     if config.epsilon > 1:
-        raise InputError(f"`epsilon` is {config.epsilon:g}, but fgsm moves each pixel by it: leave the suite fgsm out.")
+        raise LeftOut(f"`epsilon` is {config.epsilon:g}, but fgsm moves each pixel by it: leave the suite fgsm out.")
     settings: dict[str, Any] = {"epsilon": config.epsilon, "clip": config.clip, "steps": STEPS["fgsm"]}
     return SuitePlan(settings, {"fgsm": _condition(conditions.Attack(**settings))})
 
@@ -165,7 +165,7 @@ class _AutoAttackRun:
                 self.stored[int(indices[0])] = broken.tolist()
                 self.done.update(zip(indices.tolist(), logits))
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-                file.unlink()  # cut short: its images are attacked again
+                file.unlink(missing_ok=True)  # cut short: its images are attacked again
 
     def _count(self, broken: Sequence[int]) -> None:
         for name, count in zip(AutoAttack.NAMES, broken):

@@ -113,7 +113,7 @@ def corruption_conditions(
         if name not in known:
             raise unknown("corruption", name, known)
     given = SEVERITIES if severities is None else severities
-    words = str(given).split(",") if isinstance(given, (str, int)) else given
+    words = given if isinstance(given, Iterable) and not isinstance(given, str) else str(given).split(",")
     try:
         chosen = sorted({int(str(word)) for word in words})  # int(2.5) would be 2
     except ValueError:

@@ -231,7 +231,14 @@ def _open(src: Any, split: str, data_dir: str | Path | None, stored: dict[str, A
     from fastreg.pipelines.datasets import validation_as
 
     if not isinstance(src, str | Path):
+        if any(value is not None for value in stored.values()):
+            raise InputError(
+                "`train_split`, `val_split` and `val_share` choose a split of files, and `src` is an open data set: "
+                "leave them out."
+            )
         return src
+    if split == "train" and stored["val_split"] is not None:
+        raise InputError("`val_split` names the validation split, and `split` is train: leave it out.")
     named = str(src) in DATASETS
     if data_dir is not None and not named:
         raise InputError(f"`data_dir` is the root of a data set that `src` names, and {src} is a folder: leave it out.")

@@ -37,6 +37,8 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
     joined.setdefault("wanted", list(joined["parts"]))  # absent in files of earlier versions
     first: dict[str, Any] | None = None
     for path, shard in files:
+        if not path.exists():
+            return read_manifest(root)  # another process has joined the shards
         part = _load(path)
         first = first or part
         alike = part["settings"] == (joined["settings"] or first["settings"]) and part["wanted"] == first["wanted"]

@@ -176,6 +176,8 @@ def _plans(wanted: Sequence[str], eval_data: EvalData, config: EvalConfig, named
             log.info(f"left out: {error}")
     if without and not any(ROWS[suite].severities for suite in plans):
         raise without[0]
+    for reason in without:
+        log.info(f"left out: {reason}")
     return plans
 
 

@@ -105,8 +105,8 @@ def run(
         _check_weights(weights, checkpoint, model)
     if protocol not in PROTOCOLS:
         raise unknown("`protocol`", protocol, PROTOCOLS)
-    if (folder_of_set := stand_in(suites, data_dir)) is not None:  # the sets alone, without ImageNet
-        data, data_dir = data or f"folder:{folder_of_set}", None
+    if data is None and (folder_of_set := stand_in(suites, data_dir)) is not None:  # the sets alone, without ImageNet
+        data, data_dir = f"folder:{folder_of_set}", None
     foreign = weights is not None or (checkpoint is None and (is_published(model) or is_own(model)))
     if protocol == "published" and (weights is not None or not foreign or is_own(model)):
         raise InputError(

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastreg.errors import InputError
 from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.config import PROTOCOL, EvalConfig
 from fastreg.evaluation.eval_data import EvalData
@@ -38,6 +37,7 @@ from fastreg.pipelines.datasets import DATASETS
 from fastreg.pipelines.image import open_image, to_rgb
 from fastreg.pipelines.natural_sets import NATURAL_SETS, find_set, how_to_get, set_roots
 from fastreg.pipelines.source import FolderSource
+from fastreg.pipelines.storage import find_split
 from fastreg.pipelines.subset import Subset
 
 NAME = "natural"
@@ -75,17 +75,17 @@ def build(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     """One condition per set found in the data's folder, the folder around it, $FASTREG_DATA or ./data.
 
     Raises:
-        LeftOut: none of the sets is there, or the model's outputs are not ImageNet's 1000 classes.
-        InputError: a set's folder has a class folder that is not its own, or none that is.
+        LeftOut: none of the sets is there, the model's outputs are not ImageNet's 1000 classes, or a set's folder has a
+            class folder that is not its own, or none that is.
     """
     root = getattr(eval_data.source, "root", None)
     roots = set_roots(None if root is None or is_address(root) else root)
     paths = {name: find_set(name, roots) for name in NATURAL_SETS}
     if not any(paths.values()):
-        places = ", ".join(dict.fromkeys(str(place) for place in roots))
+        searched = ", ".join(dict.fromkeys(map(str, roots)))
         raise LeftOut(
-            f"{NAME} needs one of {', '.join(NATURAL_SETS)} as a folder in {places}: `fastreg data info {NAME}` says "
-            f"where each is had."
+            f"{NAME} needs one of {', '.join(NATURAL_SETS)} as a folder in {searched}: "
+            f"`fastreg data info {NAME}` prints their addresses."
         )
     outputs = _outputs(config.classes)
     every = config.scored_classes == "all"
@@ -112,7 +112,7 @@ def _condition(
     classes, base = set_classes(name), FolderSource(path.parent, name, path.name, DATASETS["imagenet"], folder=path)
     strange = [folder for folder in base.classes if folder not in classes]
     if (strange and name != "objectnet") or len(strange) == len(base.classes):
-        raise InputError(
+        raise LeftOut(
             f"{path} has the class folder {strange[0]!r}, which is not of {name}: move it away, or {how_to_get(name)}."
         )
     own = np.array([folder in classes for folder in base.classes])
@@ -122,7 +122,8 @@ def _condition(
     scored = Scored([[outputs[wnid] for wnid in ids] for ids in classes.values()], every, len(set(outputs.values())))
     names = [wnid if name.startswith("imagenetv2-") else folder for folder, (wnid, *_) in classes.items()]
     by_output = {index: wnid for wnid, index in outputs.items()}
-    loader = PROTOCOL if name == "objectnet" else config.loader  # its border is cut off from decoded pixels
+    # ObjectNet's border is cut off from decoded pixels, and ffcv reads no folders
+    loader = PROTOCOL if name == "objectnet" or config.loader == "ffcv" else config.loader
     return Condition(
         scored,
         FolderBatches(source, eval_data.size, 1 / config.crop_pct, loader),
@@ -216,7 +217,7 @@ def stand_in(suites: str | Iterable[str], data_dir: str | Path | None) -> Path |
     if only.strip() != NAME or data_dir is None or is_address(data_dir):
         return None
     root = Path(data_dir)
-    if not root.is_dir() or (root / "val").exists():
+    if not root.is_dir() or find_split(root, "val").kind:
         return None
     return next((path for name in NATURAL_SETS if name != "objectnet" and (path := find_set(name, [root]))), None)
 

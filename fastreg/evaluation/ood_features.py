@@ -46,6 +46,11 @@ def build(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
     from features without training images.
     """
     wanted = _wanted(config.ood_scores)
+    if config.feature_layer is not None and not set(wanted) & set(FITTED):
+        raise InputError(
+            f"`feature_layer` {config.feature_layer} is for scores from features, and `ood_scores` is "
+            f"{', '.join(wanted)}: leave it out."
+        )
     rows = fit_rows(config, eval_data)
     if rows is None and config.ood_scores is not None and (fitted := [one for one in wanted if one in FITTED]):
         raise InputError(f"`ood_scores` {', '.join(fitted)} are fitted to training images: give them as `fit_data`.")
@@ -69,7 +74,7 @@ def build(eval_data: EvalData, config: EvalConfig) -> SuitePlan:
         found[one.name] = Condition(scorer.logits, batches, len(one.source), extra, compare=compare, **shared)
     for name, condition in ood.paper_conditions(eval_data, config).items():
         found[name] = condition._replace(logits=scorer.logits, compare=compare, **shared)
-    settings: dict[str, Any] = {"scores": wanted if config.ood_scores is not None else "all", "benchmark": ""}
+    settings: dict[str, Any] = {"scores": wanted if config.ood_scores is not None else "all"}
     settings |= {"benchmark": benchmark_of(eval_data), "fit": rows.settings(config.seed) if rows is not None else None}
     if config.feature_layer is not None:
         settings["feature_layer"] = config.feature_layer
@@ -170,7 +175,7 @@ def notes(card: ScorecardData, suite: str) -> list[str]:
         if missing := [name for name in sets if name not in results]:
             messages.append(
                 f"{suite}: there is no mean of the {group} sets: {', '.join(missing)} missing; `fastreg data info ood` "
-                f"says where they are had."
+                f"lists their addresses."
             )
     if fit := settings.get("fit"):
         least, most = fit["per_class"]
@@ -193,7 +198,7 @@ def notes(card: ScorecardData, suite: str) -> list[str]:
         for score, measured in row.get("scores", {}).items():
             lost[score] = max(lost.get(score, 0), measured.get("left_out", 0), measured.get("left_out_in", 0))
     if some := [f"{score} {count:,}" for score, count in lost.items() if count]:
-        messages.append(f"{suite}: images without a score are left out, at most in one set: {', '.join(some)}.")
+        messages.append(f"{suite}: images whose score is NaN are left out; the most in any set: {', '.join(some)}.")
     return messages
 
 

@@ -42,7 +42,7 @@ class NaturalSet(NamedTuple):
         group: "near", "far", or "" for a set of no group.
         images: number of images in OpenOOD's list, or in the published archive.
         folders: folders with its images, the most particular first.
-        address: where it is had.
+        address: of its page or archive.
         list_name: its list under ``benchmark_imglist/<data set>/``.
         dataset: a data set of fastreg whose validation split has the same images.
     """
@@ -213,7 +213,8 @@ def _find(row: NaturalSet, benchmark: str, roots: Sequence[Path], data: EvalData
 
 def _own(root: Path, data: EvalData, without: set[Path], found: bool) -> list[Found]:
     """Folders under ``root`` that are no published set; a ``root`` that holds images alone is one set itself."""
-    taken = FOLDERS | {LISTS, *TREES}
+    published = BENCHMARKS.get(benchmark_of(data), ())
+    taken = {folder.split("/")[0] for one in published for folder in one.folders} | {LISTS, *TREES}
     sets = []
     for folder in sorted(root.iterdir()):
         files = _kept(image_files(folder), without) if folder.name not in taken else []

@@ -194,9 +194,10 @@ def _figures(suite: str, heading: str) -> dict[str, Figure]:
 
 
 def _suite(suite: str, heading: str, kind: str, rates: dict[str, Figure]) -> Suite:
+    about = "CIFAR-10-P, 32 px" if kind == "cifar" else "ImageNet-P"
     return Suite(
         suite,
-        "flips of predictions in 31 similar frames of each image, 10 perturbations (Hendrycks and Dietterich 2019)",
+        f"{about}: changes of the prediction over the frames of 10 perturbations (Hendrycks and Dietterich 2019)",
         partial(build, suite=suite),
         figures={**rates, **_figures(suite, heading)},
         summary=totals,

@@ -62,11 +62,11 @@ class SequenceLogits:
         size = classifier.batch_size or self.frames
         step, firsts = max(1, size // self.frames), []  # whole sequences that fill a batch of the model
         for start in range(0, len(batch.labels), step):
-            part = type(batch)(*(values[start : start + step] for values in batch))
-            frames = self.make(part).flatten(0, 1)
+            chunk = type(batch)(*(values[start : start + step] for values in batch))
+            frames = self.make(chunk).flatten(0, 1)
             logits = torch.cat([classifier.images(chunk) for chunk in frames.split(size)])
-            logits = logits.view(len(part.labels), self.frames, -1)
-            self.tally.update(logits, part.labels)
+            logits = logits.view(len(chunk.labels), self.frames, -1)
+            self.tally.update(logits, chunk.labels)
             firsts.append(logits[:, 0])
         return torch.cat(firsts)
 

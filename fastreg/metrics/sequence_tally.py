@@ -41,8 +41,7 @@ class SequenceTally:
             labels: int64 [V].
         """
         logits = logits.detach()
-        bad = ~(logits.amax(-1) < torch.inf)  # NaN makes the maximum NaN
-        bad = bad | logits.isnan().any(-1) | (logits.amax(-1) == -torch.inf)
+        bad = ~logits.amax(-1).isfinite()  # NaN makes the maximum NaN
         # stable, so that ties are in the order of the classes on every device
         ranking = logits.sort(dim=-1, descending=True, stable=True).indices[..., :TOP]
         k = ranking.shape[-1]

@@ -169,6 +169,8 @@ def decoded(folder):
         ({"suites": "imagenet-c", "severities": [0, 6]}, "severities are 1 to 5"),
         ({"suites": "imagenet-c", "severities": 7}, "severities are 1 to 5"),
         ({"suites": "imagenet-c", "severities": [2.5]}, "`severities` is"),
+        ({"suites": "imagenet-c", "severities": 2.5}, "`severities` is"),
+        ({"suites": "ood-features", "ood_scores": "energy", "feature_layer": "fc"}, "`feature_layer` fc is for scores"),
         ({"suites": "imagenet-c", "severities": []}, "`severities` is"),
         ({"precision": "int8"}, "unknown `precision` 'int8'"),
         ({"fidelity": "jpeg"}, "unknown `fidelity` 'jpeg'"),

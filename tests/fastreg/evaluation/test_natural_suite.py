@@ -4,6 +4,7 @@ import csv
 import importlib.resources
 import json
 import math
+import tarfile
 from copy import deepcopy
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from fastreg.errors import InputError
 from fastreg.evaluation import evaluate
 from fastreg.evaluation.imagenet_classes import imagenet_classes
-from fastreg.evaluation.natural_suite import set_classes
+from fastreg.evaluation.natural_suite import set_classes, stand_in
 from fastreg.pipelines.natural_sets import NATURAL_SETS, natural_info
 from fastreg.pipelines.verify_data import info
 from fastreg.report.run_folder import Run
@@ -219,7 +220,18 @@ def test_a_strange_class_folder_is_named(net, root, tmp_path):
         evaluate(net, "natural", tmp_path / "imagenet-r", size=SIZE)
 
 
-def test_data_info_says_where_a_set_is_had(root):
+def test_the_sets_alone_stand_in_for_imagenet(root, tmp_path):
+    assert stand_in("natural", root).parent == root
+    assert stand_in("natural,clean", root) is None
+    for name in ("imagenet-r", "imagenet-sketch"):
+        (tmp_path / name / "n01443537").mkdir(parents=True)
+    assert stand_in("natural", tmp_path).name == "imagenet-r"
+    with tarfile.open(tmp_path / "val-000000.tar", "w"):
+        pass  # ImageNet's validation images are beside the sets, as shards
+    assert stand_in("natural", tmp_path) is None
+
+
+def test_data_info_prints_addresses(root):
     with pytest.raises(
         InputError, match=r"no imagenetv2-top-images in .*1.25 GB.* unpack it as imagenetv2-top-images-f"
     ):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from fastreg.models import create_model
 from fastreg.pipelines import open_dataset
 from tests.fastreg.evaluation.tiny_classifier import MEAN, STD, tiny_images, tiny_net, to_pixels
 from tests.pipelines.shard_files import write_shards
-from tests.support import peer, write_tiny_imagenet
+from tests.support import ROOT, peer, write_tiny_imagenet
 
 SUITE = "ood-features"
 NEAR, FAR = ("ssb_hard", "NINCO/NINCO_OOD_classes/lion"), ("iNaturalist/images", "dtd/images/dotted", "openimage_o")
@@ -137,6 +138,8 @@ def test_other_folders_are_sets_of_the_user(imagenet, tmp_path):
     data = EvalData(imagenet, 64)
     assert [one.name for one in find_sets(data, tmp_path)] == ["sun", "mine"]
     assert [one.name for one in find_sets(data, tmp_path / "mine" / "deep")] == ["deep"]
+    arrays = EvalData(tiny_images(6, size=32), 32)  # data without published sets: every folder is one of the user's
+    assert [one.name for one in find_sets(arrays, tmp_path)] == ["SUN", "mine"]
     with pytest.raises(InputError, match=r"`ood_dir` .* is not a folder"):
         find_sets(data, tmp_path / "absent")
     write(tmp_path / "data")
@@ -417,7 +420,8 @@ def test_two_ranks_give_the_scores_of_one(tmp_path):
     for ranks in (1, 2):
         words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
         folders = [tmp_path / "sets", tmp_path / "held", tmp_path / str(ranks)]
-        subprocess.run([sys.executable, *words, str(tmp_path / "run.py"), *map(str, folders)], check=True, timeout=300)
+        call = [sys.executable, *words, str(tmp_path / "run.py"), *map(str, folders)]
+        subprocess.run(call, check=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)})
         results = json.loads((tmp_path / str(ranks) / "scorecard.json").read_text())["suites"][SUITE]["results"]
         found.append({name: row["scores"] for name, row in results.items() if "scores" in row})
     assert found[0].keys() == found[1].keys()

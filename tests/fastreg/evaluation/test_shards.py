@@ -11,6 +11,7 @@ import pytest
 from fastreg import files
 from fastreg.errors import InputError
 from fastreg.evaluation import corrupt_dataset as module
+from fastreg.evaluation import corrupted_manifest as manifest
 from fastreg.evaluation import evaluate
 from fastreg.evaluation.corrupt_dataset import corrupt_dataset
 from tests.fastreg.evaluation.tiny_classifier import tiny_net
@@ -123,6 +124,24 @@ def test_refused_shards(imagenet, tmp_path):
     other.write_bytes((dst / "corrupted.1-of-6.json").read_bytes())
     with pytest.raises(InputError, match="shards of different commands"):
         corrupt_dataset(imagenet, dst, **PAIRS, shard="2/6")
+
+
+def test_shards_that_another_process_joins_meanwhile_are_read_as_the_whole(imagenet, whole, tmp_path, monkeypatch):
+    dst = tmp_path / "c"
+    for number in (1, 2):
+        corrupt_dataset(imagenet, dst, **PAIRS, shard=f"{number}/3")
+    listed = manifest.shard_files(dst)
+    corrupt_dataset(imagenet, dst, **PAIRS, shard="3/3")
+    rest = iter([listed])
+    monkeypatch.setattr(manifest, "shard_files", lambda root: next(rest, []))
+    assert manifest.read_manifest(dst)["parts"].keys() == manifest.read_manifest(whole)["parts"].keys()
+
+
+@pytest.mark.parametrize("src", [None, "name"])
+def test_splits_that_do_not_fit_are_refused(imagenet, tmp_path, src):
+    given = {"split": "train", "val_split": "x"}
+    with pytest.raises(InputError, match="`val_split`"):
+        corrupt_dataset(imagenet if src is None else "imagenet", tmp_path / "c", **PAIRS, **given)
 
 
 def test_two_shards_write_at_once_and_one_shard_only_once(imagenet, tmp_path):
