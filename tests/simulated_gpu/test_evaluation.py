@@ -31,7 +31,7 @@ def measure(gpu, suites: str, images: int, size: int, **options):
 
 
 NOT_SIMULATED = {
-    "autoattack": "torchattacks chooses images by their values, which fake tensors do not have",
+    "autoattack": "it chooses images by their values, which fake tensors do not have",
     "full": "it contains autoattack; its other suites are tested one by one",
 }
 

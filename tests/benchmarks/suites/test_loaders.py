@@ -99,8 +99,9 @@ def test_peers_deliver_crops_or_say_what_is_missing(name, tmp_path):
     feed = PEERS["folder"][name](source, 4, 24, 2, BenchmarkOptions(torch.device("cpu")))
     try:
         images, labels = next(feed)
-    except ImportError as error:
-        pytest.skip(str(error))
+    except ImportError as error:  # the reason is printed in place of a time
+        assert any(word in str(error) for word in ("cannot be loaded", "is not installed", "needs"))
+        return
     finally:
         feed.close()
     assert (images.shape, images.dtype, len(labels)) == ((4, 24, 24, 3), torch.uint8, 4)
