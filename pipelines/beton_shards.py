@@ -17,6 +17,16 @@ from fastreg.progress import progress
 from fastreg.shard import Shard, shard_path
 
 
+def check_no_run_without_shards(to: Path) -> None:
+    """Raise InputError if a run without shards has begun ``to``: it would block the join, after all shards' work."""
+    journal = to.with_name(to.name + ".part.journal")
+    first = journal.open("rb").readline() if journal.is_file() else b""
+    if first and b'"shards":' not in first:
+        raise InputError(
+            f"{to}.part is of an unfinished run without `shard`: remove it and {journal}, or finish it so."
+        )
+
+
 def join_shards(
     to: Path, name: str, split: str, total: int, settings: dict[str, Any], about: dict[str, Any], room: tuple[int, int]
 ) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from fastreg.errors import InputError, RunError, unknown
 from fastreg.pipelines.address import is_address, is_pattern, normalized
 from fastreg.pipelines.beton import JPEG, BetonSource
-from fastreg.pipelines.beton_shards import join_shards
+from fastreg.pipelines.beton_shards import check_no_run_without_shards, join_shards
 from fastreg.pipelines.beton_write import MAX_SIDE, BetonWriter, Encoded, raw_bytes
 from fastreg.pipelines.datasets import DATASETS, SPLITS, open_dataset, split_named
 from fastreg.pipelines.decode_pillow import eval_crop
@@ -112,6 +112,7 @@ def write_beton(
     side = raw or max_res or 4096
     whole, room, rows = to, (len(source), 3 * side * side), range(len(source))
     if shard:
+        check_no_run_without_shards(to)
         to, rows = shard_path(to, shard), shard.rows(len(source))
         if to.exists():
             images = _finished(to, name, split, {**settings, "shard": str(shard)})

@@ -75,6 +75,24 @@ def test_a_join_that_was_stopped_continues(folder, tmp_path, monkeypatch):
     assert to.read_bytes() == (tmp_path / "whole" / "val.beton").read_bytes()
 
 
+def test_a_stopped_run_without_shards_is_named_before_any_work(folder, tmp_path, monkeypatch):
+    to, honest = tmp_path / "val.beton", BetonWriter.add
+
+    def stop(writer, number, *sample):
+        if number == 5:
+            writer.flush()
+            raise KeyboardInterrupt
+        honest(writer, number, *sample)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BetonWriter, "add", stop)
+        with pytest.raises(KeyboardInterrupt):
+            write_beton("imagenet", folder, to, **GIVEN)
+    with pytest.raises(InputError, match=r"val\.beton\.part is of an unfinished run without `shard`: remove it"):
+        write_beton("imagenet", folder, to, **GIVEN, shard="1/2")
+    assert not list(tmp_path.glob("*-of-*"))
+
+
 def test_refused_shards(folder, tmp_path):
     to = tmp_path / "val.beton"
     with pytest.raises(InputError, match="`shard` is 4/3: give I/N with I from 1 to N"):
