@@ -103,7 +103,7 @@ def test_only_a_complete_group_has_a_mean(net4, imagenet, sets, tmp_path):
     assert summary["ood_near_odin_auroc"] == pytest.approx(sum(near) / 2)
     assert not any("_far_" in key for key in summary)
     notes = " ".join(card.notes())
-    assert "there is no mean of the far sets: textures missing; `fastreg data info ood` says" in notes
+    assert "there is no mean of the far sets: textures missing; `fastreg data info ood` lists" in notes
     assert "images: ssb_hard 6 of 49,000, ninco 6 of 5,879" in notes
     assert Scorecard.load(tmp_path / "out" / "scorecard.json").summary() == summary
     lines = (tmp_path / "out" / "ood" / "odin.csv").read_text().splitlines()
@@ -383,7 +383,9 @@ def test_scores_that_are_nan_are_left_out_and_counted(arrays, tmp_path):
     card = evaluate(Broken(), SUITE, data, ood_dir=tmp_path, ood_scores="energy", batch_size=60)
     row = card.results(SUITE)["mine"]
     assert (row["nonfinite"], row["scores"]["energy"]["left_out"], row["scores"]["energy"]["left_out_in"]) == (2, 2, 2)
-    assert any("images without a score are left out, at most in one set: energy 2." in note for note in card.notes())
+    assert any(
+        "images whose score is NaN are left out; the most in any set: energy 2." in note for note in card.notes()
+    )
 
 
 def test_shards_give_the_same_scores(net4, tmp_path):
