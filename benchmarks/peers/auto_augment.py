@@ -82,7 +82,10 @@ def _dali(law: str, sets: list[Tensor]) -> Call:
 
     threads, number = torch.get_num_threads(), sets[0].get_device() if gpu else None
     built = pipe(batch_size=len(sets[0]), num_threads=threads, device_id=number, prefetch_queue_depth=1, seed=1)
-    built.build()
+    try:
+        built.build()
+    except RuntimeError as error:
+        raise ImportError(f"DALI cannot run here ({str(error).splitlines()[0]})") from None
 
     def call(i: int) -> Any:
         turn[0] = i

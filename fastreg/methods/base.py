@@ -20,7 +20,6 @@ from fastreg.kernels.types import Plan, Targets
 
 GROUP = 64  # partners are permuted inside groups of this many samples: the pixels of a pair are close in memory
 
-ERASING = ("erase", "erase_noise")  # Plan fields of random erasing before mixing
 OPERATIONS = ("operations", "magnitudes", "interpolation", "chain_weights")  # Plan fields of automatic augmentation
 
 Arrays = dict[str, np.ndarray]
@@ -114,8 +113,8 @@ class Method(NamedTuple):
         model: keyword arguments that ``models.create_model`` needs for this method.
         name: the name given to ``create``, in the order of joining.
         prepare: opens further data of ``step``, such as OOD images (raises InputError if it is missing); None for most.
-        plain: ``draw`` with the method's flips, operations of automatic augmentation and random erasing only, for the
-            last epochs of a run, without mixing, cutting or noise.
+        plain: ``draw`` with the method's flips and operations of automatic augmentation only, for the last epochs of a
+            run, without mixing, cutting, erasing or noise.
         fill: "black" or "mean", the pixels that geometric operations take from outside the image
             (``augment(..., fill=...)``).
         softmax: whether ``step`` compares softmax probabilities, which no loss with a sigmoid per class has.

@@ -14,7 +14,7 @@ from torch import Tensor
 from fastreg.errors import InputError
 from fastreg.kernels import philox
 from fastreg.kernels.types import Plan, Targets
-from fastreg.methods.base import ERASING, OPERATIONS, Arrays, Component, DrawKeys, Method, MethodContext, as_size, ship
+from fastreg.methods.base import OPERATIONS, Arrays, Component, DrawKeys, Method, MethodContext, as_size, ship
 
 
 def join(context: MethodContext, components: Sequence[Component]) -> Method:
@@ -25,8 +25,7 @@ def join(context: MethodContext, components: Sequence[Component]) -> Method:
     steps = [component for component in components if component.step is not None]
     fields = next((component.fields for component in components if component.fields is not None), None)
     flip = all(component.flip for component in components)
-    unmixed = [component.before_mixing or component for component in components]
-    unmixed = [component for component in unmixed if set(component.writes) <= {"flip", *ERASING, *OPERATIONS}]
+    unmixed = [component for component in components if set(component.writes) <= {"flip", *OPERATIONS}]
     return Method(
         PlanDraw(context, components, flip),
         steps[0].step if steps else None,

@@ -32,6 +32,7 @@ def measure(gpu, suites: str, images: int, size: int, **options):
 
 NOT_SIMULATED = {
     "autoattack": "it chooses images by their values, which fake tensors do not have",
+    "natural": "its sets are files; its conditions are those of clean",
     "full": "it contains autoattack; its other suites are tested one by one",
 }
 
@@ -70,7 +71,7 @@ def test_every_suite(suite, option, gpu, monkeypatch):
     if suite in NOT_SIMULATED:
         pytest.skip(NOT_SIMULATED[suite])
     monkeypatch.setattr(torch, "compile", lambda net, **options: net)
-    check(gpu, suite, 32 if suite == "cifar-c" else 64, **OPTIONS[option])
+    check(gpu, suite, 32 if suite in ("cifar-c", "cifar-p") else 64, **OPTIONS[option])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

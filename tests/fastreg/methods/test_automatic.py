@@ -122,16 +122,6 @@ def test_the_last_epochs_without_mixing_keep_their_operations():
     assert torch.equal(plan.operations, method.draw(labels, indices, 0)[0].operations)
 
 
-@pytest.mark.parametrize("name", ["cutmix+random_erasing", "mixup+random_erasing", "random_erasing"])
-def test_the_last_epochs_without_mixing_erase(name):
-    _, labels, indices = batch()
-    plan, targets = methods.create(name, size=24, random_erasing_prob=1.0).plain(labels, indices, 0)
-    assert plan.box is None
-    assert plan.partner is None
-    assert (plan.erase[:, 2] > plan.erase[:, 0]).all()
-    assert torch.equal(targets.a, targets.b)
-
-
 def test_an_empty_batch_has_an_empty_plan():
     plan, _ = methods.create("cutmix+random_erasing", size=24).draw(torch.empty(0).long(), torch.empty(0).long(), 1)
     assert plan.box.shape == plan.erase.shape == (0, 4)
