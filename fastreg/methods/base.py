@@ -173,11 +173,9 @@ def ship_batches(arrays: Arrays, count: int, device: torch.device) -> list[dict[
         host[:, start : start + size] = array.reshape(-1).view(np.uint8).reshape(count, size)
     on_device = buffer.to(device, non_blocking=True)
     batches: list[dict[str, Tensor]] = [{} for _ in range(count)]
-    for start, (name, array) in zip(starts, arrays.items()):
-        typed, item = on_device.view(torch.from_numpy(np.empty(0, array.dtype)).dtype), array.itemsize
-        shape = count, len(array) // count, *array.shape[1:]
-        strides = width // item, *(stride // item for stride in array.strides)
-        for batch, own in zip(batches, typed.as_strided(shape, strides, start // item).unbind()):
+    for start, size, (name, array) in zip(starts, sizes, arrays.items()):
+        typed = on_device[:, start : start + size].view(torch.from_numpy(np.empty(0, array.dtype)).dtype)
+        for batch, own in zip(batches, typed.view(count, len(array) // count, *array.shape[1:]).unbind()):
             batch[name] = own
     return batches
 

@@ -111,7 +111,7 @@ def perturb(
 
     Args:
         images: uint8 [B, H, W, 3], RGB: whole images after their resize, each in the top left corner of its canvas.
-            Frames of translate, rotate, tilt, scale, shear and zoom_blur show what lies outside of the square, too.
+            Frames of translate, rotate, tilt, scale, shear and zoom_blur also contain pixels from outside the square.
         name: One of ``PERTURBATIONS`` or ``EXTRA_PERTURBATIONS``.
         seed: Key of the random numbers.
         indices: int64 [B], index of each image in the data set, which enters the key. Needed by noise, snow and spatter

@@ -227,7 +227,7 @@ def test_hyperparameters_are_chosen_on_images_that_are_not_scored(arrays, tmp_pa
         assert row["parameters"][name] == {key: value for key, value in best.items() if key != "auroc"}
     assert card.results(SUITE)["mine"]["n_in"] == 54
     assert "chosen on the validation set and 6 images of the data, which are not scored: " in " ".join(card.notes())
-    inside = evaluate(net, SUITE, data, ood_val_dir=tmp_path / "sets" / "held", **options)  # it lies among the sets
+    inside = evaluate(net, SUITE, data, ood_val_dir=tmp_path / "sets" / "held", **options)  # one of the sets
     assert "held" not in inside.results(SUITE)
     plain = evaluate(net, SUITE, data, **options)
     assert plain.results(SUITE)["data"]["parameters"]["knn"] == {"k": 50}
