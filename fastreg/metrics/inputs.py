@@ -106,3 +106,14 @@ def bin_count(bins: Any) -> int:
     if count < 1:
         raise InputError(f"`bins` is {bins!r}: give a whole number, 1 or more.")
     return count
+
+
+def fit_arguments(logits: Any, labels: Any) -> tuple[Tensor, Tensor]:
+    """Logits [N, K] and labels [N] with a finite loss. Raises InputError for others."""
+    z = matrix(logits, "logits")
+    y = classes(labels, z, "logits")
+    if bool((z.isnan() | (z == torch.inf)).any()):
+        raise InputError("`logits` has NaN or inf: leave those samples out.")
+    if bool((z.gather(1, y[:, None]) == -torch.inf).any()):
+        raise InputError("`logits` has -inf for a label, which then has probability 0: leave those samples out.")
+    return z, y

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastreg.errors import InputError
-from fastreg.metrics.inputs import classes, matrix
+from fastreg.metrics.inputs import fit_arguments
 
 ELEMENTS = 1 << 17  # logits that are float64 at a time: they stay in the cache
 PRECISION = 1e-9  # relative
@@ -37,12 +37,7 @@ def fit_temperature(logits: Any, labels: Any) -> float:
     Source:
         Guo et al., On calibration of modern neural networks (ICML 2017), section 4.2.
     """
-    z = matrix(logits, "logits")
-    y = classes(labels, z, "logits")
-    if bool((z.isnan() | (z == torch.inf)).any()):
-        raise InputError("`logits` has NaN or inf: leave those samples out.")
-    if bool((z.gather(1, y[:, None]) == -torch.inf).any()):
-        raise InputError("`logits` has -inf for a label, which then has probability 0: leave those samples out.")
+    z, y = fit_arguments(logits, labels)
     if not any(bool((own < 0).any()) for _, own in _chunks(z, y)):
         raise InputError("`labels` each have the largest logit of their row, so the best T is 0: add samples.")
     if _derivatives(z, y, 0.0)[0] >= 0:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastreg.errors import InputError
-from fastreg.metrics.inputs import classes, matrix
+from fastreg.metrics.inputs import fit_arguments
 
 ELEMENTS = 1 << 17  # logits that are float64 at a time: they stay in the cache
 STEPS = 500
@@ -35,12 +35,7 @@ def fit_vector_scaling(logits: Any, labels: Any) -> tuple[Tensor, Tensor]:
     Source:
         Guo et al., On calibration of modern neural networks (ICML 2017), section 4.2.
     """
-    z = matrix(logits, "logits")
-    y = classes(labels, z, "logits")
-    if bool((z.isnan() | (z == torch.inf)).any()):
-        raise InputError("`logits` has NaN or inf: leave those samples out.")
-    if bool((z.gather(1, y[:, None]) == -torch.inf).any()):
-        raise InputError("`logits` has -inf for a label, which then has probability 0: leave those samples out.")
+    z, y = fit_arguments(logits, labels)
     absent = (torch.bincount(y, minlength=z.shape[1]) == 0).nonzero().flatten()
     if len(absent):
         raise InputError(

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from PIL import Image
 
 from fastreg.evaluation import SUITES, evaluate
 from fastreg.metrics import Tally
@@ -34,7 +35,7 @@ def measure(gpu, suites: str, images: int, size: int, **options):
 ON_THE_GPU = "gaussian_noise,shot_noise,motion_blur,zoom_blur,brightness,translate,rotate,tilt,scale"
 NOT_SIMULATED = {
     "autoattack": "it chooses images by their values, which fake tensors do not have",
-    "natural": "its sets are files; its conditions are those of clean",
+    "natural": "its sets are files: the next test has them",
     "full": "it contains autoattack; its other suites are tested one by one",
 }
 
@@ -88,3 +89,21 @@ def test_cudnn_searches_in_half_precision_only_and_the_card_says_so(precision, g
     assert set(seen) == {precision == "bf16"}
     assert card.settings.get("cudnn_benchmark", False) == (precision == "bf16")
     assert torch.backends.cudnn.benchmark == (precision == "fp32")
+
+
+def test_natural_sets_of_any_size_wait_as_often(gpu, tmp_path):
+    """Two batches and four, with outputs that are chosen and merged on the device."""
+    found = []
+    for images in (13, 29):
+        folder = tmp_path / str(images) / "imagenet-r" / "n01443537"
+        folder.mkdir(parents=True)
+        for number in range(images):
+            Image.new("RGB", (40, 40), (number, 9, 200)).save(folder / f"{number}.png")
+        for record in (gpu.waits, gpu.pageable):
+            record.clear()
+        card = evaluate(
+            tiny_net(classes=1000), "natural", folder.parent, batch_size=8, size=32, device="cuda", loader="folder"
+        )
+        assert list(card.results("natural")) == ["imagenet-r"]
+        found.append((Counter(gpu.waits), Counter(entry.split(":")[1] for entry in gpu.pageable)))
+    assert found[0] == found[1]
