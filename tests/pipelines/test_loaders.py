@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import threading
 
@@ -17,7 +16,6 @@ from fastreg.kernels import augment
 from fastreg.pipelines import crop, make_loader, open_dataset
 from fastreg.pipelines.decoder import BatchRequest, DecodePool
 from fastreg.pipelines.staging import Staging
-from tests.support import resident_memory
 
 DECODERS = ("folder", "dali")
 
@@ -199,22 +197,6 @@ def test_synthetic_hands_out_one_batch_with_true_labels(train):
     assert first.images.shape == (16, 64, 64, 3)
     assert first.images.data_ptr() == second.images.data_ptr()
     assert second.labels.tolist() == train.labels[second.indices.numpy()].tolist()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", DECODERS)
-def test_memory_stays_flat_over_twenty_epochs(val, name):
-    """Resident memory at the end is what it was after the first epochs: to 4 MiB, and for DALI, whose pools settle
-    slowly, to 16 (the last twelve epochs alone hand out 17 MiB of batches)."""
-    with make_loader(val, loader=name, train=True, batch_size=40, size=64) as loader:
-        used = []
-        for _ in range(20):
-            for _ in loader.batches():
-                pass
-            gc.collect()
-            used.append(resident_memory())
-    grown = min(used[-5:]) - max(used[3:8])
-    assert grown < (4 << 20 if name == "folder" else 16 << 20), [u >> 20 for u in used]
 
 
 def test_a_batch_in_use_is_never_written_again():
