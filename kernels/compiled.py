@@ -15,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,16 @@ _KERNELS = Path(__file__).parent
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
-def compiled(function: Callable) -> Any:
+def compiled(function: Callable | None = None, *, fastmath: Collection[str] = ()) -> Any:
     """Decorator: ``numba.njit`` with IEEE arithmetic, without the GIL, with machine code that is kept on disk.
 
     No product and sum are contracted to one rounding: results equal the reference's to the bit where the order of
-    operations does. Write ``fma`` where torch contracts.
+    operations does. Write ``fma`` where torch contracts. ``fastmath`` takes LLVM's flags for kernels that need no equal
+    bits: "reassoc", with which a loop adds up in vector instructions, and "contract".
     """
-    options = {"nogil": True, "error_model": "numpy"}
+    if function is None:
+        return partial(compiled, fastmath=fastmath)
+    options = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
     try:
         kernel = numba.njit(function, cache=True, **options)
         _keep(kernel._cache)
@@ -167,7 +170,9 @@ def as_array(x: Tensor) -> np.ndarray:
 
     float16 and bfloat16 come as their 16 bits, int16; bool as uint8.
     """
-    x = x.detach().contiguous()
+    if x.requires_grad:
+        x = x.detach()
+    x = x.contiguous()
     if x.dtype in (torch.bfloat16, torch.float16):
         x = x.view(torch.int16)
     elif x.dtype == torch.bool:

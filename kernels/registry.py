@@ -56,7 +56,8 @@ class Op:
         rare: Share of elements that may exceed ``tolerance``.
         rare_tolerance: Largest absolute difference of those elements.
         compiled: Function of the same arguments that takes the compiled CPU route for CPU tensors. None: it has none.
-        compiled_tolerance: Largest absolute difference of the compiled CPU route. 0: equal to the bit.
+        compiled_tolerance: Largest difference of the compiled CPU route, as a share of the largest value of the
+            reference. 0: equal to the bit.
     """
 
     name: str

@@ -121,9 +121,10 @@ def _grown(options: BenchmarkOptions, batch: int, size: int) -> PlanCase:
     return PlanCase(f"augment mixup, batch {batch}, {size} px", plan, reads=2, plain=False)
 
 
-def _reference(**arguments: Any) -> torch.Tensor:
+def _reference(size: int, **arguments: Any) -> torch.Tensor:
     """``augment`` in plain torch, which a CPU without numba runs."""
-    return next(op.reference for op in operations() if op.name == "augment_normalise")(**arguments)
+    row = next(op for op in operations() if op.name == "augment_normalise")
+    return row.reference(size=(size, size), seed=0, step=0, **arguments)
 
 
 def _augment(
@@ -148,7 +149,7 @@ def _augment(
         if options.scope != "main":
             variants[COMPILED] = lambda i: compiled_augment(images[i], case.plan, dtype, stats)
     elif not options.gpu:
-        variants[REFERENCE] = lambda i: _reference(images=images[i], plan=case.plan, seed=0, step=0, **given)
+        variants[REFERENCE] = lambda i: _reference(images=images[i], plan=case.plan, **given)
     planes = [x.permute(0, 3, 1, 2).contiguous() for x in images] if peers else []
     for peer, build in peers:
         try:

@@ -1,7 +1,6 @@
-"""Binary cross-entropy on the compiled CPU route: the formulas of ``binary_reference.py``, with the same bits.
+"""Binary cross-entropy on the compiled CPU route, within 1e-6 of the reference.
 
-As in ``cpu.py``, exp, log1p and sums are torch's own, in place. Bytes per logit in float32: 40 forward, 28 backward, 4
-more each for float targets.
+One pass forward, one backward. Bytes per logit in float32: 4 forward, 8 backward, 4 more each for float targets.
 """
 
 from __future__ import annotations
@@ -14,8 +13,11 @@ from torch import Tensor
 
 from fastreg.kernels.compiled import as_array, compiled, run
 from fastreg.kernels.cross_entropy.binary_reference import BinaryTargets, Shape
-from fastreg.kernels.cross_entropy.cpu import FLOATS, INTEGERS, PASS, array_or, flat, pair_weights
+from fastreg.kernels.cross_entropy.cpu import FLOATS, INTEGERS, array_or, flat, pair_weights
 from fastreg.kernels.cross_entropy.reference import IGNORE, MEAN, NONE
+from fastreg.kernels.vector_math import exp_to_one, log1p_of_share
+
+PASS = 2.0  # nanoseconds per logit of one pass on one thread, roughly
 
 
 def _arrays(targets: BinaryTargets) -> tuple[Any, ...]:
@@ -31,23 +33,24 @@ def forward_cpu(logits: Tensor, targets: BinaryTargets, shape: Shape) -> tuple[T
     """``forward_reference`` on contiguous arguments."""
     B, C = logits.shape
     z = logits.float()
-    terms, w = z.abs().neg_().exp_().log1p_(), z.new_empty(B)
-    run(_terms, B, flat(terms), as_array(w), flat(z), C, *_arrays(targets), cost=3 * B * C * PASS)
+    each = shape.reduction == NONE and not shape.sum_classes
+    terms, rows, w = z.new_empty(B * C if each else 0), z.new_empty(B), z.new_empty(B)
+    outputs = (as_array(terms), as_array(rows), as_array(w))
+    run(_losses, B, *outputs, flat(z), C, *_arrays(targets), cost=B * C * PASS)
     if shape.reduction == NONE:
-        return terms.sum(dim=1) if shape.sum_classes else terms, terms.new_empty(0)
+        return terms.view(B, C) if each else rows, z.new_empty(0)
     total = torch.ones(())
     if shape.reduction == MEAN:
         total = w.sum() * (1 if shape.sum_classes else C)
-    return terms.sum() / total, total
+    return rows.sum() / total, total
 
 
 def backward_cpu(grad: Tensor, logits: Tensor, total: Tensor, targets: BinaryTargets, shape: Shape) -> Tensor:
     """``backward_reference`` on contiguous arguments."""
     B, C = logits.shape
-    z = logits.float()
-    dz = z.abs().neg_().exp_()
+    dz = torch.empty(B, C)
     g = flat(grad if shape.reduction == NONE else grad / total)
-    run(_gradients, B, flat(dz), flat(z), C, *_arrays(targets), g, cost=3 * B * C * PASS)
+    run(_gradients, B, flat(dz), flat(logits.float()), C, *_arrays(targets), g, cost=B * C * PASS)
     return dz.to(logits.dtype)
 
 
@@ -80,34 +83,36 @@ def _targets(t, i, C, a, b, lam, dense, smoothing, threshold, limit):
     return w
 
 
-@compiled
-def _terms(first, last, terms, total, z, C, a, b, lam, dense, v, smoothing, threshold, limit):
-    """From log1p(exp(-|z|)) to the terms, in place."""
+@compiled(fastmath=["reassoc", "contract"])
+def _losses(first, last, terms, rows, total, z, C, a, b, lam, dense, v, smoothing, threshold, limit):
     t = np.empty(C, np.float32)
     for i in range(first, last):
         w = _targets(t, i, C, a, b, lam, dense, smoothing, threshold, limit)
-        total[i] = w
-        start = np.uint64(i * C)
+        start, row = np.uint64(i * C), np.float32(0)
         for k in range(np.uint64(C)):
             x = z[start + k]
             rest = np.float32(1) - t[k] if x > 0 else t[k]
-            value = terms[start + k] + (rest * abs(x) if rest != 0 else np.float32(0))
+            product = rest * abs(x)
+            value = log1p_of_share(exp_to_one(-abs(x))) + (product if rest != 0 else np.float32(0))
             value = value * v[k] if len(v) else value
-            terms[start + k] = value * w if w != 0 else np.float32(0)
+            row += value
+            if len(terms):
+                terms[start + k] = value * w if w != 0 else np.float32(0)
+        rows[i], total[i] = row * w if w != 0 else np.float32(0), w
 
 
-@compiled
+@compiled(fastmath=["contract"])
 def _gradients(first, last, dz, z, C, a, b, lam, dense, v, smoothing, threshold, limit, g):
-    """From exp(-|z|) to the gradient, in place."""
     t, each = np.empty(C, np.float32), len(g) == len(dz)
     for i in range(first, last):
         w = _targets(t, i, C, a, b, lam, dense, smoothing, threshold, limit)
         start = np.uint64(i * C)
         upstream = g[0] if len(g) == 1 or each else g[i]
         for k in range(np.uint64(C)):
-            e = dz[start + k]
+            x = z[start + k]
+            e = exp_to_one(-abs(x))
             tail = e / (np.float32(1) + e)
-            value = (np.float32(1) - t[k]) - tail if z[start + k] > 0 else tail - t[k]
+            value = (np.float32(1) - t[k]) - tail if x > 0 else tail - t[k]
             value = value * v[k] if len(v) else value
             value = value * w * (g[start + k] if each else upstream)
             dz[start + k] = value if w != 0 else np.float32(0)

@@ -40,7 +40,8 @@ def forward_cpu(logits: Tensor, labels: Labels, reduction: int, score: bool) -> 
     top, best = z.max(dim=1) if score else (z.new_empty(0), None)
     given = (as_array(a), array_or(b, INTEGERS), array_or(lam, FLOATS), array_or(eps, FLOATS), np.float32(smoothing))
     scores = (array_or(best, INTEGERS), as_array(hit))
-    run(_losses, B, as_array(loss), as_array(w), flat(z), C, *given, as_array(lse), array_or(sums, FLOATS), *scores)
+    rows = (as_array(lse), array_or(sums, FLOATS))
+    run(_losses, B, as_array(loss), as_array(w), flat(z), C, *given, *rows, *scores, cost=20 * B)
     confidence = (top - lse).exp_() if score else top
     if reduction == NONE:
         return loss, lse, z.new_empty(0), hit, confidence
