@@ -20,11 +20,12 @@ demo: install
 
 # Triton is imported either with its compiler or with its interpreter: the kernels' arithmetic has a process of its own.
 test: install-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpreter -n 2 --dist loadfile
 
 test-slow: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpreter -m slow -n 2 --dist worksteal
 
 # The compiled kernels run on the CPU. Without its cache, most of the minutes are gcc's.
 ptx: install-dev

@@ -31,7 +31,7 @@ class Row:
     images: int = 0  # images (or rows of logits) in one call; 0: the row has no rate
     bytes: int = 0  # bytes that one call must move at least; 0: not limited by memory
     limit_us: float = 0.0  # time of a copy with the same mix of bytes in the same run; 0: not measured
-    more: dict[str, Any] = field(default_factory=dict)  # how, data_wait, launches, host_us, beside, beside_us
+    more: dict[str, Any] = field(default_factory=dict)  # how, data_wait, launches, peak_of_output ...
 
     @property
     def us_per_image(self) -> float:

@@ -125,6 +125,7 @@ def version(site: Path) -> str:
     return fields["Version"]
 
 
+@pytest.mark.slow
 def test_doctor_of_the_wheel_names_its_own_distribution(install, tmp_path):
     python = install(dependencies=True)
     done = subprocess.run(
@@ -164,6 +165,7 @@ Plan(color=None)  # WRONG
 """
 
 
+@pytest.mark.slow
 def test_a_users_code_is_checked_against_the_annotations_of_the_wheel(install, tmp_path):
     """py.typed makes mypy read them; each line marked WRONG must be an error, and no other."""
     python = install(dependencies=False)
@@ -179,6 +181,7 @@ def test_a_users_code_is_checked_against_the_annotations_of_the_wheel(install, t
     assert found == expected, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_editable_install_imports_the_tree(source, tmp_path):
     """Without the environment's own .pth files, since an editable fastreg there has a finder of the same name."""
     pip("install", "-e", str(source), "--target", str(tmp_path / "site"))

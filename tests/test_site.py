@@ -75,6 +75,7 @@ def site(tmp_path_factory) -> Path:
     return tree / "build" / "site"
 
 
+@pytest.mark.slow
 def test_the_site_has_a_page_for_each_method_and_names_every_suite(site):
     for name in METHODS:
         text = (site / "methods" / f"{name}.html").read_text()
@@ -83,6 +84,7 @@ def test_the_site_has_a_page_for_each_method_and_names_every_suite(site):
     assert all(f"<code>{name}</code>" in suites for name in SUITES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "room", ["methods", "models", "pipelines", "kernels", "training", "evaluation", "metrics", "report"]
 )
@@ -99,6 +101,7 @@ def test_every_exported_name_is_documented(room, site):
             assert re.search(rf"<h2[^>]*><code>{name}</code>", text), name
 
 
+@pytest.mark.slow
 def test_the_site_loads_nothing_from_other_hosts(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) > 30

@@ -30,6 +30,7 @@ def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
         ("% of copy", lambda r: f"{100 * r.of_copy:.0f}" if r.limit_us and r.variant != COPY else ""),
         ("launches", lambda r: str(r.more.get("launches", ""))),
         ("data wait", lambda r: f"{100 * r.more['data_wait']:.1f} %" if "data_wait" in r.more else ""),
+        ("peak / output", lambda r: f"{r.more['peak_of_output']:.2f}" if "peak_of_output" in r.more else ""),
         ("time / fastreg's", ratio),
     ]
     cells = [[cell(row) for _, cell in columns] for row in rows]

@@ -17,6 +17,7 @@ from fastreg.benchmarks.cases import Case, timed
 from fastreg.benchmarks.first_calls import FIRST_CALLS, first_calls
 from fastreg.benchmarks.images import image_batch, image_source
 from fastreg.benchmarks.options import BenchmarkOptions
+from fastreg.benchmarks.peak_memory import PEAK_MEMORY, PLANS, peak_memory
 from fastreg.benchmarks.peers import normalization_stats
 from fastreg.benchmarks.peers.auto_augment import LAWS, auto_augment_peers
 from fastreg.benchmarks.peers.copy_kernel import copy, copy_bytes
@@ -77,6 +78,8 @@ def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]
     yield Case("fgsm_step", partial(_fgsm, options, batch, size))
     if not options.gpu:
         yield Case(FIRST_CALLS, partial(first_calls, quick=options.quick))
+        for plan in () if options.quick else PLANS:
+            yield Case(f"{PEAK_MEMORY} {plan}", partial(peak_memory, plan))
     for share, side in () if options.quick else GROWTH:
         grown = _grown(options, round(batch * share), round(size * side))
         yield Case(grown.name, partial(_augment, options, grown, round(batch * share), round(size * side), dtype, []))

@@ -27,6 +27,7 @@ from fastreg.benchmarks.suites import Benchmark
 from fastreg.benchmarks.suites.loaders import as_beton
 from fastreg.benchmarks.timing import Call, measure, over
 from fastreg.distributed import World
+from fastreg.environment import bf16_instructions
 from fastreg.errors import InputError
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD, Batch
 from fastreg.pipelines import make_loader, open_dataset
@@ -166,11 +167,11 @@ def _ready_cases(
             return
         yield from _pair(options, name, {variant: call}, (PLAIN, plain()), n)
 
+    def setting(name: str, **more: Any) -> Case:
+        return Case(f"step none, {name}", lambda: beside(f"step none, {name}", OURS, partial(method, "none", **more)))
+
     yield Case("step none", none)
-    compiled = Case(
-        "step none, compiled",
-        lambda: beside("step none, compiled", OURS, partial(method, "none", torchcompile="default")),
-    )
+    compiled = setting("compiled", torchcompile="default")
     if options.scope == "main" and options.gpu:
         yield compiled
     methods = MAIN if options.scope == "main" else METHODS[1:2] if options.quick and not options.gpu else METHODS[1:]
@@ -186,8 +187,10 @@ def _ready_cases(
         yield Case(
             f"{name}, {peer}", partial(beside, name, peer, partial(_peer, build, config, options, ready, classes))
         )
-    if options.gpu and not options.quick:
+    if not options.quick:
         yield compiled
+    if not options.quick and not options.gpu and bf16_instructions():
+        yield setting("bf16", precision="bf16")
 
 
 def _peer(

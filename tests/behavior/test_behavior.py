@@ -38,7 +38,7 @@ def old() -> dict[str, Any]:
     return json.loads(OLD.read_text())
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=["library", pytest.param("commands", marks=pytest.mark.slow)])
 def found(request, tmp_path_factory) -> tuple[dict[str, Any], tuple[str, ...]]:
     """(recording of this checkout, beginnings of its cases)"""
     out = tmp_path_factory.mktemp("behavior") / "found.json"

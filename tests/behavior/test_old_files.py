@@ -90,6 +90,7 @@ def continued(work: Path, before: list[dict[str, Any]]) -> None:
     assert state["optimizer"]["state"]
 
 
+@pytest.mark.slow
 def test_a_run_resumes_by_its_folder(work):
     before = rows(work / "runs" / "cifar100")
     assert 1 <= len([row for row in before if row["kind"] == "epoch"]) < EPOCHS
@@ -97,6 +98,7 @@ def test_a_run_resumes_by_its_folder(work):
     continued(work, before)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_by_its_flags(work):
     folder = work / "runs" / "cifar100"
     before, command = rows(folder), shlex.split(read(folder / "environment.json")["command"])
@@ -115,6 +117,7 @@ def test_a_scorecard_loads(name):
         assert card.complete(suite)
 
 
+@pytest.mark.slow
 def test_eval_continues_a_scorecard(work):
     """Conditions of the scorecard are not measured again: their rows keep duration and date."""
     path = work / "runs" / "cifar100" / "scorecard.json"
@@ -149,6 +152,7 @@ def test_eval_measures_a_checkpoint_as_before(work):
         assert new["nll"] == pytest.approx(old["nll"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_report_shows_scorecards_and_logs(work):
     cli("report", "runs/cifar100", "runs/imagenet", "--out", "report.html", cwd=work)
     html = (work / "report.html").read_text()
@@ -183,6 +187,7 @@ def test_a_corrupted_folder_is_evaluated(data):
     assert all(row["n"] == 12 and not row.get("differs") for row in results.values())
 
 
+@pytest.mark.slow
 def test_a_corrupted_folder_is_continued(data, tmp_path):
     """Conditions in corrupted.json are read back by their digests and kept; a further condition is added."""
     folder = Path(shutil.copytree(FILES / "corrupted-folders", tmp_path / "folders"))
@@ -200,6 +205,7 @@ def test_a_corrupted_folder_is_continued(data, tmp_path):
     assert parts.keys() == {"contrast/1", "contrast/2", "contrast/4"}
 
 
+@pytest.mark.slow
 def test_corrupted_arrays_are_made_again(data, tmp_path):
     """Lost arrays that corrupted.json lists are written again, with the listed digest."""
     folder = Path(shutil.copytree(FILES / "corrupted-arrays", tmp_path / "arrays"))

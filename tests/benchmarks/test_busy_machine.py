@@ -19,6 +19,7 @@ def test_limits():
     assert not Ratios(1.0, 2.21).good
 
 
+@pytest.mark.slow
 def test_sleeping_processes_do_not_disturb_each_other(tmp_path):
     ratios = measure(SLEEP, SLEEP, tmp_path, 1)
     assert ratios.two_copies < 1.9  # one after the other: 2

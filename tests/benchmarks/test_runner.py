@@ -146,6 +146,7 @@ def test_bad_input_is_one_sentence(what, options, message):
         run(what, **{"device": "cpu", **options})
 
 
+@pytest.mark.slow
 def test_the_command_names_the_flag_without_a_traceback():
     for words, message in (
         (("throughput", "--data-dir", "/nowhere"), "no imagenet data at /nowhere"),

@@ -167,6 +167,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 def test_full_disk_keeps_the_previous_checkpoint(data, run, tmp_path):
     kept = shutil.copytree(run, tmp_path / "small")
     before = (kept / "last.pt").read_bytes()
@@ -180,6 +181,7 @@ def test_full_disk_keeps_the_previous_checkpoint(data, run, tmp_path):
     assert not list(kept.glob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback():
     done = fastreg("train", "imagenet", "--data-dir", "nowhere", "--debug")
     assert done.returncode == 1

@@ -28,6 +28,7 @@ def assert_complete(child: subprocess.Popen, output: Path) -> None:
     assert [row["epoch"] for row in rows if row["kind"] == "epoch"] == [0, 1]
 
 
+@pytest.mark.slow
 def test_pipes_without_a_reader(images, tmp_path):
     child = subprocess.Popen(
         words(images, tmp_path), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -38,12 +39,14 @@ def test_pipes_without_a_reader(images, tmp_path):
     assert_complete(child, tmp_path)
 
 
+@pytest.mark.slow
 def test_streams_that_are_closed_at_the_start(images, tmp_path):
     line = subprocess.list2cmdline(words(images, tmp_path))
     child = subprocess.Popen(["sh", "-c", f"exec {line} <&- >&- 2>&-"], env=environment())
     assert_complete(child, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed(images, tmp_path):
     """The progress bar is printed to this terminal."""
     ours, theirs = os.openpty()
@@ -92,6 +95,7 @@ def test_lines_show_what_a_terminal_cannot(tmp_path):
     assert printable("日本 é\n") == "日本 é\n"
 
 
+@pytest.mark.slow
 def test_commands_print_no_escape_sequence_from_names(tmp_path):
     evil = "\x1b[2Jevil"
     for split in ("train", "val"):

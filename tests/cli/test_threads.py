@@ -49,6 +49,7 @@ def test_the_users_policy_stays():
     assert child(COMMAND.format(before="active"), OMP_WAIT_POLICY="active") == "active"
 
 
+@pytest.mark.slow
 def test_a_library_import_sets_nothing():
     assert child(LIBRARY) == "None None"
 

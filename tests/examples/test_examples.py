@@ -109,6 +109,7 @@ FAKES = {
 }
 
 
+@pytest.mark.slow
 def test_slurm_script(data, tmp_path):
     """The script between a scheduler's commands: two nodes of this machine, one process each."""
     script = EXAMPLES / "train.sbatch"
@@ -136,6 +137,7 @@ def test_slurm_script(data, tmp_path):
     assert done.stdout.count("epoch 1: loss") == 1  # only rank 0 prints
 
 
+@pytest.mark.slow
 def test_slurm_array(data, tmp_path):
     """Three tasks of an array at once, as processes of this machine, write what one command writes."""
     script, words = EXAMPLES / "corrupt.sbatch", ("--corruptions", "brightness,contrast", "--severity", "1,5")

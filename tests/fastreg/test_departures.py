@@ -19,6 +19,7 @@ def on_gpu(name, **more):
     return {**to_dict(config), "precision_used": "bf16", "loader_used": "dali", "device_used": "cuda"}
 
 
+@pytest.mark.slow
 def test_the_documents_have_every_row():
     text = (ROOT / "docs" / "departures.md").read_text()
     between = text.split("<!-- departures -->\n")[1].split("\n<!-- /departures -->")[0]

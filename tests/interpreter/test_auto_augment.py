@@ -24,7 +24,9 @@ def test_every_operation_and_magnitude(which, wide):
     assert torch.equal(auto_augment_triton(*arguments), auto_augment_reference(*arguments))
 
 
-@pytest.mark.parametrize("mode", [1, 2], ids=["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param(1, id="bilinear"), pytest.param(2, id="bicubic", marks=pytest.mark.slow)]
+)
 def test_interpolated(mode, wide):
     """Equal to the bit: the sines of 725.5 and 1e-3 degrees too are those of the C library here."""
     arguments = (*every(sample_images()[5], GEOMETRIC), mode, None, list(FILL))

@@ -53,6 +53,7 @@ def test_updates_agree(output):
     assert (change - triton_change).norm() / change.norm() < 0.02
 
 
+@pytest.mark.slow
 def test_evaluations_agree(output, data, tmp_path):
     cards = {}
     for name, env in ROUTES.items():

@@ -15,7 +15,8 @@ from tests.kernels.aot import Code, read
 
 VARIANTS = [variant for op in operations() for variant in op.aot]
 FIRST = list({variant.kernel: variant for variant in reversed(VARIANTS)}.values())
-CASES = [(90, v) for v in VARIANTS] + [(capability, v) for capability in (80, 100) for v in FIRST]
+CASES = [(90, v) for v in VARIANTS]
+CASES += [pytest.param(capability, v, marks=pytest.mark.slow) for capability in (80, 100) for v in FIRST]
 
 
 # the losses have a tolerance, and need the hardware's exponential

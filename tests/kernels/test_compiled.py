@@ -124,6 +124,7 @@ def test_two_processes_compile_at_once_and_a_third_loads(tmp_path):
     assert "compiling" not in log
 
 
+@pytest.mark.slow
 def test_an_install_that_cannot_be_written_uses_the_users_cache_or_none(tmp_path):
     code = (
         "import numba.core.caching as c\n"
@@ -140,6 +141,7 @@ def test_an_install_that_cannot_be_written_uses_the_users_cache_or_none(tmp_path
     assert "no folder to keep them can be written" in log
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_no_code_and_ends_nothing(tmp_path):
     code = (
         "import numba.core.caching as c\n"
@@ -151,6 +153,7 @@ def test_a_full_disk_keeps_no_code_and_ends_nothing(tmp_path):
     assert not list(tmp_path.rglob("*.nbi"))
 
 
+@pytest.mark.slow
 def test_code_of_other_sources_is_not_loaded(tmp_path):
     cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
     results_of(child(**cache))
@@ -266,32 +269,3 @@ def test_losses_of_any_number_of_rows(rows, monkeypatch):
             patch.setattr(dispatch, "numba_error", lambda: "missing")
             for a, b in zip(ours, results(), strict=True):
                 check_close(a, b, 1e-6)
-
-
-def test_augment_allocates_its_output_alone():
-    """Peak memory of a batch beyond its output; with a crop and partners also a quarter of it, as bytes."""
-    code = (
-        "import ctypes, torch\n"
-        "from fastreg.kernels import Plan, augment\n"
-        "torch.set_num_threads(1)\n"
-        "def memory(key):\n"
-        "    return next(int(l.split()[1]) << 10 for l in open('/proc/self/status') if l.startswith(key))\n"
-        "x = torch.zeros(64, 224, 224, 3, dtype=torch.uint8)\n"
-        "partner = torch.arange(64).flip(0)\n"
-        "crop = torch.tensor([[3.0, 3.0, 200.0, 200.0]]).repeat(64, 1)\n"
-        "mix = Plan(partner=partner, lam=torch.full((64,), 0.3))\n"
-        "for plan in (mix, Plan(crop=crop), mix._replace(crop=crop)):\n"
-        "    run = lambda n: augment(x[:n], Plan(*(f if f is None else f[:n] % n if f.dtype == torch.int64 else f[:n]"
-        " for f in plan)), mean=(0.5,) * 3, std=(0.5,) * 3, dtype=torch.float32)\n"
-        "    run(2)\n"
-        "    ctypes.CDLL('libc.so.6').malloc_trim(0)\n"
-        "    open('/proc/self/clear_refs', 'w').write('5')\n"
-        "    before = memory('VmRSS')\n"
-        "    out = run(64)\n"
-        "    print((memory('VmHWM') - before) / (4 * out.numel()))\n"
-        "    del out\n"
-    )
-    shares = [float(word) for word in results_of(child(code))[0]]
-    print(f"peak memory over the output's: {shares}")
-    for share, limit in zip(shares, (1.1, 1.1, 1.35), strict=True):
-        assert share < limit

@@ -255,6 +255,7 @@ def test_raw_and_jpeg_modes_are_ffcvs(mixed):
     assert (IMAGE_MODES["jpg"], IMAGE_MODES["raw"]) == (JPEG, RAW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "load",
     [

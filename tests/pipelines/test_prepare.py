@@ -52,6 +52,7 @@ def test_control_c_while_preparing_then_the_same_command_continues(data, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["val.beton", "whole"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_preparing_loses_nothing(data, tmp_path):
     path = tmp_path / "val.beton"
     limit = 20 << 20

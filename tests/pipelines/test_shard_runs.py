@@ -38,6 +38,7 @@ def losses(folder: Path) -> list[float]:
     return [row[key] for row in rows for key in ("loss", "train_loss", "val_loss") if key in row]
 
 
+@pytest.mark.slow
 def test_runs_on_shards_are_the_run_on_folders(storages, tmp_path, monkeypatch):
     kept = {}
     for storage in ("folder", "tar", "parquet"):

@@ -62,6 +62,7 @@ def test_corrupted_images(suite, size, gpu):
     assert check(gpu, suite, size, **COSTLY) == 5
 
 
+@pytest.mark.slow
 def test_scores_from_features(gpu):
     assert check(gpu, "ood-features", 32, fit_data=tiny_images(60, 32, seed=7), ood_scores="energy,odin,knn,react") == 3
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from fastreg.benchmarks.gpu_check import cache
 from fastreg.benchmarks.gpu_check.compile_all import compile_all
 from fastreg.benchmarks.gpu_check.pool import Pool
@@ -30,6 +32,7 @@ def run(folder, word: str) -> subprocess.CompletedProcess:
     return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_kernels_are_found_where_they_are_unpacked(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     assert run(here, "compile").stdout == "done\n"
@@ -58,6 +61,7 @@ def test_there_is_no_archive_over_the_limit_and_none_of_nothing(tmp_path, monkey
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_the_first_pass_compiles_each_specialization_once(tmp_path, monkeypatch):
     """Two workers record checks that share kernels, and divide their compilations."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))

@@ -121,6 +121,7 @@ def test_recorded_specializations_are_those_of_a_launch(monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_results_tracebacks_and_verdict(tmp_path):
     found = correctness.run_correctness(tmp_path, "cpu", time.monotonic() + 200, quick=True, processes=2, source=BROKEN)
     by_name = {result["name"]: result for result in found}
@@ -237,6 +238,7 @@ def test_a_crash_before_the_first_row_is_a_line_of_the_summary(tmp_path):
     assert notes == ["FAILED loss: loss: the process ended with exit code -9"]
 
 
+@pytest.mark.slow
 def test_a_rehearsal_of_speed_ends_with_a_verdict(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(speed, "suite_order", lambda: ["loss"])
     (tmp_path / "nvidia-h200.json").write_text(json.dumps(gpu_record()))  # of an earlier run

@@ -19,6 +19,7 @@ def test_every_method_is_checked_in_every_mode():
     assert {f"step {reg}, {mode}" for reg in METHODS for mode in MODES} <= CHECKS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["step cutmix+shakedrop, bf16", "step mixup, accumulation", "step ood_gan, average"])
 def test_a_step_agrees_with_its_reference(name):
     result = run_check(CHECKS[name], CPU, {})

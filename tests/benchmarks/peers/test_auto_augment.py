@@ -15,6 +15,7 @@ CPU = torch.device("cpu")
 SETS = [torch.randint(0, 256, (3, 24, 24, 3), dtype=torch.uint8) for _ in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("peer", auto_augment_peers(LAWS[0], CPU))
 def test_every_peer_changes_the_images_of_its_buffer_set(law, peer):

@@ -140,6 +140,7 @@ def test_a_compiled_model_sees_one_shape(monkeypatch):
     assert compiled.summary() == pytest.approx(plain.summary())
 
 
+@pytest.mark.slow
 def test_bf16_agrees_with_fp32():
     """Of 4000 predictions of a model that has learnt; the GPU check compares GPU and CPU alike."""
     net, images, labels = gpu_evaluation.trained()
@@ -155,6 +156,7 @@ def test_bf16_agrees_with_fp32():
     assert (guesses[0] != guesses[1]).double().mean() <= 0.001
 
 
+@pytest.mark.slow
 def test_the_gpu_checks_of_evaluation_hold_where_both_sides_are_the_cpu():
     for check in gpu_evaluation.evaluation_checks():
         result = run_check(check, torch.device("cpu"))

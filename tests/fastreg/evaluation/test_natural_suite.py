@@ -242,6 +242,7 @@ def test_data_info_prints_addresses(root):
     assert found["imagenetv2-top-images"] is None
 
 
+@pytest.mark.slow
 def test_the_command_line_measures_the_sets_without_imagenet(root, tmp_path):
     (tmp_path / "own.py").write_text(
         "from tests.fastreg.evaluation.tiny_classifier import tiny_net\n\n\n"

@@ -414,6 +414,7 @@ card = evaluate(tiny_net(), "ood-features", tiny_images(41, size=32), fit_data=t
 """
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_scores_of_one(tmp_path):
     small(tmp_path / "sets" / "mine", n=3)  # fewer images than two batches: one rank has none
     small(tmp_path / "held", n=3, seed=1)

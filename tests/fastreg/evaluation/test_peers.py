@@ -213,6 +213,7 @@ def test_a_timm_model_object_is_evaluated(imagenet):
     assert row.summary()["fgsm_error"] >= row.summary()["clean_error"]
 
 
+@pytest.mark.slow
 def test_robustbench_reads_the_arrays_and_finds_the_same_errors(tmp_path):
     load, accuracy = peer("robustbench.data").load_cifar100c, peer("robustbench.utils").clean_accuracy
     images, labels = (

@@ -236,6 +236,7 @@ def save_run(folder, source, model="resnet18"):
     return net
 
 
+@pytest.mark.slow
 def test_the_command_finds_the_newest_run_its_data_and_its_normalization(imagenet, tmp_path, messages):
     from fastreg.evaluation.from_checkpoint import run
 

@@ -92,6 +92,7 @@ def test_five_of_imagenets_classes_belong_to_their_outputs_without_imagenet_on_d
     assert any("the data has 5 of the model's 1,000; only their outputs compete" in note for note in card.notes())
 
 
+@pytest.mark.slow
 def test_fgsm_is_torchattacks(folders, net):
     pixels = prepared(folders)
     model = OnPixels(net).eval()

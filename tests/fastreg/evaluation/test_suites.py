@@ -127,6 +127,7 @@ def tree(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_one_more_suite_reaches_the_card_the_terminal_and_a_report(tree, tmp_path):
     from fastreg import files, runs
     from fastreg.models import create_model

@@ -208,6 +208,7 @@ def as_rows(plan: dict[str, np.ndarray]) -> list[list[tuple[str, float, int]]]:
 BILINEAR, BICUBIC = 1, 2  # one less than Pillow's numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

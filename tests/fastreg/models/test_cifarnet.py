@@ -98,6 +98,7 @@ def test_a_run_starts_from_its_own_images_and_keeps_them(data, tmp_path, monkeyp
         engines[0].begin(type("Folder", (), {"canvas": None}))
 
 
+@pytest.mark.slow
 def test_the_recipe_learns_on_the_sample_and_its_run_is_read_again(data, tmp_path, monkeypatch, messages):
     """A quarter of the pixels, and a batch size that gives several batches of the sample."""
     monkeypatch.setenv("FASTREG_DATA", str(data))

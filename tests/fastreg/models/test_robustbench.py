@@ -77,6 +77,7 @@ def test_weights_that_cannot_be_downloaded_are_one_sentence(zoo, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_architecture_alone_is_for_training(zoo):
     net = create_model("robustbench:Rice2020Overfitting", 10)
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)

@@ -39,6 +39,7 @@ def replaced(value, path, by):
     return copied
 
 
+@pytest.mark.slow
 def test_values_of_wrong_types_never_stop_a_report_of_other_runs(tmp_path, monkeypatch):
     """One value of a scorecard or a config after another becomes something else; seeds are kept."""
     monkeypatch.setattr("fastreg.report.html._sheet", lambda run: {})  # needs images
@@ -81,6 +82,7 @@ def test_bytes_of_any_kind_never_stop_a_report_or_a_resume(tmp_path, monkeypatch
     assert write_report([whole, broken], tmp_path / "r.html").is_file()
 
 
+@pytest.mark.slow
 def test_pipes_and_deep_values_in_a_run_folder_are_refused(tmp_path, monkeypatch):
     """A pipe would be read for ever; values at a depth that JSON allows may be too deep for what follows."""
     monkeypatch.setattr("fastreg.report.html._sheet", lambda run: {})

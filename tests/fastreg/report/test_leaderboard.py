@@ -207,6 +207,7 @@ def test_wrong_input(runs, tmp_path):
         write_leaderboard(runs, baseline=tmp_path / "absent.csv")
 
 
+@pytest.mark.slow
 def test_the_command_ranks_all_runs(runs, tmp_path):
     done = fastreg("leaderboard", "--runs", tmp_path, "--sort-by", "clean_error", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

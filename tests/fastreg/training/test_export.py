@@ -36,6 +36,7 @@ def logits(path, images: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("to", "normalize"), [("pt2", True), ("onnx", True), pytest.param("onnx", False, marks=pytest.mark.slow)]
 )
@@ -113,6 +114,7 @@ def test_a_missing_package_names_the_line_that_installs_it(to, package, run, mon
     assert not list(run.glob(f"*.{to}"))
 
 
+@pytest.mark.slow
 def test_the_command_exports_the_newest_run(run, quick, tmp_path, capsys):
     quick.setattr(
         "sys.argv", ["fastreg", "export", "--to", "pt2", "--runs", str(tmp_path), "--out", str(tmp_path / "m")]

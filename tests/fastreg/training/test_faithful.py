@@ -211,6 +211,7 @@ def test_a_run_trains_partial_batches_and_takes_the_last_of_tied_epochs(data, tm
         assert (last["step"], last["position"], last["best_epoch"]) == (6, 32, best)
 
 
+@pytest.mark.slow
 def test_a_run_with_partial_batches_resumes_at_any_step(data, tmp_path):
     root, patch = data
     own = {"batch_size": 6, "epochs": 2, "recovery_interval": 1, "drop_last": False, "reg": "cutmix"}

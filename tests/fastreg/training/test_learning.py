@@ -24,6 +24,7 @@ def data(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reg", methods.METHODS)
 def test_a_short_run_on_the_sample_learns(reg, data, tmp_path, monkeypatch):
     tiny.shrink(monkeypatch, data)
@@ -37,6 +38,7 @@ def test_a_short_run_on_the_sample_learns(reg, data, tmp_path, monkeypatch):
     assert row["val_top1_error"] < 75  # chance is 91.7; the runs end between 33 and 55
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_run_beats_the_same_run_from_scratch(data, tmp_path, monkeypatch):
     """A few steps on five classes of the sample, with and without the weights of a run on the other seven."""
     tiny.shrink(monkeypatch, data)

@@ -171,6 +171,7 @@ def test_a_profile_is_traced_once_and_lists_the_slowest_operations(data, tmp_pat
     assert any(f"trace of 1 steps: {folder / 'trace.json'}" in line for line in messages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wanted", "traced"), [(4, 4), (6, 5), (100, 5)])
 def test_a_profile_continues_over_epochs_and_reports_its_steps(wanted, traced, data, tmp_path, messages):
     """Eight steps in two epochs, three of which are the warm-up."""

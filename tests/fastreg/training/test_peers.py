@@ -62,6 +62,7 @@ def test_torchvisions_weights_give_torchvisions_logits_and_gradients(name, train
         torch.testing.assert_close(one, two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["timm", "torchvision"])
 def test_their_models_train_by_the_command_line_and_load_again(package, tmp_path, monkeypatch):
     peer("timm" if package == "timm" else "torchvision.models")

@@ -81,6 +81,7 @@ def test_the_logged_validation_of_two_processes_is_that_of_the_saved_model(two, 
     assert row["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_nodes_equal_two_processes_and_only_rank_0_prints(two, image_folders, tmp_path):
     """The README's line for two nodes, started twice on this one."""
     with socket.socket() as free:
@@ -120,6 +121,7 @@ def test_errors_of_all_processes_are_raised_before_they_start(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_ends_all_with_one_sentence_and_its_code(image_folders, tmp_path):
     """Only rank 0 locks the folder."""
     with files.lock(tmp_path / "run"):

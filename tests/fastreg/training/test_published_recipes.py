@@ -17,6 +17,7 @@ from tests.support import peer
 SLOW = ("fast/imagenet/a2", "fast/imagenet/a3")  # as a1, with other numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in PUBLISHED])
 def test_a_short_run_keeps_all_settings(name, image_folders, tmp_path):
     """Eight steps; the model, images and batch are small, and the rest is the recipe's."""

@@ -66,6 +66,7 @@ QUICK = tuple(f"paper/{name}" for name in ("imagenet/baseline", "cifar100/mixup"
 ROWS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PAPER]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_two_steps_at_full_depth(name, one_thread):
     config = small(name)
@@ -95,6 +96,7 @@ def test_table_of_recipes_is_up_to_date():
     assert recipe_table().count("| `paper/") == 34
 
 
+@pytest.mark.slow
 def test_command_prints_the_table():
     done = fastreg("recipes", "--markdown")
     assert done.returncode == 0, done.stderr
@@ -112,6 +114,7 @@ def test_listed_settings_are_those_of_a_run(name):
     assert ("milestones" in listed, "size_ramp" in listed) == (config.sched == "step", config.min_size is not None)
 
 
+@pytest.mark.slow
 def test_command_lists_the_settings():
     done = fastreg("recipes", "rn50-16")
     assert done.stdout.startswith("fast/imagenet/rn50-16\n  model resnet50  stem imagenet  blurpool True  reg none")
@@ -140,6 +143,7 @@ def test_the_tables_commands_train_and_evaluate_all_rows():
         commands.commands("figure1")
 
 
+@pytest.mark.slow
 def test_the_row_of_the_gan_trains_its_generator_first_and_finds_it():
     *_, gan, row, _ = commands.commands("table3", "out", ["--data-dir", "where", "--epochs", "2"])
     assert shlex.join(gan) == "train gan --output out --resume auto --data-dir where"

@@ -206,6 +206,7 @@ def test_a_recipe_beside_a_path_brings_its_settings_unless_it_is_the_runs():
     assert (config.model, config.epochs, config.batch_size, config.lr) == ("resnet18", 8, 32, 0.2)
 
 
+@pytest.mark.slow
 def test_auto_is_the_newest_run_of_the_name_with_these_settings(data, tmp_path, quick):
     def go(alpha: float, resume: str | None = "auto", allow: bool = False, **more) -> str:
         own = {"name": None, "recovery_interval": 9, "reg_args": {"alpha": alpha}, **more}

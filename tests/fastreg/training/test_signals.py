@@ -207,6 +207,7 @@ def test_the_command_that_continues_has_as_many_processes(size, local, command, 
     assert resuming.command_to_continue("imagenet", Path("my runs/a"), world) == command
 
 
+@pytest.mark.slow
 def test_two_processes_with_epochs_shorter_than_the_log_interval_stop_and_save(tmp_path):
     data = write_tiny_imagenet(tmp_path / "data")
     words = train_words(data, tmp_path, "two", "--epochs", "2000")

@@ -50,6 +50,7 @@ def test_run_folder_is_complete_and_learns(whole):
     assert last["train_loss"] < first["train_loss"]
 
 
+@pytest.mark.slow
 def test_four_plain_epochs_learn(image_folders, tmp_path):
     done = fastreg(*train_words(image_folders, tmp_path, "plain", "--reg", "none", "--epochs", "4"))
     assert done.returncode == 0, done.stderr
@@ -164,6 +165,7 @@ def test_ffcvs_schedules_grow_in_its_epochs(epochs):
         assert train_size(config, epoch) == 32 * int(np.round(side / 32)), epoch
 
 
+@pytest.mark.slow
 def test_resume_refuses_other_settings_and_other_data(whole, image_folders, tmp_path):
     def again(*more: str):
         return fastreg(*train_words(image_folders, whole.parent, "whole", "--resume", "auto", *more))

@@ -25,6 +25,7 @@ def config(tmp_path, reg: str, **more) -> Config:
     return tiny.settings(reg, tmp_path, tmp_path, **more)
 
 
+@pytest.mark.slow
 def test_compiled_steps_are_one_graph_that_no_later_step_compiles_anew(quick, tmp_path):
     """Requirements of a CUDA graph: no break, and neither rate, plan, branch numbers nor attack is a constant of it."""
     reg = "cutmix+shakedrop+adversarial"

@@ -100,5 +100,6 @@ def test_the_command_line_draws_it(tmp_path):
     assert len({value for value in row.tolist() if 60 < value < 188 and (row == value).sum() > 50}) == 5
 
 
+@pytest.mark.slow
 def test_evaluation_scores_it():
     assert run(EVALUATED).splitlines() == ["['dummy/2', 'dummy/5']", "True", "True"]
