@@ -121,9 +121,12 @@ class ShardCache:
         """Download the whole file to ``partial``, which keeps received bytes between tries."""
         scheme = shard.path.split("://")[0]
         remote = self._remote.setdefault(scheme, RemoteFiles(shard.path))
+        continued = False
 
         def attempt() -> None:
+            nonlocal continued
             done = partial.stat().st_size if partial.exists() else 0
+            continued = continued or done > 0
             if 0 <= shard.size < done:
                 partial.unlink()
                 done = 0
@@ -139,6 +142,10 @@ class ShardCache:
         log.debug("downloading %s", shard.path)
         partial.touch()
         retried(attempt, f"cannot download {shard.path}")
+        # the parts may be of two versions; other file systems than HTTP look at a file's version themselves
+        if continued and remote.is_http and shard.token and remote.describe(shard.path) != shard:
+            partial.unlink()
+            raise InputError(f"{shard.path} was replaced while it was downloaded: start again, with its new version.")
 
     def _append(self, partial: Path, block: bytes) -> int:
         try:

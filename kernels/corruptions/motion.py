@@ -90,6 +90,16 @@ def motion_reference(images: Tensor, weights: Tensor, dx: Tensor, dy: Tensor) ->
 
 
 @triton.jit
+def _sixteen_bits(levels_ptr, live):
+    return (tl.load(levels_ptr, mask=live, other=0).to(tl.int32) * 257).to(tl.float64)
+
+
+@triton.jit
+def _eight_bits(total):
+    return ((total + 0.5).to(tl.int32) // 257).to(tl.uint8)
+
+
+@triton.jit
 def motion_kernel(
     images_ptr,  # uint8 [B, n, n, C]
     out_ptr,
@@ -101,22 +111,31 @@ def motion_kernel(
     CHANNELS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    value, live, y, x, c, first = triton_block(n, CHANNELS, BLOCK)
-    total = tl.zeros([BLOCK], tl.float64)
+    # A thread has whole pixels: the positions of a tap, most of its instructions, are computed once for three values.
+    pixel, live, y, x, _c, first = triton_block(n, 1, BLOCK)
+    image, out = images_ptr + first * CHANNELS, out_ptr + first * CHANNELS + pixel * CHANNELS
+    red = tl.zeros([BLOCK], tl.float64)
+    green, blue = red, red
     ray = tl.program_id(1) * taps
     for i in range(taps):
         row = tl.minimum(tl.maximum(y + tl.load(dy_ptr + ray + i), 0), n - 1)
         column = tl.minimum(tl.maximum(x + tl.load(dx_ptr + ray + i), 0), n - 1)
-        level = tl.load(images_ptr + first + (row * n + column) * CHANNELS + c, mask=live, other=0)
-        total += (level.to(tl.int32) * 257).to(tl.float64) * tl.load(weights_ptr + i)
-    tl.store(out_ptr + first + value, ((total + 0.5).to(tl.int32) // 257).to(tl.uint8), mask=live)
+        read, weight = image + (row * n + column) * CHANNELS, tl.load(weights_ptr + i)
+        red += _sixteen_bits(read, live) * weight
+        if CHANNELS == 3:
+            green += _sixteen_bits(read + 1, live) * weight
+            blue += _sixteen_bits(read + 2, live) * weight
+    tl.store(out, _eight_bits(red), mask=live)
+    if CHANNELS == 3:
+        tl.store(out + 1, _eight_bits(green), mask=live)
+        tl.store(out + 2, _eight_bits(blue), mask=live)
 
 
 def motion_triton(images: Tensor, weights: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     """``motion_reference`` in one launch."""
     batch, n, _, channels = images.shape
     out = torch.empty_like(images)
-    motion_kernel[(triton.cdiv(n * n * channels, BLOCK), batch)](
+    motion_kernel[(triton.cdiv(n * n, BLOCK), batch)](
         images, out, weights, dx, dy, n, len(weights),
         CHANNELS=channels, BLOCK=BLOCK, enable_fp_fusion=False,
     )  # fmt: skip
@@ -139,7 +158,7 @@ OPS = (
     Op(
         "motion_taps", motion_triton, motion_reference, _example, touched,
         (
-            variant("motion_taps", motion_kernel, BLOCK, types=_OFFSETS, CHANNELS=3),
+            variant("motion_taps", motion_kernel, BLOCK, types=_OFFSETS, elements=3 * BLOCK, CHANNELS=3),
             variant("motion_taps, gray", motion_kernel, BLOCK, types=_OFFSETS, CHANNELS=1),
         ), compiled=_blur,
     ),

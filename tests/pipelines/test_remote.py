@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import threading
 import time
 from pathlib import Path
@@ -156,6 +157,31 @@ def test_a_server_that_keeps_failing_ends_in_one_sentence_soon(server, monkeypat
     assert "\n" not in str(caught.value)
     tries = downloads(server).count("train-0000.tar")
     assert tries == (1 if fault == 403 else retry.TRIES)
+
+
+def test_a_file_replaced_between_two_parts_of_its_download_is_refused(small, server, monkeypatch, tmp_path):
+    """Also one of the same size, and from a server that sends no ranges; the next start reads the new file."""
+    path, other = small / "tar" / "train-0000.tar", (small / "tar" / "train-0001.tar").read_bytes()
+    original, facts = path.read_bytes(), path.stat()
+    other = other[: len(original)].ljust(len(original), b"\0")
+
+    def replace(_: float) -> None:
+        path.write_bytes(other)
+        os.utime(path, (facts.st_atime, facts.st_mtime + 100))
+
+    monkeypatch.setattr(retry.time, "sleep", replace)
+    try:
+        for server.ranges in (True, False):
+            server.faults = {path.name: ["cut"]}
+            with pytest.raises(InputError, match=r"train-0000\.tar was replaced while it was downloaded: start again"):
+                open_dataset("folder", "train", f"{server.url}/tar/train-0000.tar")
+            assert not any("train" in copy.name for copy in cached(tmp_path))
+            path.write_bytes(original)
+            os.utime(path, (facts.st_atime, facts.st_mtime))
+    finally:
+        path.write_bytes(original)
+        os.utime(path, (facts.st_atime, facts.st_mtime))
+    assert len(open_dataset("folder", "train", f"{server.url}/tar/train-0000.tar")) == 8
 
 
 @pytest.mark.parametrize("storage", ["tar", "parquet", "beton"])
