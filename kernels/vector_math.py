@@ -42,17 +42,15 @@ def _from_bits(typing_context: Any, x: Any) -> Any:
 
 @compiled(fastmath=["contract"])
 def exp_to_one(x):
-    """exp(x) for x of at most 0; 0 where it is below 2**-126, and inf for inf."""
+    """exp(x) for x of at most 1; 0 where it is below 2**-126."""
     c1, c2, c3, c4, c5, c6, c7 = INVERSE_FACTORIALS[1:]
     inside = LOWEST if x < LOWEST else x
-    inside = np.float32(1) if inside > np.float32(1) else inside
     shifted = inside * LOG2_E + MAGIC
     n = shifted - MAGIC
     r = (inside - n * LN2_HIGH) - n * LN2_LOW
     p = ((((((c7 * r + c6) * r + c5) * r + c4) * r + c3) * r + c2) * r + c1) * r + np.float32(1)
     value = p * _from_bits(np.int32((_bits(shifted) - _bits(MAGIC) + np.int32(127)) << np.int32(23)))
-    value = np.float32(0) if x < LOWEST else value
-    return np.float32(np.inf) if x == np.float32(np.inf) else value
+    return np.float32(0) if x < LOWEST else value
 
 
 @compiled(fastmath=["contract"])

