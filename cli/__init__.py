@@ -131,14 +131,23 @@ def described(error: Exception, command: Any, arguments: list[str]) -> tuple[str
     if isinstance(error, InputError | RunError):
         return _named_by_flag(str(error), command, arguments), 2 if isinstance(error, InputError) else 1
     if isinstance(error, OSError):
-        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return f"{reason}.", 1
+        where = error.filename or ("standard output" if _output_fails(error) else "")
+        return f"{where}: {error.strerror}." if where else f"{error}.", 1
     if type(error).__name__ in ("Abort", "OutOfMemoryError"):
         return {"Abort": "stopped."}.get(type(error).__name__, f"out of GPU memory: lower -b. ({error})"), 1
     first = (str(error).splitlines() or ["no message"])[0]
     if isinstance(error, ValueError | TypeError):
         return first, 2
     return f"unexpected {type(error).__name__}: {first} (run again with --debug for the traceback).", 1
+
+
+def _output_fails(error: OSError) -> bool:
+    """Whether standard output cannot take an empty line, for the same reason."""
+    try:
+        print(flush=True)
+    except OSError as again:
+        return again.errno == error.errno
+    return False
 
 
 def _named_by_flag(message: str, command: Any, arguments: list[str]) -> str:

@@ -28,6 +28,13 @@ def assert_complete(child: subprocess.Popen, output: Path) -> None:
     assert [row["epoch"] for row in rows if row["kind"] == "epoch"] == [0, 1]
 
 
+@pytest.mark.parametrize("what", ["recipes", "--help"])
+def test_a_full_output_is_named(what):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command(what), env=environment(), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "fastreg: standard output: No space left on device.\n")
+
+
 @pytest.mark.slow
 def test_pipes_without_a_reader(images, tmp_path):
     child = subprocess.Popen(
