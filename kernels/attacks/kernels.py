@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from fastreg.kernels.dispatch import cdiv, tl, triton
-from fastreg.kernels.philox import OPERATIONS, signed, triton_operation, triton_uniform, triton_words
+from fastreg.kernels.philox import OPERATIONS, signed
+from fastreg.kernels.philox_triton import triton_operation, triton_uniform, triton_words
 
 STEP = 4096
 START = 1024

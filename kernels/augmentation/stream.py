@@ -15,7 +15,7 @@ group and the word on either side, and permutes bytes: four instructions for eig
 from __future__ import annotations
 
 from fastreg.kernels.dispatch import INTERPRETED, tl, triton
-from fastreg.kernels.philox import triton_normal, triton_operation, triton_words
+from fastreg.kernels.philox_triton import triton_normal, triton_operation, triton_words
 
 BLOCK = 1024
 

@@ -22,7 +22,8 @@ from fastreg.kernels.corruptions.cpu import routed
 from fastreg.kernels.corruptions.examples import levels, variant
 from fastreg.kernels.corruptions.pixels import Textures, on
 from fastreg.kernels.dispatch import tl, triton
-from fastreg.kernels.philox import OPERATIONS, signed, triton_normal, triton_poisson, triton_uniform, triton_words
+from fastreg.kernels.philox import OPERATIONS, signed
+from fastreg.kernels.philox_triton import triton_normal, triton_poisson, triton_uniform, triton_words
 from fastreg.kernels.registry import Op
 
 BLOCK = 256

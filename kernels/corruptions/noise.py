@@ -27,7 +27,8 @@ from fastreg.kernels.corruptions.fields import Key, field_reference, photon_tabl
 from fastreg.kernels.corruptions.pixels import on, quantize, triton_level, triton_unit, unit
 from fastreg.kernels.corruptions.table import Corruption
 from fastreg.kernels.dispatch import tl, triton
-from fastreg.kernels.philox import OPERATIONS, signed, triton_normal, triton_poisson, triton_words
+from fastreg.kernels.philox import OPERATIONS, signed
+from fastreg.kernels.philox_triton import triton_normal, triton_poisson, triton_words
 from fastreg.kernels.registry import Op
 
 BLOCK = 256

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastreg.kernels import philox
+from fastreg.kernels import philox, philox_triton
 from fastreg.kernels.dispatch import tl, triton
 
 N = 1 << 14
@@ -15,14 +15,14 @@ N = 1 << 14
 @triton.jit
 def _draw(out, uniforms, normals, counts, table, seed, sample, step, WIDTH: tl.constexpr, N: tl.constexpr):
     e = tl.arange(0, N)
-    w = philox.triton_words(seed, e, sample, step, 6)
+    w = philox_triton.triton_words(seed, e, sample, step, 6)
     for k in tl.static_range(4):
         tl.store(out + e * 4 + k, w[k].to(tl.int32, bitcast=True))
-    tl.store(uniforms + e, philox.triton_uniform(w[0]))
-    first, second = philox.triton_normal(w[0], w[1])
+    tl.store(uniforms + e, philox_triton.triton_uniform(w[0]))
+    first, second = philox_triton.triton_normal(w[0], w[1])
     tl.store(normals + e * 2, first)
     tl.store(normals + e * 2 + 1, second)
-    tl.store(counts + e, philox.triton_poisson(w[2], e % 256, table, WIDTH))
+    tl.store(counts + e, philox_triton.triton_poisson(w[2], e % 256, table, WIDTH))
 
 
 @pytest.mark.parametrize("seed", [0, 1, -7, 2**63 + 5])
