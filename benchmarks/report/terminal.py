@@ -18,7 +18,7 @@ def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     def ratio(row: Row) -> str:
         if row.variant in (OURS, COPY) or row.name not in ours:
             return ""
-        return f"{row.us_per_image / ours[row.name].us_per_image:.2f}" if compared else ""
+        return f"{ratio_of(row, ours[row.name]):.2f}" if compared else ""
 
     columns: list[tuple[str, Callable[[Row], str]]] = [
         ("operation", lambda r: r.name),
@@ -36,6 +36,13 @@ def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     cells = [[cell(row) for _, cell in columns] for row in rows]
     filled = [j for j in range(len(columns)) if any(line[j] for line in cells)]
     return [columns[j][0] for j in filled], [[line[j] for j in filled] for line in cells]
+
+
+def ratio_of(row: Row, base: Row) -> float:
+    """Time per image over that of ``base``; if both took turns with one other case, by their ratios to it."""
+    if row.more.get("beside", "") == base.more.get("beside", 0):
+        return row.us / row.more["beside_us"] / (base.us / base.more["beside_us"])
+    return row.us_per_image / base.us_per_image
 
 
 def comparable(rows: list[Row]) -> bool:

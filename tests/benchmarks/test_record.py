@@ -90,6 +90,14 @@ def test_ratios_are_per_image_and_empty_columns_are_left_out():
     assert "launches" not in header
 
 
+def test_ratios_of_rows_from_other_rounds_are_those_to_the_case_beside_them():
+    """The machine was slower by half in the rounds of a."""
+    beside = {"beside": "plain / fastreg", "beside_us": 100.0}
+    rows = [row("x", 110.0, 8, **beside), row("x", 180.0, 8, variant="a", **beside | {"beside_us": 150.0})]
+    rows.append(row("x", 99.0, 8, variant="b", **beside | {"beside": "other / fastreg"}))
+    assert [line[-1] for line in table(rows)[1]] == ["", "1.09", "0.90"]
+
+
 def test_the_shown_table_names_absent_variants():
     found = gpu_record()
     absent = [record.Absent("loss x", "Liger", "liger_kernel is not installed")]
