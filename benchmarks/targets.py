@@ -191,7 +191,7 @@ TARGETS = (
             ("binary loss", 0.10),
             ("float target loss", 0.20),
         )
-    ),  # a quarter of its time is the fixed cost
+    ),  # the last one has the fewest instructions, so the fixed cost is most of the difference
     Target("kernels", "auto_augment *", "ratio", 1.0, "torchvision on PIL", device=CPU, tolerance=0.10),
     *(Target("corruptions", "corrupt *", "ratio", 1.05, peer, device=CPU, tolerance=0) for peer in CORRUPTION_PEERS),
     Target("corruptions", "corrupt contrast ?", "ratio", 1.05, "torch eager", device=CPU, tolerance=0),
