@@ -47,16 +47,16 @@ def cases(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Case]
     dtype = torch.bfloat16 if options.gpu else torch.float32
     settings |= {"dtype": str(dtype).removeprefix("torch."), "label_smoothing": EPS, "pass": "forward and backward"}
     sizes = (MAIN if options.scope == "main" else CASES) if options.gpu else ON_CPU
-    if not options.gpu:
-        settings["notes"] = [fixed_cost(options)]
     for kind, rows, classes, reduction in sizes:
         batch = options.batch_size or rows
         name = f"{kind} {batch} x {classes} {reduction}"
         yield Case(name, partial(_rows, options, kind, name, batch, classes, reduction, dtype))
+    if not options.gpu:
+        yield Case("fixed cost", partial(_fixed_cost, options, settings))
 
 
-def fixed_cost(options: BenchmarkOptions) -> str:
-    """A note: the part of a call that is no arithmetic. A small batch takes little more."""
+def _fixed_cost(options: BenchmarkOptions, settings: dict[str, Any]) -> Iterator[Row]:
+    """A note, and no row: the part of a call that is no arithmetic. A small batch takes little more."""
     labels = torch.zeros(2, dtype=torch.int64)
     targets = Targets(labels, labels, torch.ones(2))
 
@@ -65,10 +65,11 @@ def fixed_cost(options: BenchmarkOptions) -> str:
         return torch.autograd.grad(mixed_cross_entropy(z, targets, EPS), z)
 
     us = measure({OURS: call}, options.device, sets=1, seconds=options.seconds(1.0))[OURS].us
-    return (
+    settings["notes"] = [
         f"fixed cost: {us:.0f} us of each call of fastreg, forward and backward, are checks of labels and shares and "
         "the Python part of autograd; torch.compile has neither"
-    )
+    ]
+    yield from ()
 
 
 def _rows(
