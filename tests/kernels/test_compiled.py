@@ -235,9 +235,10 @@ def test_half_precision_is_rounded_as_by_torch():
 def test_strided_arguments(monkeypatch):
     images, grad = step(8)
     images, grad = images.permute(0, 2, 3, 1), torch.cat((grad, grad), 3)[..., ::2].permute(0, 2, 3, 1)
-    logits = torch.randn(6, 20, dtype=torch.float64)[:, ::2]
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 20, dtype=torch.float64, generator=generator)[:, ::2]
     labels = torch.arange(12)[::2] % 10
-    weights = torch.rand(20)[::2]
+    weights = torch.rand(20, generator=generator)[::2]
 
     def results():
         z = logits.detach().requires_grad_()
@@ -248,14 +249,14 @@ def test_strided_arguments(monkeypatch):
 
     ours = results()
     monkeypatch.setattr(dispatch, "numba_error", lambda: "missing")
-    for a, b, share in zip(ours, results(), (0, 1e-6, 1e-6), strict=True):
+    for a, b, share in zip(ours, results(), (0, 2e-6, 2e-6), strict=True):
         check_close(a, b, share)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 131])
 def test_losses_of_any_number_of_rows(rows, monkeypatch):
-    z = torch.randn(rows, 1000)
-    q = torch.rand(rows, 1000)
+    generator = torch.Generator().manual_seed(rows)
+    z, q = torch.randn(rows, 1000, generator=generator), torch.rand(rows, 1000, generator=generator)
     for reduction in ("none", "sum", "mean"):
 
         def results(reduction=reduction):
@@ -268,4 +269,4 @@ def test_losses_of_any_number_of_rows(rows, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(dispatch, "numba_error", lambda: "missing")
             for a, b in zip(ours, results(), strict=True):
-                check_close(a, b, 1e-6)
+                check_close(a, b, 2e-6)  # log-sum-exp near 8 is rounded to 5e-7, both times
