@@ -44,6 +44,13 @@ def first_calls(quick: bool) -> Iterator[Row | Absent]:
 
 
 def _microseconds(folder: str) -> float:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": folder, "PYTHONPATH": os.pathsep.join(sys.path)}
-    run = subprocess.run([sys.executable, "-c", _CODE], env=environment, capture_output=True, text=True, check=True)
-    return 1e6 * float(run.stdout)
+    (seconds,) = numbers_of_process(_CODE, NUMBA_CACHE_DIR=folder)
+    return 1e6 * seconds
+
+
+def numbers_of_process(code: str, *words: str, **variables: str) -> list[float]:
+    """The numbers that a Python process prints, started with words and environment variables."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **variables}
+    command = [sys.executable, "-c", code, *words]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return [float(word) for word in run.stdout.split()]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
-from fastreg.benchmarks.record import OURS, Absent, Row
+from fastreg.benchmarks.first_calls import numbers_of_process
+from fastreg.benchmarks.record import OURS, REFERENCE, Absent, Row
 from fastreg.benchmarks.timing import summary
 from fastreg.kernels.dispatch import numba_error
 
 PEAK_MEMORY = "peak memory, augment"
-SHARE = "peak_of_output"  # in Row.more: memory that a call adds at most, its output included, over its output's
 IMAGES = 64
 PLANS = ("mixup", "crop", "crop mixup")
-REFERENCE = "reference"
 
 # Prints microseconds and the peak's share of a call, after a small one has loaded what a call needs.
-_CODE = f"""
+CODE = f"""
 import ctypes, sys, time
 if sys.argv[1] == {REFERENCE!r}:
     sys.modules["numba"] = None
@@ -58,14 +55,5 @@ def peak_memory(plan: str) -> Iterator[Row | Absent]:
     if error := numba_error():
         yield Absent(name, OURS, error)
     for variant in (REFERENCE,) if error else (OURS, REFERENCE):
-        us, share = measured(plan, variant)
-        yield Row.of(name, variant, summary([us]), images=IMAGES, more={SHARE: round(share, 3)})
-
-
-def measured(plan: str, variant: str) -> tuple[float, float]:
-    """Microseconds of one call, and its peak memory over that of its output."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [sys.executable, "-c", _CODE, variant, plan]
-    run = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-    us, share = map(float, run.stdout.split())
-    return us, share
+        us, share = numbers_of_process(CODE, variant, plan)
+        yield Row.of(name, variant, summary([us]), images=IMAGES, more={"peak_of_output": round(share, 3)})

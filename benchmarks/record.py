@@ -15,6 +15,7 @@ from fastreg.errors import InputError
 
 FORMAT = "fastreg-bench-1"
 OURS, COPY = "fastreg", "copy"  # variants that are no peers
+REFERENCE = "reference"  # an operation in plain PyTorch, which a CPU without numba runs
 FAILED = "it fails:"  # start of the reason of a variant that is installed but raises
 
 

@@ -16,7 +16,7 @@ from fastreg.kernels import CORRUPTIONS
 
 Rows = dict[tuple[str, str, str], Row]  # by (suite, operation, variant)
 CUDA, CPU, H100, H200 = "any CUDA GPU", "any CPU", "H100", "H200"
-CORRUPTION_PEERS = ("imagecorruptions", "kornia")
+CORRUPTION_PEERS = ("imagecorruptions", "kornia", "torch eager")
 LOADER_PEERS = ("bare DALI", "DataLoader + OpenCV", "DataLoader + torchvision", "SPDL", "SPDL + simplejpeg")
 COPY_RATE = {H100: 3.0e12, H200: 4.3e12}  # bytes per second of a copy that reads and writes; datasheets: 3.35 and 4.8
 
@@ -102,6 +102,21 @@ def _on_each_card(suite: str, name: str, measure: str, limit: float) -> tuple[Ta
     return tuple(Target(suite, name, measure, limit, device=card) for card in (H100, H200))
 
 
+class Explained(NamedTuple):
+    """A target that some machines miss, by a figure of at most ``most``, and the reason."""
+
+    suite: str
+    name: str  # as the target's
+    against: str
+    most: float
+    reason: str
+
+    def covers(self, target: Target, name: str, value: float) -> bool:
+        """Whether the reason is that of a missed target."""
+        here = (self.suite, self.against) == (target.suite, target.against) and fnmatchcase(name, self.name)
+        return here and value <= self.most
+
+
 PLAIN = f"step none / {OURS}"
 FEW_LAUNCHES = (
     "gaussian_noise", "impulse_noise", "frost", "brightness", "contrast", "pixelate", "jpeg_compression",
@@ -182,36 +197,36 @@ TARGETS = (
     Target("kernels", "augment crop*", "ratio", 1 / 5, "reference", device=CPU, tolerance=0.10),
     Target("kernels", "fgsm_step", "ratio", 1.05, "torch.compile", device=CPU, tolerance=0.10),
     Target("loss", "*", "ratio", 1.05, "torch eager", device=CPU, tolerance=0.10),
-    # fewer logits take less time than a call's fixed cost, which the notes of the record have
-    *(
-        Target("loss", f"{name} 256 x 1000 mean", "ratio", 1.05, "torch.compile", device=CPU, tolerance=tolerance)
-        for name, tolerance in (
-            ("loss", 0.10),
-            ("weighted loss", 0.10),
-            ("binary loss", 0.10),
-            ("float target loss", 0.20),
-        )
-    ),  # the last one has the fewest instructions, so the fixed cost is most of the difference
+    Target("loss", "*", "ratio", 1.05, "torch.compile", device=CPU, tolerance=0.10),
     Target("kernels", "auto_augment *", "ratio", 1.0, "torchvision on PIL", device=CPU, tolerance=0.10),
     *(Target("corruptions", "corrupt *", "ratio", 1.05, peer, device=CPU, tolerance=0) for peer in CORRUPTION_PEERS),
-    Target("corruptions", "corrupt contrast ?", "ratio", 1.05, "torch eager", device=CPU, tolerance=0),
-    # one sequential generator; fastreg computes ten rounds of Philox for four values, keyed by the sample
-    Target("corruptions", "corrupt gaussian_noise ?", "ratio", 1.05, "torch eager", device=CPU, tolerance=0.10),
     Target("eval", "evaluate *", "ratio", 1.05, "torchattacks", device=CPU, tolerance=0),
     Target("eval", "read imagenet-c", "ratio", 1.05, "RobustBench loop", device=CPU, tolerance=0),
     Target("eval", "metric *", "ratio", 1.05, "torchmetrics", device=CPU, tolerance=0),
     # loaders, files of 500 x 375; on any CPU
     Target("loaders", "load folder", "ratio", 1 / 1.5, "DataLoader + Pillow", device=CPU),
-    *(
-        Target("loaders", name, "ratio", 1.05, peer, device=CPU, tolerance=0)
-        for name in ("load folder", "load folder at *", "load folder, 2000 x 1500")
-        for peer in LOADER_PEERS
-    ),
-    # Pillow's PNG decoder takes 1.09 times OpenCV's time; it stays, as it refuses damaged files
-    Target("loaders", "load folder, PNG", "ratio", 1.05 * 1.09, "DataLoader + OpenCV", device=CPU, tolerance=0),
-    Target("loaders", "load dali", "ratio", 1.03, "bare DALI", device=CPU, tolerance=0.10),
+    *(Target("loaders", "load folder*", "ratio", 1.05, peer, device=CPU, tolerance=0) for peer in LOADER_PEERS),
+    Target("loaders", "load dali", "ratio", 1.03, "bare DALI", device=CPU),
     Target("loaders", "load ffcv JPEG", "ratio", 1.03, "bare FFCV", device=CPU),
     Target("loaders", "load ffcv raw images", "ratio", 1 / 5, "bare FFCV", device=CPU),
-    # bound by the copy of the bytes, 0.2 MB per image
-    Target("loaders", "load ffcv canvases of 256", "ratio", 1 / 3, "bare FFCV", device=CPU),
+    Target("loaders", "load ffcv canvases of 256", "ratio", 1 / 5, "bare FFCV", device=CPU),
 )
+
+_CALL = "checks of labels and the Python part of autograd, a call's fixed cost, which a note below the table has"
+EXPLAINED = (
+    Explained("loss", "loss 256 x 100 mean", "torch.compile", 1.7, _CALL),
+    Explained("loss", "float target loss 256 x 1000 mean", "torch.compile", 1.3, _CALL),
+    Explained(
+        "corruptions", "corrupt gaussian_noise ?", "torch eager", 1.2,
+        "torch draws from one sequential generator; fastreg computes ten rounds of Philox for four values, by sample",
+    ),
+    Explained(
+        "loaders", "load folder, PNG", "DataLoader + OpenCV", 1.15,
+        "Pillow's decoder takes 1.09 times OpenCV's time on one thread; it refuses damaged files",
+    ),
+    Explained(
+        "loaders", "load dali", "bare DALI", 1.10,
+        "fastreg reads files and headers for its own crops; a note below the table has the time",
+    ),
+    Explained("loaders", "load ffcv canvases of 256", "bare FFCV", 0.30, "bound by the copy of 0.2 MB per image"),
+)  # fmt: skip

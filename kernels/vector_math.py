@@ -21,7 +21,7 @@ LN2_HIGH = np.float32(0.693359375)  # 9 bits: its products with whole numbers up
 LN2_LOW = np.float32(math.log(2) - 0.693359375)
 LOWEST = np.float32(-126 * math.log(2))  # below, a result would be a denormal number
 INVERSE_FACTORIALS = tuple(np.float32(1 / math.factorial(k)) for k in range(8))
-ODD = tuple(np.float32(1 / (2 * k + 1)) for k in range(8))
+INVERSE_ODDS = tuple(np.float32(1 / (2 * k + 1)) for k in range(8))
 
 
 @intrinsic
@@ -54,9 +54,9 @@ def exp_to_one(x):
 
 
 @compiled(fastmath=["contract"])
-def log1p_of_share(e):
+def log1p_to_one(e):
     """log(1 + e) for e in [0, 1], by log((1 + s) / (1 - s)) = 2 (s + s**3 / 3 + ...) with s = e / (2 + e)."""
-    c0, c1, c2, c3, c4, c5, c6, c7 = ODD
+    c0, c1, c2, c3, c4, c5, c6, c7 = INVERSE_ODDS
     s = e / (np.float32(2) + e)
     q = s * s
     p = ((((((c7 * q + c6) * q + c5) * q + c4) * q + c3) * q + c2) * q + c1) * q + c0

@@ -16,6 +16,7 @@ from typing import Any
 
 from fastreg import files
 from fastreg.benchmarks import RESULTS, record
+from fastreg.benchmarks.compare import compare
 from fastreg.benchmarks.record import OURS, Row
 from fastreg.benchmarks.report.terminal import NO_COMPARISON, comparable, duration, remarks, table
 from fastreg.benchmarks.suites import benchmarks
@@ -106,6 +107,17 @@ def targets_block(found: list[Record]) -> str:
     return markdown(header, cells) + empty
 
 
+def explained_block(found: list[Record]) -> str:
+    """The targets that a record misses for a stated reason."""
+    cells = [
+        [one["machine"]["name"], missed.text, missed.reason]
+        for one in found
+        for missed in compare(one)
+        if missed.reason
+    ]
+    return markdown(["machine", "missed target", "reason"], cells) if cells else "None."
+
+
 def measured(target: Target, rows: Rows) -> str:
     """The worst figure of the rows that a target matches; empty where there is none."""
     values = [value for _, value in target.values(rows)]
@@ -127,7 +139,7 @@ def blocks(found: list[Record]) -> dict[str, str]:
     from fastreg.benchmarks.report.scaling import growth_block, scaling_block
 
     made = {suite: suite_block(suite, found) for suite in benchmarks()}
-    made |= {"suites": suites_block(), "targets": targets_block(found)}
+    made |= {"suites": suites_block(), "targets": targets_block(found), "explained": explained_block(found)}
     return made | {"scaling": scaling_block(found), "growth": growth_block(found)}
 
 

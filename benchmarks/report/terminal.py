@@ -40,7 +40,7 @@ def table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
 
 def ratio_of(row: Row, base: Row) -> float:
     """Time per image over that of ``base``; if both took turns with one other case, by their ratios to it."""
-    if row.more.get("beside", "") == base.more.get("beside", 0):
+    if "beside" in row.more and row.more["beside"] == base.more.get("beside"):
         return row.us / row.more["beside_us"] / (base.us / base.more["beside_us"])
     return row.us_per_image / base.us_per_image
 

@@ -30,7 +30,7 @@ from fastreg.benchmarks.peers.kernels import (
     plain_augment,
     plain_fgsm,
 )
-from fastreg.benchmarks.record import COPY, OURS, Absent, Row
+from fastreg.benchmarks.record import COPY, OURS, REFERENCE, Absent, Row
 from fastreg.benchmarks.suites import Benchmark
 from fastreg.benchmarks.suites.corruptions import one_thread
 from fastreg.benchmarks.timing import Call, buffer_sets, over
@@ -48,7 +48,6 @@ BENCHMARK = Benchmark(
 
 # growth of the cost: factors of the suite's own batch and side (160 and 288 px for 224)
 GROWTH = ((0.25, 1), (4, 1), (1, 5 / 7), (1, 9 / 7))
-REFERENCE = "reference"
 CANVAS = 256 / 224  # side of the stored images that crop-and-resize cases read, over the output's
 
 

@@ -1,4 +1,4 @@
-"""Binary cross-entropy on the compiled CPU route, within 1e-6 of the reference.
+"""Binary cross-entropy on the compiled CPU route, within 1e-6 of float64.
 
 One pass forward, one backward. Bytes per logit in float32: 4 forward, 8 backward, 4 more each for float targets.
 """
@@ -15,7 +15,7 @@ from fastreg.kernels.compiled import as_array, compiled, run
 from fastreg.kernels.cross_entropy.binary_reference import BinaryTargets, Shape
 from fastreg.kernels.cross_entropy.cpu import FLOATS, INTEGERS, array_or, flat, pair_weights
 from fastreg.kernels.cross_entropy.reference import IGNORE, MEAN, NONE
-from fastreg.kernels.vector_math import exp_to_one, log1p_of_share
+from fastreg.kernels.vector_math import exp_to_one, log1p_to_one
 
 PASS = 2.0  # nanoseconds per logit of one pass on one thread, roughly
 
@@ -83,7 +83,7 @@ def _targets(t, i, C, a, b, lam, dense, smoothing, threshold, limit):
     return w
 
 
-@compiled(fastmath=["reassoc", "contract"])
+@compiled(fastmath=["reassoc"])
 def _losses(first, last, terms, rows, total, z, C, a, b, lam, dense, v, smoothing, threshold, limit):
     t = np.empty(C, np.float32)
     for i in range(first, last):
@@ -93,7 +93,7 @@ def _losses(first, last, terms, rows, total, z, C, a, b, lam, dense, v, smoothin
             x = z[start + k]
             rest = np.float32(1) - t[k] if x > 0 else t[k]
             product = rest * abs(x)
-            value = log1p_of_share(exp_to_one(-abs(x))) + (product if rest != 0 else np.float32(0))
+            value = log1p_to_one(exp_to_one(-abs(x))) + (product if rest != 0 else np.float32(0))
             value = value * v[k] if len(v) else value
             row += value
             if len(terms):
@@ -101,7 +101,7 @@ def _losses(first, last, terms, rows, total, z, C, a, b, lam, dense, v, smoothin
         rows[i], total[i] = row * w if w != 0 else np.float32(0), w
 
 
-@compiled(fastmath=["contract"])
+@compiled
 def _gradients(first, last, dz, z, C, a, b, lam, dense, v, smoothing, threshold, limit, g):
     t, each = np.empty(C, np.float32), len(g) == len(dz)
     for i in range(first, last):

@@ -1,4 +1,4 @@
-"""Cross-entropy with class weights or float targets on the compiled CPU route, within 1.5e-6 of the reference.
+"""Cross-entropy with class weights or float targets on the compiled CPU route, within 1e-6 of float64.
 
 Each row is read once for its maximum and once, from cache, for all sums; backward is one pass. Bytes per logit in
 float32: 8 forward, 8 backward, 4 more each for float targets.
@@ -33,17 +33,8 @@ def forward_cpu(logits: Tensor, targets: WeightedTargets, reduction: int) -> tup
     B, C = logits.shape
     z = logits.float()
     results, rows = z.new_empty(2, B), z.new_empty(2, B)
-    run(
-        _losses,
-        B,
-        as_array(results),
-        as_array(rows),
-        flat(z),
-        as_array(z.amax(1)),
-        C,
-        *_arrays(targets),
-        cost=B * C * PASS,
-    )
+    arrays = (as_array(results), as_array(rows), flat(z), as_array(z.amax(1)))
+    run(_losses, B, *arrays, C, *_arrays(targets), cost=B * C * PASS)
     loss, divisor = results
     if reduction == NONE:
         return loss, rows, z.new_empty(0)
@@ -72,7 +63,7 @@ def _label_weights(i, C, a, b, lam, v, e):
     return one, two, keep * share_a, keep * share_b, wa + wb, poison, share_a + share_b
 
 
-@compiled(fastmath=["reassoc", "contract"])
+@compiled(fastmath=["reassoc"])
 def _losses(first, last, results, rows, z, top, C, a, b, lam, dense, v, eps, smoothing):
     for i in range(first, last):
         e, start = eps[i] if len(eps) else smoothing, np.uint64(i * C)
@@ -109,7 +100,7 @@ def _losses(first, last, results, rows, z, top, C, a, b, lam, dense, v, eps, smo
         results[1, i] = divisor
 
 
-@compiled(fastmath=["contract"])
+@compiled
 def _gradients(first, last, dz, z, rows, C, a, b, lam, dense, v, eps, smoothing, g):
     for i in range(first, last):
         e, start = eps[i] if len(eps) else smoothing, np.uint64(i * C)

@@ -6,13 +6,14 @@ import copy
 import json
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 
 import pytest
 
 from fastreg.benchmarks import RESULTS, compare, record
 from fastreg.benchmarks.record import OURS
-from fastreg.benchmarks.targets import CPU, CUDA, H100, H200, TARGETS, Target
-from tests.benchmarks.report.made_up_record import gpu_record
+from fastreg.benchmarks.targets import CPU, CUDA, EXPLAINED, H100, H200, TARGETS, Target
+from tests.benchmarks.report.made_up_record import gpu_record, row
 from tests.support import ROOT, environment
 
 
@@ -98,6 +99,31 @@ def test_ratios_and_launches_hold_on_any_gpu_and_absolute_figures_on_one_card():
     assert absolute
     assert {t.device for t in absolute} == {H100, H200}
     assert {t.device for t in TARGETS if t not in absolute} == {CUDA, CPU}
+
+
+def test_a_missed_target_with_a_reason_is_named_and_does_not_fail():
+    found = gpu_record()
+    found["machine"] = {**found["machine"], "device": "cpu"}
+    for us, failed in ((105.0, False), (130.0, False), (180.0, True)):  # 1.05 is asked, the reason goes to 1.7
+        rows = [row("loss 256 x 100 mean", us, 256), row("loss 256 x 100 mean", 100.0, 256, variant="torch.compile")]
+        found["suites"] = {"loss": record.suite("2026-01-01T00:00:00Z", 1.0, True, {}, rows, [])}
+        compared = compare.compare(found)
+        assert [c.failed for c in compared] == [failed]
+        assert bool(compared[0].reason) == (us == 130.0)
+        assert compare.exit_code(compared) == failed
+    assert compare.summary(compare.compare(found))[-1] == "0 of 1 comparisons hold"
+    rows[0] = row("loss 256 x 100 mean", 130.0, 256)
+    found["suites"] = {"loss": record.suite("2026-01-01T00:00:00Z", 1.0, True, {}, rows, [])}
+    lines = compare.summary(compare.compare(found))
+    assert lines[0].startswith("missed loss: loss 256 x 100 mean: time at most 1.05 x torch.compile")
+    assert lines[0].endswith(EXPLAINED[0].reason)
+    assert lines[1] == "0 of 1 comparisons hold, 1 are missed for a stated reason"
+
+
+@pytest.mark.parametrize("one", EXPLAINED, ids=lambda one: f"{one.name} {one.against}")
+def test_a_reason_belongs_to_a_target_and_ends_above_it(one):
+    targets = [t for t in TARGETS if t.device == CPU and (t.suite, t.against) == (one.suite, one.against)]
+    assert any(fnmatchcase(one.name.replace("?", "1"), t.name) and t.missed(one.most) for t in targets)
 
 
 def test_a_record_without_rows_does_not_pass():

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from fastreg.benchmarks.peak_memory import measured
+from fastreg.benchmarks.first_calls import numbers_of_process
+from fastreg.benchmarks.peak_memory import CODE, PLANS
 from fastreg.benchmarks.record import OURS
 
 
 def test_augment_allocates_its_output_alone():
     """With a crop and partners also a quarter of it, as bytes."""
     pytest.importorskip("numba")
-    shares = {plan: measured(plan, OURS)[1] for plan in ("mixup", "crop mixup")}
+    shares = [numbers_of_process(CODE, OURS, plan)[1] for plan in PLANS]
     print(f"peak memory over the output's: {shares}")
-    assert 0.99 < shares["mixup"] < 1.1
-    assert 0.99 < shares["crop mixup"] < 1.35
+    for share, limit in zip(shares, (1.1, 1.1, 1.35), strict=True):
+        assert 0.99 < share < limit

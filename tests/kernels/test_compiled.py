@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fastreg.kernels import Plan, augment, dispatch, fgsm_step, mixed_binary_cross_entropy, mixed_cross_entropy
 from fastreg.kernels.attacks.reference import fgsm_step_reference
@@ -249,24 +250,20 @@ def test_strided_arguments(monkeypatch):
 
     ours = results()
     monkeypatch.setattr(dispatch, "numba_error", lambda: "missing")
-    for a, b, share in zip(ours, results(), (0, 2e-6, 2e-6), strict=True):
+    for a, b, share in zip(ours, results(), (0, 1e-6, 1e-6), strict=True):
         check_close(a, b, share)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 131])
-def test_losses_of_any_number_of_rows(rows, monkeypatch):
+def test_losses_of_any_number_of_rows(rows):
+    """Within 1e-6 of float64, which the reference is not always: both round log-sum-exp to float32."""
     generator = torch.Generator().manual_seed(rows)
     z, q = torch.randn(rows, 1000, generator=generator), torch.rand(rows, 1000, generator=generator)
     for reduction in ("none", "sum", "mean"):
-
-        def results(reduction=reduction):
-            logits = z.clone().requires_grad_()
-            loss = mixed_cross_entropy(logits, q, 0.1, reduction)
-            loss.sum().backward()
-            return loss.detach().nan_to_num(-1), logits.grad
-
-        ours = results()
-        with monkeypatch.context() as patch:
-            patch.setattr(dispatch, "numba_error", lambda: "missing")
-            for a, b in zip(ours, results(), strict=True):
-                check_close(a, b, 2e-6)  # log-sum-exp near 8 is rounded to 5e-7, both times
+        ours, exact = z.clone().requires_grad_(), z.double().requires_grad_()
+        loss = mixed_cross_entropy(ours, q, 0.1, reduction)
+        truth = F.cross_entropy(exact, q.double(), label_smoothing=0.1, reduction=reduction)
+        loss.sum().backward()
+        truth.sum().backward()
+        check_close(loss.detach().double(), truth.detach(), 1e-6)
+        check_close(ours.grad.double(), exact.grad, 1e-6)

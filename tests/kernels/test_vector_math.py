@@ -7,7 +7,7 @@ import pytest
 
 numba = pytest.importorskip("numba")
 
-from fastreg.kernels.vector_math import exp_to_one, log1p_of_share  # noqa: E402
+from fastreg.kernels.vector_math import exp_to_one, log1p_to_one  # noqa: E402
 
 
 @numba.njit
@@ -17,7 +17,7 @@ def exps(x):
 
 @numba.njit
 def logs(x):
-    return np.array([log1p_of_share(v) for v in x])
+    return np.array([log1p_to_one(v) for v in x])
 
 
 def last_places(ours: np.ndarray, exact: np.ndarray) -> float:
@@ -35,7 +35,7 @@ def test_exp_of_what_no_float_holds():
     assert np.array_equal(exps(x), np.array([1, 0, 0, 0, np.nan], np.float32), equal_nan=True)
 
 
-def test_log1p_of_every_share():
+def test_log1p_up_to_one():
     e = np.concatenate([np.linspace(0, 1, 200_001), np.geomspace(1e-38, 1, 2001)]).astype(np.float32)
     assert last_places(logs(e), np.log1p(e.astype(np.float64))) < 3
     assert np.isnan(logs(np.array([np.nan], np.float32))[0])
