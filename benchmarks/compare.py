@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastreg.benchmarks import RESULTS, record
-from fastreg.benchmarks.record import OURS, Row
-from fastreg.benchmarks.report.terminal import duration
+from fastreg.benchmarks.record import OURS, Row, duration
 from fastreg.benchmarks.targets import EXPLAINED, TARGETS, Rows, Target
 from fastreg.errors import InputError
 

@@ -183,3 +183,11 @@ def merge(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     check(record, str(path))
     files.write_json(path, record)
     return record
+
+
+def duration(us: float) -> str:
+    """Three significant digits in us, ms or s."""
+    for unit, size in (("s", 1e6), ("ms", 1e3)):
+        if us >= size:
+            return f"{us / size:.3g} {unit}" if us / size < 1000 else f"{us / size:,.0f} {unit}"
+    return f"{us:.3g} us"

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from fastreg.kernels.dispatch import use_compiled
 from fastreg.kernels.philox_operations import OCCURRENCE, OPERATION_BITS, OPERATIONS
 
 VIEW = OCCURRENCE + 18  # and its view from this one on
@@ -147,13 +146,20 @@ def field(draw: Callable, seed: int, samples, count: int, step, operation: str) 
 
     Large fields of these two are drawn by compiled code where numba is installed, with the same bits.
     """
-    if draw in (uniform, normal) and np.size(samples) * count >= _COMPILED_FROM and use_compiled():
+    if draw in (uniform, normal) and np.size(samples) * count >= _COMPILED_FROM and _can_compile():
         from fastreg.kernels import philox_cpu
 
         w = philox_cpu.words_cpu(seed, samples, count, step, operation)
         values = (philox_cpu.normal_cpu if draw is normal else philox_cpu.uniform_cpu)(w)
         return np.ascontiguousarray(values[:, :count])
     return field_reference(draw, seed, samples, count, step, operation)
+
+
+def _can_compile() -> bool:
+    """Whether the compiled CPU route runs. Torch is imported here: what draws small fields alone needs none."""
+    from fastreg.kernels.dispatch import use_compiled
+
+    return use_compiled()
 
 
 def field_reference(draw: Callable, seed: int, samples, count: int, step, operation: str) -> np.ndarray:

@@ -16,8 +16,7 @@ from fastreg.benchmarks.gpu_check.compile_all import compile_all
 from fastreg.benchmarks.gpu_check.dry import DryOptions
 from fastreg.benchmarks.gpu_check.pool import Pool, Request
 from fastreg.benchmarks.gpu_check.work import TRACEBACKS, records
-from fastreg.benchmarks.record import FAILED, OURS, Absent
-from fastreg.benchmarks.report.terminal import duration
+from fastreg.benchmarks.record import FAILED, OURS, Absent, duration
 
 WORK = "fastreg.benchmarks.gpu_check.work"
 FIRST = ("throughput",)  # suites that only a GPU can measure run first, then the order of `all`

@@ -17,8 +17,8 @@ from typing import Any
 from fastreg import files
 from fastreg.benchmarks import RESULTS, record
 from fastreg.benchmarks.compare import compare
-from fastreg.benchmarks.record import OURS, Row
-from fastreg.benchmarks.report.terminal import NO_COMPARISON, comparable, duration, remarks, table
+from fastreg.benchmarks.record import OURS, Row, duration
+from fastreg.benchmarks.report.terminal import NO_COMPARISON, comparable, remarks, table
 from fastreg.benchmarks.suites import benchmarks
 from fastreg.benchmarks.targets import CPU, TARGETS, Rows, Target
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fastreg.benchmarks.record import OURS, Row, rows_of
-from fastreg.benchmarks.report.terminal import duration
+from fastreg.benchmarks.record import OURS, Row, duration, rows_of
 from fastreg.kernels import CORRUPTIONS
 from fastreg.recipes import PAPER
 

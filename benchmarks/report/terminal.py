@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastreg.benchmarks.record import COPY, OURS, Row, rows_of
+from fastreg.benchmarks.record import COPY, OURS, Row, duration, rows_of
 
 NO_COMPARISON = "no comparison"
 
@@ -48,14 +48,6 @@ def ratio_of(row: Row, base: Row) -> float:
 def comparable(rows: list[Row]) -> bool:
     """Whether two or more peers are present; with fewer, a table makes no comparison."""
     return len({row.variant for row in rows} - {OURS, COPY}) >= 2
-
-
-def duration(us: float) -> str:
-    """Three significant digits in us, ms or s."""
-    for unit, size in (("s", 1e6), ("ms", 1e3)):
-        if us >= size:
-            return f"{us / size:.3g} {unit}" if us / size < 1000 else f"{us / size:,.0f} {unit}"
-    return f"{us:.3g} us"
 
 
 def suite_text(suite: str, record: dict[str, Any]) -> str:

@@ -10,9 +10,9 @@ import pytest
 
 from fastreg.benchmarks import record
 from fastreg.benchmarks.compare import compare
-from fastreg.benchmarks.record import Row
+from fastreg.benchmarks.record import Row, duration
 from fastreg.benchmarks.report.readme_tables import suite_block
-from fastreg.benchmarks.report.terminal import comparable, duration, suite_text, table
+from fastreg.benchmarks.report.terminal import comparable, suite_text, table
 from fastreg.benchmarks.timing import Timing
 from fastreg.errors import InputError
 from tests.benchmarks.report.made_up_record import gpu_record, row

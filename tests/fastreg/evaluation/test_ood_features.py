@@ -15,20 +15,24 @@ from torch import nn
 
 from fastreg.errors import InputError
 from fastreg.evaluation import evaluate, ood_features
-from fastreg.evaluation.classifier import Classifier
 from fastreg.evaluation.config import EvalConfig
-from fastreg.evaluation.cuda_graph import CudaGraphForward
 from fastreg.evaluation.eval_data import EvalData
-from fastreg.evaluation.features import FeatureModel, fit_rows
+from fastreg.evaluation.features import fit_rows
 from fastreg.evaluation.from_checkpoint import run
 from fastreg.evaluation.ood_sets import BENCHMARKS, find_sets
-from fastreg.evaluation.pixel_cache import FloatPixels
 from fastreg.evaluation.scorecard import Scorecard
-from fastreg.models import create_model
 from fastreg.pipelines import open_dataset
-from tests.fastreg.evaluation.tiny_classifier import MEAN, STD, tiny_images, tiny_net, to_pixels
+from tests.fastreg.evaluation.tiny_classifier import (
+    MEAN,
+    STD,
+    small_arrays,
+    tiny_images,
+    tiny_net,
+    to_pixels,
+    write_small,
+)
 from tests.pipelines.shard_files import write_shards
-from tests.support import ROOT, peer, write_tiny_imagenet
+from tests.support import ROOT, write_tiny_imagenet
 
 SUITE = "ood-features"
 NEAR, FAR = ("ssb_hard", "NINCO/NINCO_OOD_classes/lion"), ("iNaturalist/images", "dtd/images/dotted", "openimage_o")
@@ -202,22 +206,15 @@ def test_training_classes_that_the_data_lacks_are_left_out(imagenet, tmp_path):
 
 @pytest.fixture(scope="module")
 def arrays():
-    """The data, training images and a network of 32 px."""
-    return tiny_images(60, size=32), tiny_images(120, size=32, seed=7), tiny_net()
-
-
-def small(folder, n=9, seed=0):
-    folder.mkdir(parents=True)
-    for i, pixels in enumerate(np.random.default_rng(seed).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)):
-        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return small_arrays()
 
 
 def test_hyperparameters_are_chosen_on_images_that_are_not_scored(arrays, tmp_path):
     data, fit, net = arrays
-    small(tmp_path / "sets" / "mine")
+    write_small(tmp_path / "sets" / "mine")
     held = tmp_path / "held"
-    small(held)
-    small(tmp_path / "sets" / "held", n=2, seed=1)
+    write_small(held)
+    write_small(tmp_path / "sets" / "held", n=2, seed=1)
     options = {"fit_data": fit, "ood_dir": tmp_path / "sets", "ood_scores": "knn,react,odin"}
     card = evaluate(net, SUITE, data, ood_val_dir=held, **options)
     row = card.results(SUITE)["data"]
@@ -241,9 +238,9 @@ def test_hyperparameters_are_chosen_on_images_that_are_not_scored(arrays, tmp_pa
 
 def test_the_papers_sets_are_measured_beside_the_others(arrays, tmp_path):
     data, _, net = arrays
-    small(tmp_path / "mine", n=2)
-    small(tmp_path / "LSUN_resize", n=3)
-    small(tmp_path / "isun", n=4)
+    write_small(tmp_path / "mine", n=2)
+    write_small(tmp_path / "LSUN_resize", n=3)
+    write_small(tmp_path / "isun", n=4)
     card = evaluate(net, "ood-features,ood-scores", data, ood_dir=tmp_path, ood_scores="energy")
     rows = card.results(SUITE)
     assert {name: row["n"] for name, row in rows.items()} == {
@@ -260,89 +257,9 @@ def test_the_papers_sets_are_measured_beside_the_others(arrays, tmp_path):
         assert found == pytest.approx({key: other[key] for key in found})
 
 
-class Headless(nn.Module):
-    """Its last layer is a convolution."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.body, self.last = nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 6, 1)
-
-    def forward(self, x):
-        return self.last(self.body(x).relu()).mean((2, 3))
-
-
-def test_a_model_without_a_last_linear_layer(arrays, tmp_path):
-    data, fit, _ = arrays
-    small(tmp_path / "mine")
-    options = {"fit_data": fit, "ood_dir": tmp_path}
-    card = evaluate(Headless(), SUITE, data, **options)
-    assert list(card.results(SUITE)["mine"]["scores"]) == ["max_softmax", "max_logit", "energy", "entropy", "odin"]
-    notes = " ".join(card.notes())
-    assert (
-        "knn, mahalanobis, relative_mahalanobis, react, dice, vim left out: scores from features need a model" in notes
-    )
-    with pytest.raises(InputError, match="name a layer as `feature_layer`"):
-        evaluate(Headless(), SUITE, data, ood_scores="knn", **options)
-    card = evaluate(Headless(), SUITE, data, feature_layer="body", **options)
-    assert list(card.results(SUITE)["mine"]["scores"])[-3:] == ["knn", "mahalanobis", "relative_mahalanobis"]
-    with pytest.raises(
-        InputError, match="`feature_layer` neck is no layer of the model: give one of its modules, such as"
-    ):
-        evaluate(Headless(), SUITE, data, feature_layer="neck", **options)
-    with pytest.raises(InputError, match="`ood_scores` knn are fitted to training images: give them as `fit_data`"):
-        evaluate(Headless(), SUITE, data, ood_scores="knn", ood_dir=tmp_path)
-    with pytest.raises(InputError, match=r"`ood_scores`.*softmax"):
-        evaluate(Headless(), SUITE, data, ood_scores="softmax", ood_dir=tmp_path)
-
-
-def test_exported_programs_have_no_layers(arrays, tmp_path):
-    data, fit, net = arrays
-    small(tmp_path / "mine")
-    x = torch.zeros(4, 3, 32, 32)
-    exported = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("n", min=2)},)).module()
-    card = evaluate(exported, SUITE, data, fit_data=fit, ood_dir=tmp_path)
-    notes = " ".join(card.notes())
-    assert "left out: scores from features need a model that ends in a linear layer of torch.nn" in notes
-    assert "energy" in card.results(SUITE)["mine"]["scores"]
-
-
-def test_the_features_are_the_input_of_the_head(arrays):
-    _, (images, labels), net = arrays
-    device = torch.device("cpu")
-    classifier = Classifier(net, mean=MEAN, std=STD, device=device, precision="fp32", batch_size=16)
-    batch = FloatPixels(to_pixels(images[:5]), labels[:5], torch.arange(5))
-    x = classifier.module.normalize(batch.pixels)
-    with torch.no_grad():
-        wanted = net[:-1](x)
-        maps = net[:5](x).mean((2, 3))
-    model = FeatureModel(classifier, 32)
-    logits, features = model(batch)
-    assert model.head is net[-1]
-    assert torch.equal(features, wanted)
-    assert torch.equal(logits, classifier.pixels(batch.pixels))
-    assert torch.allclose(FeatureModel(classifier, 32, "4")(batch)[1], maps, atol=1e-6)
-    assert not any(module._forward_pre_hooks or module._forward_hooks for module in net.modules())
-
-
-def test_the_hook_is_in_the_captured_graph(arrays, fake_capture):
-    _, (images, labels), net = arrays
-    classifier = Classifier(net, mean=MEAN, std=STD, device=torch.device("cpu"), precision="fp32", batch_size=16)
-    batches = [FloatPixels(to_pixels(images[k : k + 16]), labels[k : k + 16], torch.arange(16)) for k in (0, 16)]
-    plain = FeatureModel(classifier, 32)
-    wanted, calls = [plain(batch) for batch in batches], []
-    classifier.replayed, classifier.pad_to = CudaGraphForward(classifier.module.logits, 16), 16
-    model = FeatureModel(classifier, 32)
-    model.run.make = fake_capture(calls)
-    for (logits, features), (own_logits, own_features) in zip([model(batch) for batch in batches], wanted):
-        assert torch.equal(logits, own_logits)
-        assert torch.equal(features, own_features)
-    assert calls == [(16, 3, 32, 32)]
-
-
 def test_an_interrupted_evaluation_continues(arrays, tmp_path, monkeypatch):
     data, fit, net = arrays
-    small(tmp_path / "sets" / "mine")
+    write_small(tmp_path / "sets" / "mine")
     options = {"fit_data": fit, "ood_dir": tmp_path / "sets"}
     whole = evaluate(net, SUITE, data, **options)
     honest, calls = ood_features._figures, []
@@ -379,7 +296,7 @@ def test_scores_that_are_nan_are_left_out_and_counted(arrays, tmp_path):
             logits = self.net(x)
             return torch.where(torch.arange(len(x))[:, None] < 2, torch.nan, logits)
 
-    small(tmp_path / "mine")
+    write_small(tmp_path / "mine")
     card = evaluate(Broken(), SUITE, data, ood_dir=tmp_path, ood_scores="energy", batch_size=60)
     row = card.results(SUITE)["mine"]
     assert (row["nonfinite"], row["scores"]["energy"]["left_out"], row["scores"]["energy"]["left_out_in"]) == (2, 2, 2)
@@ -416,8 +333,8 @@ card = evaluate(tiny_net(), "ood-features", tiny_images(41, size=32), fit_data=t
 
 @pytest.mark.slow
 def test_two_ranks_give_the_scores_of_one(tmp_path):
-    small(tmp_path / "sets" / "mine", n=3)  # fewer images than two batches: one rank has none
-    small(tmp_path / "held", n=3, seed=1)
+    write_small(tmp_path / "sets" / "mine", n=3)  # fewer images than two batches: one rank has none
+    write_small(tmp_path / "held", n=3, seed=1)
     (tmp_path / "run.py").write_text(RANKS)
     found = []
     for ranks in (1, 2):
@@ -434,23 +351,12 @@ def test_two_ranks_give_the_scores_of_one(tmp_path):
                 assert math.isclose(figures[key], found[1][name][score][key], abs_tol=1e-6), (name, score, key)
 
 
-@pytest.mark.parametrize("name", ["timm:convnext_atto", "torchvision:mobilenet_v2", "pyramidnet110"])
-def test_models_of_others_have_a_head(name):
-    peer("torchvision.models")
-    peer("timm")
-    model = create_model(name, 5).eval()
-    classifier = Classifier(model, mean=None, std=None, device=torch.device("cpu"), precision="fp32")
-    found = FeatureModel(classifier, 32)
-    logits, features = found(FloatPixels(torch.rand(2, 3, 32, 32), torch.zeros(2), torch.arange(2)))
-    assert torch.allclose(features @ found.head.weight.T + found.head.bias, logits, atol=1e-4)
-
-
 def own_net(num_classes):
     return tiny_net(num_classes)
 
 
 def test_the_command_finds_the_training_split(imagenet, tmp_path):
-    small(tmp_path / "sets" / "mine", n=2)
+    write_small(tmp_path / "sets" / "mine", n=2)
     own = f"{__name__}:own_net"
     options = {"model": own, "size": 64, "ood_dir": tmp_path / "sets", "ood_scores": "knn,energy", "fit_images": 32}
     found = []

@@ -1,6 +1,8 @@
 """A tiny classifier and synthetic images that the evaluation and report tests share."""
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from fastreg.kernels.types import IMAGENET_MEAN, IMAGENET_STD
@@ -41,3 +43,15 @@ def tiny_images(n=30, size=64, seed=0):
 def to_pixels(images):
     """uint8 NHWC to float32 NCHW in [0, 1]"""
     return images.permute(0, 3, 1, 2).float() / 255
+
+
+def small_arrays():
+    """Labelled images, training images and a network of 32 px."""
+    return tiny_images(60, size=32), tiny_images(120, size=32, seed=7), tiny_net()
+
+
+def write_small(folder, n=9, seed=0):
+    """Images of noise of 32 px in a folder of their own."""
+    folder.mkdir(parents=True)
+    for i, pixels in enumerate(np.random.default_rng(seed).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)):
+        Image.fromarray(pixels).save(folder / f"{i}.png")
